@@ -108,6 +108,29 @@ def test_clients_of_a_user_and_those_that_are_away(node, name):
     assert call(node, "GET", f"/clients?search={name}&connected=true")["items"] == []
 
 
+def test_the_last_packet_of_a_client_is_shown_and_what_no_keep_alive_means(node, name):
+    with Client(node, name, keepalive=0) as client:
+        shown = lambda: call(node, "GET", f"/clients/{name}")
+        first = shown()
+        assert first["client"]["keep_alive_secs"] == 0
+        assert first["connection"]["last_packet_at"] >= first["client"]["connected_at"]
+
+        def is_later():
+            client.publish(f"{name}/t", "1")
+            return shown()["connection"]["last_packet_at"] > first["connection"]["last_packet_at"]
+
+        until(is_later, "a packet has arrived since")
+        text = command(node, "client", "show", name)
+        [line] = [line for line in text.splitlines() if line.startswith("last packet")]
+        assert line.split()[-1] > first["connection"]["last_packet_at"]
+        assert "only TCP shows that" in text
+        why = json.loads(command(node, "why", name, "--json"))
+        [last] = [one["at"] for one in why["evidence"] if one["text"] == "its last packet arrived"]
+        assert last > first["connection"]["last_packet_at"]
+    with Client(node, name, keepalive=30):
+        assert "30 s" in command(node, "client", "show", name)
+
+
 def test_a_queue_and_what_is_in_flight_are_shown_without_payloads(node, name):
     body = {"topic": f"{name}/kept", "payload": "s3cret", "qos": 1}
     with durable(node, name).manual_acknowledgements() as client:

@@ -288,6 +288,9 @@ pub struct ConnectionView {
     pub input_bytes: usize,
     /// Answers that wait for the store.
     pub answers_gated: u32,
+    /// When its last packet arrived, such as a PUBLISH, PUBACK or PINGREQ.
+    #[schema(value_type = Option<String>, format = DateTime)]
+    pub last_packet_at: Option<String>,
 }
 
 /// A Will, without its payload.
@@ -392,6 +395,7 @@ impl From<ConnectionDetail> for ConnectionView {
             output_bytes: found.output_bytes,
             input_bytes: found.input_bytes,
             answers_gated: found.answers_gated,
+            last_packet_at: found.last_packet_ms.and_then(at),
         }
     }
 }

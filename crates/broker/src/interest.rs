@@ -27,6 +27,9 @@ impl InterestClass {
 
     /// Lanes of the shard that receives the message; never in the index of the node.
     pub(crate) const LANES: Self = Self(8);
+    /// A durable part that has the messages of all shards in one queue, in the order in which they
+    /// are acknowledged: an acknowledgement waits until the message is in that queue.
+    pub(crate) const IN_ORDER: Self = Self(32);
     /// Some filter wants it that does not stand for all topics, as `#` and `+/#` do.
     pub(crate) const NARROW: Self = Self(16);
 
@@ -39,6 +42,11 @@ impl InterestClass {
     /// All of `other` is in this.
     pub fn has(self, other: Self) -> bool {
         self.0 & other.0 == other.0
+    }
+
+    /// The classes of it that few subscribers have.
+    fn rare(self) -> Self {
+        Self(self.0 & (Self::KEEPS_QOS0.0 | Self::IN_ORDER.0))
     }
 
     /// No shard wants it.
@@ -118,8 +126,8 @@ pub struct Interest {
     epochs: Epochs,
     /// Shards that have ever wanted something, one bit each.
     shards: u64,
-    /// Whether a subscriber has wanted QoS 0 messages to be kept.
-    keeps_qos0: bool,
+    /// What subscribers have wanted beyond [`InterestClass::DURABLE`].
+    rare: InterestClass,
 }
 
 /// Nodes of the index that are visited for one topic: an adversary's filters, such as all
@@ -133,7 +141,7 @@ impl Interest {
             tree: Tree::new(seed),
             epochs: Epochs::default(),
             shards: 0,
-            keeps_qos0: false,
+            rare: InterestClass::NONE,
         }
     }
 
@@ -156,7 +164,7 @@ impl Interest {
             let (_, wants) = self.tree.entry(tenant, filter, Wants::default);
             wants.set(shard, class);
             self.shards |= 1 << shard.0;
-            self.keeps_qos0 |= class.has(InterestClass::KEEPS_QOS0);
+            self.rare = self.rare.and(class.rare());
         }
         self.epochs.raise(tenant, filter)
     }
@@ -201,9 +209,7 @@ impl Interest {
             interested_shards.class = interested_shards.class.and(InterestClass::LIVE);
             interested_shards.class = interested_shards.class.and(InterestClass::DURABLE);
             interested_shards.class = interested_shards.class.and(InterestClass::NARROW);
-            if self.keeps_qos0 {
-                interested_shards.class = interested_shards.class.and(InterestClass::KEEPS_QOS0);
-            }
+            interested_shards.class = interested_shards.class.and(self.rare);
         }
         (interested_shards, steps)
     }

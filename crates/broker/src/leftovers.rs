@@ -42,6 +42,7 @@ impl Shard {
             ("timers", timers),
             ("what waits for the store", self.store.gate.len()),
             ("messages to be routed", self.router.awaiting.len()),
+            ("messages to be queued", self.store.unqueued.len()),
             (
                 "messages with receipts that are due",
                 self.parts.receipts.due(),

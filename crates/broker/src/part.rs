@@ -86,7 +86,7 @@ impl Shard {
             let why = "the Client Identifier of a part begins with `$`";
             return end_part(cx, spec.id, ReasonCode::ClientIdentifierNotValid, why);
         }
-        let is_left_over = spec.subscriptions.is_empty();
+        let is_left_over = spec.reach.is_lane() && spec.subscriptions.is_empty();
         if spec.reach.is_lane() && !is_left_over && lane_of(&spec.client_id).is_none() {
             let why = "the Client Identifier of a lane ends with its number";
             return end_part(cx, spec.id, ReasonCode::ClientIdentifierNotValid, why);
@@ -112,10 +112,11 @@ impl Shard {
             granted: Vec::new(),
             session_present: false,
             later: Vec::new(),
-            run: match spec.reach.is_lane() {
-                true => None,
-                false => Some(u32::MAX),
+            run: match spec.reach {
+                PartReach::Node => Some(u32::MAX),
+                _ => None,
             },
+            is_left_over,
             recent: RecentEntries::default(),
         });
         let principal = spec.identity.as_ref();

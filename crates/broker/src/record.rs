@@ -263,6 +263,11 @@ impl RecordCount {
         RecordNumber(self.appended)
     }
 
+    /// The last one that is durable.
+    pub(crate) fn last_durable(&self) -> RecordNumber {
+        RecordNumber(self.durable)
+    }
+
     /// The store has answered.
     pub(crate) fn durable(&mut self, up_to: RecordNumber) {
         self.durable = self.durable.max(up_to.0);

@@ -422,6 +422,9 @@ pub struct ConnectionDetail {
     pub input_bytes: usize,
     /// Answers that wait for the store.
     pub answers_gated: u32,
+    /// When its last packet came, wall clock in milliseconds, up to 49 days ago; none: it is a
+    /// part, which sends no packets.
+    pub last_packet_ms: Option<u64>,
     /// What it has sent waits until the store takes more.
     pub waits_for_store: bool,
 }

@@ -127,13 +127,17 @@ impl Shard {
         if others != 0 {
             self.send_to_shards(cx, others, &mut routing, durable);
         }
+        let is_in_order = durable && interested_shards.class.has(InterestClass::IN_ORDER);
         let mut matched = others != 0;
         if interested_shards.class.has(InterestClass::LANES) {
             matched |= self.deliver_to_lanes(cx, &mut routing);
         }
         if fans_out {
-            return self.fan_out_locally(cx, routing, (durable, others), record);
+            let routed = self.fan_out_locally(cx, routing, (durable, others), record);
+            self.await_queue_if(is_in_order, publication.id, record);
+            return routed;
         }
+        self.await_queue_if(is_in_order, publication.id, record);
         let has_receiver = self.deliver_route(cx, place, &mut routing);
         let attention = self.router.cache.routes[place].attention;
         if !has_receiver && (others == 0 || attention.is_forbidden()) {
@@ -154,6 +158,15 @@ impl Shard {
             matched,
             other_shards: others,
             record,
+        }
+    }
+
+    /// A part has to have a message in its queue before it is acknowledged, if it is not there yet.
+    #[inline]
+    fn await_queue_if(&mut self, is_in_order: bool, message: MessageId, record: RecordNumber) {
+        let is_on_its_way = is_in_order && self.router.awaiting.contains_key(&message);
+        if is_on_its_way && !fault::is(Fault::AckBeforePartQueue) {
+            self.store.unqueued.insert(message, record);
         }
     }
 
@@ -332,6 +345,7 @@ impl Shard {
     /// Another shard has recorded its entries of a message.
     pub(crate) fn routed_answer_received<N: Node>(&mut self, cx: &mut Cx<'_, N>, id: MessageId) {
         if self.router.shard_has_recorded(id) {
+            self.store.unqueued.remove(id);
             self.append(cx, Record::Routed(id));
         }
     }

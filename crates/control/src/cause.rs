@@ -90,6 +90,7 @@ causes! {
     WrongTopic = "wrong-topic", "A rule permits that topic only with the client's own name, and the topic contains another name.";
     TakenOver = "taken-over", "Another client with the same Client Identifier took its connection over.";
     KeepAlive = "keep-alive", "No packet came within 1.5 times the Keep Alive.";
+    NoKeepAlive = "no-keep-alive", "No packet has come for a while, and its Keep Alive is 0: it may be gone.";
     ProtocolError = "protocol-error", "It violated the MQTT protocol.";
     TooLarge = "too-large", "A packet or payload was larger than permitted.";
     TooFast = "too-fast", "It publishes faster than permitted.";

@@ -1,6 +1,8 @@
 //! A part of the node that looks at messages of all tenants as they are published, and keeps
 //! nothing of them in a queue: what it does not take in time it does not see.
 
+use std::sync::Arc;
+
 use martlet_broker::{
     Delivery, PartId, PartOutcome, PartQueueLimits, PartReach, PartSpec, PartSubscription, TenantId,
 };
@@ -39,7 +41,8 @@ impl Observer {
             queue: PartQueueLimits::default(),
             reach: PartReach::LaneOfAllTenants,
         };
-        let attach = |spec, outlet| control.shards.attach(spec, outlet);
+        let shards = Arc::clone(&control.shards);
+        let attach = move |spec, outlet| shards.attach(spec, outlet);
         Self {
             lanes: Lanes::attach(&spec, (control.shards.count(), &[]), attach),
         }

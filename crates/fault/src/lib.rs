@@ -146,6 +146,7 @@ faults! {
     PartOwnComesBack = "What a part publishes comes back to it.";
     LaneOfOtherShard = "A message goes to the lane of another shard than received it.";
     LaneOfOtherTenant = "A message goes to the lane of another tenant.";
+    AckBeforePartQueue = "A message is acknowledged before it is in the queue of a part that has the messages of all shards in order.";
     LaneRunTooEarly = "A lane is told that it has no message of an earlier run though it has.";
     LaneNotAdded = "After a restart with more shards the new ones have no lanes.";
     LanesNotRoutedAgain = "What is routed again after a restart goes to no lane.";

@@ -1,12 +1,14 @@
-//! The lanes of a part of the node, one per shard, presented to a task as one. Their events wait
-//! in a channel, whose size is bounded by their credit.
+//! The lanes of a part of the node, one per shard, presented to a task as one. A part that takes
+//! the messages of all shards in one order has a single one. Their events wait in a channel, whose
+//! size is bounded by their credit.
 
 use std::collections::BTreeMap;
+use std::fmt;
 use std::vec;
 
 use martlet_broker::{
-    Delivery, LaneOrder, PartEvent, PartLine, PartOutcome, PartOutlet, PartQueueState, PartSpec,
-    Settlement, lane_name, start_of,
+    Delivery, LaneOrder, PartEvent, PartLine, PartOutcome, PartOutlet, PartQueueState, PartReach,
+    PartSpec, Settlement, lane_name, start_of,
 };
 use martlet_codec::{PacketId, ReasonCode};
 use tokio::sync::mpsc;
@@ -43,10 +45,18 @@ pub enum LaneEvent {
     },
 }
 
+/// Passes a lane to the node.
+type Attach = Box<dyn Fn(PartSpec, Box<dyn PartOutlet>) -> Box<dyn PartLine> + Send + Sync>;
+
 /// A part whose lanes are attached or being attached. Dropping it detaches them.
-#[derive(Debug)]
 pub struct Lanes {
     lanes: Vec<Lane>,
+    /// Attaches what an earlier attachment has left, once the lanes that get new messages are
+    /// attached: until then it takes messages that no other lane takes. `None` after that.
+    attach_left_over: Option<Attach>,
+    /// Terms of its lanes.
+    spec: PartSpec,
+    sender: mpsc::UnboundedSender<(usize, Vec<PartEvent>)>,
     order: LaneOrder<Delivery>,
     told: mpsc::UnboundedReceiver<(usize, Vec<PartEvent>)>,
     /// Events of a lane in one tick that are not yet processed.
@@ -65,10 +75,9 @@ pub struct Lanes {
 struct Lane {
     /// Client Identifier of its session.
     client_id: String,
-    /// `None` after a lane that is no longer needed has ended.
+    /// `None` before a lane that is left over is attached, and after it has ended.
     line: Option<Box<dyn PartLine>>,
-    /// Its shard does not exist any more, or the part was not attached by lanes: it is emptied and
-    /// ends.
+    /// It is not among the lanes of this attachment: it is emptied and ends.
     is_left_over: bool,
     is_attached: bool,
     queue: Option<PartQueueState>,
@@ -133,55 +142,84 @@ fn shares(held: &[u64], all: u64) -> Vec<u64> {
 
 impl Lanes {
     /// Attaches a part by `attach`, which passes a lane to the node: `count` lanes with this
-    /// `spec`, which has the name, and the credit and bounds of all lanes together. Also attaches
-    /// old sessions of the part that are not among these lanes, until they are empty.
+    /// `spec`, which has the name, and the credit and bounds of all lanes together. A part that
+    /// reaches the whole node has one. Then attaches old sessions of the part that are not among
+    /// these lanes, until they are empty.
     pub fn attach(
         spec: &PartSpec,
         (count, sessions): (u16, &[String]),
-        attach: impl Fn(PartSpec, Box<dyn PartOutlet>) -> Box<dyn PartLine>,
+        attach: impl Fn(PartSpec, Box<dyn PartOutlet>) -> Box<dyn PartLine> + Send + Sync + 'static,
     ) -> Self {
-        let count = count.max(1);
-        let current: Vec<String> = (0..count)
-            .map(|lane| lane_name(&spec.client_id, lane))
-            .collect();
+        let count = if spec.reach.is_lane() {
+            count.max(1)
+        } else {
+            1
+        };
+        let current: Vec<String> = match spec.reach.is_lane() {
+            true => (0..count)
+                .map(|lane| lane_name(&spec.client_id, lane))
+                .collect(),
+            false => vec![spec.client_id.to_string()],
+        };
         let left_over = sessions.iter().filter(|name| !current.contains(name));
         let names = current.iter().map(|name| (name, false));
-        let names: Vec<(&String, bool)> = names.chain(left_over.map(|name| (name, true))).collect();
+        let names = names.chain(left_over.map(|name| (name, true)));
         let (sender, told) = mpsc::unbounded_channel();
-        let mut lanes = Vec::with_capacity(names.len());
         let credit = (spec.credit / count).max(1);
-        for (place, (name, is_left_over)) in names.into_iter().enumerate() {
-            let mut lane = spec.clone();
-            lane.client_id = name.as_str().into();
-            lane.credit = credit;
-            if is_left_over {
-                lane.subscriptions.clear();
-            }
-            let outlet = LaneOutlet {
-                place,
-                told: sender.clone(),
-            };
-            lanes.push(Lane {
-                client_id: name.clone(),
-                line: Some(attach(lane, Box::new(outlet))),
-                is_left_over,
-                is_attached: false,
-                queue: None,
-                // Until all lanes have reported their contents: a lane keeps what it had.
-                bytes_max: spec.queue.bytes_max,
-                credit,
-            });
-        }
-        Self {
+        let lanes = names.map(|(name, is_left_over)| Lane {
+            client_id: name.clone(),
+            line: None,
+            is_left_over,
+            is_attached: false,
+            queue: None,
+            // Until all lanes have reported their contents: a lane keeps what it had.
+            bytes_max: spec.queue.bytes_max,
+            credit,
+        });
+        let lanes: Vec<Lane> = lanes.collect();
+        let mut attached = Self {
             credit,
             order: LaneOrder::new(lanes.len()),
             lanes,
+            attach_left_over: None,
+            spec: spec.clone(),
+            sender,
             told,
             taken: (0, Vec::new().into_iter()),
             granted: None,
             waiting_told: 0,
             bytes_max: spec.queue.bytes_max,
             has_ended: false,
+        };
+        attached.attach_lanes(&attach, false);
+        attached.attach_left_over = Some(Box::new(attach));
+        attached
+    }
+
+    /// Passes the lanes to the node that get new messages, or those that are left over.
+    fn attach_lanes(
+        &mut self,
+        attach: &impl Fn(PartSpec, Box<dyn PartOutlet>) -> Box<dyn PartLine>,
+        is_left_over: bool,
+    ) {
+        let lanes = self.lanes.iter_mut().enumerate();
+        for (place, lane) in lanes.filter(|(_, lane)| lane.is_left_over == is_left_over) {
+            let mut spec = self.spec.clone();
+            spec.client_id = lane.client_id.as_str().into();
+            spec.credit = lane.credit;
+            if is_left_over {
+                spec.subscriptions.clear();
+                // A session that is emptied is attached as a lane, whatever it was.
+                spec.reach = match spec.reach {
+                    PartReach::LaneOfAllTenants => PartReach::LaneOfAllTenants,
+                    _ => PartReach::Lane,
+                };
+            }
+            let outlet = LaneOutlet {
+                place,
+                told: self.sender.clone(),
+            };
+            lane.line = Some(attach(spec, Box::new(outlet)));
         }
     }
 
@@ -240,6 +278,12 @@ impl Lanes {
                 lane.is_attached = true;
                 if !lane.is_left_over {
                     self.granted.get_or_insert(granted);
+                }
+                let mut current = self.lanes.iter().filter(|lane| !lane.is_left_over);
+                if current.all(|lane| lane.is_attached)
+                    && let Some(attach) = self.attach_left_over.take()
+                {
+                    self.attach_lanes(&attach, true);
                 }
                 let all = self.lanes.iter().all(|lane| lane.is_attached);
                 return all.then(|| LaneEvent::Attached(self.granted.clone().unwrap_or_default()));
@@ -360,6 +404,14 @@ impl Lanes {
                 line.settle(settlements);
             }
         }
+    }
+}
+
+impl fmt::Debug for Lanes {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Lanes")
+            .field("lanes", &self.lanes)
+            .finish_non_exhaustive()
     }
 }
 

@@ -9,6 +9,7 @@ use martlet_broker::{Delivery, MemoryGauge, Message, MessageId, Publication, Ten
 use martlet_codec::QoS;
 
 use crate::bridge::PUBLISHER;
+use crate::order::{Order, OrderKey};
 use crate::publisher::Publisher;
 
 /// A message for a sink. Clones share its contents.
@@ -18,6 +19,8 @@ pub struct SinkMessage {
     publisher: NamesFrom,
     retained: bool,
     pub(crate) repeated: bool,
+    /// Which messages of its sink are delivered in order.
+    order: Order,
     team: Option<Arc<str>>,
     is_of_all_tenants: bool,
     /// Expiry time; `None` is never.
@@ -32,9 +35,10 @@ enum NamesFrom {
 }
 
 impl SinkMessage {
-    /// The message of a delivery.
-    pub(crate) fn delivered(delivery: Delivery) -> Self {
+    /// The message of a delivery for a sink that keeps this order.
+    pub(crate) fn delivered(delivery: Delivery, order: Order) -> Self {
         Self {
+            order,
             publisher: NamesFrom::Message,
             expires_at: expires_at(&delivery),
             message: delivery.message,
@@ -72,6 +76,7 @@ impl SinkMessage {
             publisher,
             retained: false,
             repeated: false,
+            order: Order::default(),
             team: None,
             is_of_all_tenants: false,
             expires_at: None,
@@ -90,6 +95,24 @@ impl SinkMessage {
     pub fn published_by(mut self, publisher: Publisher) -> Self {
         self.publisher = NamesFrom::DeadLetter(Arc::new(publisher));
         self
+    }
+
+    /// Sets the order of its sink, for tests of sinks.
+    #[must_use]
+    pub fn in_order_of(mut self, order: Order) -> Self {
+        self.order = order;
+        self
+    }
+
+    /// Messages with this key are delivered in order.
+    pub(crate) fn order_key(&self) -> OrderKey<'_> {
+        match (self.order, self.user()) {
+            (Order::Topic, _) => OrderKey::Topic(self.topic().into()),
+            (Order::User, Some(user)) => OrderKey::User(user.into()),
+            (Order::User | Order::Publisher, _) => {
+                OrderKey::Publisher(self.client_id().unwrap_or_default().into())
+            }
+        }
     }
 
     /// Number of the message in this node. Never reused.
@@ -234,13 +257,13 @@ pub(crate) fn sent_at_once(
     batch.chunks(length.max(1))
 }
 
-/// Positions of the messages of each publisher, in order: for sinks that deliver messages of
-/// several publishers in parallel.
+/// Positions of the messages that are delivered in order, by publisher or whatever the order of the
+/// sink says: for sinks that deliver messages of several publishers in parallel.
 pub fn by_publisher(batch: &[SinkMessage]) -> Vec<Vec<usize>> {
-    let mut lane_of: HashMap<Option<&str>, usize> = HashMap::new();
+    let mut lane_of: HashMap<OrderKey<'_>, usize> = HashMap::new();
     let mut lanes: Vec<Vec<usize>> = Vec::new();
     for (at, message) in batch.iter().enumerate() {
-        let lane = *lane_of.entry(message.client_id()).or_insert(lanes.len());
+        let lane = *lane_of.entry(message.order_key()).or_insert(lanes.len());
         match lanes.get_mut(lane) {
             Some(lane) => lane.push(at),
             None => lanes.push(vec![at]),

@@ -111,6 +111,7 @@ const OF_SCRIPTS: &[Fault] = &[
     Fault::HoldIgnoresMemory,
     Fault::ReliefDropsHeld,
     Fault::HoldSparesLeavers,
+    Fault::AckBeforePartQueue,
 ];
 
 /// Faults of permissions, tenants and lockouts.

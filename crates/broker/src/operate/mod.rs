@@ -94,7 +94,7 @@ impl Shard {
                 client_id,
                 limit,
             } => {
-                let found = self.client_detail(cx.now.mono_ms, tenant, &client_id, limit);
+                let found = self.client_detail(cx.now, tenant, &client_id, limit);
                 report(cx, request, Answer::ClientDetail(found.map(Box::new)));
             }
             Command::GroupDetails {
@@ -329,7 +329,7 @@ impl Shard {
         answer: Answer,
         record: RecordNumber,
     ) {
-        if self.store.records.is_durable(record) {
+        if self.store.is_open(record) {
             return report(cx, request, answer);
         }
         let number = self.operations.next();

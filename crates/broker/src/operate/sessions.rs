@@ -16,6 +16,7 @@ use crate::operate::step::{PAGE_BYTES, STEP_BYTES, Step};
 use crate::report::{Answer, ClientDetail, ClientPage, ConnectionDetail, LossTimes, WillInfo};
 use crate::session::Session;
 use crate::shard::{Ending, Shard};
+use crate::time::Now;
 
 /// Places of sessions that a step looks at.
 const PLACES_PER_STEP: u32 = 1024;
@@ -153,11 +154,12 @@ impl Shard {
 
     pub(super) fn client_detail(
         &mut self,
-        now_ms: u64,
+        now: Now,
         tenant: TenantId,
         client_id: &str,
         limit: usize,
     ) -> Option<ClientDetail> {
+        let now_ms = now.mono_ms;
         let index = self.sessions.find(tenant, client_id)?;
         let (subscriptions, _) = self.subscriptions_behind(index, None, (limit, DETAIL_BYTES));
         let user = self.user_of(index);
@@ -178,7 +180,7 @@ impl Shard {
             has_own_rules: permit.map(|permit| permit.identity.realm == Realm::OWN_RULES),
             durable: session.durable,
             left_ms: session.left_wall_ms(),
-            connection: self.connection_detail(session),
+            connection: self.connection_detail(now, session),
             will: session.will.as_ref().map(|will| WillInfo {
                 topic: will.topic.clone(),
                 qos: will.qos,
@@ -200,7 +202,7 @@ impl Shard {
         })
     }
 
-    fn connection_detail(&self, session: &Session) -> Option<ConnectionDetail> {
+    fn connection_detail(&self, now: Now, session: &Session) -> Option<ConnectionDetail> {
         let connection = self.connections.id_of(session.connection()?);
         let connection = self.connections.get(connection)?;
         let aliases = connection.rare().and_then(|rare| rare.aliases.as_ref());
@@ -214,6 +216,10 @@ impl Shard {
             output_bytes: connection.output_len(),
             input_bytes: connection.input_len(),
             answers_gated: connection.answers_gated,
+            last_packet_ms: (!connection.flags.part()).then(|| {
+                let quiet_ms = connection.quiet_ms(now.mono_ms);
+                now.wall_ms.saturating_sub(quiet_ms.into())
+            }),
             waits_for_store: connection.held_for_store_since != Since::NONE,
         })
     }

@@ -26,9 +26,11 @@ pub(crate) struct Part {
     pub(super) session_present: bool,
     /// Deliveries to be made again, and when, monotonic milliseconds.
     pub(super) later: Vec<(u64, PacketId)>,
-    /// The run of the last [`PartEvent::Run`] that it got: none yet, or `u32::MAX` if it is no
-    /// lane.
+    /// The run of the last [`PartEvent::Run`] that it got: none yet, or `u32::MAX` if it gets none
+    /// more.
     pub(super) run: Option<u32>,
+    /// Its session takes nothing more and is emptied.
+    pub(super) is_left_over: bool,
     /// What has entered its queue just now.
     pub(super) recent: RecentEntries,
 }

@@ -80,9 +80,14 @@ pub struct PartTerms {
 /// Which messages a part takes of those that match its subscriptions.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub enum PartReach {
-    /// Those of its tenant.
+    /// Those of its tenant, from all shards in one queue. If its session outlasts its attachment,
+    /// a message of QoS 1 or 2 is in that queue when it is acknowledged. So what is published
+    /// after that acknowledgement comes behind it, whichever shard receives it.
     #[default]
     Node,
+    /// As [`PartReach::Node`], with [`PartEvent::Run`], so that what lanes of an earlier attachment
+    /// have left can come first. Remembered as [`PartReach::Node`].
+    NodeAfterLanes,
     /// Those of its tenant that the shard of this lane receives. The Client Identifier is a
     /// [`lane_name`](crate::lane_name), unless it has no subscriptions: that empties a session that
     /// an earlier attachment has left. Retained messages are not sent at subscribing.
@@ -94,7 +99,7 @@ pub enum PartReach {
 impl PartReach {
     /// It is attached once per shard.
     pub fn is_lane(self) -> bool {
-        self != Self::Node
+        matches!(self, Self::Lane | Self::LaneOfAllTenants)
     }
 }
 
@@ -234,11 +239,13 @@ pub enum PartEvent {
     },
     /// The oldest message that the session of a lane has is of this run of the node, see
     /// [`start_of`](crate::start_of): none of an earlier run is left. Sent after
-    /// [`PartEvent::Attached`] and whenever it changes, until it is the present run.
+    /// [`PartEvent::Attached`] and whenever it changes, until it is the present run, to lanes and
+    /// to what may have had some ([`PartReach::NodeAfterLanes`]).
     Run {
         /// The run.
         oldest: u32,
-        /// It is the present run: what comes from now on was received in this one.
+        /// It is the present run: what comes from now on was received in this one. For a session
+        /// that an earlier attachment has left: it is empty.
         is_present: bool,
     },
     /// The state of its queue, if that has bounds of its own. Sent once a second if it has changed.

@@ -246,7 +246,8 @@ impl Shard {
         matched
     }
 
-    /// Reports to a part from which run its oldest message is, if that run is later than before.
+    /// Reports to a part from which run its oldest message is, if that run is later than before. A
+    /// session that was left over has to be empty before it may end.
     pub(super) fn notify_run<N: Node>(&mut self, cx: &mut Cx<'_, N>, session: u32) {
         let run = self.run();
         // A part gets `Attached` first.
@@ -257,23 +258,25 @@ impl Shard {
         let Some(part) = self.parts.at(connection) else {
             return;
         };
-        if part.run >= Some(run) {
+        let is_left_over = part.is_left_over;
+        if part.run == Some(u32::MAX) {
             return;
         }
         let oldest = self.sessions.at(session).outbound.oldest_run();
+        let is_present = match is_left_over {
+            true => oldest.is_none(),
+            false => oldest.is_none_or(|oldest| oldest >= run),
+        };
         let oldest = oldest.map_or(run, |oldest| oldest.min(run));
-        let oldest = match fault::is(Fault::LaneRunTooEarly) {
-            true => run,
-            false => oldest,
+        let (oldest, is_present) = match fault::is(Fault::LaneRunTooEarly) {
+            true => (run, true),
+            false => (oldest, is_present),
         };
         if let Some(part) = self.parts.at(connection)
-            && Some(oldest) > part.run
+            && (Some(oldest) > part.run || is_present)
         {
-            part.run = Some(oldest);
-            let event = PartEvent::Run {
-                oldest,
-                is_present: oldest == run,
-            };
+            part.run = Some(if is_present { u32::MAX } else { oldest });
+            let event = PartEvent::Run { oldest, is_present };
             cx.effects.parts.push((part.id, event));
         }
     }

@@ -1,7 +1,9 @@
 //! The gate: packets that promise something wait until the record behind them is durable.
 //!
 //! Answers of one connection leave in the order in which they were asked for, so one that waits
-//! for nothing still waits for those before it.
+//! for nothing still waits for those before it. While a message is on its way to the queue of a
+//! part that has the messages of all shards in order, its answer and all later ones of the shard
+//! wait too ([`Unqueued`](super::unqueued::Unqueued)).
 
 use std::collections::BTreeMap;
 
@@ -50,7 +52,7 @@ impl Shard {
         record: RecordNumber,
     ) -> bool {
         let connection = self.connections.at(index);
-        if connection.answers_gated > 0 || !self.store.records.is_durable(record) {
+        if connection.answers_gated > 0 || !self.store.is_open(record) {
             return false;
         }
         let output = connection.output_mut(&mut self.buffers.pool);
@@ -109,7 +111,7 @@ impl Shard {
     ) -> Option<(ConnectionId, RecordNumber)> {
         let connection = self.connections.at(index);
         if connection.answers_gated == 0 {
-            if self.store.records.is_durable(record) {
+            if self.store.is_open(record) {
                 return None;
             }
             connection.gated_since = Since::at_ms(cx.now.mono_ms);
@@ -185,9 +187,9 @@ impl Shard {
         self.connections.entries().all(counted)
     }
 
-    /// Takes the first that waits for a record that is durable now.
+    /// Takes the first that waits for a record, if it may leave now.
     fn next_from_gate(&mut self) -> Option<Gated> {
-        let gated = self.store.gate.take_open(&self.store.records)?;
+        let gated = self.store.take_open()?;
         if let Some((connection, bytes)) = gated.answer()
             && let Some(connection) = self.connections.get_mut(connection)
         {
@@ -202,7 +204,7 @@ impl Shard {
         record: RecordNumber,
         gated: Gated,
     ) {
-        if self.store.records.is_durable(record) {
+        if self.store.is_open(record) {
             self.run_gated(cx, gated);
         } else {
             self.gate(cx, record, gated);

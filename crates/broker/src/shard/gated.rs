@@ -31,18 +31,18 @@ impl Gate {
         self.waiting.push_back((record.max(last), gated));
     }
 
-    /// Takes the first that waits for a record that is durable now.
-    pub(super) fn take_open(&mut self, records: &RecordCount) -> Option<Gated> {
-        let is_durable = |(number, _): &mut (RecordNumber, Gated)| records.is_durable(*number);
-        let (_, gated) = self.waiting.pop_front_if(is_durable)?;
+    /// Takes the first, if it waits for no record behind `last`.
+    pub(super) fn take_open(&mut self, last: RecordNumber) -> Option<Gated> {
+        let is_open = |(number, _): &mut (RecordNumber, Gated)| *number <= last;
+        let (_, gated) = self.waiting.pop_front_if(is_open)?;
         self.bytes -= gated.bytes();
         Some(gated)
     }
 
-    /// Whether something waits for its turn alone: its record is durable.
-    pub(super) fn is_open(&self, records: &RecordCount) -> bool {
+    /// Whether the first waits for no record behind `last`.
+    pub(super) fn is_open(&self, last: RecordNumber) -> bool {
         let first = self.waiting.front();
-        first.is_some_and(|(record, _)| records.is_durable(*record))
+        first.is_some_and(|(record, _)| *record <= last)
     }
 
     /// Whether something waits for a record behind number `before`.

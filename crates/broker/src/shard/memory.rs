@@ -160,6 +160,7 @@ impl Shard {
         let subacks = self.subscribing.subacks.table_bytes();
         let ends = self.waiting.ends.memory_bytes() + self.permits.reviews.memory_bytes();
         let timers = self.timers.memory_bytes();
-        routed + subacks + ends + self.noted.memory_bytes() + timers
+        let waiting = ends + self.store.unqueued.memory_bytes();
+        routed + subacks + waiting + self.noted.memory_bytes() + timers
     }
 }

@@ -28,6 +28,7 @@ mod report;
 mod store;
 mod timers;
 mod turns;
+mod unqueued;
 mod waiting;
 
 use std::sync::Arc;

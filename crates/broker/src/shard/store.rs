@@ -2,9 +2,11 @@
 
 use martlet_permission::Limit;
 
-use super::gated::Gate;
+use super::gated::{Gate, Gated};
+use super::unqueued::Unqueued;
 use crate::counters::DropReason;
 use crate::fault::{self, Fault};
+use crate::id::RecordNumber;
 use crate::record::RecordCount;
 use crate::session::queue::Window;
 use martlet_codec::QoS;
@@ -39,6 +41,8 @@ pub(crate) struct Store {
     pub(crate) records: RecordCount,
     /// What waits for records to be durable.
     pub(crate) gate: Gate,
+    /// Messages that have to be in the queue of a part before they are acknowledged.
+    pub(crate) unqueued: Unqueued,
 }
 
 impl Store {
@@ -81,8 +85,30 @@ impl Store {
         }
     }
 
+    /// The last record whose acknowledgement may leave.
+    fn last_open(&self) -> RecordNumber {
+        let durable = self.records.last_durable();
+        match self.unqueued.first() {
+            Some(RecordNumber(first)) => durable.min(RecordNumber(first - 1)),
+            None => durable,
+        }
+    }
+
+    /// Whether an acknowledgement that depends on `record` may leave.
+    #[inline]
+    pub(crate) fn is_open(&self, record: RecordNumber) -> bool {
+        let first = self.unqueued.first();
+        self.records.is_durable(record) && first.is_none_or(|first| record < first)
+    }
+
     /// Whether something waits for its turn alone: its record is durable.
     pub(super) fn is_gate_open(&self) -> bool {
-        self.gate.is_open(&self.records)
+        self.gate.is_open(self.last_open())
+    }
+
+    /// Takes the first that waits for a record, if it may leave.
+    pub(super) fn take_open(&mut self) -> Option<Gated> {
+        let last = self.last_open();
+        self.gate.take_open(last)
     }
 }

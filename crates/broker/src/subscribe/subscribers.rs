@@ -35,17 +35,21 @@ pub(crate) struct Crowd {
     durable: u32,
     /// How many of them want QoS 0 messages to be kept.
     keeping_qos0: u32,
+    /// How many of them want messages in the order of their acknowledgements.
+    in_order: u32,
 }
 
 impl Crowd {
     fn count(&mut self, subscriber: &Subscriber) {
         self.durable += u32::from(subscriber.is_durable());
         self.keeping_qos0 += u32::from(subscriber.keeps_qos0());
+        self.in_order += u32::from(subscriber.is_in_order());
     }
 
     fn uncount(&mut self, subscriber: &Subscriber) {
         self.durable -= u32::from(subscriber.is_durable());
         self.keeping_qos0 -= u32::from(subscriber.keeps_qos0());
+        self.in_order -= u32::from(subscriber.is_in_order());
     }
 }
 
@@ -105,7 +109,7 @@ impl Subscriber {
             qos,
             no_local: false,
             retain: RetainFlags::new(true),
-            strength: strength(durable && qos > QoS::AtMostOnce, false),
+            strength: strength(durable && qos > QoS::AtMostOnce, false, false),
             number: 0,
         }
     }
@@ -116,6 +120,10 @@ impl Subscriber {
 
     fn keeps_qos0(&self) -> bool {
         self.strength.has(InterestClass::KEEPS_QOS0)
+    }
+
+    fn is_in_order(&self) -> bool {
+        self.strength.has(InterestClass::IN_ORDER)
     }
 
     pub(crate) fn as_match(&self) -> Match {
@@ -154,6 +162,7 @@ impl Subscribers {
                 let mut crowd = Box::new(Crowd {
                     durable: 0,
                     keeping_qos0: 0,
+                    in_order: 0,
                     list: vec![*first, subscriber],
                 });
                 crowd.count(first);
@@ -206,19 +215,26 @@ impl Subscribers {
         match self {
             Self::Nobody => InterestClass::NONE,
             Self::One(subscriber) => subscriber.strength,
-            Self::More(crowd) => strength(crowd.durable > 0, crowd.keeping_qos0 > 0),
+            Self::More(crowd) => strength(
+                crowd.durable > 0,
+                crowd.keeping_qos0 > 0,
+                crowd.in_order > 0,
+            ),
         }
     }
 }
 
 /// What a publish must do for a subscription.
-pub(super) fn strength(durable: bool, keeps_qos0: bool) -> InterestClass {
+pub(super) fn strength(durable: bool, keeps_qos0: bool, in_order: bool) -> InterestClass {
     let mut strength = InterestClass::LIVE;
     if durable {
         strength = strength.and(InterestClass::DURABLE);
     }
     if keeps_qos0 {
         strength = strength.and(InterestClass::KEEPS_QOS0);
+    }
+    if in_order {
+        strength = strength.and(InterestClass::IN_ORDER);
     }
     strength
 }

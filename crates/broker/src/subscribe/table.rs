@@ -238,7 +238,7 @@ impl Shard {
         durable: bool,
     ) {
         self.change_strength(cx, node, target, |subscriber| {
-            strength(durable && subscriber.qos > QoS::AtMostOnce, false)
+            strength(durable && subscriber.qos > QoS::AtMostOnce, false, false)
         });
     }
 
@@ -408,5 +408,7 @@ fn slot_of(
 /// What a publish must do for a subscription of this QoS in a session.
 fn strength_in(durable: bool, flags: SessionFlags, qos: QoS) -> InterestClass {
     let keeps_qos0 = durable && flags.keeps_qos0();
-    strength(durable && qos > QoS::AtMostOnce, keeps_qos0)
+    let durable = durable && qos > QoS::AtMostOnce;
+    // Lanes, which are the other durable parts, are not in this table.
+    strength(durable, keeps_qos0, durable && flags.part())
 }

@@ -106,8 +106,9 @@ async fn attach(control: &Control, twins: &Twins) -> Lanes {
     // The search finds user names too.
     let sessions: Vec<String> = names.filter(|name| name.starts_with(PART)).collect();
     let among = (control.shards.count(), &*sessions);
-    Lanes::attach(&spec, among, |spec, outlet| {
-        control.shards.attach(spec, outlet)
+    let shards = Arc::clone(&control.shards);
+    Lanes::attach(&spec, among, move |spec, outlet| {
+        shards.attach(spec, outlet)
     })
 }
 

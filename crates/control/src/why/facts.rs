@@ -549,6 +549,8 @@ pub struct Session {
     pub since_ms: Option<u64>,
     /// Seconds; 0 is none.
     pub keep_alive_secs: u16,
+    /// When its last packet arrived, milliseconds since the Unix epoch; none: it is not connected.
+    pub last_packet_ms: Option<u64>,
     /// Seconds that it outlives its connection.
     pub session_expiry_secs: u32,
     /// Messages that wait.

@@ -159,6 +159,7 @@ fn looked_at(facts: &Facts) -> Found {
     telemetry::telemetry(facts, &mut found);
     rollout::rollouts(facts, &mut found);
     found.extend(inactive::inactive(facts));
+    found.extend(silence::without_keep_alive(facts));
     command::commands(facts, &mut found);
     not_for_device::not_for_device(facts, &mut found);
     twin::twin(facts, &mut found);
@@ -479,6 +480,15 @@ fn evidence(clients: &[Cow<'_, Facts>]) -> Vec<Evidence> {
 fn evidence_of(facts: &Facts) -> Vec<Evidence> {
     let runs = facts.runs.iter().chain(&facts.runs_of_parts);
     let mut all: Vec<Evidence> = runs.map(Evidence::of_run).collect();
+    let session = facts.session.as_ref();
+    all.extend(
+        session
+            .and_then(|session| session.last_packet_ms)
+            .map(|at_ms| Evidence {
+                at_ms,
+                text: "its last packet arrived".to_owned(),
+            }),
+    );
     if let Some(presence) = facts.presence.as_ref().filter(|presence| !presence.online) {
         let mut text = "last seen".to_owned();
         for (word, part) in [

@@ -11,6 +11,32 @@ use crate::rfc3339;
 /// Time after which the tables have the last message of a device.
 const NOTED_MS: u64 = 60_000;
 
+/// Time without a packet after which a client without a Keep Alive is worth a remark.
+const QUIET_MS: u64 = 60_000;
+
+/// Nothing has come from a client with Keep Alive 0, which MQTT does not expect to send anything.
+/// The times are those of `reactor::listen`, which has the system probe silent connections.
+pub(super) fn without_keep_alive(facts: &Facts) -> Option<(Weight, Finding)> {
+    let session = facts.session.as_ref()?;
+    let last_ms = session.last_packet_ms.filter(|_| session.connected)?;
+    if session.keep_alive_secs > 0 || facts.now_ms.saturating_sub(last_ms) < QUIET_MS {
+        return None;
+    }
+    let sentence = format!(
+        "it has sent nothing since {}, and its Keep Alive is 0: the node cannot know by MQTT \
+         whether it is still there. If its machine has lost its power, TCP finds that about five \
+         minutes after the last packet",
+        rfc3339::in_words(last_ms)
+    );
+    let finding = Finding::new(Cause::NoKeepAlive, sentence)
+        .since(last_ms)
+        .remedy(
+            "set a Keep Alive above 0 in the client, such as 60 s; limits.keep_alive_max_secs sets \
+             one for all clients that have none",
+        );
+    Some((Weight::Remark, finding))
+}
+
 /// The clients that the topic names are not connected, and one that is subscribed gets nothing.
 pub(super) fn publisher_absent(facts: &Facts, found: &mut Found) {
     let named = &facts.named_in_topic;

@@ -42,14 +42,14 @@ pub(super) struct Suspects {
 
 impl Suspects {
     /// Whether a message waits until those of others are answered: the server has closed the
-    /// connection at it, or it follows such a message of the same client, one of `put_off`.
+    /// connection at it, or it is delivered behind such a message, one of `put_off`.
     pub(super) fn waits<'a>(
         &self,
         message: &SinkMessage,
         mut put_off: impl Iterator<Item = &'a SinkMessage>,
     ) -> bool {
-        let client = message.client_id();
-        self.ids.contains(&message.id()) || put_off.any(|one| one.client_id() == client)
+        self.ids.contains(&message.id())
+            || put_off.any(|one| one.order_key() == message.order_key())
     }
 
     /// Maximum number of messages in flight.

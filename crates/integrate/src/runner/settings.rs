@@ -7,6 +7,7 @@ use martlet_broker::PartQueueLimits;
 
 use super::backoff::Backoff;
 use crate::bridge::BroughtTopics;
+use crate::order::Order;
 
 /// Value of [`Settings::tenant`] for messages of all tenants. Only for internal integrations of
 /// the node.
@@ -49,6 +50,8 @@ pub struct Settings {
     pub filters: Vec<Box<str>>,
     /// Topics of messages that it publishes at this node as a bridge.
     pub brings: Vec<BroughtTopics>,
+    /// Which messages it delivers in order. Of all tenants: [`Order::Publisher`] alone.
+    pub order: Order,
     /// Whether QoS 0 messages are queued too.
     pub keeps_qos0: bool,
     /// Bounds of the queue.
@@ -102,6 +105,7 @@ impl Settings {
             publish_as: None,
             filters,
             brings: Vec::new(),
+            order: Order::default(),
             keeps_qos0: false,
             queue: PartQueueLimits::default(),
             on_reject: OnReject::default(),

@@ -5,6 +5,7 @@ use std::time::Duration;
 use super::giving_up::Failures;
 use crate::feed::Ticket;
 use crate::lanes::Token;
+use crate::order::OrderKey;
 use crate::sink_message::SinkMessage;
 
 /// A message that is not settled.
@@ -27,8 +28,9 @@ impl UnsettledMessage {
         self.token.lane()
     }
 
-    /// Client Identifier of its publisher; empty if unknown.
-    pub(super) fn publisher(&self) -> &str {
-        self.message.client_id().unwrap_or_default()
+    /// Messages with this key wait behind it while it is retried: those of its publisher, or
+    /// whatever the order of the sink says.
+    pub(super) fn order_key(&self) -> OrderKey<'_> {
+        self.message.order_key()
     }
 }

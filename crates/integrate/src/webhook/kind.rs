@@ -48,8 +48,8 @@ const KEYS: &[Key] = &[
     ),
     Key::new(
         "order",
-        Takes::Word(&["publisher", "none"]),
-        "publisher: messages of one publisher are sent one after the other, and a failed message delays the later ones of its publisher. none: messages are sent in any order, up to in_flight at the same time. Default: publisher.",
+        Takes::Word(&["publisher", "user", "topic", "none"]),
+        "Which messages are sent one after the other, in the order in which they were published: a failed one delays those behind it. publisher: those of one client. user: those of one user or device, over all of its connections. topic: those of one topic, whoever publishes them. none: messages are sent in any order, up to in_flight at the same time. With user and topic all messages of the sink go through one core, see integrations.md. Default: publisher.",
     ),
     Key::new(
         "batch_messages",

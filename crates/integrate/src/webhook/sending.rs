@@ -14,6 +14,7 @@ use futures_util::stream::FuturesUnordered;
 use super::settings::WebhookSettings;
 use crate::each::Call;
 use crate::feed::{SinkMessages, Ticket};
+use crate::order::OrderKey;
 use crate::outcome::Outcome;
 use crate::sink_message::SinkMessage;
 
@@ -72,10 +73,10 @@ struct UnsentMessages {
     keeps_order: bool,
     /// All of them, if order is not kept.
     loose: VecDeque<(Ticket, SinkMessage)>,
-    /// By Client Identifier of their publisher, if order is kept.
-    publishers: HashMap<Box<str>, Publisher>,
+    /// By publisher, or whatever the order of the sink says, if order is kept.
+    publishers: HashMap<OrderKey<'static>, Publisher>,
     /// Publishers with a message that may be sent now.
-    ready: VecDeque<Box<str>>,
+    ready: VecDeque<OrderKey<'static>>,
     /// Number of messages of these publishers.
     ready_messages: usize,
 }
@@ -103,17 +104,12 @@ impl UnsentMessages {
         if !self.keeps_order {
             return self.loose.push_back((ticket, message));
         }
-        let name = message.client_id().unwrap_or_default();
-        if !self.publishers.contains_key(name) {
-            self.publishers.insert(name.into(), Publisher::default());
-        }
-        let Some(publisher) = self.publishers.get_mut(name) else {
-            return;
-        };
+        let key = message.order_key().into_owned();
+        let publisher = self.publishers.entry(key.clone()).or_default();
         if publisher.state == PublisherState::Ready {
             self.ready_messages += 1;
             if publisher.messages.is_empty() {
-                self.ready.push_back(name.into());
+                self.ready.push_back(key);
             }
         }
         publisher.messages.push_back((ticket, message));
@@ -163,21 +159,21 @@ impl UnsentMessages {
             return;
         }
         for (_, message) in &list {
-            let name = message.client_id().unwrap_or_default();
-            let Some(publisher) = self.publishers.get_mut(name) else {
+            let key = message.order_key().into_owned();
+            let Some(publisher) = self.publishers.get_mut(&key) else {
                 continue;
             };
             if publisher.state != PublisherState::UnderWay {
                 continue;
             }
-            if held_up.contains(name) {
+            if held_up.contains(&key) {
                 publisher.state = PublisherState::HeldUp;
             } else if publisher.messages.is_empty() {
-                self.publishers.remove(name);
+                self.publishers.remove(&key);
             } else {
                 publisher.state = PublisherState::Ready;
                 self.ready_messages += publisher.messages.len();
-                self.ready.push_back(name.into());
+                self.ready.push_back(key);
             }
         }
     }
@@ -189,7 +185,7 @@ struct RequestResult {
     /// Outcomes of the messages that were tried.
     outcomes: Vec<(Ticket, Outcome)>,
     /// Publishers of which nothing more is sent in this call.
-    held_up: HashSet<Box<str>>,
+    held_up: HashSet<OrderKey<'static>>,
 }
 
 /// One call of the sink.
@@ -221,7 +217,7 @@ impl<S: Fn(Vec<SinkMessage>) -> F, F: Future<Output = Outcome>> Sending<S> {
             }
             ([(ticket, message)], outcome) => {
                 if !self.call.goes_on(&outcome) {
-                    held_up.insert(message.client_id().unwrap_or_default().into());
+                    held_up.insert(message.order_key().into_owned());
                 }
                 outcomes.push((*ticket, outcome));
             }
@@ -234,8 +230,8 @@ impl<S: Fn(Vec<SinkMessage>) -> F, F: Future<Output = Outcome>> Sending<S> {
                 let others = others.map(|(ticket, _)| (*ticket, Outcome::SentWithOthers));
                 let first = list.first().map(|(ticket, _)| (*ticket, outcome));
                 outcomes.extend(first.into_iter().chain(others));
-                let names = list.iter().map(|(_, one)| one.client_id());
-                held_up.extend(names.map(|name| name.unwrap_or_default().into()));
+                let keys = list.iter().map(|(_, one)| one.order_key().into_owned());
+                held_up.extend(keys);
             }
         }
         answered
@@ -245,18 +241,18 @@ impl<S: Fn(Vec<SinkMessage>) -> F, F: Future<Output = Outcome>> Sending<S> {
     async fn one_by_one(
         &self,
         list: &[(Ticket, SinkMessage)],
-        held_up: &mut HashSet<Box<str>>,
+        held_up: &mut HashSet<OrderKey<'static>>,
         outcomes: &mut Vec<(Ticket, Outcome)>,
     ) {
         for (ticket, message) in list {
-            let name = message.client_id().unwrap_or_default();
-            if self.keeps_order && held_up.contains(name) {
+            let key = message.order_key().into_owned();
+            if self.keeps_order && held_up.contains(&key) {
                 outcomes.push((*ticket, Outcome::SentWithOthers));
                 continue;
             }
             if self.call.is_over() {
                 // A message that comes again must precede all later ones of its publisher.
-                held_up.insert(name.into());
+                held_up.insert(key);
                 outcomes.push((*ticket, Outcome::SentWithOthers));
                 continue;
             }
@@ -264,7 +260,7 @@ impl<S: Fn(Vec<SinkMessage>) -> F, F: Future<Output = Outcome>> Sending<S> {
             again.repeated = true;
             let outcome = (self.send)(vec![again]).await;
             if !self.call.goes_on(&outcome) {
-                held_up.insert(name.into());
+                held_up.insert(key);
             }
             outcomes.push((*ticket, outcome));
         }

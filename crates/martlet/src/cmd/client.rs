@@ -206,6 +206,10 @@ fn detail_text(found: &ClientDetailView) -> String {
             connection.output_bytes, connection.input_bytes
         );
         line("waiting", waits);
+        line("keep alive", keep_alive(client.keep_alive_secs));
+        if let Some(at) = &connection.last_packet_at {
+            line("last packet", at.clone());
+        }
     }
     let kept = if found.durable {
         "kept"
@@ -263,6 +267,16 @@ fn state(found: &ClientDetailView) -> String {
         (_, true) => "connected".to_owned(),
         (Some(left), false) => format!("away since {left}"),
         (None, false) => "away".to_owned(),
+    }
+}
+
+/// The Keep Alive of a client, and what its absence means.
+fn keep_alive(secs: u16) -> String {
+    match secs {
+        0 => "none: if its machine loses its power, only TCP shows that, about five minutes after \
+              the last packet"
+            .to_owned(),
+        secs => format!("{secs} s"),
     }
 }
 

@@ -9,8 +9,8 @@ use martlet_codec::TopicFilter;
 use martlet_control::integrations::{AllowedNetworks, ConfiguredSink, DeadLettersKept};
 use martlet_integrate::file::check_path;
 use martlet_integrate::{
-    Backoff, KINDS, MAX_ATTEMPTS, OnReject, SOURCES, SecretValue, Settings, Surroundings, Table,
-    TableValue, bridge, name_of_team,
+    ALL_TENANTS, Backoff, KINDS, MAX_ATTEMPTS, OnReject, Order, SOURCES, SecretValue, Settings,
+    Surroundings, Table, TableValue, bridge, name_of_team,
 };
 
 use super::error::ConfigError;
@@ -241,13 +241,23 @@ fn common(kind: &'static str, table: &Table) -> Result<Settings, String> {
                 .to_owned(),
         );
     }
+    let order = Order::of_word(table.text("order").unwrap_or_default());
+    let tenant = table.text("tenant").unwrap_or_default();
+    if tenant == ALL_TENANTS && order.needs_one_queue() {
+        return Err(
+            "`order` is user or topic, which a sink for the messages of all tenants cannot keep: \
+             set `tenant` to one team, or leave out `order`"
+                .to_owned(),
+        );
+    }
     let on_full = match table.text("on_full") {
         Some("hold") => OnFull::Hold,
         _ => OnFull::DropOldest,
     };
     let filters = filters.iter().map(|filter| filter.as_str().into());
     Ok(Settings {
-        tenant: table.text("tenant").unwrap_or_default().into(),
+        tenant: tenant.into(),
+        order,
         publish_as: table.text("publish_as").map(Into::into),
         keeps_qos0: table.flag("keep_qos0", false),
         on_reject: match table.text("on_reject") {

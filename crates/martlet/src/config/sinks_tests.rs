@@ -34,13 +34,14 @@ fn a_sink_has_its_keys_and_the_defaults_of_the_others() {
     assert_eq!(filters, ["a,b/#", "+/c"]);
     assert!(!settings.keeps_qos0 && settings.tenant.is_empty());
     assert_eq!(settings.on_reject, OnReject::DeadLetter);
+    assert_eq!(settings.order, Order::Publisher);
     assert_eq!(sink_of_file.files(), [Path::new("/data/out/a.json")]);
-    let more =
-        "keep_qos0 = true\ntenant = \"one\"\non_reject = \"stop\"\nfile_bytes = 0\nfiles_kept = 3";
+    let more = "keep_qos0 = true\ntenant = \"one\"\non_reject = \"stop\"\nfile_bytes = 0\nfiles_kept = 3\norder = \"user\"";
     let config = from_file("set", &sink("b", "/b.json", more)).unwrap();
     let settings = &config.sinks[0].settings;
     assert!(settings.keeps_qos0 && &*settings.tenant == "one");
     assert_eq!(settings.on_reject, OnReject::Stop);
+    assert_eq!(settings.order, Order::User);
 }
 
 #[test]
@@ -60,6 +61,14 @@ fn what_is_wrong_with_a_sink_is_named_with_its_line() {
         (
             sink("a", "/a", "on_reject = \"drop\""),
             "one of dead-letter, stop",
+        ),
+        (
+            sink("a", "/a", "order = \"session\""),
+            "one of publisher, user, topic",
+        ),
+        (
+            sink("a", "/a", "order = \"user\"\ntenant = \"*\""),
+            "the messages of all tenants",
         ),
         (
             sink("a", "/a", "file_bytes = 10"),

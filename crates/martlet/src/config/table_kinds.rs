@@ -1,7 +1,7 @@
 //! Kinds of integrations in the configuration, with their common keys; keys of one kind are
 //! declared in `martlet_integrate`.
 
-use martlet_integrate::{KINDS, SOURCES, bridge};
+use martlet_integrate::{KINDS, Order, SOURCES, bridge};
 
 use super::schema::Kind;
 
@@ -42,8 +42,12 @@ pub(crate) fn table_kinds() -> impl Iterator<Item = TableKind> {
         name: Some(kind.name),
         kind: kind.name,
         keys: {
-            let all = [NAME_KEY, FILTERS_KEY].into_iter().chain(own(kind));
-            all.chain(COMMON_KEYS).collect()
+            let own = own(kind);
+            let has = |key: &KeyOfSink| own.iter().any(|one| one.0 == key.0);
+            let common = COMMON_KEYS.into_iter().filter(|key| !has(key));
+            let common: Vec<KeyOfSink> = common.collect();
+            let all = [NAME_KEY, FILTERS_KEY].into_iter().chain(own);
+            all.chain(common).collect()
         },
     });
     let sources = SOURCES.iter().map(move |(name, kind)| TableKind {
@@ -132,6 +136,12 @@ const FILTERS_KEY: KeyOfSink = (
     "Topic Filters of the messages that it forwards; $share/… is not permitted.",
 );
 
+const ORDER_KEY: KeyOfSink = (
+    "order",
+    Kind::Word(Order::WORDS),
+    "Which messages are delivered in the order in which they were published. publisher: those of one client. user: those of one user or device, over all of its connections. topic: those of one topic, whoever publishes them. With user and topic all messages of the sink go through one core, see integrations.md. Default: publisher.",
+);
+
 const KEEP_QOS0_KEY: KeyOfSink = (
     "keep_qos0",
     Kind::Boolean,
@@ -201,7 +211,8 @@ const RETRY_LONGEST_MS_KEY: KeyOfSink = (
 /// Longest configurable pause between attempts: one day.
 const RETRY_MAX_MS: u64 = 86_400_000;
 
-const COMMON_KEYS: [KeyOfSink; 9] = [
+const COMMON_KEYS: [KeyOfSink; 10] = [
+    ORDER_KEY,
     KEEP_QOS0_KEY,
     MAX_BYTES_KEY,
     MAX_AGE_SECS_KEY,

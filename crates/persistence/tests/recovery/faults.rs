@@ -11,7 +11,7 @@ use std::panic::catch_unwind;
 use martlet_fault::Fault;
 
 use crate::node::End;
-use crate::{cases, lanes, parts};
+use crate::{cases, lanes, part_order, parts};
 
 /// Whether the behaviour fails with the fault, and passes without it.
 fn is_found(fault: Fault, play: fn()) -> bool {
@@ -65,4 +65,10 @@ fn holds_that_go_too_far_or_not_far_enough_are_found() {
     assert!(is_found(Fault::ReliefDropsHeld, relief));
     let absent = || parts::a_part_that_is_not_attached_in_time_after_a_start_holds_nobody();
     assert!(is_found(Fault::HoldOutlivesPart, absent));
+}
+
+#[test]
+fn acknowledgements_before_a_message_is_in_its_queue_are_found() {
+    let restarts = || part_order::is_that_of_acknowledgements(End::Kill);
+    assert!(is_found(Fault::AckBeforePartQueue, restarts));
 }

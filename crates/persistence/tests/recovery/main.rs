@@ -11,6 +11,7 @@ mod damage;
 mod faults;
 mod lanes;
 mod node;
+mod part_order;
 mod part_receipts;
 mod parts;
 mod restart;

@@ -124,6 +124,10 @@ pub(super) fn session_of(found: ClientDetail) -> Session {
             false => left_ms,
         },
         keep_alive_secs: info.keep_alive_secs,
+        last_packet_ms: found
+            .connection
+            .as_ref()
+            .and_then(|connection| connection.last_packet_ms),
         session_expiry_secs: info.session_expiry_secs,
         queued: info.queued,
         in_flight: info.in_flight,

@@ -10,8 +10,8 @@ use crate::cause::Cause;
 use crate::explain::Outcome;
 use crate::journal::WordedRemedy;
 use crate::why::Finding;
-use crate::why::facts::StoreTrouble;
-use crate::why::{Diagnosis, State, judge};
+use crate::why::facts::{Session, StoreTrouble};
+use crate::why::{Diagnosis, Evidence, State, judge};
 
 #[test]
 fn who_goes_again_and_again_is_told_why() {
@@ -221,4 +221,39 @@ fn losses_are_told_with_their_own_time() {
     let expected = "nothing is wrong now";
     expect(&diagnosis, Cause::NothingWrong, State::Connected, expected);
     assert_eq!(diagnosis.also[0].cause, Cause::SlowReader);
+}
+
+#[test]
+fn a_silent_client_with_keep_alive_0_may_be_gone() {
+    let mut facts = facts(None);
+    let last_ms = NOW - 120_000;
+    let silent = Session {
+        keep_alive_secs: 0,
+        last_packet_ms: Some(last_ms),
+        ..connected()
+    };
+    facts.session = Some(silent.clone());
+    let diagnosis = judge(&facts);
+    let says = "its Keep Alive is 0";
+    expect(&diagnosis, Cause::NoKeepAlive, State::Connected, says);
+    assert_eq!(diagnosis.finding.since_ms, Some(last_ms));
+    let is_last_packet = |one: &&Evidence| one.text == "its last packet arrived";
+    let evidence = diagnosis.evidence.iter().find(is_last_packet);
+    assert_eq!(evidence.expect("it is shown").at_ms, last_ms);
+    // One that has sent something just now, and one that has to send something every 60 s.
+    for other in [
+        Session {
+            last_packet_ms: Some(NOW - 1_000),
+            ..silent.clone()
+        },
+        Session {
+            keep_alive_secs: 60,
+            ..silent
+        },
+    ] {
+        facts.session = Some(other);
+        let diagnosis = judge(&facts);
+        let well = "nothing of it";
+        expect(&diagnosis, Cause::NothingWrong, State::Connected, well);
+    }
 }

@@ -61,13 +61,15 @@ impl Core {
             keeps_qos0: self.settings.keeps_qos0,
             queue: self.settings.queue,
             identity: None,
-            reach: match &*self.settings.tenant {
-                ALL_TENANTS => PartReach::LaneOfAllTenants,
+            reach: match (self.settings.order, &*self.settings.tenant) {
+                (_, ALL_TENANTS) => PartReach::LaneOfAllTenants,
+                (order, _) if order.needs_one_queue() => PartReach::NodeAfterLanes,
                 _ => PartReach::Lane,
             },
         };
         let among = (self.host.shards(), &*sessions);
-        let lanes = Lanes::attach(&spec, among, |spec, outlet| self.host.attach(spec, outlet));
+        let host = Arc::clone(&self.host);
+        let lanes = Lanes::attach(&spec, among, move |spec, outlet| host.attach(spec, outlet));
         self.attachment = Attachment::Attaching(lanes);
     }
 
@@ -116,7 +118,7 @@ impl Core {
             Some(LaneEvent::Delivery(token, delivery)) => self.held.push_back(UnsettledMessage {
                 token,
                 too_old_at: self.too_old_at(delivery.age_ms),
-                message: self.with_team(SinkMessage::delivered(delivery)),
+                message: self.with_team(SinkMessage::delivered(delivery, self.settings.order)),
                 panics: 0,
                 failures: Failures::default(),
                 ticket: Ticket(0),

@@ -15,6 +15,7 @@ use super::attachment::Attachment;
 use super::call::Call;
 use super::retry::RetryTarget;
 use super::{Core, Mode};
+use crate::order::OrderKey;
 use crate::outcome::Outcome;
 use crate::sink_message::SinkMessage;
 
@@ -85,7 +86,8 @@ impl Core {
         // A message at which the sink failed comes without the ones after it, so that other
         // publishers have places.
         let has_failed = self.handed.iter().filter(|held| held.failures.are_any());
-        let mut failing: HashSet<&str> = has_failed.map(UnsettledMessage::publisher).collect();
+        let mut failing: HashSet<OrderKey<'_>> =
+            has_failed.map(UnsettledMessage::order_key).collect();
         for (place, held) in self.held.iter().enumerate() {
             // A drain leaves messages that arrived later; other lanes may have older messages
             // after those.
@@ -96,12 +98,12 @@ impl Core {
                 }
             }
             if self.waits_until(held).is_some_and(|at| at > now)
-                || !failing.is_empty() && failing.contains(held.publisher())
+                || !failing.is_empty() && failing.contains(&held.order_key())
             {
                 continue;
             }
             if held.failures.are_any() {
-                failing.insert(held.publisher());
+                failing.insert(held.order_key());
             }
             bytes += held.message.bytes();
             let is_full = places.len() >= messages_max || bytes > bytes_max;
@@ -165,14 +167,14 @@ impl Core {
             return;
         };
         let failing = self.held.iter().filter(|held| held.failures.are_any());
-        let failing: HashSet<&str> = failing.map(UnsettledMessage::publisher).collect();
+        let failing: HashSet<OrderKey<'_>> = failing.map(UnsettledMessage::order_key).collect();
         if failing.is_empty() && !self.lends_places {
             return;
         }
         let mut behind = BTreeMap::<usize, u16>::new();
         let mut bytes = 0;
         for held in &self.held {
-            if !failing.contains(held.publisher()) {
+            if !failing.contains(&held.order_key()) {
                 continue;
             }
             let of_lane = behind.entry(held.lane()).or_default();
@@ -277,7 +279,7 @@ impl Core {
                 }
                 Some(Outcome::FailedAtMessage(failure) | Outcome::NoAnswer(failure)) => {
                     error_at_message.get_or_insert(failure);
-                    failing.push((held.publisher().into(), held.failures.count));
+                    failing.push((held.order_key().into_owned(), held.failures.count));
                     held.message.repeated = true;
                     left.push(held);
                 }
@@ -362,7 +364,7 @@ impl Core {
     }
 
     /// The sink accepted messages of others: these publishers pause alone.
-    fn publishers_wait(&mut self, failing: Vec<(Box<str>, u32)>, error: Option<String>) {
+    fn publishers_wait(&mut self, failing: Vec<(OrderKey<'static>, u32)>, error: Option<String>) {
         let now = self.clock.now();
         for (publisher, failures) in failing {
             let pause = self.settings.backoff.pause(failures, self.host.random());
@@ -379,7 +381,7 @@ impl Core {
         if self.waiting.is_empty() {
             return;
         }
-        self.waiting.remove(held.publisher());
+        self.waiting.remove(&held.order_key().into_owned());
         if self.waiting.is_empty() {
             self.succeed(RetryTarget::Messages);
         }

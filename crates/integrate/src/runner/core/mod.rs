@@ -41,6 +41,7 @@ use super::unsettled_message::UnsettledMessage;
 use super::waiting;
 use crate::host::{Host, PartSession, SavedState};
 use crate::lanes::{LaneEvent, Token};
+use crate::order::OrderKey;
 use crate::sink::AccessRefused;
 use crate::sink_message::SinkMessage;
 
@@ -123,8 +124,8 @@ pub(super) struct Core {
     panicked_in_a_row: u32,
     giving_up: GivingUp,
     /// Publishers whose first message failed while the sink accepted messages of others, with the
-    /// end of their pause, by [`UnsettledMessage::publisher`].
-    waiting: HashMap<Box<str>, Duration>,
+    /// end of their pause, by [`UnsettledMessage::order_key`].
+    waiting: HashMap<OrderKey<'static>, Duration>,
     /// Whether the node hands over more than [`Settings::batch_messages`], see
     /// [`Core::lend_places`].
     lends_places: bool,
@@ -465,7 +466,7 @@ impl Core {
     fn waits_until(&self, held: &UnsettledMessage) -> Option<Duration> {
         match self.waiting.is_empty() {
             true => None,
-            false => self.waiting.get(held.publisher()).copied(),
+            false => self.waiting.get(&held.order_key()).copied(),
         }
     }
 

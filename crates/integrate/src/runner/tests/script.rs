@@ -63,6 +63,8 @@ pub(super) struct World {
     pub(super) test_error: Option<String>,
     /// Attachments so far.
     pub(super) specs: Vec<PartSpec>,
+    /// Client Identifiers of sessions that were attached to be emptied.
+    pub(super) left_over: Vec<String>,
     /// Outlet of each lane.
     outlets: Vec<Box<dyn PartOutlet>>,
     pub(super) shards: u16,
@@ -154,8 +156,22 @@ impl Scripted {
 
     /// The node hands over a message of this publisher.
     pub(super) fn hand_over_of(&self, lane: usize, number: u16, client_id: &str) {
-        let publisher = SharedClient::new(ConnectedClient::new(client_id, None));
-        let message = message_of(u64::from(number), 999_000, Some(publisher));
+        self.hand_over_by_user(lane, number, (client_id, None), "plant/1");
+    }
+
+    /// The node hands over a message of this client and this user, which it has checked, on a
+    /// topic.
+    pub(super) fn hand_over_by_user(
+        &self,
+        lane: usize,
+        number: u16,
+        (client_id, user): (&str, Option<&str>),
+        topic: &str,
+    ) {
+        let mut publisher = ConnectedClient::new(client_id, user);
+        publisher.flags.set_user_is_proved(user.is_some());
+        let publisher = Some(SharedClient::new(publisher));
+        let message = message_of(u64::from(number), 999_000, publisher, topic);
         self.deliver(lane, number, false, message);
     }
 
@@ -255,15 +271,20 @@ pub(super) async fn state_until(handle: &Handle, is_so: impl Fn(&State) -> bool)
 }
 
 fn message(number: u64, received_ms: u64) -> Message {
-    message_of(number, received_ms, None)
+    message_of(number, received_ms, None, "plant/1")
 }
 
-fn message_of(number: u64, received_ms: u64, publisher: Option<SharedClient>) -> Message {
+fn message_of(
+    number: u64,
+    received_ms: u64,
+    publisher: Option<SharedClient>,
+    topic: &str,
+) -> Message {
     let publication = Publication {
         id: MessageId::new(ShardId(0), number),
         tenant: TenantId(3),
         publisher: None,
-        topic: "plant/1",
+        topic,
         forwarded: &[],
         payload: b"21.5",
         qos: QoS::AtLeastOnce,
@@ -337,10 +358,10 @@ impl Sink for ScriptedSink {
             }
             Step::FailAtOnly(number) => {
                 let failing = batch.iter().find(|one| one.id() == number);
-                let publisher = failing.map(SinkMessage::client_id);
+                let key = failing.map(SinkMessage::order_key);
                 let outcomes = batch.iter().map(|one| match one.id() {
                     id if id == number => Outcome::FailedAtMessage("status 500".to_owned()),
-                    _ if Some(one.client_id()) == publisher => Outcome::NotTried,
+                    _ if Some(one.order_key()) == key => Outcome::NotTried,
                     _ => Outcome::Done,
                 });
                 outcomes.collect()
@@ -404,6 +425,11 @@ impl Host for Scripted {
             oldest: 1,
             is_present: true,
         });
+        if spec.subscriptions.is_empty() {
+            // An empty session that an earlier attachment has left.
+            world.left_over.push(spec.client_id.to_string());
+            return Box::new(Line(self.clone(), usize::MAX));
+        }
         if world.outlets.len() == usize::from(world.shards) {
             world.outlets.clear();
         }
