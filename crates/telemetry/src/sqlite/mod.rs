@@ -24,8 +24,9 @@ use sqlx::{ConnectOptions as _, Connection as _, SqliteConnection};
 
 use crate::{Settings, StorageError};
 
-/// Version of the tables, in `user_version`.
-const VERSION: i64 = 1;
+/// Version of the tables, in `user_version`. From 2 on rows have checksums. Older rows are read
+/// too.
+const VERSION: i64 = 2;
 /// The tables.
 const SCHEMA: &str = include_str!("schema.sql");
 /// `application_id`: "MTel".
@@ -164,6 +165,10 @@ async fn prepare(on: &mut SqliteConnection, place: &str) -> Result<(), StorageEr
         );
         let made = sqlx::raw_sql(sqlx::AssertSqlSafe(sql)).execute(on).await;
         made.map_err(failed)?;
+    } else if found < VERSION {
+        let sql = format!("PRAGMA user_version = {VERSION}");
+        let done = sqlx::raw_sql(sqlx::AssertSqlSafe(sql)).execute(on).await;
+        done.map_err(failed)?;
     }
     Ok(())
 }
