@@ -7,8 +7,13 @@
  * With FORGET_SYNC=no the syncs of files count for nothing, with FORGET_SYNC=/TEXT those of files that
  * have /TEXT in their path; with FORGET_SYNC_DIR=NAME those of directories of that name.
  *
+ * With FORGET_FAIL=A:B of the syncs of the store's files A succeed, then B fail with EIO, and so on.
+ * With FORGET_FAIL=A:B:quiet those do not say so.
+ *
  *   w INODE OFFSET HEX   bytes that were there before a write
  *   s INODE NOTE         the file is synced: all writes noted before that note are durable
+ *   f INODE NOTE         a sync has failed: of the writes noted before that note those that were
+ *                        not durable never will be, as the kernel takes them for written
  *   c PATH               a new file      m PATH   a new directory
  *   r FROM TO KEPT       a file renamed; KEPT is what had the name, or -
  *   u PATH KEPT          a name removed
@@ -20,6 +25,7 @@
  */
 #define _GNU_SOURCE
 #include <dlfcn.h>
+#include <errno.h>
 #include <fcntl.h>
 #include <limits.h>
 #include <pthread.h>
@@ -154,6 +160,18 @@ OPEN(open64)
 PWRITE(pwrite, off_t)
 PWRITE(pwrite64, off64_t)
 
+/* Whether this sync of a file of the store fails, and whether it says so. */
+static int fails(int *quiet) {
+    static long done;
+    long passing, failing;
+    char word[8] = "";
+    const char *pattern = getenv("FORGET_FAIL");
+    if (!pattern || sscanf(pattern, "%ld:%ld:%7s", &passing, &failing, word) < 2)
+        return 0;
+    *quiet = strcmp(word, "quiet") == 0;
+    return done++ % (passing + failing) >= passing;
+}
+
 static int synced(int fd, int (*sync)(int)) {
     char path[PATH_MAX];
     struct stat found;
@@ -162,9 +180,17 @@ static int synced(int fd, int (*sync)(int)) {
     int is_directory = S_ISDIR(found.st_mode);
     const char *ignored = getenv(is_directory ? "FORGET_SYNC_DIR" : "FORGET_SYNC");
     const char *name = strrchr(path, '/');
+    int quiet = 0;
     pthread_mutex_lock(&lock);
     long upto = count;
+    int failed = !is_directory && counts(path) && fails(&quiet);
+    if (failed)
+        note("f %lu %ld", (unsigned long)found.st_ino, upto);
     pthread_mutex_unlock(&lock);
+    if (failed) {
+        errno = EIO;
+        return quiet ? 0 : -1;
+    }
     if (ignored && strcmp(ignored, is_directory ? (name ? name + 1 : path) : "no") == 0)
         return 0;
     if (ignored && !is_directory && ignored[0] == '/' && strstr(path, ignored) != NULL)

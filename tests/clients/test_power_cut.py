@@ -28,6 +28,7 @@ BYTES = 200_000
 RETAINED = 5
 VALUES = 60
 FROM_NATS = 2_000
+FOR_RULE = 400
 SOURCE = pathlib.Path(__file__).with_name("forget.c")
 
 
@@ -58,17 +59,17 @@ class Disk:
         notes = [line.split() for line in self.notes.read_text().splitlines()]
         unknown = [note for note in notes if note[0] == "x"]
         assert unknown == [], "the library cannot undo these changes of the store"
-        synced, synced_dirs = {}, {}
+        synced_dirs = {}
         for note in notes:
-            if note[0] == "s":
-                synced[note[1]] = max(int(note[2]), synced.get(note[1], 0))
-            elif note[0] == "d":
+            if note[0] == "d":
                 synced_dirs[note[1]] = max(int(note[2]), synced_dirs.get(note[1], 0))
-        undone = 0
+        undone, durable, later = 0, durable_writes(notes), {}
         for number, (kind, *rest) in reversed(list(enumerate(notes))):
             if kind == "w":
-                if number >= synced.get(rest[0], 0):
-                    self._write(rest)
+                if number in durable:
+                    later.setdefault(rest[0], []).append((int(rest[1]), len(rest[2]) // 2 if len(rest) > 2 else 0))
+                else:
+                    self._write(rest, later.get(rest[0], []))
                     undone += 1
             elif kind in "crum":
                 parent = os.path.dirname(rest[0])
@@ -77,12 +78,17 @@ class Disk:
                     undone += 1
         return undone
 
-    def _write(self, rest):
+    def _write(self, rest, later):
+        """Puts back what was there, but for what a later write has made durable: places and lengths."""
         inode, offset = int(rest[0]), int(rest[1])
-        before = bytes.fromhex(rest[2]) if len(rest) > 2 else b""
+        before = bytearray.fromhex(rest[2]) if len(rest) > 2 else bytearray()
         for path in [*self.root.rglob("*"), *self.keep.iterdir()]:
             if path.is_file() and path.stat().st_ino == inode:
                 with open(path, "r+b") as file:
+                    for at, length in later:
+                        first, end = max(at, offset), min(at + length, offset + len(before))
+                        if first < end:
+                            before[first - offset:end - offset] = os.pread(file.fileno(), end - first, first)
                     os.pwrite(file.fileno(), before, offset)
                 return
 
@@ -101,6 +107,19 @@ class Disk:
                 os.link(kept, to)
         elif kind == "u" and rest[1] != "-" and path.parent.is_dir() and not path.exists():
             os.link(rest[1], path)
+
+
+def durable_writes(notes):
+    """The numbers of the writes that are on the disk for good."""
+    durable, waiting = set(), {}
+    for number, note in enumerate(notes):
+        if note[0] == "w":
+            waiting.setdefault(note[1], []).append(number)
+        elif note[0] in "sf":
+            before = [one for one in waiting.get(note[1], []) if one < int(note[2])]
+            durable.update(before if note[0] == "s" else [])
+            waiting[note[1]] = waiting.get(note[1], [])[len(before):]
+    return durable
 
 
 def lose_power(library, place, **variables):
@@ -299,6 +318,76 @@ def test_a_sync_of_what_came_from_nats_that_does_nothing_is_found(library, tmp_p
     """The test above bites."""
     try:
         assert lose_power_of_a_source(library, tmp_path, FORGET_SYNC="no")
+    except RuntimeError:
+        # The store does not even open.
+        pass
+
+
+COPY = """
+[[rules]]
+name = "copy"
+topics = ["from"]
+actions = [{ publish = { topic = "to", payload = "{{ payload }}", qos = 1 } }]
+"""
+
+
+def lose_power_while_syncs_fail(library, place, pattern):
+    """Messages come by MQTT for a rule, and from NATS, while syncs fail again and again. The power is cut when one has
+    failed. Gives the numbers of those that were acknowledged and that the session has not."""
+    disk, server = Disk(place, library), nats_process.Server()
+    data = disk.root / "data"
+    try:
+        asks = nats_process.Client(server)
+        asks.add_stream("CMD", "cmd.>")
+        options = {**configured(place / "source", server.url), "data_dir": data, "http": None}
+        with open(place / "source" / "martlet.toml", "a") as file:
+            file.write(COPY)
+        options["variables"] = {**disk.variables, "FORGET_FAIL": pattern}
+        with martlet_process.Node(**options) as node:
+            leave_session(node, "keeper", "to")
+            with Client(node, "keeper", V5, clean=False, properties=LASTS) as keeper:
+                keeper.subscribe("cmd/#", qos=1)
+            with Client(node, "publisher", V5) as publisher:
+                sent = [publisher.client.publish("from", str(number), 1) for number in range(FOR_RULE)]
+                for number in range(1, FROM_NATS + 1):
+                    asks.send(b"PUB cmd.x 4\r\n%s\r\n" % number.to_bytes(4, "big"))
+                taken = lambda: consumer(server).get("ack_floor", {}).get("stream_seq", 0)
+                until(lambda: sent[FOR_RULE // 2].is_published() and taken() >= FROM_NATS // 4, node.log)
+                failures = lambda: disk.notes.read_text().count("\nf ")
+                before = failures()
+                until(lambda: failures() > before, "a sync fails")
+                node.process.kill()
+                node.process.wait()
+                publisher.wait_for_end()
+                publisher.client.loop_stop()
+        expected = {("to", number) for number in range(FOR_RULE) if sent[number].is_published()}
+        expected |= {("cmd/x", number) for number in range(1, taken() + 1)}
+    finally:
+        server.close()
+    disk.cut_power()
+    (place / "rules.toml").write_text(COPY)
+    with martlet_process.Node(data_dir=data, arguments=("-c", str(place / "rules.toml"))) as node:
+        keeper = Client(node, "keeper", V5, clean=False, properties=LASTS).start()
+        found = set()
+        try:
+            while keeper.session_present and not expected <= found:
+                message = keeper.messages.get(timeout=5)
+                read = int if message.topic == "to" else lambda payload: int.from_bytes(payload, "big")
+                found.add((message.topic, read(message.payload)))
+        except queue.Empty:
+            pass
+        keeper.disconnect()
+    return expected - found
+
+
+def test_what_was_acknowledged_between_failing_syncs_is_there_after_a_power_cut(library, tmp_path):
+    assert lose_power_while_syncs_fail(library, tmp_path, "20:2") == set()
+
+
+def test_a_failed_sync_that_does_not_say_so_is_found(library, tmp_path):
+    """The test above bites."""
+    try:
+        assert lose_power_while_syncs_fail(library, tmp_path, "20:2:quiet")
     except RuntimeError:
         # The store does not even open.
         pass

@@ -3,6 +3,7 @@ every way, and who waited for it too."""
 
 import json
 import pathlib
+import re
 import struct
 
 import pytest
@@ -11,6 +12,7 @@ import martlet_process
 from paho_client import Client, properties
 from test_access import until
 from test_http_api import KEYS, ask
+from test_rules import call
 
 LASTS = {"clean": False, "properties": properties("CONNECT", SessionExpiryInterval=3600)}
 
@@ -93,3 +95,49 @@ def test_health_and_why_tell_it_once_the_session_comes(damaged):
         page = ask(node, "/metrics")[2].decode()
         assert 'reason="store_damaged"} 1' in page and "martlet_store_unreadable_total 1" in page
         assert martlet(damaged, "health", "--strict").returncode == 3
+
+
+def memory(node):
+    """Bytes by what they are held for, where that is not an estimate for what may come."""
+    page = ask(node, "/metrics")[2].decode()
+    found = re.findall(r'^martlet_memory_bytes\{held_for="(\w+)"\} (\d+)', page, re.M)
+    return {part: int(value) for part, value in found}
+
+
+def test_memory_after_a_repair_is_that_of_what_is_left(tmp_path):
+    """What was damaged leaves nothing in memory: neither while its queue waits, nor once that is taken."""
+    data, messages = tmp_path / "data", 3_000
+    options = {"data_dir": data, "http": True, "variables": KEYS, "settings": ["http.rate=0"]}
+    with martlet_process.Node(**options) as node:
+        empty = memory(node)
+        with Client(node, "meter", **LASTS) as meter:
+            meter.subscribe("t/#", qos=1)
+        with Client(node, "sensor") as sensor:
+            sent = [sensor.client.publish("t/1", f"number {number:06}", 1) for number in range(messages)]
+            until(lambda: all(one.is_published() for one in sent), node.log)
+        whole = memory(node)
+    damaged = 0
+    for path in (data / "store").iterdir():
+        contents = path.read_bytes()
+        for number in range(0, messages, 3):
+            if not path.name.endswith(".checkpoint") and (place := contents.find(b"number %06d" % number)) >= 0:
+                flip(path, place)
+                damaged += 1
+    assert damaged > messages // 4 and martlet(data, "store", "check").returncode == 1
+    assert martlet(data, "store", "repair").returncode == 0
+    assert martlet(data, "store", "check").returncode == 0
+    with martlet_process.Node(**options) as node:
+        left = memory(node)
+        assert left["store"] <= whole["store"] and sum(left.values()) <= sum(whole.values()), (left, whole)
+        with Client(node, "sensor") as sensor:
+            sensor.publish("t/1", "last", 1)
+        found = set()
+        with Client(node, "meter", **LASTS) as meter:
+            while (payload := meter.receive_payload()) != "last":
+                found.add(payload)
+        assert len(found) >= messages - damaged
+        call(node, "DELETE", "/sessions/meter", status=204)
+        # It holds little more than a node that never had any: names in the journal and in events.
+        total = lambda found: sum(found.values())
+        is_over = lambda: total(memory(node)) - total(empty) <= (total(whole) - total(empty)) / 5
+        until(is_over, "it holds no messages")

@@ -11,13 +11,16 @@ mod waiting;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::{Duration, Instant};
 
-use martlet_broker::{Answer, Command, Event, EventHead, EventNotice, TenantId};
-use martlet_registry::{DeviceFilter, InactivityCheck, Registry, SilentDevice, Visibility};
+use martlet_broker::{Answer, Command, TenantId};
+use martlet_registry::{
+    DeviceFilter, InactivityCheck, Registry, SilentDevice, TableChange, Visibility,
+};
 use tracing::{debug, warn};
 
 use crate::control::{Control, ControlError};
+use crate::event_outbox::notice_of;
 use crate::shared_registry::{SharedRegistry, SharedRegistryError};
-use crate::wall_clock::{now_signed_ms, unsigned};
+use crate::wall_clock::{ClockWatch, now_signed_ms};
 use waiting::UnwrittenActivity;
 
 /// Time between two writes.
@@ -135,11 +138,7 @@ impl DeviceActivity {
         for device in found.await? {
             let secs = Some(device.after_secs);
             control.silence(TenantId(device.tenant), &device.id, secs);
-            let event = Event::DeviceInactive {
-                last_message_ms: unsigned(device.last_message_ms),
-                after_secs: device.after_secs,
-            };
-            report_event(control, &device, event);
+            control.report_event(notice_of(TableChange::Inactive(&device)));
         }
         Ok(())
     }
@@ -163,8 +162,13 @@ pub async fn keep(
     let mut ticks = tokio::time::interval(WRITE_EVERY);
     ticks.set_missed_tick_behavior(tokio::time::MissedTickBehavior::Delay);
     let mut looked = Instant::now();
+    let mut clock = ClockWatch::new();
     loop {
         ticks.tick().await;
+        if clock.step().is_some() {
+            // By the clock as it is now, nobody has been silent for long.
+            activity.waiting().note_left_out(now_signed_ms());
+        }
         if let Err(error) = activity.ask(&control).await {
             debug!(%error, "cannot read which devices have published; retrying");
             activity.waiting().note_left_out(now_signed_ms());
@@ -218,11 +222,5 @@ async fn has_devices(tables: &SharedRegistry, filter: &DeviceFilter) -> bool {
 /// Reports that an inactive device has sent something.
 pub(crate) fn report_active(control: &Control, device: &SilentDevice) {
     control.silence(TenantId(device.tenant), &device.id, None);
-    let last_message_ms = unsigned(device.last_message_ms);
-    report_event(control, device, Event::DeviceActive { last_message_ms });
-}
-
-fn report_event(control: &Control, device: &SilentDevice, event: Event) {
-    let head = EventHead::new(TenantId(device.tenant), device.id.as_str());
-    control.report_event(EventNotice::new(head, event));
+    control.report_event(notice_of(TableChange::Active(device)));
 }

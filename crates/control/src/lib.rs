@@ -29,6 +29,7 @@
 //! * [`presence`]: which clients are connected, since when, and why others disconnected
 //! * [`event_archive`]: events in files, for as long as is configured
 //! * `event_log`: events as log lines
+//! * [`event_outbox`]: events about changes of the tables, as messages
 //! * [`activity`]: when devices sent something, and which are inactive
 //! * [`explain`]: what decides whether a client may do something
 //! * [`devices`]: devices that log in with a secret or register with a provisioning key
@@ -65,6 +66,7 @@ pub mod discovery;
 pub mod event_archive;
 mod event_fields;
 pub mod event_log;
+pub mod event_outbox;
 mod event_words;
 pub mod explain;
 pub mod facts;

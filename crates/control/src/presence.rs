@@ -31,7 +31,7 @@ use std::pin::Pin;
 use std::sync::atomic::{AtomicUsize, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
-use martlet_broker::{TenantId, WillNotice};
+use martlet_broker::{EventNotice, TenantId, WillNotice};
 
 /// Something that is being written or read.
 pub type Stored<'a, T> = Pin<Box<dyn Future<Output = Result<T, String>> + Send + 'a>>;
@@ -134,6 +134,12 @@ impl Presence {
     pub(crate) fn user_of(&self, tenant: TenantId, client_id: &str) -> Option<String> {
         let who = self.lock().who(tenant, client_id)?;
         who.user().map(|user| user.name.to_owned())
+    }
+
+    /// The client that an event is about, as far as known.
+    pub(crate) fn source_of(&self, notice: &EventNotice) -> Option<ClientSource> {
+        let head = &notice.head;
+        self.lock().who(head.tenant, &head.client_id)
     }
 
     /// From where a client is, or was.

@@ -32,12 +32,14 @@ use std::time::{Duration, Instant};
 use martlet_access::IotflowBase;
 use martlet_broker::Share;
 use martlet_registry::{
-    AuditKept, Location, Registry, RegistryError, RegistrySettings, Renewed, Snapshot,
+    AuditKept, Location, MessagesOfChanges, Registry, RegistryError, RegistrySettings, Renewed,
+    Snapshot,
 };
 use tokio::runtime::Handle;
 use tokio::sync::Mutex;
 
 use crate::callers::CallersError;
+use crate::event_outbox::EventOutbox;
 use crate::{Control, ReloadOf};
 use administration::can_be_administered;
 pub use error::SharedRegistryError;
@@ -122,6 +124,7 @@ impl TablesSettings {
             iotflow_base: self.iotflow_base.clone(),
             devices_per_user_max: self.devices_per_user_max,
             team_share: self.team_share,
+            messages_of_changes: None,
         }
     }
 }
@@ -140,6 +143,7 @@ enum Opened {
 pub struct SharedRegistry {
     settings: TablesSettings,
     control: Arc<Control>,
+    outbox: Arc<EventOutbox>,
     writer: Mutex<Opened>,
     reader: Mutex<Opened>,
     passwords: Mutex<Opened>,
@@ -170,11 +174,17 @@ impl SharedRegistry {
         self.notes.memory_bytes()
     }
 
+    /// The outbox of the node.
+    pub fn outbox(&self) -> &Arc<EventOutbox> {
+        &self.outbox
+    }
+
     /// The tables of a node. Nothing is opened yet.
-    pub fn new(settings: TablesSettings, control: Arc<Control>) -> Self {
+    pub fn new(settings: TablesSettings, control: Arc<Control>, outbox: EventOutbox) -> Self {
         Self {
             settings,
             control,
+            outbox: Arc::new(outbox),
             writer: Mutex::default(),
             reader: Mutex::default(),
             passwords: Mutex::default(),
@@ -397,6 +407,7 @@ impl SharedRegistry {
             Ok(registry) => work(registry).await,
             Err(error) => Err(SharedRegistryError::from(error).into()),
         };
+        self.outbox.ended(done.is_ok());
         let error = registry_error(&done);
         let is_broken = error.is_some_and(is_fault);
         forget_broken(&mut writer, error);
@@ -460,7 +471,11 @@ impl SharedRegistry {
                     place: self.settings.location.to_string(),
                 });
             }
-            *opened = Opened::Whole(registry.with(self.settings.of_registry()));
+            let outbox: Arc<dyn MessagesOfChanges> = Arc::clone(&self.outbox) as _;
+            *opened = Opened::Whole(registry.with(RegistrySettings {
+                messages_of_changes: Some(outbox),
+                ..self.settings.of_registry()
+            }));
         }
         match opened {
             Opened::Whole(registry) => Ok(registry),

@@ -188,6 +188,7 @@ faults! {
     MovedAsNew = "A body that is copied to the end of the log counts as recorded there.";
     NamesUnsynced = "A group counts as durable though its segment's name is not.";
     FailedSyncBelieved = "After a failed sync a later one counts for what was written before.";
+    HousekeepingBelieved = "What housekeeping has written after a failed sync counts as synced.";
     SyncedTooMuch = "A group's header says that all before it was synced, though it was not.";
     TornTailServed = "Records behind a torn one count.";
     DoubtfulBelieved = "What can be read after a crash counts as being on the disk.";

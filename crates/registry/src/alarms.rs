@@ -3,9 +3,10 @@
 use sqlx::Row as _;
 use sqlx::any::AnyRow;
 
-use crate::outbox::{self, OutboxRow};
+use crate::outbox;
 use crate::page::{Cursor, page_of};
 use crate::sql::{Fault, Sql, clean};
+use crate::table_change::OutboxRow;
 use crate::{Actor, Page, PageRequest, Registry, RegistryError};
 
 /// An alarm in the tables.

@@ -18,6 +18,7 @@ use crate::migrations::{self, migrate};
 use crate::postgres::{self, PING_MAX};
 use crate::secret::DigestKey;
 use crate::sql::{Engine, Fault, Sql, signed, unsigned};
+use crate::table_change::MessagesOfChanges;
 use crate::writing::begin_writing;
 use crate::{Actor, Location, Refused, RegistryError, now_ms};
 
@@ -50,6 +51,8 @@ pub struct RegistrySettings {
     pub devices_per_user_max: Option<u64>,
     /// How much of what all teams share one team may have.
     pub team_share: Share,
+    /// Makes the messages that follow from changes; none: nothing follows.
+    pub messages_of_changes: Option<Arc<dyn MessagesOfChanges>>,
 }
 
 impl fmt::Debug for Registry {
@@ -66,6 +69,7 @@ pub(crate) struct Work<'a> {
     pub(crate) actor: Actor,
     pub(crate) devices_per_user_max: Option<u64>,
     team_share: Share,
+    pub(crate) messages_of_changes: Option<Arc<dyn MessagesOfChanges>>,
     place: Arc<str>,
 }
 
@@ -291,6 +295,7 @@ impl Registry {
         let engine = self.engine();
         let devices_per_user_max = self.settings.devices_per_user_max;
         let team_share = self.settings.team_share;
+        let messages_of_changes = self.settings.messages_of_changes.clone();
         let place = Arc::clone(&self.place);
         let begun = begin_writing(self.connected().await?, engine).await;
         Ok(Work {
@@ -300,6 +305,7 @@ impl Registry {
             actor: actor.clone(),
             devices_per_user_max,
             team_share,
+            messages_of_changes,
             place,
         })
     }

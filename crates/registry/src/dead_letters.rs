@@ -86,6 +86,23 @@ impl DeadLetterRow {
         let texts = self.topic.len() + self.reason.len() + self.publisher.len();
         (texts + self.properties.len() + self.payload.len()) as u64 + OVERHEAD
     }
+
+    /// Checksum of what does not change of it.
+    fn checksum(&self) -> i64 {
+        let numbers = [self.message_id, self.received_ms, u64::from(self.tenant)];
+        let flags = [self.qos, u8::from(self.retain), u8::from(self.retained)];
+        let numbers = numbers.map(u64::to_le_bytes);
+        let (topic, publisher) = (clean(&self.topic), clean(&self.publisher));
+        let texts = [
+            topic.as_bytes(),
+            publisher.as_bytes(),
+            &self.properties,
+            &self.payload,
+        ];
+        let parts = numbers.iter().map(|bytes| &bytes[..]).chain([&flags[..]]);
+        let sum = parts.chain(texts).fold(0, crc32c::crc32c_append);
+        i64::from(sum)
+    }
 }
 
 impl Registry {
@@ -192,7 +209,14 @@ impl Registry {
             let mut letter = read_head(&row)?;
             letter.properties = bytes_of(&row, "properties", &place)?;
             letter.payload = bytes_of(&row, "payload", &place)?;
-            Ok(Some(letter))
+            let stored: i64 = row.try_get("checksum")?;
+            match stored < 0 || stored == letter.checksum() {
+                true => Ok(Some(letter)),
+                false => Err(damaged(
+                    &place,
+                    format!("dead letter {id}: its checksum is wrong"),
+                )),
+            }
         };
         let read: Result<_, Fault> = read.await;
         reading.end(read).await
@@ -295,8 +319,8 @@ async fn put(work: &mut Work<'_>, node: &str, letter: &DeadLetterRow) -> Result<
     let id: i64 = sqlx::query_scalar(sql).fetch_one(&mut *work.all).await?;
     let sql = "INSERT INTO dead_letters (id, node, kind, name, tenant, message_id, topic, bytes, \
                payload_bytes, qos, retain, retained, received_ms, refused_ms, reason, refusals, \
-               publisher, properties, payload) VALUES ($1, $2, $3, $4, $5, $6, $7, $8, $9, $10, \
-               $11, $12, $13, $14, $15, $16, $17, $18, $19)";
+               publisher, properties, payload, checksum) VALUES ($1, $2, $3, $4, $5, $6, $7, $8, \
+               $9, $10, $11, $12, $13, $14, $15, $16, $17, $18, $19, $20)";
     let query = sqlx::query(sql).bind(id).bind(clean(node));
     let query = query.bind(clean(&letter.kind)).bind(clean(&letter.name));
     let query = query.bind(i64::from(letter.tenant));
@@ -315,6 +339,7 @@ async fn put(work: &mut Work<'_>, node: &str, letter: &DeadLetterRow) -> Result<
     let query = query.bind(clean(&letter.publisher));
     let query = query.bind(STANDARD.encode(&letter.properties));
     let query = query.bind(STANDARD.encode(&letter.payload));
+    let query = query.bind(letter.checksum());
     query.execute(&mut *work.all).await?;
     Ok(())
 }
@@ -490,9 +515,11 @@ fn read_head(row: &AnyRow) -> Result<DeadLetterRow, Fault> {
 
 fn bytes_of(row: &AnyRow, column: &str, place: &str) -> Result<Vec<u8>, Fault> {
     let text: String = row.try_get(column)?;
-    let damaged = |_| RegistryError::Damaged {
-        place: place.to_owned(),
-        what: format!("the {column} of a dead letter are not base64"),
-    };
-    Ok(STANDARD.decode(text).map_err(damaged)?)
+    let what = || format!("the {column} of a dead letter are not base64");
+    STANDARD.decode(text).map_err(|_| damaged(place, what()))
+}
+
+fn damaged(place: &str, what: String) -> Fault {
+    let place = place.to_owned();
+    RegistryError::Damaged { place, what }.into()
 }

@@ -8,6 +8,7 @@ use sqlx::any::AnyRow;
 use crate::database::Work;
 use crate::rule_sets::owner::{Owner, expect_all, unknown};
 use crate::sql::{Fault, clean};
+use crate::table_change::{SilentDevice, TableChange};
 use crate::{Actor, MessageTimes, Refused, Registry, RegistryError};
 
 /// The shortest time after which devices may be inactive, seconds. Nodes know when a device sent
@@ -15,19 +16,6 @@ use crate::{Actor, MessageTimes, Refused, Registry, RegistryError};
 pub const INACTIVE_AFTER_MIN_SECS: u32 = 10;
 /// The longest: a year.
 pub const INACTIVE_AFTER_MAX_SECS: u32 = 366 * 24 * 60 * 60;
-
-/// A device that has become inactive, or is active again.
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub struct SilentDevice {
-    /// Its tenant.
-    pub tenant: u32,
-    /// Its id.
-    pub id: String,
-    /// When it sent its last message before that, milliseconds since the Unix epoch.
-    pub last_message_ms: i64,
-    /// After how many seconds without a message devices of its type are inactive.
-    pub after_secs: u32,
-}
 
 /// Which devices may have become inactive.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
@@ -113,6 +101,42 @@ impl Registry {
     }
 }
 
+impl Registry {
+    /// Inactive devices about which no alarm of this name was raised since, at most `limit`.
+    ///
+    /// # Errors
+    /// The database cannot be read.
+    pub async fn silent_without_alarm(
+        &mut self,
+        alarm: &str,
+        limit: u32,
+    ) -> Result<Vec<SilentDevice>, RegistryError> {
+        let mut reading = self.reading().await?;
+        let on = reading.connection();
+        let read = async {
+            let sql = "SELECT devices.tenant, devices.id, last_message_ms, inactive_after_secs \
+                       FROM devices JOIN device_types ON device_types.name = devices.type LEFT \
+                       JOIN (SELECT tenant, subject, MAX(raised_ms) AS raised_ms FROM alarms \
+                       WHERE name = $1 GROUP BY tenant, subject) AS raised ON raised.tenant = \
+                       devices.tenant AND raised.subject = devices.id WHERE inactive_since_ms > 0 \
+                       AND deleted_ms = 0 AND inactive_after_secs > 0 AND \
+                       COALESCE(raised_ms, 0) < inactive_since_ms ORDER BY number LIMIT $2";
+            let query = sqlx::query(sql).bind(clean(alarm)).bind(i64::from(limit));
+            let rows = query.fetch_all(on).await?;
+            let device_of = |row: &AnyRow| {
+                let secs: i64 = row.try_get("inactive_after_secs")?;
+                Ok(SilentDevice {
+                    after_secs: u32::try_from(secs).unwrap_or(u32::MAX),
+                    ..read(row)?
+                })
+            };
+            rows.iter().map(device_of).collect()
+        };
+        let read: Result<_, Fault> = read.await;
+        reading.end(read).await
+    }
+}
+
 fn read_inactive(row: &AnyRow) -> Result<InactiveDevice, Fault> {
     let after_secs: i64 = row.try_get("inactive_after_secs")?;
     Ok(InactiveDevice {
@@ -170,10 +194,12 @@ async fn mark_inactive(
         let query = sqlx::query(sql).bind(check.now_ms).bind(name);
         let query = query.bind(since_ms).bind(limit.max(0));
         for row in query.fetch_all(&mut *work.all).await? {
-            found.push(SilentDevice {
+            let device = SilentDevice {
                 after_secs: u32::try_from(secs).unwrap_or(u32::MAX),
                 ..read(&row)?
-            });
+            };
+            work.follow(TableChange::Inactive(&device)).await?;
+            found.push(device);
         }
     }
     Ok(found)
@@ -202,7 +228,11 @@ pub(crate) async fn mark_active(
     }
     sql.push(") RETURNING tenant, id, last_message_ms");
     let rows = sql.all(&mut work.all).await?;
-    rows.iter().map(read).collect()
+    let active: Vec<SilentDevice> = rows.iter().map(read).collect::<Result<_, _>>()?;
+    for device in &active {
+        work.follow(TableChange::Active(device)).await?;
+    }
+    Ok(active)
 }
 
 /// The same of the device with this number.
@@ -214,7 +244,11 @@ pub(crate) async fn mark_one_active(
     sql.bind(device);
     sql.push(" AND inactive_since_ms > 0 AND deleted_ms = 0 RETURNING tenant, id, last_message_ms");
     let row = sql.first(&mut work.all).await?;
-    row.as_ref().map(read).transpose()
+    let active = row.as_ref().map(read).transpose()?;
+    if let Some(device) = &active {
+        work.follow(TableChange::Active(device)).await?;
+    }
+    Ok(active)
 }
 
 fn read(row: &AnyRow) -> Result<SilentDevice, Fault> {

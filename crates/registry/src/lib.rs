@@ -26,6 +26,7 @@
 //!   subscriptions at other brokers
 //! * `secrets`: sealed secrets of other systems
 //! * `rules`, `alarms`: rules about messages that were added by the API, and alarms
+//! * `outbox`, `table_change`: messages that follow from changes, until they are published
 //! * `audit`: the audit log, and which objects a caller sees
 //! * `other_system`, `foreign`, `foreign_rows`, `foreign_microservice`, `foreign_telemetry`:
 //!   databases of other systems, and the devices, webhooks, messages and telemetry in them
@@ -93,6 +94,7 @@ mod secrets;
 mod shared_map;
 mod snapshot;
 mod sql;
+mod table_change;
 mod team_tokens;
 mod teams;
 #[cfg(test)]
@@ -147,7 +149,7 @@ pub use foreign_telemetry::{
 pub use groups::{Group, GroupChange, NewGroup};
 pub use idempotency::Claim;
 pub use inactivity::{
-    INACTIVE_AFTER_MAX_SECS, INACTIVE_AFTER_MIN_SECS, InactiveDevice, InactivityCheck, SilentDevice,
+    INACTIVE_AFTER_MAX_SECS, INACTIVE_AFTER_MIN_SECS, InactiveDevice, InactivityCheck,
 };
 pub use integrations::IntegrationState;
 pub use known::AccountKind;
@@ -159,7 +161,6 @@ pub use message_log::{LoggedMessage, MessageLogQuery, MessagesKept};
 pub use message_times::MessageTimes;
 pub use offline_queue::{OfflineMessage, offline_messages};
 pub use other_system::OtherSystem;
-pub use outbox::OutboxRow;
 pub use page::{Page, PageRequest};
 pub use presence::Presence;
 pub use provisioning::{
@@ -179,6 +180,7 @@ pub use secret::Secret;
 pub use secrets::{SECRET_NAME_BYTES_MAX, SealedSecret, SecretHead, check_secret_name};
 pub use snapshot::renew::{Changed, Renewed};
 pub use snapshot::{GroupName, LoginNumbers, Snapshot, TeamTokenLogin, TeamTokenName};
+pub use table_change::{MessagesOfChanges, OutboxRow, SilentDevice, TableChange};
 pub use team_tokens::{AddedTeamToken, TeamToken};
 pub use teams::{NewTeam, PurgedTeam, Team, TeamChange};
 pub use twins::{

@@ -210,6 +210,12 @@ const MIGRATIONS: &[Step] = &[
         sqlite: include_str!("../migrations/0032_names_within_teams.sql"),
         postgres: include_str!("../migrations/0032_names_within_teams.sql"),
     },
+    Step {
+        version: 33,
+        name: "checksums of letters",
+        sqlite: include_str!("../migrations/0033_checksums_of_letters.sql"),
+        postgres: include_str!("../migrations/0033_checksums_of_letters.sql"),
+    },
 ];
 
 impl Step {

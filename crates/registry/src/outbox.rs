@@ -6,25 +6,19 @@ use sqlx::any::AnyRow;
 
 use crate::database::Work;
 use crate::sql::{Fault, Sql, clean};
+use crate::table_change::{OutboxRow, TableChange};
 use crate::{Actor, Registry, RegistryError};
 
-/// A message that is to be published.
-#[derive(Clone, Debug, Default, PartialEq, Eq)]
-pub struct OutboxRow {
-    /// Name of the node that publishes it.
-    pub node: String,
-    /// Its number in that node. Messages are published in this order.
-    pub number: i64,
-    /// Number of the tenant.
-    pub tenant: u32,
-    /// What has changed, such as the name of an alarm.
-    pub subject: String,
-    /// Topic Name.
-    pub topic: String,
-    /// Payload.
-    pub payload: String,
-    /// Hops of the message.
-    pub hops: u8,
+impl Work<'_> {
+    /// Writes the message that follows from a change, if there is one.
+    pub(crate) async fn follow(&mut self, change: TableChange<'_>) -> Result<(), Fault> {
+        let messages = self.messages_of_changes.as_ref();
+        let message = messages.and_then(|messages| messages.message(change));
+        match message {
+            Some(message) => put(self, &[message]).await,
+            None => Ok(()),
+        }
+    }
 }
 
 impl Registry {

@@ -200,7 +200,7 @@ impl Scenario {
                 Kind::Wills => random.between(120, 300) * SECOND,
                 _ => random.between(30, 240) * SECOND,
             },
-            store: store_profile(kind, &mut random),
+            store: store_profile(kind, seed, &mut random),
             disturbance: Disturbance {
                 cut_us: match random.below(3) {
                     _ if kind.is_calm() => 0,
@@ -467,13 +467,17 @@ fn rules_profile(seed: u64) -> RulesProfile {
     }
 }
 
-fn store_profile(kind: Kind, random: &mut Random) -> StoreProfile {
+fn store_profile(kind: Kind, seed: u64, random: &mut Random) -> StoreProfile {
+    let has_parts = matches!(kind, Kind::Everything | Kind::Parts | Kind::Sinks);
+    let fails_for_long = has_parts && seed % 16 == 13;
     let slow = kind != Kind::Steady && random.percent(30);
     StoreProfile {
         sync_us: random.pick(&[200, 1_000, 50_000]),
         slow_one_in: if slow { 20 } else { 0 },
         slow_us: 3 * SECOND,
         fail_one_in: if slow { 30 } else { 0 },
+        failing_every_us: if fails_for_long { 5 * SECOND } else { 0 },
+        failing_us: 2 * SECOND,
         segment_bytes: match kind {
             Kind::Steady => 1 << 20,
             _ => random.pick(&[4 << 10, 4 << 10, 16 << 10, 64 << 10]),

@@ -3,13 +3,16 @@
 //!
 //! One writer serves all shards and puts their records into one order. A group consists of the
 //! records that arrived during the previous sync. It is written at once and synced a while later;
-//! some syncs are slow, some fail. After a crash, the contents of the disk remain.
+//! some syncs are slow, some fail, alone or all of them for a while. After a crash, the contents of
+//! the disk remain.
 
 use martlet_broker::{Now, QueueRead, Record, RecordNumber};
 use martlet_persistence::{
     ClockState, FetchedPage, Making, encode, is_retained_owed, locate, put_clock, read_located,
 };
-use martlet_store::{Call, Engine, Failure, Fault, Options, RecordBuffer, Report, SimDisk, Stats};
+use martlet_store::{
+    Call, Engine, Failure, Fault, Options, RecordBuffer, Report, SimDisk, Stats, StoreError,
+};
 
 use crate::facts::MessageIndex;
 use crate::random::Random;
@@ -29,6 +32,10 @@ pub struct StoreProfile {
     pub slow_us: u64,
     /// One in this number of writes or syncs fails; 0 is none.
     pub fail_one_in: u64,
+    /// Average time between two phases in which every sync fails, microseconds; 0 is none.
+    pub failing_every_us: u64,
+    /// Average duration of such a phase, microseconds.
+    pub failing_us: u64,
     /// Bytes of a segment.
     pub segment_bytes: u64,
     /// Segments written before a checkpoint is due.
@@ -61,6 +68,8 @@ pub struct Store {
     durable: Lsn,
     /// The current group: end of its sync, and its last record.
     syncing: Option<(u64, Lsn)>,
+    /// Begin and end of the phase in which every sync fails: this one or the next.
+    failing: (u64, u64),
     /// Last record that was passed to the engine.
     written: Lsn,
     /// When the time is recorded next, monotonic.
@@ -82,7 +91,11 @@ const RETRY_US: u64 = 100_000;
 
 impl Store {
     /// A store on an empty disk; it must be opened before use.
-    pub fn new(profile: StoreProfile, random: Random) -> Self {
+    pub fn new(profile: StoreProfile, mut random: Random) -> Self {
+        let failing = match profile.failing_every_us {
+            0 => (u64::MAX, u64::MAX),
+            _ => failing_phase(profile, 0, &mut random),
+        };
         Self {
             profile,
             disk: SimDisk::new(random.clone().number()),
@@ -92,6 +105,7 @@ impl Store {
             appended: 0,
             durable: 0,
             syncing: None,
+            failing,
             written: 0,
             clock_due_ms: 0,
             rotten: false,
@@ -186,7 +200,18 @@ impl Store {
             return damage;
         };
         self.disk.lift();
-        if self.profile.fail_one_in > 0 && self.random.below(self.profile.fail_one_in) == 0 {
+        if self.failing.1 <= now_us {
+            self.failing = failing_phase(self.profile, now_us, &mut self.random);
+        }
+        let is_failing = self.failing.0 <= now_us;
+        if is_failing {
+            self.disk.inject(Fault {
+                call: Some(Call::Sync),
+                skip: 0,
+                failure: Failure::Io,
+                once: false,
+            });
+        } else if self.profile.fail_one_in > 0 && self.random.below(self.profile.fail_one_in) == 0 {
             self.disk.inject(Fault {
                 call: Some(self.random.pick(&[Call::Sync, Call::Write])),
                 skip: 0,
@@ -196,7 +221,11 @@ impl Store {
                 once: true,
             });
         }
-        if engine.write().and_then(|()| engine.sync()).is_err() {
+        if commit(engine).is_err() {
+            if is_failing {
+                // As the writer does on a full disk.
+                let _ = engine.housekeep(self.profile.housekeep_bytes);
+            }
             self.syncing = Some((now_us + RETRY_US, up_to));
             self.failed = true;
             return damage;
@@ -303,6 +332,7 @@ impl Store {
         self.profile.sync_us = 200;
         self.profile.slow_one_in = 0;
         self.profile.fail_one_in = 0;
+        self.failing = (u64::MAX, u64::MAX);
     }
 
     fn hand_over(&mut self) {
@@ -334,4 +364,20 @@ impl Store {
             *syncing = *appended;
         }
     }
+}
+
+/// Writes and syncs what the engine has, as the writer does.
+fn commit(engine: &mut Engine<SimDisk>) -> Result<(), StoreError> {
+    let has_unsynced = engine.has_unsynced();
+    engine.write()?;
+    match has_unsynced {
+        true => engine.sync().map(|_| ()),
+        false => Ok(()),
+    }
+}
+
+/// The next phase in which every sync fails: its begin and end.
+fn failing_phase(profile: StoreProfile, after_us: u64, random: &mut Random) -> (u64, u64) {
+    let begin_us = after_us + random.around(profile.failing_every_us);
+    (begin_us, begin_us + random.around(profile.failing_us))
 }

@@ -615,6 +615,15 @@ impl<D: Disk> Engine<D> {
         self.durable
     }
 
+    /// Whether appended records are not yet durable. Those that a failed sync has staged again are
+    /// among them, also if housekeeping has written them since.
+    pub fn has_unsynced(&self) -> bool {
+        match fault::is(Fault::HousekeepingBelieved) {
+            true => self.staged_count > 0,
+            false => self.durable + 1 < self.staged_first + self.staged_count,
+        }
+    }
+
     /// Bytes that wait to be written.
     pub fn staged_bytes(&self) -> usize {
         self.staged.len() - GROUP_BYTES

@@ -1,6 +1,7 @@
 //! Roll-ups: sums of the values of a minute, an hour or a day.
 
 use crate::bucket::Level;
+use crate::codec::checksum::{checked, put_checksum};
 use crate::codec::columns::{put_integers, put_numbers, read_integers, read_numbers};
 use crate::codec::{Broken, Reader, put_unsigned};
 use crate::value::{DAY, Sample, Time, Value, day_of};
@@ -132,8 +133,11 @@ impl DayRoller {
     }
 }
 
+/// In the first byte: there is a checksum at the end.
+const CHECKED: u8 = 0x10;
+
 fn encode(kind: NumberKind, level: Level, entries: &[SpanSums]) -> Vec<u8> {
-    let mut to = vec![kind as u8];
+    let mut to = vec![kind as u8 | CHECKED];
     put_unsigned(&mut to, entries.len() as u64);
     let index = |entry: &SpanSums| (entry.start.rem_euclid(DAY)) / level.length();
     put_integers(&mut to, entries.iter().map(index));
@@ -156,6 +160,8 @@ fn encode(kind: NumberKind, level: Level, entries: &[SpanSums]) -> Vec<u8> {
     for column in columns {
         put_numbers(&mut to, &entries.iter().map(column).collect::<Vec<_>>());
     }
+    let day = entries.first().map_or(0, |entry| day_of(entry.start));
+    put_checksum(&mut to, &[level.number(), day]);
     to
 }
 
@@ -165,8 +171,12 @@ pub(crate) fn decode(
     level: Level,
     day: i64,
 ) -> Result<(NumberKind, Vec<SpanSums>), Broken> {
+    let bytes = match bytes.first() {
+        Some(first) if first & CHECKED > 0 => checked(bytes, &[level.number(), day])?,
+        _ => bytes,
+    };
     let mut from = Reader::new(bytes);
-    let kind = match from.byte()? {
+    let kind = match from.byte()? & !CHECKED {
         0 => NumberKind::Integer,
         1 => NumberKind::Number,
         2 => NumberKind::Bool,
@@ -197,6 +207,9 @@ pub(crate) fn decode(
             last: last[at],
         }
     };
+    if !from.is_at_end() {
+        return Err(Broken("it is too long"));
+    }
     let entries: Vec<_> = (0..count).map(entry).collect();
     match entries.iter().all(|entry| day_of(entry.start) == day) {
         true => Ok((kind, entries)),
@@ -226,6 +239,11 @@ mod tests {
         let lengths: Vec<_> = levels
             .iter()
             .map(|(level, bytes)| {
+                for bit in 0..bytes.len() * 8 {
+                    let mut flipped = bytes.clone();
+                    flipped[bit / 8] ^= 1 << (bit % 8);
+                    assert!(decode(&flipped, *level, 20_000).is_err(), "bit {bit}");
+                }
                 let (kind, entries) = decode(bytes, *level, 20_000).unwrap();
                 assert_eq!(kind, NumberKind::Integer);
                 let count: u64 = entries.iter().map(|entry| entry.count).sum();

@@ -19,6 +19,7 @@ use martlet_broker::{
 };
 use martlet_codec::{QoS, ReasonCode};
 use martlet_control::callers::Callers;
+use martlet_control::event_outbox::EventOutbox;
 use martlet_control::principal::Scopes;
 use martlet_control::shared_registry::{SharedRegistry, TablesSettings};
 use martlet_control::{
@@ -364,7 +365,8 @@ pub(crate) fn tables_at(path: PathBuf, control: &Arc<Control>) -> SharedRegistry
         team_share: Default::default(),
         audit: martlet_registry::AuditKept::default(),
     };
-    SharedRegistry::new(settings, Arc::clone(control))
+    let outbox = EventOutbox::new(Arc::clone(control), "node", None);
+    SharedRegistry::new(settings, Arc::clone(control), outbox)
 }
 
 impl Node {

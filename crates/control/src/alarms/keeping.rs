@@ -56,7 +56,8 @@ impl Alarms {
         };
         let mut machine = lock(&self.machine);
         let mut pending = lock(&self.pending);
-        pending.restore(last_message);
+        self.outbox.restore(last_message);
+        pending.read_again();
         let open: HashSet<AlarmKey> = machine.open().map(|alarm| alarm.key.clone()).collect();
         let mut restored = Vec::new();
         for row in rows {
@@ -87,7 +88,10 @@ impl Alarms {
         let mut watch = Watch::default();
         let mut has_failed = false;
         for number in (0..TRIM_EVERY_TICKS).cycle() {
-            let _ = tokio::time::timeout(TICK, self.wake.notified()).await;
+            let _ = tokio::time::timeout(TICK, self.outbox.wake.notified()).await;
+            if self.outbox.take_news() {
+                lock(&self.pending).read_again();
+            }
             if !self.is_restored.load(Ordering::Relaxed)
                 && let Err(error) = self.restore().await
                 && !has_failed
@@ -95,7 +99,7 @@ impl Alarms {
                 has_failed = true;
                 warn!(%error, "alarms of earlier runs cannot be read yet");
             }
-            let changes = lock(&self.machine).tick(now_signed_ms());
+            let changes = self.machine_of_now().tick(now_signed_ms());
             self.changed(changes);
             if self.settings.watches_node {
                 watch.look(&self).await;
@@ -166,7 +170,7 @@ impl Alarms {
                 if messages > 0 {
                     warn!(
                         messages,
-                        "messages about alarms were dropped: they could not be published for long"
+                        "messages about changes were dropped: they could not be published for long"
                     );
                 }
                 if alarms > 0 {

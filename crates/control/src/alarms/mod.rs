@@ -32,14 +32,14 @@ use martlet_rules::{
     AlarmChange, AlarmInput, AlarmKey, AlarmMachine, InhibitedAlarm, MessageRules, WaitingAlarm,
 };
 pub use martlet_rules::{AlarmError, AlarmState, Severity};
-use tokio::sync::Notify;
 use tracing::warn;
 
 use crate::control::Control;
+use crate::event_outbox::EventOutbox;
 use crate::integrations::Integrations;
 use crate::iotflow::Catalogue;
 use crate::shared_registry::{SharedRegistry, SharedRegistryError};
-use crate::wall_clock::now_signed_ms;
+use crate::wall_clock::{ClockWatch, now_signed_ms};
 use notifications::Notifications;
 use pending::{Pending, UnwrittenRows};
 
@@ -83,6 +83,8 @@ pub struct Alarms {
     integrations: Arc<Integrations>,
     settings: AlarmSettings,
     machine: Mutex<AlarmMachine>,
+    /// Locked while `machine` is.
+    clock: Mutex<ClockWatch>,
     /// What is to be written and published.
     pending: Mutex<Pending>,
     /// Locked while the tables are written. What one writer has taken must not be written after
@@ -92,7 +94,8 @@ pub struct Alarms {
     names: Mutex<Option<HashSet<(u32, String)>>>,
     is_restored: AtomicBool,
     notifications: Notifications,
-    wake: Notify,
+    /// Publishes what is in it, also what others have written there.
+    outbox: Arc<EventOutbox>,
 }
 
 fn lock<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
@@ -111,19 +114,20 @@ impl Alarms {
             integrations: Arc::clone(integrations),
             settings,
             machine: Mutex::default(),
+            clock: Mutex::new(ClockWatch::new()),
             pending: Mutex::default(),
             unwritten: tokio::sync::Mutex::default(),
             names: Mutex::default(),
             is_restored: AtomicBool::new(false),
             notifications: Notifications::default(),
-            wake: Notify::new(),
+            outbox: Arc::clone(tables.outbox()),
         }
     }
 
     /// Takes what was observed in a message. The message may be settled once
     /// [`Self::save_observed`] is done.
     pub(crate) fn observe(&self, input: AlarmInput) {
-        let mut machine = lock(&self.machine);
+        let mut machine = self.machine_of_now();
         let change = input.apply(&mut machine);
         if change.is_some() || machine.has_changed_conditions() {
             lock(&self.pending).owe();
@@ -156,9 +160,18 @@ impl Alarms {
         if self.settings.watches_node {
             let input =
                 AlarmInput::of_node(key, device, message, (is_bad, for_ms), now_signed_ms());
-            let change = input.apply(&mut lock(&self.machine));
+            let change = input.apply(&mut self.machine_of_now());
             self.changed(change);
         }
+    }
+
+    /// The machine. If the wall clock was set meanwhile, it knows.
+    fn machine_of_now(&self) -> MutexGuard<'_, AlarmMachine> {
+        let mut machine = lock(&self.machine);
+        if let Some(by_ms) = lock(&self.clock).step() {
+            machine.clock_was_set(by_ms);
+        }
+        machine
     }
 
     fn changed(&self, changes: impl IntoIterator<Item = AlarmChange>) {
@@ -166,16 +179,15 @@ impl Alarms {
         if changes.peek().is_none() {
             return;
         }
-        let now_ms = now_signed_ms();
         let mut pending = lock(&self.pending);
         for change in changes {
             let row = row::of_alarm(&self.settings.node, &change.alarm);
-            let dropped = pending.add(row, self.message(&change), now_ms);
+            let dropped = pending.add(row, self.messages(&change));
             self.notifications.dropped(dropped);
             self.notify_readers(&change);
         }
         drop(pending);
-        self.wake.notify_one();
+        self.outbox.wake.notify_one();
     }
 
     /// The rules are these from now on: alarms of others are cleared.

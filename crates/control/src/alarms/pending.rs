@@ -29,7 +29,6 @@ pub(super) struct Pending {
     sent: Vec<i64>,
     /// The tables may have messages that do not wait in memory.
     has_more: bool,
-    last_number: i64,
     /// A message that led to one of the changes is not settled before they are written.
     is_owed: bool,
 }
@@ -47,27 +46,29 @@ impl Pending {
         self.alarms.insert(alarm.id, alarm);
     }
 
-    /// Adds an alarm as it is now, and the message about its change. Returns how many messages were
-    /// dropped, because the tables take none for long.
-    pub(super) fn add(&mut self, alarm: AlarmRow, message: OutboxRow, now_ms: i64) -> u64 {
-        self.last_number = now_ms.saturating_mul(1_000).max(self.last_number + 1);
-        let number = self.last_number;
-        let message = OutboxRow { number, ..message };
-        self.messages.insert(number, (alarm.id, message.clone()));
-        self.add_alarm(alarm);
-        if self.waiting.len() < WAITING_MAX {
-            self.waiting.push_back(message);
-        } else {
-            self.has_more = true;
+    /// Adds an alarm as it is now, and the messages about its change. Returns how many messages
+    /// were dropped, because the tables take none for long.
+    pub(super) fn add(&mut self, alarm: AlarmRow, messages: Vec<OutboxRow>) -> u64 {
+        for message in messages {
+            let unwritten = (alarm.id, message.clone());
+            self.messages.insert(message.number, unwritten);
+            if self.waiting.len() < WAITING_MAX {
+                self.waiting.push_back(message);
+            } else {
+                self.has_more = true;
+            }
         }
-        let is_full = self.messages.len() > WAITING_MAX;
-        u64::from(is_full && self.messages.pop_first().is_some())
+        self.add_alarm(alarm);
+        let excess = self.messages.len().saturating_sub(WAITING_MAX);
+        for _ in 0..excess {
+            self.messages.pop_first();
+        }
+        excess as u64
     }
 
-    /// The tables may have messages of earlier runs, up to this number.
-    pub(super) fn restore(&mut self, last_number: i64) {
+    /// The tables have, or may have, messages that do not wait in memory.
+    pub(super) fn read_again(&mut self) {
         self.has_more = true;
-        self.last_number = self.last_number.max(last_number);
     }
 
     /// The writing is waited for by what led to it.
@@ -173,8 +174,9 @@ mod tests {
         }
     }
 
-    fn message(payload: &str) -> OutboxRow {
+    fn message(number: i64, payload: &str) -> OutboxRow {
         OutboxRow {
+            number,
             payload: payload.to_owned(),
             ..OutboxRow::default()
         }
@@ -187,10 +189,13 @@ mod tests {
     #[test]
     fn a_change_is_written_with_its_message_and_published_after_that() {
         let mut pending = Pending::default();
-        assert_eq!(pending.add(alarm(7, "active"), message("raised"), 5), 0);
+        assert_eq!(
+            pending.add(alarm(7, "active"), vec![message(5, "raised")]),
+            0
+        );
         let batch = pending.batch();
         // It changes while it is being written.
-        pending.add(alarm(7, "cleared"), message("cleared"), 5);
+        pending.add(alarm(7, "cleared"), vec![message(6, "cleared")]);
         assert!(pending.take_waiting(false).is_empty());
         pending.written(&batch);
         let due = pending.take_waiting(false);
@@ -203,21 +208,17 @@ mod tests {
         let due = pending.take_waiting(false);
         pending.put_back(due);
         assert_eq!(payloads(&pending.take_waiting(false)), ["cleared"]);
-        assert_eq!(pending.take_sent(), [5_000]);
+        assert_eq!(pending.take_sent(), [5]);
         assert!(pending.batch().alarms.is_empty());
     }
 
     #[test]
     fn what_does_not_fit_into_memory_is_read_from_the_tables_in_order() {
         let mut pending = Pending::default();
-        pending.restore(9_000);
+        pending.read_again();
         assert_eq!(pending.to_read(), Some(ROWS));
-        pending.add(alarm(1, "active"), message("new"), 5);
-        let of_earlier_runs =
-            [(8_000, "old"), (9_000, "late")].map(|(number, payload)| OutboxRow {
-                number,
-                ..message(payload)
-            });
+        pending.add(alarm(1, "active"), vec![message(10, "new")]);
+        let of_earlier_runs = [message(8, "old"), message(9, "late")];
         pending.read(of_earlier_runs.into());
         assert_eq!(pending.to_read(), None);
         assert_eq!(
@@ -225,7 +226,7 @@ mod tests {
             ["old", "late", "new"]
         );
         for id in 0..=WAITING_MAX as i64 {
-            let dropped = pending.add(alarm(id, "active"), message("x"), 5);
+            let dropped = pending.add(alarm(id, "active"), vec![message(11 + id, "x")]);
             let batch = pending.batch();
             pending.written(&batch);
             assert_eq!(dropped, 0);
@@ -238,7 +239,7 @@ mod tests {
     fn what_the_tables_do_not_take_is_bounded() {
         let mut pending = Pending::default();
         let dropped = (0..WAITING_MAX as i64 + 2)
-            .map(|id| pending.add(alarm(1, "active"), message("x"), id))
+            .map(|number| pending.add(alarm(1, "active"), vec![message(number, "x")]))
             .sum::<u64>();
         assert_eq!(dropped, 2);
     }

@@ -3,13 +3,15 @@
 
 use std::collections::HashSet;
 
-use martlet_broker::{AlarmNotice, Event, EventHead, EventNotice, NewMessage, TenantId};
+use martlet_broker::{
+    AlarmNotice, EVENTS, Event, EventHead, EventNotice, NewMessage, Published, TenantId,
+};
 use martlet_codec::{QoS, ReasonCode};
 use martlet_integrate::is_for_good;
 use martlet_registry::OutboxRow;
 use martlet_rules::{Alarm, AlarmChange, ChangeKind, hops_after};
 use serde_json::{Value, json};
-use tracing::warn;
+use tracing::{debug, warn};
 
 use super::{Alarms, lock};
 use crate::rfc3339;
@@ -19,6 +21,8 @@ use crate::wall_clock::unsigned;
 
 /// Client Identifier of the parts that publish alerts.
 const PART: &str = "$alarms";
+/// The publisher of events.
+const PUBLISHER: &str = "$events";
 /// Path of their topic below `iotflow.base`. The warnings of health have a topic of their own.
 const ALARMS: &str = "system/alarms";
 /// Names of what health reports.
@@ -63,7 +67,9 @@ impl Alarms {
             }
             match self.publish(publisher, &row).await {
                 Ok(()) => {
-                    self.notifications.published();
+                    if !is_event(&row) {
+                        self.notifications.published();
+                    }
                     self.control.health.withdraw(UNPUBLISHED);
                     lock(&self.pending).done(row.number);
                 }
@@ -114,6 +120,10 @@ impl Alarms {
     }
 
     fn unpublished_change(&self, row: &OutboxRow, why: &str) {
+        if is_event(row) {
+            let event = &*row.subject;
+            return debug!(event, why, "could not publish an event");
+        }
         let alarm = &*row.subject;
         if !self.notifications.failed(TenantId(row.tenant), alarm, why) {
             return;
@@ -129,21 +139,7 @@ impl Alarms {
     }
 
     pub(super) fn notify_readers(&self, change: &AlarmChange) {
-        let alarm = &change.alarm;
-        let notice = AlarmNotice {
-            id: alarm.id,
-            name: alarm.key.name.as_str().into(),
-            severity: alarm.severity.word(),
-            state: alarm.state.word(),
-            message: alarm.message.as_str().into(),
-            hops: hops_after(change.hops, 1),
-        };
-        let event = match change.kind {
-            ChangeKind::Raised => Event::AlarmRaised(Box::new(notice)),
-            _ => Event::AlarmChanged(Box::new(notice)),
-        };
-        let head = EventHead::new(TenantId(alarm.key.tenant), alarm.key.subject.as_str());
-        self.control.report_event(EventNotice::new(head, event));
+        self.control.report_event(event(change));
     }
 
     /// The topic of messages about alarms.
@@ -151,11 +147,16 @@ impl Alarms {
         self.settings.catalogue.topic(ALARMS)
     }
 
-    /// The message about a change.
-    pub(super) fn message(&self, change: &AlarmChange) -> OutboxRow {
+    /// The messages about a change: the alert, and the event, if such events are published.
+    pub(super) fn messages(&self, change: &AlarmChange) -> Vec<OutboxRow> {
+        let event = self.outbox.message(event(change));
+        std::iter::once(self.alert(change)).chain(event).collect()
+    }
+
+    fn alert(&self, change: &AlarmChange) -> OutboxRow {
         OutboxRow {
             node: self.settings.node.clone(),
-            number: 0,
+            number: self.outbox.next_number(),
             tenant: change.alarm.key.tenant,
             subject: change.alarm.key.name.clone(),
             topic: self.topic(),
@@ -169,13 +170,19 @@ impl Alarms {
             topic: row.topic.as_str().into(),
             payload: row.payload.as_bytes().into(),
             qos: QoS::AtLeastOnce,
-            retain: true,
+            retain: !is_event(row),
             payload_is_utf8: Some(true),
             content_type: Some("application/json".into()),
             hops: row.hops,
             ..NewMessage::default()
         };
         let tenant = TenantId(row.tenant);
+        if is_event(row) {
+            // Parts may not publish there.
+            let published = self.control.publish(PUBLISHER, tenant, vec![message]).await;
+            let outcomes = published.map_err(|error| Unpublished::NotPosted(error.to_string()))?;
+            return outcomes.first().map_or(Ok(()), judge);
+        }
         let mut posted = self.post(publisher, tenant, message.clone()).await;
         // An alarm reaches its subscribers though no more retained messages are permitted.
         let is_full = matches!(
@@ -210,17 +217,21 @@ impl Alarms {
             PostError::Refused(why) | PostError::Failed(why) => Unpublished::NotPosted(why),
         })?;
         let outcome = publisher.answer(&posted).await;
-        let outcome = outcome.map_err(Unpublished::NotPosted)?;
-        match outcome.reason.is_error() || outcome.is_held {
-            false => Ok(()),
-            // It has been passed on too often.
-            true if outcome.reason == ReasonCode::ImplementationSpecificError
-                || is_for_good(outcome.reason) =>
-            {
-                Err(Unpublished::ForGood(outcome.reason))
-            }
-            true => Err(Unpublished::Rejected(outcome.reason)),
+        judge(&outcome.map_err(Unpublished::NotPosted)?)
+    }
+}
+
+/// Whether a message is published.
+fn judge(outcome: &Published) -> Result<(), Unpublished> {
+    match outcome.reason.is_error() || outcome.is_held {
+        false => Ok(()),
+        // It has been passed on too often.
+        true if outcome.reason == ReasonCode::ImplementationSpecificError
+            || is_for_good(outcome.reason) =>
+        {
+            Err(Unpublished::ForGood(outcome.reason))
         }
+        true => Err(Unpublished::Rejected(outcome.reason)),
     }
 }
 
@@ -236,6 +247,30 @@ enum Unpublished {
     /// The node rejects it, and would do so again.
     #[error("the node rejects it: {}", .0.name())]
     ForGood(ReasonCode),
+}
+
+/// Whether it is an event on a topic of its own, not an alert.
+fn is_event(row: &OutboxRow) -> bool {
+    row.topic.starts_with(EVENTS)
+}
+
+/// The event about a change.
+fn event(change: &AlarmChange) -> EventNotice {
+    let alarm = &change.alarm;
+    let notice = AlarmNotice {
+        id: alarm.id,
+        name: alarm.key.name.as_str().into(),
+        severity: alarm.severity.word(),
+        state: alarm.state.word(),
+        message: alarm.message.as_str().into(),
+        hops: hops_after(change.hops, 1),
+    };
+    let event = match change.kind {
+        ChangeKind::Raised => Event::AlarmRaised(Box::new(notice)),
+        _ => Event::AlarmChanged(Box::new(notice)),
+    };
+    let head = EventHead::new(TenantId(alarm.key.tenant), alarm.key.subject.as_str());
+    EventNotice::new(head, event)
 }
 
 /// A change as a message.

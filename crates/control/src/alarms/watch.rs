@@ -3,6 +3,7 @@
 //! paused. `activity` reports devices that are silent.
 
 use std::collections::HashSet;
+use std::sync::atomic::Ordering;
 use std::time::{Duration, Instant};
 
 use martlet_broker::TenantId;
@@ -22,16 +23,27 @@ const LOOK_EVERY: Duration = Duration::from_secs(5);
 /// Devices with certificates that end soon, at most. Those that end first count.
 const DEVICES_MAX: u32 = 10_000;
 
-/// When it was looked at last.
+/// What was looked at.
 #[derive(Debug, Default)]
-pub(super) struct Watch(Option<Instant>);
+pub(super) struct Watch {
+    /// When, the last time.
+    at: Option<Instant>,
+    /// Alarms about silent devices are as the tables are.
+    is_silence_known: bool,
+}
 
 impl Watch {
     pub(super) async fn look(&mut self, alarms: &Alarms) {
-        if self.0.is_some_and(|at| at.elapsed() < LOOK_EVERY) {
+        if self.at.is_some_and(|at| at.elapsed() < LOOK_EVERY) {
             return;
         }
-        self.0 = Some(Instant::now());
+        self.at = Some(Instant::now());
+        if !self.is_silence_known && alarms.is_restored.load(Ordering::Relaxed) {
+            match alarms.look_at_silent_devices().await {
+                Ok(()) => self.is_silence_known = true,
+                Err(error) => debug!(%error, "cannot check which devices are silent; retrying"),
+            }
+        }
         alarms.look_at_certificates();
         if let Err(error) = alarms.look_at_devices().await {
             debug!(%error, "cannot check the certificates of devices: the tables cannot be read");
@@ -207,6 +219,57 @@ impl Alarms {
         let is_bad = paused.is_some();
         let reported = (Severity::Major, paused.unwrap_or_default());
         self.observe_node(key, None, reported, (is_bad, 0));
+    }
+
+    /// Raises and clears the alarms about silent devices that are missing after a crash: it may
+    /// have come between a change of the tables and its alarm.
+    async fn look_at_silent_devices(&self) -> Result<(), SharedRegistryError> {
+        if !self.tables.are_there() {
+            return Ok(());
+        }
+        let open = self.silent_devices();
+        let read = self.tables.read(move |registry| {
+            Box::pin(async move {
+                let mut over = Vec::new();
+                for (tenant, device) in open {
+                    if registry.inactive_in(tenant, &device).await?.is_none() {
+                        over.push((tenant, device));
+                    }
+                }
+                let silent = registry.silent_without_alarm(DEVICE_INACTIVE, DEVICES_MAX);
+                Ok((silent.await?, over))
+            })
+        });
+        let (silent, over) = read.await?;
+        for device in silent {
+            let tenant = TenantId(device.tenant);
+            self.note_inactive(tenant, &device.id, Some(device.after_secs));
+        }
+        for (tenant, device) in over {
+            self.note_inactive(TenantId(tenant), &device, None);
+        }
+        Ok(())
+    }
+
+    /// Devices with an alarm about their silence: tenant and id.
+    fn silent_devices(&self) -> Vec<(u32, String)> {
+        let machine = lock(&self.machine);
+        let open = machine.open();
+        let open = open.filter(|alarm| alarm.key.name == DEVICE_INACTIVE);
+        open.map(|alarm| (alarm.key.tenant, alarm.key.subject.clone()))
+            .collect()
+    }
+
+    /// Clears alarms about rollouts, but for those of which this is true. Returns false if the
+    /// alarms of earlier runs are not known yet.
+    pub(crate) fn end_other_rollouts(&self, is_paused: impl Fn(u32, &str) -> bool) -> bool {
+        let is_restored = self.is_restored.load(Ordering::Relaxed);
+        if is_restored {
+            self.end_those(|alarm| {
+                alarm.key.name == ROLLOUT && !is_paused(alarm.key.tenant, &alarm.key.subject)
+            });
+        }
+        is_restored
     }
 
     /// A device has become inactive, or active again.

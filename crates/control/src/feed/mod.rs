@@ -30,6 +30,7 @@ pub use push_state::{PushState, PushStatus};
 pub use ring::{Block, BlockPart, Bounds};
 pub(crate) use together::{length, together};
 pub use topics::{NotPublishable, PublishedKinds, publish_events};
+pub(crate) use topics::{event_topic, payload_of};
 
 use std::ops::Range;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};

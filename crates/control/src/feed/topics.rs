@@ -5,13 +5,14 @@ use std::fmt;
 use std::sync::Arc;
 use std::time::Duration;
 
-use martlet_broker::{EVENTS, EventKind, NewMessage, Published, TenantId};
+use martlet_broker::{EVENTS, EventKind, EventNotice, NewMessage, Published, TenantId};
 use martlet_codec::QoS;
 use tracing::warn;
 
-use super::entry::{FeedEntry, Happened};
+use super::entry::{EntryContent, EventOf, FeedEntry, Happened};
 use super::{Filter, From, Kinds};
 use crate::control::Control;
+use crate::presence::ClientSource;
 
 /// The publisher that events show.
 const PUBLISHER: &str = "$events";
@@ -33,6 +34,15 @@ const PUBLISHABLE: &[EventKind] = &[
     EventKind::Unsubscribed,
     EventKind::SubscribeRefused,
     EventKind::PublishRefused,
+    EventKind::DeviceInactive,
+    EventKind::DeviceActive,
+    EventKind::AlarmRaised,
+    EventKind::AlarmChanged,
+    EventKind::TwinChanged,
+];
+
+/// Kinds of events about changes of the tables. Each is in the outbox with its change.
+const OF_TABLES: &[EventKind] = &[
     EventKind::DeviceInactive,
     EventKind::DeviceActive,
     EventKind::AlarmRaised,
@@ -81,15 +91,33 @@ impl PublishedKinds {
         self.0.iter().map(|kind| kind.name()).collect()
     }
 
+    /// Those of them that are about changes of the tables; none if there are none.
+    pub(crate) fn of_tables(&self) -> Option<Self> {
+        self.filtered(|kind| OF_TABLES.contains(kind))
+    }
+
+    /// Whether this kind is among them.
+    pub(crate) fn has(&self, kind: EventKind) -> bool {
+        self.0.contains(&kind)
+    }
+
+    fn filtered(&self, is_one: impl Fn(&EventKind) -> bool) -> Option<Self> {
+        let kinds: Vec<EventKind> = self.0.iter().copied().filter(is_one).collect();
+        (!kinds.is_empty()).then_some(Self(kinds))
+    }
+
     /// Names of the kinds that may be published.
     pub(crate) fn publishable() -> impl Iterator<Item = &'static str> {
         PUBLISHABLE.iter().map(|kind| kind.name())
     }
 }
 
-/// Publishes events of these kinds, for as long as the node runs. Events of a tenant are published
-/// in it.
+/// Publishes events of these kinds, for as long as the node runs, but for those about changes of
+/// the tables, which are in the outbox. Events of a tenant are published in it.
 pub async fn publish_events(control: Arc<Control>, kinds: PublishedKinds) {
+    let Some(kinds) = kinds.filtered(|kind| !OF_TABLES.contains(kind)) else {
+        return;
+    };
     let filter = Filter {
         kinds: Kinds::of(&kinds.0),
         ..Filter::default()
@@ -146,6 +174,30 @@ async fn publish(control: &Control, some: &[(TenantId, NewMessage)]) {
     }
 }
 
+/// The topic of events of a kind.
+pub(crate) fn event_topic(kind: EventKind) -> String {
+    format!("{EVENTS}{}", kind.name())
+}
+
+/// An event as JSON, under this name and number. `who`: its client, as far as that is known.
+pub(crate) fn payload_of(
+    notice: EventNotice,
+    who: Option<ClientSource>,
+    (name, number): (&str, u64),
+    at_ms: u64,
+) -> Option<String> {
+    let (kind, tenant) = (notice.event.kind(), notice.head.tenant);
+    let content = EntryContent::Event(Box::new(EventOf { notice, who }));
+    let entry = FeedEntry {
+        seq: number,
+        at_ms,
+        kind,
+        tenant,
+        content: &content,
+    };
+    serde_json::to_string(&entry.shown(name, 0).ok()?).ok()
+}
+
 /// None for events that were lost.
 fn message(entry: &FeedEntry<'_>, run: &str) -> Option<(TenantId, NewMessage)> {
     let shown = entry.shown(run, 0).ok()?;
@@ -155,7 +207,7 @@ fn message(entry: &FeedEntry<'_>, run: &str) -> Option<(TenantId, NewMessage)> {
         _ => 0,
     };
     let message = NewMessage {
-        topic: format!("{EVENTS}{}", entry.kind.name()).into(),
+        topic: event_topic(entry.kind).into(),
         payload: payload.into(),
         qos: QoS::AtLeastOnce,
         payload_is_utf8: Some(true),

@@ -1,11 +1,14 @@
 //! What has changed is written to the store and published, in batches, beside everything else.
+//!
+//! What is published is in the store before, as not yet published. So the state after a crash is
+//! published at the next start, whatever was published before it.
 
 use std::collections::HashMap;
 use std::future::Future;
 use std::sync::Arc;
 use std::time::Duration;
 
-use tokio::task::JoinHandle;
+use tokio::task::{JoinError, JoinHandle};
 use tracing::{debug, warn};
 
 use super::publish::publish;
@@ -31,6 +34,8 @@ const NOTED_BYTES: usize = 2 * size_of::<StoredPresence>();
 /// Ticks until the next try after an error of the store, at first and at most.
 const TICKS_TO_TRY: (u32, u32) = (5, 300);
 
+/// Time that changes wait for the store until they are published.
+const WRITTEN_WITHIN: Duration = Duration::from_secs(1);
 /// Time that the start and the stop of the node wait for the store. What is not written by then is
 /// found at the next start.
 const STORE_MAX: Duration = Duration::from_secs(5);
@@ -142,8 +147,8 @@ impl Keeper {
             self.tried(tick, self.is_restored);
         }
         let changed = self.take();
-        self.publish(&changed).await;
-        if tick.is_multiple_of(TICKS_TO_WRITE) {
+        let publishes = self.topics.is_some() && !changed.is_empty();
+        if publishes || tick.is_multiple_of(TICKS_TO_WRITE) {
             if self
                 .writing
                 .as_ref()
@@ -154,7 +159,13 @@ impl Keeper {
             }
             if self.is_restored && self.writing.is_none() && tick >= self.tries.0 {
                 self.write();
+                if publishes {
+                    self.wait_until_written(tick).await;
+                }
             }
+        }
+        if publishes {
+            self.publish(&changed).await;
         }
         if (tick + 1).is_multiple_of(TICKS_TO_TIDY)
             && self.store.is_there()
@@ -202,9 +213,23 @@ impl Keeper {
         let unreported = publish(&self.control, topics, changed).await;
         self.control.presence.begin().change_again(&unreported);
         for client in changed {
-            if let Some(noted) = self.unwritten.get_mut(&key(client)) {
-                noted.is_reported = !unreported.contains(client);
-            }
+            let noted = StoredPresence {
+                client: client.clone(),
+                is_reported: !unreported.contains(client),
+            };
+            self.unwritten.insert(key(client), noted);
+        }
+    }
+
+    /// Waits for what is being written, but not for long: messages about presence do not wait for
+    /// tables that do not answer.
+    async fn wait_until_written(&mut self, tick: u32) {
+        let Some((task, _)) = &mut self.writing else {
+            return;
+        };
+        if let Ok(done) = tokio::time::timeout(WRITTEN_WITHIN, task).await {
+            let is_written = self.note_written(done);
+            self.tried(tick, is_written);
         }
     }
 
@@ -237,12 +262,20 @@ impl Keeper {
         self.writing = Some((task, batch));
     }
 
-    /// Whether what was being written is. Else it waits again, but for what is out of date.
+    /// Waits until what was being written is, or could not be. Returns whether it is.
     async fn written(&mut self) -> bool {
-        let Some((task, batch)) = self.writing.take() else {
+        let Some((task, _)) = &mut self.writing else {
             return true;
         };
         let done = task.await;
+        self.note_written(done)
+    }
+
+    /// Whether what was being written is. Else it waits again, but for what is out of date.
+    fn note_written(&mut self, done: Result<Result<(), String>, JoinError>) -> bool {
+        let Some((_, batch)) = self.writing.take() else {
+            return true;
+        };
         let Err(error) = done.unwrap_or_else(|_| Err("it was broken off".to_owned())) else {
             return true;
         };

@@ -52,7 +52,7 @@ impl Rollouts {
         &self,
         (control, alarms): (&Control, &Alarms),
         looks: bool,
-        LastLook { alarmed, looked }: &mut LastLook,
+        last: &mut LastLook,
     ) -> Result<(), SharedRegistryError> {
         let now_ms = now_signed_ms();
         let read = self.tables.read(move |registry| {
@@ -63,13 +63,14 @@ impl Rollouts {
         let numbers = read.await?;
         if looks {
             // Those that have ended are among the numbers only now.
-            looked.retain(|number, _| numbers.contains(number));
+            last.looked.retain(|number, _| numbers.contains(number));
         }
         for number in numbers {
             // A look that has not come to its end goes on in each tick.
-            let look_after = looked.remove(&number).or(looks.then_some(0));
+            let look_after = last.looked.remove(&number).or(looks.then_some(0));
             let (rollout, looked_until) = self.advance_one(number, look_after).await?;
-            looked.extend(looked_until.map(|until| (number, until)));
+            last.looked
+                .extend(looked_until.map(|until| (number, until)));
             let Some(rollout) = rollout else {
                 // There is more to do than fits into a tick: it is reported in the next one.
                 unknown.insert(number);
@@ -89,7 +90,7 @@ impl Rollouts {
         }
         *self.counts.lock().unwrap_or_else(PoisonError::into_inner) = counts;
         let seen = (&*paused, &*others, &unknown);
-        raise_alarms(control, alarms, seen, alarmed);
+        raise_alarms(control, alarms, seen, last);
         warn_of(control, &paused);
         Ok(())
     }
@@ -151,6 +152,8 @@ fn log(advanced: &AdvancedRollout) {
 struct LastLook {
     /// Rollouts that were reported as paused.
     alarmed: Paused,
+    /// Alarms of earlier runs are about rollouts that are paused.
+    are_alarms_known: bool,
     /// The device up to which those with many devices were looked at.
     looked: BTreeMap<i64, i64>,
 }
@@ -158,14 +161,17 @@ struct LastLook {
 /// Rollouts that their gates have paused: number, then tenant and id.
 type Paused = BTreeMap<i64, (u32, String)>;
 
-/// Raises an alarm for each rollout that its gate has paused, and clears those of others. `alarmed`
-/// are those that were paused at the last look, and then at this one. After a restart the alarms
-/// are known already, and what is seen of them again changes nothing.
+/// Raises an alarm for each rollout that its gate has paused, and clears those of others. After a
+/// restart the alarms are known already, and what is seen of them again changes nothing.
 fn raise_alarms(
     control: &Control,
     alarms: &Alarms,
     (paused, others, unknown): (&[Rollout], &[Rollout], &BTreeSet<i64>),
-    alarmed: &mut Paused,
+    LastLook {
+        alarmed,
+        are_alarms_known,
+        ..
+    }: &mut LastLook,
 ) {
     let tenant_of = |rollout: &Rollout| match rollout.team.is_empty() {
         true => 0,
@@ -180,6 +186,13 @@ fn raise_alarms(
         let message = format!("The rollout {} is paused by its gate", described(rollout));
         alarms.note_rollout(tenant, &rollout.id, Some(message));
         alarmed.insert(rollout.number, (tenant, rollout.id.clone()));
+    }
+    if !*are_alarms_known && unknown.is_empty() {
+        // A rollout may have ended before a crash, and its alarm not.
+        *are_alarms_known = alarms.end_other_rollouts(|tenant, id| {
+            let mut all = paused.iter();
+            all.any(|rollout| rollout.id == id && tenant_of(rollout) == tenant)
+        });
     }
     // What has ended is not looked at any more.
     let is_open =

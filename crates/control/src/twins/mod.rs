@@ -16,14 +16,16 @@ mod task;
 use std::collections::HashMap;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
-use martlet_broker::{Event, EventHead, EventNotice, TenantId};
-use martlet_registry::{Actor, Device, DeviceRef, Expected, Refused, TwinReport, Visibility};
+use martlet_registry::{
+    Actor, Device, DeviceRef, Expected, Refused, TableChange, TwinReport, Visibility,
+};
 pub use martlet_registry::{
     GroupTwin, TWIN_BYTES_MAX, TWIN_DEPTH_MAX, Twin, TwinChange, TwinValues, Values,
 };
 use tokio::sync::Notify;
 
 use crate::devices::DeviceName;
+use crate::event_outbox::notice_of;
 use crate::iotflow::Catalogue;
 use crate::misread::LastMisread;
 use crate::shared_registry::{SharedRegistry, SharedRegistryError};
@@ -167,6 +169,7 @@ impl Twins {
             device: device.id.clone(),
             patch,
             at_ms: now_signed_ms(),
+            hops: 0,
         };
         let number = device.number;
         let changed = self.tables.note(move |registry| {
@@ -194,15 +197,14 @@ impl Twins {
         (side, version): (&'static str, i64),
         hops: u8,
     ) {
-        let head = EventHead::new(TenantId(tenant), device);
-        let event = Event::TwinChanged {
+        let change = TableChange::Twin {
+            tenant,
+            device,
             side,
             version,
             hops,
         };
-        self.tables
-            .control()
-            .report_event(EventNotice::new(head, event));
+        self.tables.control().report_event(notice_of(change));
     }
 
     /// The desired values of these devices are to be published, with these hops.

@@ -116,8 +116,6 @@ async fn attach(control: &Control, twins: &Twins) -> Lanes {
 struct Pending {
     token: Token,
     topic: String,
-    /// Hops of what follows from it.
-    hops: u8,
     report: TwinReport,
 }
 
@@ -186,12 +184,12 @@ impl Task<'_> {
                     device,
                     patch,
                     at_ms: now_signed_ms(),
+                    hops,
                 };
                 let topic = message.topic().to_owned();
                 self.reports.push(Pending {
                     token,
                     topic,
-                    hops,
                     report,
                 });
                 return None;
@@ -295,14 +293,14 @@ impl Task<'_> {
                     let device = (report.tenant, &*report.device);
                     self.twins.misread.remove(device);
                     self.twins
-                        .report_change(device, ("reported", version), pending.hops);
+                        .report_change(device, ("reported", version), report.hops);
                     continue;
                 }
                 Err(why) => why,
             };
             debug!(why, topic, "cannot apply a report of a device");
             let about = (topic, &*report.device);
-            let answer = error_message(&self.twins.catalogue, about, &why, pending.hops);
+            let answer = error_message(&self.twins.catalogue, about, &why, report.hops);
             self.twins.misread.add((report.tenant, &report.device), why);
             self.errors.push((TenantId(report.tenant), answer));
         }

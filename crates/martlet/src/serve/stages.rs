@@ -22,6 +22,7 @@ use martlet_control::alarms::Alarms;
 use martlet_control::authentication::{AuthenticationChain, Policy};
 use martlet_control::backup::STORE;
 use martlet_control::commands::Commands;
+use martlet_control::event_outbox::EventOutbox;
 use martlet_control::feed::{self, Push};
 use martlet_control::firmware::FirmwareStore;
 use martlet_control::history;
@@ -220,17 +221,17 @@ struct Attached {
 impl Attached {
     async fn start(node: &NodeConfig, core: &Core) -> Self {
         let control = &core.control;
-        let tables = Arc::new(SharedRegistry::new(
-            node.tables.clone(),
-            Arc::clone(control),
-        ));
+        let alive = Arc::new(Alive::open(&node.data_dir));
+        let events = node.events_published.clone();
+        let outbox = EventOutbox::new(Arc::clone(control), alive.node(), events);
+        let (settings, own) = (node.tables.clone(), Arc::clone(control));
+        let tables = Arc::new(SharedRegistry::new(settings, own, outbox));
         let notes = Arc::clone(&tables);
         control.count_also("audit", Box::new(move || notes.notes_bytes()));
         note_tables(&node.data_dir, tables.location(), identity_of_tables(node));
         if node.user_configuration.tables_unasked.is_none() {
             tables.warn_of_renamed().await;
         }
-        let alive = Arc::new(Alive::open(&node.data_dir));
         core.authenticator.begin_discovery(node, control, &tables);
         let presence = keep_presence(node, control, &tables, &alive).await;
         let message_log = MessageLog::new(Arc::clone(&tables), alive.node(), node.message_log.kept);

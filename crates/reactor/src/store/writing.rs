@@ -91,9 +91,6 @@ pub(super) struct Writing<D: Disk> {
     /// Requests that wait until everything appended before them is written.
     reads: Vec<PageRead>,
     questions: Vec<StoreQuestion>,
-    /// Whether appended records are not yet synced. Housekeeping may write them too: while the disk
-    /// fails they wait to be written again.
-    is_unsynced: bool,
     /// Whether a client waits for unsynced records, or for those about to be written.
     is_awaited: bool,
     last_sync: Instant,
@@ -150,7 +147,6 @@ where
             spare_parts: Vec::new(),
             reads: Vec::new(),
             questions: Vec::new(),
-            is_unsynced: false,
             is_awaited: false,
             last_sync: now,
             retry: None,
@@ -233,7 +229,10 @@ where
 
     /// Until when to wait for records; `None` means no limit.
     fn wake_at(&self) -> Option<Instant> {
-        let interval = self.is_unsynced.then(|| self.last_sync + self.sync_after());
+        let interval = self
+            .engine
+            .has_unsynced()
+            .then(|| self.last_sync + self.sync_after());
         let staged = self.engine.staged_bytes() > 0;
         let again = match self.retry {
             Some(retry) => Some(retry.at),
@@ -268,7 +267,6 @@ where
                     self.is_awaited |= awaited;
                     self.parts_bytes -= records.bytes();
                     self.engine.append(&records);
-                    self.is_unsynced = true;
                     came += records.count().max(1);
                     self.inbox.give_back(records);
                     self.shards[usize::from(shard.0)].taken = last;
@@ -287,7 +285,6 @@ where
         let mut records = RecordBuffer::new();
         put_clock(ClockState::of((self.how.clock)()), &mut records);
         self.engine.append(&records);
-        self.is_unsynced = true;
         self.clock_due = Instant::now() + CLOCK_EVERY;
         // The log is sealed after these records as well.
         self.idle_since = Some(Instant::now());
@@ -300,7 +297,7 @@ where
                 if self.retry.take().is_some() {
                     self.health.works();
                 }
-                self.engine.staged_bytes() == 0 && !(now && self.is_unsynced)
+                self.engine.staged_bytes() == 0 && !(now && self.engine.has_unsynced())
             }
             Err(error) => {
                 self.health.failed(&error);
@@ -333,12 +330,13 @@ where
             self.answer();
         }
         let is_awaited = self.is_awaited && !in_intervals || now;
-        if self.is_unsynced && (is_awaited || self.last_sync.elapsed() >= self.sync_after()) {
+        // Housekeeping may have written some of it, and not synced it.
+        let is_due = is_awaited || self.last_sync.elapsed() >= self.sync_after();
+        if self.engine.has_unsynced() && is_due {
             self.last_sync = Instant::now();
             self.engine.sync()?;
-            self.is_unsynced = false;
         }
-        if !self.is_unsynced {
+        if !self.engine.has_unsynced() {
             self.is_awaited = false;
             self.answer();
         }
@@ -351,7 +349,6 @@ where
         let syncing = &self.syncing;
         self.engine
             .write_and_sync(|work, apply| syncing.sync(work, apply))?;
-        self.is_unsynced = false;
         for shard in &mut self.shards {
             shard.written = shard.taken;
         }

@@ -1,5 +1,5 @@
 use super::both;
-use crate::{DeadLetterRow, DeadLettersKept, IntegrationState};
+use crate::{DeadLetterRow, DeadLettersKept, IntegrationState, RegistryError};
 
 const KEPT: DeadLettersKept = DeadLettersKept {
     letters: 3,
@@ -43,6 +43,35 @@ both!(a_dead_letter_is_read_as_it_was_written, registry, {
     assert_eq!(registry.remove_dead_letters("n", &[id, 99]).await?, 1);
     assert_eq!(registry.dead_letter("n", id).await?, None);
 });
+
+both!(
+    a_dead_letter_that_has_changed_by_itself_is_named,
+    registry,
+    {
+        let letters = [letter(1), letter(2), letter(3)];
+        registry.put_dead_letters("n", &letters, KEPT).await?;
+        let heads = registry.dead_letters("n", None, 0, 10).await?;
+        let changes = [
+            "UPDATE dead_letters SET topic = 'a/c' WHERE message_id = '1'",
+            "UPDATE dead_letters SET payload = 'AAH+' WHERE message_id = '2'",
+            // As those of a program that had no checksums.
+            "UPDATE dead_letters SET topic = 'old', checksum = -1 WHERE message_id = '3'",
+        ];
+        for sql in changes {
+            let changed = sqlx::query(sql).execute(&mut registry.connection).await;
+            assert_eq!(changed.expect("it is changed").rows_affected(), 1);
+        }
+        for head in &heads[..2] {
+            let why = match registry.dead_letter("n", head.id).await {
+                Err(error @ RegistryError::Damaged { .. }) => error.to_string(),
+                found => panic!("{found:?}"),
+            };
+            assert!(why.contains(&format!("dead letter {}", head.id)), "{why}");
+        }
+        let old = registry.dead_letter("n", heads[2].id).await?;
+        assert_eq!(old.map(|letter| letter.topic).as_deref(), Some("old"));
+    }
+);
 
 both!(a_letter_that_is_refused_again_is_there_once, registry, {
     registry.put_dead_letters("n", &[letter(1)], KEPT).await?;

@@ -2,8 +2,8 @@
 
 use super::*;
 use crate::{
-    Activity, Actor, DataType, DeviceCounts, DeviceFilter, DeviceOrder, DeviceRef, Expected,
-    IOTFLOW, InactivityCheck, KindCount, MessageTimes, Owner, PartCounts, SilentDevice,
+    Activity, Actor, AlarmRow, DataType, DeviceCounts, DeviceFilter, DeviceOrder, DeviceRef,
+    Expected, IOTFLOW, InactivityCheck, KindCount, MessageTimes, Owner, PartCounts, SilentDevice,
     TypeSettings, now_ms,
 };
 
@@ -200,6 +200,18 @@ both!(
             .device(&Visibility::All, DeviceRef::Number(1))
             .await?;
         assert_eq!((found.inactive_since_ms, found.revision), (62_001, 1));
+        // A crash before its alarm is raised leaves it so.
+        let found = registry.silent_without_alarm("device_inactive", 9).await?;
+        assert_eq!(found, [silent("a", 1_000, 60)]);
+        let alarm = AlarmRow {
+            name: "device_inactive".to_owned(),
+            subject: "a".to_owned(),
+            raised_ms: 62_001,
+            ..AlarmRow::default()
+        };
+        registry.save_alarms(&[alarm], &[]).await?;
+        let found = registry.silent_without_alarm("device_inactive", 9).await?;
+        assert_eq!(found, []);
         // It is reported once.
         assert_eq!(registry.mark_inactive(check(90_000)).await?, []);
         let active = registry.note_message_times(&[active("a", 95_000)]).await?;

@@ -1,8 +1,12 @@
+use std::sync::Arc;
+use std::sync::atomic::{AtomicI64, Ordering};
+
 use serde_json::json;
 
 use super::{all, both, is_not_found, new_device, new_group, of_team};
 use crate::{
-    Actor, Expected, Registry, RegistryError, TwinChange, TwinReport, Values, Visibility, wait,
+    Actor, Expected, InactivityCheck, MessageTimes, MessagesOfChanges, OutboxRow, Owner, Registry,
+    RegistryError, TableChange, TwinChange, TwinReport, TypeSettings, Values, Visibility, wait,
 };
 
 fn values(json: serde_json::Value) -> Values {
@@ -22,6 +26,7 @@ fn report(device: &str, json: serde_json::Value) -> TwinReport {
         device: device.to_owned(),
         patch: values(json),
         at_ms: 7,
+        hops: 0,
     }
 }
 
@@ -53,6 +58,83 @@ both!(both_sides_of_a_twin_have_versions_of_their_own, registry, {
     let replace = TwinChange::Replace(values(json!({"d": null, "e": 1})));
     let twin = registry.change_desired(&actor, "pump".into(), &replace, Expected::from(1));
     assert_eq!(twin.await?.desired.values, values(json!({"e": 1})));
+});
+
+/// A message about each change, numbered.
+#[derive(Debug, Default)]
+struct Messages(AtomicI64);
+
+impl MessagesOfChanges for Messages {
+    fn message(&self, change: TableChange<'_>) -> Option<OutboxRow> {
+        let payload = match change {
+            TableChange::Twin {
+                device,
+                side,
+                version,
+                hops,
+                ..
+            } => format!("{device} {side} {version} {hops}"),
+            TableChange::Inactive(device) => format!("{} inactive", device.id),
+            TableChange::Active(device) => format!("{} active", device.id),
+        };
+        Some(OutboxRow {
+            node: "n".to_owned(),
+            number: self.0.fetch_add(1, Ordering::Relaxed) + 1,
+            payload,
+            ..OutboxRow::default()
+        })
+    }
+}
+
+both!(messages_are_written_with_their_changes, registry, {
+    registry.settings.messages_of_changes = Some(Arc::new(Messages::default()));
+    registry.add_device("pump").await?;
+    let (actor, set) = (all(), patch(json!({"a": 1})));
+    for expected in [0, 0] {
+        // The second one is refused, and leaves nothing.
+        let set = registry.change_desired(&actor, "pump".into(), &set, Expected::from(expected));
+        let _ = set.await;
+    }
+    let of_rule = TwinReport {
+        hops: 2,
+        ..report("pump", json!({"a": 1}))
+    };
+    registry
+        .note_reported(&[of_rule, report("none", json!({"a": 1}))])
+        .await?;
+    let secs = TypeSettings {
+        client_ids: None,
+        inactive_after_secs: Some(60),
+    };
+    let device = (Owner::DeviceType, "device");
+    let set = registry.change_rule_set(&actor, device, None, secs, Expected::any());
+    set.await?;
+    let active = |message_ms| MessageTimes {
+        tenant: 0,
+        id: "pump".to_owned(),
+        message_ms,
+        heartbeat_ms: 0,
+        telemetry_ms: 0,
+        offline_ms: 0,
+    };
+    registry.note_message_times(&[active(1)]).await?;
+    let check = InactivityCheck {
+        now_ms: 100_000,
+        behind_ms: 0,
+        known_since_ms: 0,
+        limit: 10,
+    };
+    registry.mark_inactive(check).await?;
+    registry.note_message_times(&[active(2)]).await?;
+    let found = registry.outbox("n", 10).await?;
+    let found: Vec<&str> = found.iter().map(|row| &*row.payload).collect();
+    let expected = [
+        "pump desired 1 0",
+        "pump reported 1 2",
+        "pump inactive",
+        "pump active",
+    ];
+    assert_eq!(found, expected);
 });
 
 both!(twins_are_read_for_devices_that_have_some, registry, {

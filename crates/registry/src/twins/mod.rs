@@ -21,6 +21,7 @@ use sqlx::{AnyConnection, Row as _};
 use crate::database::Work;
 use crate::devices::{find_device, note_version, reported_version};
 use crate::sql::{Engine, Fault, Sql, clean};
+use crate::table_change::TableChange;
 use crate::{Actor, DeviceRef, Expected, NotFound, Refused, Registry, RegistryError, Visibility};
 
 /// What a device reports.
@@ -34,6 +35,8 @@ pub struct TwinReport {
     pub patch: Values,
     /// When it came, milliseconds since the Unix epoch.
     pub at_ms: i64,
+    /// Hops of what follows from the report.
+    pub hops: u8,
 }
 
 impl Registry {
@@ -232,6 +235,14 @@ async fn set_desired(
     let changed = json!({ "version": twin.desired.version, "members": change.members() });
     work.audit("twin.set", ("device", &device.id), &device.team, changed)
         .await?;
+    let changed = TableChange::Twin {
+        tenant: twin.tenant,
+        device: &twin.device,
+        side: "desired",
+        version: twin.desired.version,
+        hops: 0,
+    };
+    work.follow(changed).await?;
     Ok(twin)
 }
 
@@ -295,6 +306,17 @@ async fn apply(
     sql.execute(&mut work.all).await?;
     for (number, version) in versions {
         note_version(work, number, version).await?;
+    }
+    for (report, outcome) in reports.iter().zip(&outcomes) {
+        let Ok(version) = outcome else { continue };
+        let changed = TableChange::Twin {
+            tenant: report.tenant,
+            device: &report.device,
+            side: "reported",
+            version: *version,
+            hops: report.hops,
+        };
+        work.follow(changed).await?;
     }
     Ok(outcomes)
 }

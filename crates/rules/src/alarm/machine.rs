@@ -537,6 +537,24 @@ impl AlarmMachine {
         })
     }
 
+    /// The wall clock was set forward by this time, or back: what is waited for takes as long as if
+    /// it had not been set.
+    pub fn clock_was_set(&mut self, by_ms: i64) {
+        let shift = |at_ms: &mut i64| *at_ms = at_ms.saturating_add(by_ms);
+        for (key, entry) in &mut self.entries {
+            if let Some(since_ms) = &mut entry.holds_since {
+                shift(since_ms);
+                self.changed_conditions.insert(key.clone());
+            }
+            if let Some((_, at_ms)) = &mut entry.last {
+                shift(at_ms);
+            }
+            if let Some((at_ms, _)) = &mut entry.seen {
+                shift(at_ms);
+            }
+        }
+    }
+
     /// Handles the passing of time: raises due alarms, and reactivates alarms whose shelving is
     /// over.
     pub fn tick(&mut self, now_ms: i64) -> Vec<AlarmChange> {

@@ -308,3 +308,22 @@ fn conditions_that_become_true_or_end_are_written_at_once_and_values_are_not() {
     assert_eq!(machine.take_changed_conditions().len(), 1);
     assert!(machine.take_changed_watches(100).is_empty());
 }
+
+#[test]
+fn a_clock_that_is_set_neither_raises_an_alarm_nor_delays_it() {
+    let (hour, minute) = (3_600_000, 60_000);
+    for by_ms in [hour, -hour] {
+        let mut machine = AlarmMachine::default();
+        let start = 10 * hour;
+        let seen = Observation::Seen { after_ms: minute };
+        machine.take(about("silent", 0, &[]), &seen, start);
+        let hot = Observation::Value(90.0, HOT);
+        assert_eq!(machine.take(about("hot", minute, &[]), &hot, start), None);
+        machine.clock_was_set(by_ms);
+        let set = start + by_ms;
+        assert!(machine.tick(set + minute - 1).is_empty());
+        let raised = machine.tick(set + minute);
+        let names: Vec<&str> = raised.iter().map(|one| &*one.alarm.key.name).collect();
+        assert_eq!(names, ["hot", "silent"]);
+    }
+}

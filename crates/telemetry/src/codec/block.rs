@@ -1,14 +1,17 @@
 //! Blocks: consecutive samples of a series, stored by column.
 
+use super::checksum::{checked, put_checksum};
 use super::columns::{
     put_bools, put_integers, put_numbers, put_texts, put_times, read_bools, read_integers,
     read_numbers, read_texts, read_times,
 };
 use super::{Broken, Reader, put_unsigned};
-use crate::value::{Instant, Sample, Value};
+use crate::value::{Instant, Sample, SeriesId, Value};
 
 /// The first byte of a block.
-const VERSION: u8 = 1;
+const VERSION: u8 = 2;
+/// The first byte of a block without a checksum.
+const UNCHECKED: u8 = 1;
 
 /// Maximum bytes of a block; larger ones are split. A row of this size fits into its page of
 /// SQLite (pages of 4 KiB: 1,002 bytes), so that reading a day reads consecutive pages.
@@ -36,9 +39,9 @@ pub(crate) fn is_full(bytes: usize, samples: usize) -> bool {
     bytes >= FULL_BYTES || samples >= SAMPLES_MAX
 }
 
-/// Packs ordered, non-empty samples into as few blocks as possible. Returns each with its number
-/// of samples.
-pub(crate) fn pack(mut samples: &[Sample]) -> Vec<(usize, Vec<u8>)> {
+/// Packs ordered, non-empty samples of a series into as few blocks as possible. Returns each with
+/// its number of samples.
+pub(crate) fn pack(series: SeriesId, mut samples: &[Sample]) -> Vec<(usize, Vec<u8>)> {
     let mut blocks = Vec::new();
     while !samples.is_empty() {
         let mut count = samples.len().min(SAMPLES_MAX);
@@ -48,14 +51,15 @@ pub(crate) fn pack(mut samples: &[Sample]) -> Vec<(usize, Vec<u8>)> {
             count = (count * BYTES_MAX / bytes.len() * 15 / 16).clamp(1, count - 1);
             bytes = encode(&samples[..count]);
         }
+        put_checksum(&mut bytes, &[series.0]);
         blocks.push((count, bytes));
         samples = &samples[count..];
     }
     blocks
 }
 
-/// The bytes of one block.
-pub(crate) fn encode(samples: &[Sample]) -> Vec<u8> {
+/// The bytes of one block, without its checksum.
+fn encode(samples: &[Sample]) -> Vec<u8> {
     let mut to = Vec::with_capacity(samples.len() * 4 + 32);
     to.push(VERSION);
     put_unsigned(&mut to, samples.len() as u64);
@@ -96,12 +100,15 @@ fn put_values(to: &mut Vec<u8>, samples: &[Sample]) {
     put_texts(to, &texts);
 }
 
-/// The samples of a block.
-pub(crate) fn decode(bytes: &[u8]) -> Result<Vec<Sample>, Broken> {
+/// The samples of a block of a series.
+pub(crate) fn decode(series: SeriesId, bytes: &[u8]) -> Result<Vec<Sample>, Broken> {
+    let bytes = match bytes.first() {
+        Some(&VERSION) => checked(bytes, &[series.0])?,
+        Some(&UNCHECKED) => bytes,
+        _ => return Err(Broken("it is of an unknown version")),
+    };
     let mut from = Reader::new(bytes);
-    if from.byte()? != VERSION {
-        return Err(Broken("it is of an unknown version"));
-    }
+    from.byte()?;
     // A sample takes at least one byte, for its time.
     let count = from.count(8)?;
     let times = read_times(&mut from, count)?;
@@ -200,22 +207,45 @@ pub(crate) mod tests {
                 at: Instant { time, origin }, value,
             }).collect();
             let mut read = Vec::new();
-            for (count, bytes) in pack(&samples) {
-                let block = decode(&bytes).unwrap();
+            for (count, bytes) in pack(SeriesId(7), &samples) {
+                let block = decode(SeriesId(7), &bytes).unwrap();
                 prop_assert_eq!(block.len(), count);
-                prop_assert!(bytes.len() <= BYTES_MAX || count == 1);
+                prop_assert!(bytes.len() <= BYTES_MAX + 4 || count == 1);
+                // Also those of the version without checksums are read.
+                let mut unchecked = bytes[..bytes.len() - 4].to_vec();
+                unchecked[0] = UNCHECKED;
+                prop_assert_eq!(&decode(SeriesId(8), &unchecked).unwrap(), &block);
                 read.extend(block);
             }
             prop_assert_eq!(read, samples);
         }
 
         #[test]
-        fn damaged_blocks_are_errors_or_other_samples(
+        fn damaged_blocks_without_checksums_are_errors_or_other_samples(
             bytes in prop::collection::vec(any::<u8>(), 0..200),
         ) {
-            let mut whole = vec![VERSION];
+            let mut whole = vec![UNCHECKED];
             whole.extend(bytes);
-            let _ = decode(&whole);
+            let _ = decode(SeriesId(7), &whole);
+        }
+    }
+
+    #[test]
+    fn each_flipped_bit_of_a_block_is_found() {
+        let sample = |at: i64| Sample {
+            at: Instant {
+                time: at * 1_000_000,
+                origin: 0,
+            },
+            value: Value::Number(20.5 + (at % 3) as f64),
+        };
+        let samples: Vec<Sample> = (0..50).map(sample).collect();
+        let (_, bytes) = pack(SeriesId(7), &samples).remove(0);
+        assert!(decode(SeriesId(8), &bytes).is_err(), "of another series");
+        for bit in 0..bytes.len() * 8 {
+            let mut flipped = bytes.clone();
+            flipped[bit / 8] ^= 1 << (bit % 8);
+            assert!(decode(SeriesId(7), &flipped).is_err(), "bit {bit}");
         }
     }
 }

@@ -6,11 +6,10 @@ use std::sync::Arc;
 
 use sqlx::SqliteConnection;
 
-use super::flush::{Changes, Failure, block_of, damaged};
+use super::flush::{Changes, Failure, block_of};
 use super::in_transaction;
 use super::write::{SqliteWriter, json};
 use crate::StorageError;
-use crate::codec::block::decode;
 use crate::memory::SharedMemory;
 use crate::query::Selection;
 use crate::retention::{Retention, Usage, whole_days};
@@ -255,8 +254,7 @@ async fn delete_in_day(
     let mut deleted = 0;
     for row in &rows {
         let block = block_of(row)?;
-        let mut samples =
-            decode(&block.data).map_err(|broken| damaged(series, &block, broken.0))?;
+        let mut samples = block.samples_of(series)?;
         let before = samples.len();
         samples.retain(|sample| !(from..until).contains(&sample.at.time));
         deleted += (before - samples.len()) as u64;

@@ -25,6 +25,22 @@ pub(crate) struct Block {
     pub(crate) data: Vec<u8>,
 }
 
+impl Block {
+    /// The samples of it, as a block of this series.
+    pub(crate) fn samples_of(&self, series: SeriesId) -> Result<Vec<Sample>, Failure> {
+        let samples = decode(series, &self.data);
+        let samples = samples.map_err(|broken| damaged(series, self, broken.0))?;
+        let (first, last) = (samples.first(), samples.last());
+        let is_as_its_row = first.is_some_and(|first| first.at == self.at)
+            && last.is_some_and(|last| last.at.time == self.last_time)
+            && samples.len() == self.samples;
+        match is_as_its_row {
+            true => Ok(samples),
+            false => Err(damaged(series, self, "its row says something else")),
+        }
+    }
+}
+
 /// Changes of a transaction to the blocks of many series.
 #[derive(Debug, Default)]
 pub(crate) struct Changes {
@@ -58,7 +74,7 @@ impl Changes {
     pub(crate) fn add(&mut self, series: SeriesId, samples: &[Sample]) {
         for of_day in samples.chunk_by(|a, b| day_of(a.at.time) == day_of(b.at.time)) {
             let mut rest = of_day;
-            for (count, data) in pack(of_day) {
+            for (count, data) in pack(series, of_day) {
                 let (packed, others) = rest.split_at(count);
                 rest = others;
                 let (Some(first), Some(last)) = (packed.first(), packed.last()) else {
@@ -88,7 +104,7 @@ impl Changes {
         block: &Block,
         samples: Vec<Sample>,
     ) -> Result<(), Failure> {
-        let old = decode(&block.data).map_err(|broken| damaged(series, block, broken.0))?;
+        let old = block.samples_of(series)?;
         self.remove(series, block);
         self.add(series, &merge(old, samples, false));
         Ok(())
@@ -231,7 +247,7 @@ impl Failure {
     }
 }
 
-pub(crate) fn damaged(series: SeriesId, block: &Block, what: &str) -> Failure {
+fn damaged(series: SeriesId, block: &Block, what: &str) -> Failure {
     let (series, time) = (series.0, block.at.time);
     Failure::Damaged(format!("the block of series {series} at {time} µs: {what}"))
 }

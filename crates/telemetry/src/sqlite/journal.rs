@@ -1,11 +1,16 @@
 //! Rows of the journal: values that are committed and not in blocks yet.
 
+use crate::codec::checksum::{checked, put_checksum};
 use crate::codec::{Broken, Reader, put_signed, put_unsigned};
 use crate::value::{Instant, Sample, SeriesId, Value};
 
+/// First byte of a row with a checksum. No other row begins so: each has a value.
+const CHECKED: u8 = 0;
+
 /// Encodes written values.
 pub(crate) fn encode(rows: &[(SeriesId, Sample)]) -> Vec<u8> {
-    let mut to = Vec::with_capacity(rows.len() * 16 + 8);
+    let mut to = Vec::with_capacity(rows.len() * 16 + 16);
+    to.push(CHECKED);
     put_unsigned(&mut to, rows.len() as u64);
     let (mut series, mut time) = (0_i64, 0_i64);
     for (number, sample) in rows {
@@ -34,11 +39,16 @@ pub(crate) fn encode(rows: &[(SeriesId, Sample)]) -> Vec<u8> {
             }
         }
     }
+    put_checksum(&mut to, &[]);
     to
 }
 
 /// The values of a row, in the order of writing.
 pub(crate) fn decode(bytes: &[u8]) -> Result<Vec<(SeriesId, Sample)>, Broken> {
+    let bytes = match bytes.split_first() {
+        Some((&CHECKED, _)) => &checked(bytes, &[])?[1..],
+        _ => bytes,
+    };
     let mut from = Reader::new(bytes);
     let count = from.count(24)?;
     let mut rows = Vec::with_capacity(count);
@@ -66,7 +76,10 @@ pub(crate) fn decode(bytes: &[u8]) -> Result<Vec<(SeriesId, Sample)>, Broken> {
         let at = Instant { time, origin };
         rows.push((SeriesId(series), Sample { at, value }));
     }
-    Ok(rows)
+    match from.is_at_end() {
+        true => Ok(rows),
+        false => Err(Broken("it is too long")),
+    }
 }
 
 #[cfg(test)]
@@ -86,7 +99,17 @@ mod tests {
             let rows: Vec<_> = rows.into_iter().map(|(series, time, origin, value)| {
                 (SeriesId(series), Sample { at: Instant { time, origin }, value })
             }).collect();
-            prop_assert_eq!(decode(&encode(&rows)).unwrap(), rows);
+            let bytes = encode(&rows);
+            prop_assert_eq!(&decode(&bytes).unwrap(), &rows);
+            if !rows.is_empty() {
+                // Also those of the version without checksums are read.
+                prop_assert_eq!(decode(&bytes[1..bytes.len() - 4]).unwrap(), rows);
+                for bit in 8..bytes.len() * 8 {
+                    let mut flipped = bytes.clone();
+                    flipped[bit / 8] ^= 1 << (bit % 8);
+                    prop_assert!(decode(&flipped).is_err(), "bit {}", bit);
+                }
+            }
         }
     }
 }

@@ -24,11 +24,12 @@ use sqlx::{ConnectOptions as _, Connection as _, SqliteConnection};
 
 use crate::{Settings, StorageError};
 
-/// Version of the tables, in `user_version`.
-const VERSION: i64 = 1;
+/// Version of the tables, in `user_version`. From 2 on rows have checksums. Older rows are read
+/// too.
+const VERSION: i64 = 2;
 /// The tables.
 const SCHEMA: &str = include_str!("schema.sql");
-/// The table of tenants.
+/// The table of tenants, which files of version 1 lack.
 const TENANTS: &str = include_str!("tenants.sql");
 /// `application_id`: "MTel".
 const APPLICATION: i64 = 0x4d54_656c;
@@ -159,15 +160,15 @@ async fn prepare(on: &mut SqliteConnection, place: &str) -> Result<(), StorageEr
             known,
         });
     }
-    if tables == 0 {
+    if tables == 0 || found < VERSION {
+        let schema = if tables == 0 { SCHEMA } else { "" };
         let sql = format!(
-            "BEGIN IMMEDIATE; {SCHEMA}; PRAGMA application_id = {APPLICATION}; \
+            "BEGIN IMMEDIATE; {schema}; {TENANTS}; PRAGMA application_id = {APPLICATION}; \
              PRAGMA user_version = {VERSION}; COMMIT"
         );
-        let made = sqlx::raw_sql(sqlx::AssertSqlSafe(sql)).execute(&mut *on);
-        made.await.map_err(failed)?;
+        let made = sqlx::raw_sql(sqlx::AssertSqlSafe(sql)).execute(on).await;
+        made.map_err(failed)?;
     }
-    sqlx::raw_sql(TENANTS).execute(on).await.map_err(failed)?;
     Ok(())
 }
 

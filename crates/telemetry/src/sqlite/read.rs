@@ -7,11 +7,10 @@ use futures_util::TryStreamExt as _;
 use sqlx::SqliteConnection;
 use sqlx::sqlite::SqlitePool;
 
-use super::flush::{block_of, damaged};
+use super::flush::block_of;
 use super::write::json;
 use super::{READER_CACHE_BYTES, WRITER_CACHE_BYTES};
 use crate::bucket::Level;
-use crate::codec::block::decode;
 use crate::memory::{SharedMemory, merge};
 use crate::scan::{Scan, Scanned};
 use crate::value::{DAY, Instant, Sample, SeriesId, Time, day_of};
@@ -146,8 +145,8 @@ impl SqliteReader {
             if block.at >= scan.until || block.last_time < scan.from.time {
                 continue;
             }
-            let samples = decode(&block.data)
-                .map_err(|broken| damaged(scan.series, &block, broken.0).at(&self.place))?;
+            let samples = block.samples_of(scan.series);
+            let samples = samples.map_err(|failure| failure.at(&self.place))?;
             take(&mut found, samples, scan);
             if found.len() >= most {
                 break;

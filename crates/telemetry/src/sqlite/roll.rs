@@ -5,11 +5,10 @@ use std::collections::BTreeMap;
 use futures_util::TryStreamExt as _;
 use sqlx::{Row as _, SqliteConnection};
 
-use super::flush::{Failure, ROWS_PER_STATEMENT, block_of, damaged, with_rows};
+use super::flush::{Failure, ROWS_PER_STATEMENT, block_of, with_rows};
 use super::in_transaction;
 use super::write::SqliteWriter;
 use crate::StorageError;
-use crate::codec::block::decode;
 use crate::rollup::DayRoller;
 use crate::value::{DAY, SeriesId, day_of};
 
@@ -110,8 +109,7 @@ async fn sum_up(
     let mut sums: BTreeMap<(SeriesId, i64), DayRoller> = BTreeMap::new();
     while let Some(row) = rows.try_next().await? {
         let (series, block) = (SeriesId(row.try_get(5)?), block_of(&row)?);
-        let samples = decode(&block.data);
-        let samples = samples.map_err(|broken| damaged(series, &block, broken.0))?;
+        let samples = block.samples_of(series)?;
         let roller = sums.entry((series, day_of(block.at.time))).or_default();
         for sample in &samples {
             roller.add(sample);

@@ -6,6 +6,7 @@ mod aggregates;
 mod back_fill;
 mod batches;
 mod crashes;
+mod damage;
 mod deletions;
 mod model;
 mod place;

@@ -1,0 +1,29 @@
+//! Checksums at the end of encoded bytes: of a flipped bit no other value is read.
+
+use super::Broken;
+
+/// Bytes of a checksum.
+const BYTES: usize = 4;
+
+/// Appends the checksum of the bytes, for the row of these numbers.
+pub(crate) fn put_checksum(to: &mut Vec<u8>, row: &[i64]) {
+    let sum = checksum(to, row);
+    to.extend_from_slice(&sum.to_le_bytes());
+}
+
+/// Removes the checksum from the bytes.
+pub(crate) fn checked<'a>(bytes: &'a [u8], row: &[i64]) -> Result<&'a [u8], Broken> {
+    let (content, sum) = bytes
+        .split_last_chunk::<BYTES>()
+        .ok_or(Broken("it is too short"))?;
+    match checksum(content, row) == u32::from_le_bytes(*sum) {
+        true => Ok(content),
+        false => Err(Broken("its checksum is wrong")),
+    }
+}
+
+fn checksum(bytes: &[u8], row: &[i64]) -> u32 {
+    let sum = crc32c::crc32c(bytes);
+    let add = |sum, number: &i64| crc32c::crc32c_append(sum, &number.to_le_bytes());
+    row.iter().fold(sum, add)
+}
