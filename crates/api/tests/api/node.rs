@@ -364,6 +364,7 @@ pub(crate) fn tables_at(path: PathBuf, control: &Arc<Control>) -> SharedRegistry
         devices_per_user_max: None,
         team_share: Default::default(),
         audit: martlet_registry::AuditKept::default(),
+        deleted_kept_days: None,
     };
     let outbox = EventOutbox::new(Arc::clone(control), "node", None);
     SharedRegistry::new(settings, Arc::clone(control), outbox)
