@@ -6,7 +6,7 @@ use martlet_broker::{Actions, EventKind, SubscriptionQuery, TenantId, UnmatchedT
 use martlet_codec::{TopicFilter, TopicName};
 
 use super::facts::{Facts, NearSubscriber, Session, Unreadable};
-use super::found::{CLOCKS_DIFFER_MS, Found, RECENT_MS, Weight};
+use super::found::{Bearing, CLOCKS_DIFFER_MS, Found, RECENT_MS};
 use super::near::{NearMiss, is_nearly_matched, matches, near_miss, nearest, nearly_same};
 use super::part_in_words::part_in_words;
 use super::side::{Side, side};
@@ -50,14 +50,18 @@ pub(super) fn arrivals(facts: &Facts, found: &mut Found) {
             let missed = published.filter(|one| may_read(facts) && !one.is_forbidden);
             let missed = missed.and_then(|one| missed_of_topic(facts, one));
             let missed = missed.or_else(|| nearly_published(facts, topic));
-            found.extend(missed.map(|finding| (Weight::Topic, finding)));
+            found.extend(missed.map(|finding| (Bearing::Topic, finding)));
         }
         None => {
             let latest = facts.unmatched.iter().rev();
             let missed =
                 latest.filter(|one| !is_published_by_itself(facts, one) && !is_kept(facts, one));
             let missed = missed.filter_map(|one| missed_by(facts, one));
-            found.extend(missed.take(TOLD).map(|finding| (Weight::Trouble, finding)));
+            found.extend(
+                missed
+                    .take(TOLD)
+                    .map(|finding| (Bearing::Happened, finding)),
+            );
         }
     }
 }
@@ -400,7 +404,7 @@ fn not_subscribed(one: &UnmatchedTopic) -> Finding {
 fn refused_publishes(facts: &Facts, found: &mut Found) {
     for entry in facts.refused_publishes.iter().rev().take(TOLD) {
         let topic = entry.topic.as_deref().unwrap_or_default();
-        let Some((weight, meant)) = is_meant_by(facts, topic) else {
+        let Some((bearing, meant)) = is_meant_by(facts, topic) else {
             continue;
         };
         // What was refused of the user that was asked about is reported as that.
@@ -422,42 +426,45 @@ fn refused_publishes(facts: &Facts, found: &mut Found) {
         };
         let cause = entry.cause.unwrap_or(Cause::Other);
         let mut finding = Finding::new(cause, sentence).since(entry.at_ms);
-        let weight = match facts.permitted_now.contains(&entry.seq) {
+        let bearing = match facts.permitted_now.contains(&entry.seq) {
             true => {
                 finding.sentence.push_str("; the rules permit it now");
-                Weight::Before
+                Bearing::Over
             }
             false => {
                 finding.remedy.clone_from(&entry.remedy);
                 finding.command.clone_from(&entry.command);
-                weight
+                bearing
             }
         };
-        found.push((weight, finding));
+        found.push((bearing, finding));
     }
 }
 
 /// Whether messages of a topic are likely meant for the client: what their refusal weighs, and the
 /// words for a topic that is nearly the one in the question.
-fn is_meant_by(facts: &Facts, topic: &str) -> Option<(Weight, String)> {
+fn is_meant_by(facts: &Facts, topic: &str) -> Option<(Bearing, String)> {
     if let Some(asked) = &facts.question.topic {
         if asked == topic {
-            return Some((Weight::Topic, String::new()));
+            return Some((Bearing::Topic, String::new()));
         }
         let words = nearly_same(asked, topic)?;
-        return Some((Weight::Topic, format!("; {asked} is likely meant: {words}")));
+        return Some((
+            Bearing::Topic,
+            format!("; {asked} is likely meant: {words}"),
+        ));
     }
     let is_named = names_client(facts, topic);
     let is_meant = own_filters(facts).any(|filter| filter == topic)
         || is_named && own_filters(facts).any(|filter| matches(filter, topic));
     if is_meant {
-        return Some((Weight::Trouble, String::new()));
+        return Some((Bearing::Happened, String::new()));
     }
     // Another client, such as a gateway, publishes for a device that never connects itself.
     let was_there = facts.session.is_some() || facts.presence.is_some() || !facts.runs.is_empty();
     match is_named {
-        true if !was_there => Some((Weight::Trouble, String::new())),
-        true => Some((Weight::Aside, String::new())),
+        true if !was_there => Some((Bearing::Happened, String::new())),
+        true => Some((Bearing::Aside, String::new())),
         false => None,
     }
 }

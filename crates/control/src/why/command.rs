@@ -1,18 +1,17 @@
 //! Commands to a device that have failed, or that wait for it.
 
-use martlet_broker::EventKind;
 use martlet_registry::CommandState;
 
 use super::Finding;
 use super::arrival::names_client;
 use super::facts::{DeviceCommand, Facts, NamedCommand};
 use super::found::{
-    CLOCKS_DIFFER_MS, ENDED_RECENTLY_MS, Found, Weight, devices as devices_in_words, is_connected,
+    Bearing, CLOCKS_DIFFER_MS, ENDED_RECENTLY_MS, Found, devices as devices_in_words, is_connected,
     uncapitalized,
 };
 use super::integration::published_in_vain;
 use super::near::{matches, nearest_in_words};
-use super::side::{concerns_one_of, was_refused};
+use super::side::concerns_one_of;
 use crate::cause::Cause;
 use crate::rfc3339;
 
@@ -69,11 +68,11 @@ pub(super) fn commands(facts: &Facts, found: &mut Found) {
     }
     for (kind, command, more) in stuck {
         let elsewhere = answered_elsewhere(facts, command).filter(|_| kind == Stuck::NoAnswer);
-        let weight = match elsewhere {
-            Some(_) => Weight::Trouble,
-            None => weight(facts, kind, command),
+        let bearing = match elsewhere {
+            Some(_) => Bearing::Happened,
+            None => bearing(facts, kind, command),
         };
-        found.push((weight, of_stuck(command, kind, (more, elsewhere))));
+        found.push((bearing, of_stuck(command, kind, (more, elsewhere))));
     }
 }
 
@@ -187,29 +186,21 @@ fn answered_elsewhere<'a>(facts: &'a Facts, command: &DeviceCommand) -> Option<&
 }
 
 /// How much it weighs that a command is stuck.
-fn weight(facts: &Facts, kind: Stuck, command: &DeviceCommand) -> Weight {
+fn bearing(facts: &Facts, kind: Stuck, command: &DeviceCommand) -> Bearing {
     let since_ms = command.delivered_ms.max(command.sent_ms);
     let since_ms = since_ms.max(command.created_ms);
     let is_late = facts.now_ms.saturating_sub(since_ms) >= ANSWERS_WITHIN_MS;
-    let of_refusal = match kind {
-        Stuck::NotSubscribed => Some((EventKind::SubscribeRefused, &command.topic)),
-        Stuck::NoAnswer => Some((EventKind::PublishRefused, &command.answers)),
-        _ => None,
-    };
-    // What was refused is the cause, and is reported first.
-    let is_refused = of_refusal.is_some_and(|(what, topic)| was_refused(facts, what, topic));
     match kind {
         // Why it is not connected is reported first.
-        Stuck::Absent | Stuck::AtWork => Weight::Aside,
-        Stuck::LeftAtWork | Stuck::Overdue if is_of_rollout(facts, command) => Weight::Aside,
+        Stuck::Absent | Stuck::AtWork => Bearing::Aside,
+        Stuck::LeftAtWork | Stuck::Overdue if is_of_rollout(facts, command) => Bearing::Aside,
         // It is reported before that the device has left by itself.
-        Stuck::LeftAtWork => Weight::Ended,
-        _ if is_refused => Weight::Aside,
-        Stuck::NotUnderstood => Weight::Trouble,
-        _ if !is_connected(facts) => Weight::Remark,
-        Stuck::NotSubscribed | Stuck::Qos0 | Stuck::Overdue => Weight::Trouble,
-        Stuck::NotAcknowledged | Stuck::NoAnswer if is_late => Weight::Trouble,
-        Stuck::NotAcknowledged | Stuck::NoAnswer => Weight::Aside,
+        Stuck::LeftAtWork => Bearing::Ended,
+        Stuck::NotUnderstood => Bearing::Happened,
+        _ if !is_connected(facts) => Bearing::Remark,
+        Stuck::NotSubscribed | Stuck::Qos0 | Stuck::Overdue => Bearing::Happened,
+        Stuck::NotAcknowledged | Stuck::NoAnswer if is_late => Bearing::Happened,
+        Stuck::NotAcknowledged | Stuck::NoAnswer => Bearing::Aside,
     }
 }
 
@@ -337,7 +328,13 @@ fn of_stuck(
         Stuck::LeftAtWork | Stuck::Overdue => format!("{what}{others} have not ended: {why}"),
         _ => format!("{what}{others} {wait}: {why}"),
     };
-    let finding = Finding::new(cause, sentence).since(command.created_ms);
+    let mut finding = Finding::new(cause, sentence).since(command.created_ms);
+    // What was refused is the cause, and is reported first.
+    finding = match kind {
+        Stuck::NotSubscribed => finding.about(topic),
+        Stuck::NoAnswer => finding.about(answers),
+        _ => finding,
+    };
     match kind {
         Stuck::LeftAtWork | Stuck::Overdue => finding
             .remedy(format!("{remedy}; or cancel the command"))
@@ -381,19 +378,19 @@ fn answering(command: &DeviceCommand, what: &str) -> String {
 }
 
 /// A command that has ended recently, and was not carried out.
-fn ended(now_ms: u64, command: &DeviceCommand) -> Option<(Weight, Finding)> {
+fn ended(now_ms: u64, command: &DeviceCommand) -> Option<(Bearing, Finding)> {
     let is_recent = now_ms.saturating_sub(command.finished_ms) <= ENDED_RECENTLY_MS;
-    let weight = match command.state {
+    let bearing = match command.state {
         // Somebody wanted it so.
         CommandState::Cancelled => return None,
-        _ if is_recent => Weight::Trouble,
-        _ => Weight::Before,
+        _ if is_recent => Bearing::Happened,
+        _ => Bearing::Over,
     };
     let mut finding = of_ended(command)?;
-    if weight == Weight::Before {
+    if bearing == Bearing::Over {
         (finding.remedy, finding.command) = (None, None);
     }
-    Some((weight, finding))
+    Some((bearing, finding))
 }
 
 /// A command that has ended without success.

@@ -3,7 +3,7 @@
 use super::Finding;
 use super::arrival::{names_client, own_filters, published, with_messages};
 use super::facts::{Elsewhere, Facts};
-use super::found::{Found, Weight, is_connected};
+use super::found::{Bearing, Found, is_connected};
 use super::near::matches;
 use super::side::{Side, side};
 use crate::cause::Cause;
@@ -15,10 +15,10 @@ const SAME_TENANT: &str = "have the publisher and the receiver log in as users o
 /// What there is to find.
 pub(super) fn elsewhere(facts: &Facts, found: &mut Found) {
     if let Some(finding) = published_elsewhere(facts) {
-        found.push((Weight::Topic, finding));
+        found.push((Bearing::Topic, finding));
         return;
     }
-    found.extend(device_elsewhere(facts).map(|finding| (Weight::Topic, finding)));
+    found.extend(device_elsewhere(facts).map(|finding| (Bearing::Topic, finding)));
 }
 
 /// Messages to a topic of the client that were published in another tenant.

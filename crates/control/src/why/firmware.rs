@@ -2,11 +2,11 @@
 
 use super::Finding;
 use super::facts::Facts;
-use super::found::{RECENT_MS, Weight};
+use super::found::{Bearing, RECENT_MS};
 use crate::cause::Cause;
 
 /// What there is to find.
-pub(super) fn refused(facts: &Facts) -> Option<(Weight, Finding)> {
+pub(super) fn refused(facts: &Facts) -> Option<(Bearing, Finding)> {
     let request = facts.firmware_refused.as_ref()?;
     let (name, version) = (&request.name, &request.version);
     let (sentence, remedy) = match &request.of_type {
@@ -26,10 +26,10 @@ pub(super) fn refused(facts: &Facts) -> Option<(Weight, Finding)> {
     };
     let finding = Finding::new(Cause::FirmwareRefused, sentence).at(request.at_ms);
     let is_recent = facts.now_ms.saturating_sub(request.at_ms) <= RECENT_MS;
-    let weight = match (&facts.question.topic, is_recent) {
-        (Some(_), _) => Weight::Aside,
-        (None, true) => Weight::Trouble,
-        (None, false) => Weight::Remark,
+    let bearing = match (&facts.question.topic, is_recent) {
+        (Some(_), _) => Bearing::Aside,
+        (None, true) => Bearing::Happened,
+        (None, false) => Bearing::Remark,
     };
-    Some((weight, finding.remedy(remedy).command(&request.command)))
+    Some((bearing, finding.remedy(remedy).command(&request.command)))
 }

@@ -2,33 +2,11 @@
 
 use super::Finding;
 use super::facts::Facts;
+pub(super) use crate::cause::Bearing;
 use crate::journal::Run;
 
-/// What weighs more stands further up.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
-pub(super) enum Weight {
-    /// It is disconnected or refused on purpose.
-    Barred,
-    /// It is out, and cannot come in.
-    Out,
-    /// It is in, and what was asked about cannot be.
-    Topic,
-    /// Something of it was refused or lost recently.
-    Trouble,
-    /// Its connection was ended, and it has not come again.
-    Ended,
-    /// It went of itself.
-    Gone,
-    /// What else is to be known.
-    Remark,
-    /// It was the cause recently, and is no longer.
-    Before,
-    /// The client in question is well: the cause is another client, or concerns another topic.
-    Aside,
-}
-
-/// What was found, each with its weight.
-pub(super) type Found = Vec<(Weight, Finding)>;
+/// What was found, each with how it bears on the question.
+pub(super) type Found = Vec<(Bearing, Finding)>;
 
 /// Time after which a single failure is no longer the cause of a present one.
 pub(super) const RECENT_MS: u64 = 15 * 60 * 1000;

@@ -3,20 +3,20 @@
 use super::Finding;
 use super::admission::was_cut_off;
 use super::facts::{Facts, Inactive};
-use super::found::{Weight, is_connected};
+use super::found::{Bearing, is_connected};
 use crate::cause::Cause;
 use crate::rfc3339;
 use crate::text::typed;
 
 /// Of a device that is refused or was cut off, that is reported first: it cannot publish.
-pub(super) fn inactive(facts: &Facts) -> Option<(Weight, Finding)> {
+pub(super) fn inactive(facts: &Facts) -> Option<(Bearing, Finding)> {
     let inactive = facts.inactive.as_ref()?;
-    let weight = match is_connected(facts) {
-        true => Weight::Trouble,
-        false if was_cut_off(facts) => Weight::Remark,
-        false => Weight::Ended,
+    let bearing = match is_connected(facts) {
+        true => Bearing::Happened,
+        false if was_cut_off(facts) => Bearing::Remark,
+        false => Bearing::Ended,
     };
-    Some((weight, silent(inactive)))
+    Some((bearing, silent(inactive)))
 }
 
 fn silent(inactive: &Inactive) -> Finding {

@@ -1,22 +1,21 @@
-//! From facts to a diagnosis: each part examines one side of the client and returns findings. The
-//! finding with the most weight is the diagnosis, and the rest is reported beside it. For a user
-//! with several clients all of them are examined.
+//! From facts to a diagnosis: each part examines one side of the client and returns findings, and
+//! `order` tells which of them is the diagnosis. For a user with several clients all of them are
+//! examined.
 
 use std::borrow::Cow;
-use std::cmp::Reverse;
 
 use martlet_broker::EventKind;
 
 use super::facts::{Facts, GroupMissing, StoreTrouble};
-use super::found::{Found, RECENT_MS, Weight, is_connected, is_recent};
+use super::found::{Bearing, Found, RECENT_MS, is_connected, is_recent};
 use super::side::is_subscribed;
 use super::{
     Diagnosis, Evidence, Finding, State, admission, anonymous, arrival, command, credential,
     elsewhere, firmware, inactive, integration, memory, named, no_session, not_for_device,
-    not_in_force, other_session, own_topics, publish_as, restored, retained, rollout, rule_alarm,
-    session, silence, telemetry, topic, twice, twin, type_change, will,
+    not_in_force, order, other_session, own_topics, publish_as, restored, retained, rollout,
+    rule_alarm, session, silence, telemetry, topic, twice, twin, type_change, will,
 };
-use crate::cause::Cause;
+use crate::cause::{Cause, Weight};
 use crate::rfc3339;
 
 /// Pieces of evidence that are shown of several clients together.
@@ -43,46 +42,18 @@ fn diagnosis(facts: &Facts) -> Diagnosis {
     found.extend(credential::no_api_role(facts));
     publish_as::refused(facts, &mut found);
     // A client has the name too.
-    let wrong = named.into_iter();
-    let wrong =
-        wrong.filter(|finding| !matches!(finding.cause, Cause::NothingWrong | Cause::NobodyKnown));
-    found.extend(wrong.map(|finding| (Weight::Aside, finding)));
-    found.sort_by_key(|(weight, finding)| (*weight, Reverse(finding.last_ms.or(finding.since_ms))));
-    let is_well = found
-        .first()
-        .is_none_or(|(weight, _)| *weight >= Weight::Before);
-    let was_ill = found.iter().any(|(weight, _)| *weight == Weight::Before);
-    let is_other_refused = clients.len() > 1
-        && found.iter().any(|(weight, finding)| {
-            *weight == Weight::Aside && finding.cause.is_of_admission() && !finding.is_guess
-        });
-    let left = matches!(found.first(), Some((Weight::Gone, _)))
+    found.extend(order::beside_client(named));
+    let is_other_refused = clients.len() > 1 && order::is_other_refused(&found);
+    let mut ranked = order::ranked(found);
+    let was_ill = ranked.iter().any(|(weight, _)| *weight == Weight::Before);
+    let left = matches!(ranked.first(), Some((Weight::Gone, _)))
         && !clients.iter().any(|client| admission::was_cut_off(client));
-    let mut found = found.into_iter().map(|(_, finding)| finding);
-    let first = match is_well {
-        true => None,
-        false => found.next(),
+    let first = match order::take_first(&mut ranked) {
+        Some(first) => first,
+        None => nothing(&clients, was_ill, is_other_refused),
     };
-    let first = first.unwrap_or_else(|| nothing(&clients, was_ill, is_other_refused));
     let first = restored::with_restore(facts, first);
-    let mut also: Vec<Finding> = Vec::new();
-    for mut finding in found {
-        let is_reported = |other: &Finding| {
-            other.cause == finding.cause
-                && (other.sentence == finding.sentence
-                    || finding.cause.is_of_admission() && clients.len() == 1 && !finding.is_guess)
-        };
-        if is_reported(&first) || also.iter().any(is_reported) {
-            continue;
-        }
-        // One remedy is reported once.
-        let mut other = std::iter::once(&first).chain(&also);
-        if other.any(|other| (&other.remedy, &other.command) == (&finding.remedy, &finding.command))
-        {
-            (finding.remedy, finding.command) = (None, None);
-        }
-        also.push(finding);
-    }
+    let also = order::behind(&first, ranked, clients.len());
     Diagnosis {
         name: facts.question.name.clone(),
         tenant: facts.question.tenant.0,
@@ -211,7 +182,7 @@ fn is_unknown(facts: &Facts) -> bool {
 }
 
 /// Faults of the message store: all publishers with QoS 1 or 2 wait for it.
-fn store(facts: &Facts) -> Option<(Weight, Finding)> {
+fn store(facts: &Facts) -> Option<(Bearing, Finding)> {
     let session = facts.session.as_ref();
     let waits = session.is_some_and(|session| session.waits_for_store);
     match facts.store.as_ref()? {
@@ -220,29 +191,29 @@ fn store(facts: &Facts) -> Option<(Weight, Finding)> {
                 format!("the message store cannot write, so nothing is acknowledged: {error}");
             let finding = Finding::new(Cause::StoreFailing, sentence)
                 .remedy("make room on the disk, or check it; for details, run martlet status");
-            Some((Weight::Topic, finding))
+            Some((Bearing::Topic, finding))
         }
         StoreTrouble::Full { why, remedy } => {
-            let (weight, sentence) = match waits {
-                true => (Weight::Topic, format!("its publishes wait: {why}")),
+            let (bearing, sentence) = match waits {
+                true => (Bearing::Topic, format!("its publishes wait: {why}")),
                 false => (
                     // What keeps a client away is reported first.
                     match is_connected(facts) {
-                        true => Weight::Trouble,
-                        false => Weight::Remark,
+                        true => Bearing::Happened,
+                        false => Bearing::Remark,
                     },
                     format!("messages with QoS 1 and 2 wait, from all publishers: {why}"),
                 ),
             };
             let mut finding = Finding::new(Cause::StoreFull, sentence);
             finding.remedy.clone_from(remedy);
-            Some((weight, finding))
+            Some((bearing, finding))
         }
         StoreTrouble::Slow if waits => {
             let sentence = "its publishes wait: the disk is too slow for what is published";
             let remedy = "publish less, or give the data directory a faster disk";
             Some((
-                Weight::Topic,
+                Bearing::Topic,
                 Finding::new(Cause::StoreSlow, sentence).remedy(remedy),
             ))
         }
@@ -251,12 +222,12 @@ fn store(facts: &Facts) -> Option<(Weight, Finding)> {
 }
 
 /// The tables cannot be used: clients of before come in, and nothing that is to be written goes on.
-fn tables(facts: &Facts) -> Option<(Weight, Finding)> {
+fn tables(facts: &Facts) -> Option<(Bearing, Finding)> {
     let sentence = "the tables of users and devices cannot be used: commands, changes and telemetry \
                     in them fail or wait, and logins use the copy in memory";
     let finding = Finding::new(Cause::TablesFailing, sentence)
         .remedy("correct what the database reports; the log of the node has its error");
-    facts.tables_fail.then_some((Weight::Aside, finding))
+    facts.tables_fail.then_some((Bearing::Aside, finding))
 }
 
 /// The findings about the clients of one user. A finding about all of them is reported once; all
@@ -264,32 +235,29 @@ fn tables(facts: &Facts) -> Option<(Weight, Finding)> {
 fn of_several(clients: &[Cow<'_, Facts>]) -> Found {
     let is_any_connected = clients.iter().any(|client| is_connected(client));
     let is_any_subscribed = clients.iter().any(|client| is_subscribed(client));
-    let mut all: Vec<(Weight, Finding, Vec<&str>)> = Vec::new();
+    let mut all: Vec<(Bearing, Finding, Vec<&str>)> = Vec::new();
     for client in clients {
         let is_absent = is_any_connected && !is_connected(client);
-        for (weight, finding) in looked_at(client) {
+        for (bearing, finding) in looked_at(client) {
             if finding.cause == Cause::NotSubscribed && is_any_subscribed {
                 continue;
             }
-            let weight = match weight {
-                Weight::Out if has_other_name_now(clients, client, &finding) => Weight::Before,
-                Weight::Out if is_absent && is_one_too_many(client) => Weight::Trouble,
-                // Another client of the user is connected; this one is not.
-                Weight::Out | Weight::Ended | Weight::Gone | Weight::Remark if is_absent => {
-                    Weight::Aside
-                }
-                weight => weight,
+            let bearing = match bearing {
+                Bearing::Refused if has_other_name_now(clients, client, &finding) => Bearing::Over,
+                Bearing::Refused if is_absent && is_one_too_many(client) => Bearing::Happened,
+                bearing if is_absent => order::of_absent(bearing),
+                bearing => bearing,
             };
-            let is_same = |(_, other, _): &&mut (Weight, Finding, Vec<&str>)| {
+            let is_same = |(_, other, _): &&mut (Bearing, Finding, Vec<&str>)| {
                 other.cause == finding.cause && other.sentence == finding.sentence
             };
             match all.iter_mut().find(is_same) {
                 Some((other, known, names)) => {
-                    *other = weight.min(*other);
+                    *other = order::heavier(finding.cause, bearing, *other);
                     known.add(&finding);
                     names.push(&client.client_id);
                 }
-                None => all.push((weight, finding, vec![&client.client_id])),
+                None => all.push((bearing, finding, vec![&client.client_id])),
             }
         }
     }
@@ -301,7 +269,7 @@ fn of_several(clients: &[Cow<'_, Facts>]) -> Found {
         let mut all = clients.iter();
         all.any(|client| client.client_id == name && is_one_too_many(client))
     };
-    let named = all.into_iter().map(|(weight, mut finding, names)| {
+    let named = all.into_iter().map(|(bearing, mut finding, names)| {
         if names.len() < clients.len() {
             let what = match names.len() {
                 1 => "client",
@@ -310,7 +278,8 @@ fn of_several(clients: &[Cow<'_, Facts>]) -> Found {
             // The user is connected, by another client.
             let is_said = finding.cause == Cause::Away;
             let is_absent = is_any_connected && names.iter().all(|name| is_away(name));
-            let is_refused = weight == Weight::Trouble && names.iter().all(|name| is_refused(name));
+            let is_refused =
+                bearing == Bearing::Happened && names.iter().all(|name| is_refused(name));
             let absent = match is_absent && !is_said {
                 true if is_refused => " is refused",
                 true => " (not connected)",
@@ -318,7 +287,7 @@ fn of_several(clients: &[Cow<'_, Facts>]) -> Found {
             };
             finding.sentence = format!("{what} {}{absent}: {}", names.join(", "), finding.sentence);
         }
-        (weight, finding)
+        (bearing, finding)
     });
     named.collect()
 }

@@ -6,6 +6,7 @@
 //! * `part_in_words`: rules and integrations, by the Client Identifiers of their parts
 //! * `namesakes`: which known names may be meant by an unknown one
 //! * `judge`: the diagnosis on the facts, without further questions
+//! * `order`: which finding is the diagnosis, and which ones stand behind it
 //!
 //! Each other module finds one kind of cause. About admission:
 //!
@@ -76,6 +77,7 @@ mod near;
 mod no_session;
 mod not_for_device;
 mod not_in_force;
+mod order;
 mod other_id;
 mod other_session;
 mod overflow;
@@ -200,6 +202,9 @@ pub struct Finding {
     /// It is not known whether it is about this client at all.
     #[serde(skip_serializing_if = "std::ops::Not::not", default)]
     pub is_guess: bool,
+    /// The topic or Topic Filter that it is about, where causes follow from each other.
+    #[serde(skip)]
+    about: Option<String>,
 }
 
 /// What was seen.
@@ -243,7 +248,8 @@ fn is_common(tenant: &u32) -> bool {
 }
 
 impl Finding {
-    fn new(cause: Cause, sentence: impl Into<String>) -> Self {
+    /// A finding without times and remedies.
+    pub fn new(cause: Cause, sentence: impl Into<String>) -> Self {
         Self {
             cause,
             sentence: sentence.into(),
@@ -253,7 +259,14 @@ impl Finding {
             remedy: None,
             command: None,
             is_guess: false,
+            about: None,
         }
+    }
+
+    /// Of this topic.
+    fn about(mut self, topic: &str) -> Self {
+        self.about = Some(topic.to_owned());
+        self
     }
 
     fn since(mut self, at_ms: u64) -> Self {
@@ -322,6 +335,7 @@ impl Finding {
             last_ms: Some(last.at_ms),
             remedy: last.remedy.clone(),
             command: last.command.clone(),
+            about: last.topic.clone(),
             ..Self::new(cause, sentence).since(run.since_ms)
         }
     }

@@ -3,7 +3,7 @@
 
 use super::Finding;
 use super::facts::Facts;
-use super::found::{ENDED_RECENTLY_MS, Found, Weight, is_connected};
+use super::found::{Bearing, ENDED_RECENTLY_MS, Found, is_connected};
 use crate::cause::Cause;
 use crate::rfc3339;
 
@@ -29,12 +29,12 @@ pub(super) fn not_for_device(facts: &Facts, found: &mut Found) {
         };
         let since_ms = one.joined_ms.unwrap_or(one.created_ms);
         let is_recent = facts.now_ms.saturating_sub(since_ms) <= ENDED_RECENTLY_MS;
-        let weight = match is_recent {
+        let bearing = match is_recent {
             // Why it is not connected is reported first.
-            true if is_connected(facts) => Weight::Trouble,
-            _ => Weight::Aside,
+            true if is_connected(facts) => Bearing::Happened,
+            _ => Bearing::Aside,
         };
         let finding = Finding::new(cause, sentence).since(one.created_ms);
-        found.push((weight, finding.with_remedy(one.worded.clone())));
+        found.push((bearing, finding.with_remedy(one.worded.clone())));
     }
 }

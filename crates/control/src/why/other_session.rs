@@ -3,12 +3,12 @@
 
 use super::Finding;
 use super::facts::{Facts, OtherSession, Session};
-use super::found::{CLOCKS_DIFFER_MS, Weight, messages_wait};
+use super::found::{Bearing, CLOCKS_DIFFER_MS, messages_wait};
 use super::near::matches;
 use crate::cause::Cause;
 
 /// What there is to find.
-pub(super) fn other_session(facts: &Facts) -> Option<(Weight, Finding)> {
+pub(super) fn other_session(facts: &Facts) -> Option<(Bearing, Finding)> {
     let session = facts.session.as_ref().filter(|one| one.connected)?;
     let mut others = facts.other_sessions.iter();
     let other = others.find(|other| took_its_place(facts, session, other))?;
@@ -27,11 +27,11 @@ pub(super) fn other_session(facts: &Facts) -> Option<(Weight, Finding)> {
         "have the client connect with the Client Identifier {client_id}, and with the same one each \
          time"
     ));
-    let weight = match facts.question.topic {
-        Some(_) => Weight::Topic,
-        None => Weight::Trouble,
+    let bearing = match facts.question.topic {
+        Some(_) => Bearing::Topic,
+        None => Bearing::Happened,
     };
-    Some((weight, finding))
+    Some((bearing, finding))
 }
 
 /// The client came after the other session lost its connection, and has, or wanted to have, its

@@ -2,7 +2,7 @@
 
 use super::Finding;
 use super::facts::Facts;
-use super::found::{Found, Weight};
+use super::found::{Bearing, Found};
 use crate::cause::Cause;
 use crate::feed::PublishedKinds;
 
@@ -14,13 +14,13 @@ const EVENTS: &str = "$events/";
 pub(super) fn own_topics(facts: &Facts, found: &mut Found) {
     if let Some(topic) = &facts.question.topic {
         let off = switched_off(facts, topic);
-        found.extend(off.map(|finding| (Weight::Topic, finding)));
+        found.extend(off.map(|finding| (Bearing::Topic, finding)));
         return;
     }
     let all = facts.session.iter();
     let filters = all.flat_map(|session| &session.subscriptions);
     let off = filters.filter_map(|(filter, _)| switched_off(facts, filter));
-    found.extend(off.map(|finding| (Weight::Trouble, finding)));
+    found.extend(off.map(|finding| (Bearing::Happened, finding)));
 }
 
 /// The finding for a Topic Name or Topic Filter.

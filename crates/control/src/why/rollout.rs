@@ -2,7 +2,7 @@
 
 use super::Finding;
 use super::facts::{DeviceRollout, DeviceStuck, Facts};
-use super::found::{ENDED_RECENTLY_MS, Found, Weight, is_connected, uncapitalized};
+use super::found::{Bearing, ENDED_RECENTLY_MS, Found, is_connected, uncapitalized};
 use crate::cause::Cause;
 
 /// Time that a device has to answer before that is reported.
@@ -13,39 +13,39 @@ pub(super) fn rollouts(facts: &Facts, found: &mut Found) {
 }
 
 // Table: what is reported of each way to be stuck.
-fn of_device(facts: &Facts, one: &DeviceRollout) -> (Weight, Finding) {
+fn of_device(facts: &Facts, one: &DeviceRollout) -> (Bearing, Finding) {
     let what = format!("the rollout {} of {}", one.id, one.firmware);
     let why = uncapitalized(&one.why);
     let is_late = facts.now_ms.saturating_sub(one.since_ms) >= ANSWERS_WITHIN_MS;
     let exactly = report_exactly(&one.version);
-    let (weight, cause, sentence, remedy) = match one.stuck {
+    let (bearing, cause, sentence, remedy) = match one.stuck {
         DeviceStuck::NotStarted => (
-            Weight::Aside,
+            Bearing::Aside,
             Cause::RolloutPaused,
             format!("{what} has not been started, so the device is not offered the firmware"),
             "start the rollout",
         ),
         DeviceStuck::Paused => (
-            Weight::Trouble,
+            Bearing::Happened,
             Cause::RolloutPaused,
             format!("{what} is paused, so the device is not offered the firmware: {why}"),
             "see why devices of the rollout are stuck (martlet rollout devices), then resume it",
         ),
         DeviceStuck::InTurn => (
-            Weight::Aside,
+            Bearing::Aside,
             Cause::RolloutWaits,
             format!("{what} has not ended for the device: {why}"),
             "wait; to see the devices of the rollout, run",
         ),
         // Why it is not connected is reported first.
         DeviceStuck::Absent => (
-            Weight::Aside,
+            Bearing::Aside,
             Cause::RolloutWaits,
             format!("{what} waits for the device: {why}"),
             "have the device connect; to see the devices of the rollout, run",
         ),
         DeviceStuck::NotSubscribed => (
-            Weight::Trouble,
+            Bearing::Happened,
             Cause::RolloutWaits,
             format!("{what} waits for the device: {why}"),
             "have the device subscribe to that topic with QoS 1; to see the devices of the \
@@ -53,8 +53,8 @@ fn of_device(facts: &Facts, one: &DeviceRollout) -> (Weight, Finding) {
         ),
         DeviceStuck::NoAnswer => (
             match is_late {
-                true => Weight::Trouble,
-                false => Weight::Aside,
+                true => Bearing::Happened,
+                false => Bearing::Aside,
             },
             Cause::RolloutWaits,
             format!("{what} waits for the device: {why}"),
@@ -62,47 +62,47 @@ fn of_device(facts: &Facts, one: &DeviceRollout) -> (Weight, Finding) {
              the rollout, run",
         ),
         DeviceStuck::VersionDiffers => (
-            Weight::Trouble,
+            Bearing::Happened,
             Cause::RolloutWaits,
             format!("{what} waits for the device: {why}"),
             &*exactly,
         ),
         DeviceStuck::Silent => (
-            Weight::Trouble,
+            Bearing::Happened,
             Cause::RolloutWaits,
             format!("{what} no longer waits for the device: {why}"),
             "see what the device does, then offer it the firmware again (martlet rollout retry); \
              to see the devices of the rollout, run",
         ),
         DeviceStuck::Failed => (
-            Weight::Trouble,
+            Bearing::Happened,
             Cause::RolloutFailed,
             format!("{what} has failed for the device: {why}"),
             "fix the error that the device reported, then offer it the firmware again (martlet \
              rollout retry); to see the devices of the rollout, run",
         ),
         DeviceStuck::WrongType => (
-            Weight::Trouble,
+            Bearing::Happened,
             Cause::RolloutFailed,
             format!("{what} has skipped the device: {why}"),
             "correct the type of the device (martlet device set --type) or that of the firmware, \
              and begin another rollout; to see the devices of the rollout, run",
         ),
         DeviceStuck::Disabled => (
-            Weight::Trouble,
+            Bearing::Happened,
             Cause::RolloutFailed,
             format!("{what} has skipped the device: {why}"),
             "activate the device, and begin another rollout (martlet rollout start); to see the \
              devices of the rollout, run",
         ),
         DeviceStuck::Cancelled => (
-            Weight::Trouble,
+            Bearing::Happened,
             Cause::RolloutFailed,
             format!("{what} has ended without the device: {why}"),
             "begin another rollout (martlet rollout start); to see the devices of the rollout, run",
         ),
         DeviceStuck::HasVersion => (
-            Weight::Aside,
+            Bearing::Aside,
             Cause::NothingWrong,
             format!("{what} has skipped the device: {why}"),
             "if the device does not run that version, correct what it reports; to see the devices \
@@ -110,17 +110,17 @@ fn of_device(facts: &Facts, one: &DeviceRollout) -> (Weight, Finding) {
         ),
     };
     let is_over = one.ended_ms > 0 && facts.now_ms.saturating_sub(one.ended_ms) > ENDED_RECENTLY_MS;
-    let weight = match weight {
-        Weight::Trouble if is_over => Weight::Before,
+    let bearing = match bearing {
+        Bearing::Happened if is_over => Bearing::Over,
         // It is reported before refusals and losses since then.
-        Weight::Trouble
+        Bearing::Happened
             if one.ended_ms > 0 && is_of_rollout(one.stuck) && facts.question.topic.is_none() =>
         {
-            Weight::Topic
+            Bearing::Topic
         }
         // While the device is away, that is the cause.
-        Weight::Trouble if !is_connected(facts) && !is_of_rollout(one.stuck) => Weight::Remark,
-        weight => weight,
+        Bearing::Happened if !is_connected(facts) && !is_of_rollout(one.stuck) => Bearing::Remark,
+        bearing => bearing,
     };
     let mut finding = Finding::new(cause, sentence)
         .since(one.since_ms)
@@ -130,7 +130,7 @@ fn of_device(facts: &Facts, one: &DeviceRollout) -> (Weight, Finding) {
         // The present state is reported before what was lost.
         finding.last_ms = Some(facts.now_ms);
     }
-    (weight, finding)
+    (bearing, finding)
 }
 
 /// What to do about a device that reports nearly this version.

@@ -4,7 +4,7 @@ use martlet_rules::WaitingAlarm;
 
 use super::Finding;
 use super::facts::{Facts, InhibitedRuleAlarm, NamedRule, RuleAlarm};
-use super::found::{Found, Weight};
+use super::found::{Bearing, Found};
 use crate::cause::Cause;
 use crate::rfc3339;
 use crate::text::printable;
@@ -139,7 +139,7 @@ pub(super) fn about_device(facts: &Facts, found: &mut Found) {
             .since(alarm.raised_ms)
             .remedy(remedy)
             .command(&alarm.command);
-        found.push((Weight::Aside, finding));
+        found.push((Bearing::Aside, finding));
     }
 }
 

@@ -88,14 +88,6 @@ pub(super) fn concerns_one_of(facts: &Facts, topics: [&str; 2]) -> bool {
     })
 }
 
-/// What the client does with a topic was refused: it published to it, or subscribed to what
-/// matches it.
-pub(super) fn was_refused(facts: &Facts, what: EventKind, topic: &str) -> bool {
-    let is_it = |of: &String| of == topic || matches(of, topic);
-    let mut runs = facts.runs.iter();
-    runs.any(|run| run.last.what == what && run.last.topic.as_ref().is_some_and(is_it))
-}
-
 pub(super) fn matching<'a>(session: &'a Session, topic: &str) -> Vec<(&'a str, u8)> {
     let own = session.subscriptions.iter();
     let own = own.filter(|(filter, _)| filter == topic || matches(filter, topic));

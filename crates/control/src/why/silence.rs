@@ -3,7 +3,7 @@
 use super::Finding;
 use super::arrival::may_read;
 use super::facts::{Facts, NamedInTopic, NamedStanding};
-use super::found::{Found, Weight, is_connected};
+use super::found::{Bearing, Found, is_connected};
 use super::side::is_subscribed;
 use crate::cause::Cause;
 use crate::rfc3339;
@@ -47,7 +47,7 @@ pub(super) fn publisher_absent(facts: &Facts, found: &mut Found) {
          connected",
     );
     finding.command.clone_from(&first.command);
-    found.push((Weight::Remark, finding));
+    found.push((Bearing::Remark, finding));
 }
 
 fn who(one: &NamedInTopic) -> String {

@@ -3,7 +3,7 @@
 use super::Finding;
 use super::arrival::{names_client, with_messages};
 use super::facts::{ClockOff, Facts, NotStored};
-use super::found::{Found, RECENT_MS, Weight, first_of};
+use super::found::{Bearing, Found, RECENT_MS, first_of};
 use super::integration::published_in_vain;
 use super::near::{is_nearly_matched, matches};
 use super::side::{Side, side};
@@ -15,12 +15,12 @@ const NAMED: usize = 3;
 pub(super) fn telemetry(facts: &Facts, found: &mut Found) {
     without_rule(facts, found);
     // The topic of the values is not known.
-    let weight_of_times = match facts.question.topic {
-        Some(_) => Weight::Aside,
-        None => Weight::Trouble,
+    let bearing_of_times = match facts.question.topic {
+        Some(_) => Bearing::Aside,
+        None => Bearing::Happened,
     };
     let off = facts.clock_off.as_ref();
-    found.extend(off.map(|off| (weight_of_times, of_times(off))));
+    found.extend(off.map(|off| (bearing_of_times, of_times(off))));
     let is_recent = |at_ms: u64| facts.now_ms.saturating_sub(at_ms) <= RECENT_MS;
     let is_meant = |one: &&NotStored| one.near_id.is_none() || facts.registered_as.is_some();
     let recent = facts.not_stored.iter().filter(|one| is_recent(one.at_ms));
@@ -50,14 +50,14 @@ pub(super) fn telemetry(facts: &Facts, found: &mut Found) {
                 finding
                     .sentence
                     .push_str("; a later one of that topic is stored");
-                (Weight::Before, finding)
+                (Bearing::Over, finding)
             }
             false => {
                 let mut finding = finding.remedy(remedy(one.reason));
                 if let (Some(add), true) = (&facts.namesakes.add, is_unknown_device(facts, one)) {
                     finding.command.clone_from(&add.command);
                 }
-                (weight(facts, one), finding)
+                (bearing(facts, one), finding)
             }
         });
     }
@@ -85,7 +85,7 @@ fn without_rule(facts: &Facts, found: &mut Found) {
             let is_publisher = side(facts) != Side::Receiver;
             if is_own(topic) && is_publisher && !facts.question.is_about_filter() {
                 let finding = unmatched(facts, topic, "what it publishes there");
-                found.push((Weight::Aside, finding));
+                found.push((Bearing::Aside, finding));
             }
         }
         None => {
@@ -93,7 +93,7 @@ fn without_rule(facts: &Facts, found: &mut Found) {
             let missed = latest.find(|one| is_own(&one.topic) && !is_near(&one.topic));
             found.extend(missed.map(|one| {
                 let finding = unmatched(facts, &one.topic, "what it published there");
-                (Weight::Remark, with_messages(finding, one))
+                (Bearing::Remark, with_messages(finding, one))
             }));
         }
     }
@@ -149,14 +149,16 @@ fn of_times(off: &ClockOff) -> Finding {
 }
 
 /// Payloads of another topic than the one that was asked about are reported beside the answer.
-fn weight(facts: &Facts, one: &NotStored) -> Weight {
+fn bearing(facts: &Facts, one: &NotStored) -> Bearing {
     match &facts.question.topic {
         // It is not known whether it is about this device.
-        _ if one.near_id.is_some() => Weight::Remark,
-        Some(expected) if *expected != one.topic && !matches(expected, &one.topic) => Weight::Aside,
+        _ if one.near_id.is_some() => Bearing::Remark,
+        Some(expected) if *expected != one.topic && !matches(expected, &one.topic) => {
+            Bearing::Aside
+        }
         // Nothing else is known of it.
-        _ if is_unknown_device(facts, one) => Weight::Out,
-        _ => Weight::Trouble,
+        _ if is_unknown_device(facts, one) => Bearing::Refused,
+        _ => Bearing::Happened,
     }
 }
 

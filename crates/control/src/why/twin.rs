@@ -1,12 +1,10 @@
 //! The configuration that a device is to have and has not reported.
 
-use martlet_broker::EventKind;
-
 use super::Finding;
 use super::facts::{DeviceTwin, Facts, HiddenValue, Mistyped};
-use super::found::{Found, RECENT_MS, Weight, is_connected};
+use super::found::{Bearing, Found, RECENT_MS, is_connected};
 use super::near::{matches, nearest_in_words};
-use super::side::{concerns_one_of, was_refused};
+use super::side::concerns_one_of;
 use crate::cause::Cause;
 use crate::rfc3339;
 
@@ -33,7 +31,7 @@ pub(super) fn twin(facts: &Facts, found: &mut Found) {
             twin.reports
         );
         let finding = finding(twin, sentence, remedy).at(misread.at_ms);
-        found.push((Weight::Trouble, finding));
+        found.push((Bearing::Happened, finding));
         return;
     }
     if let Some(hidden) = &twin.hidden {
@@ -45,7 +43,7 @@ pub(super) fn twin(facts: &Facts, found: &mut Found) {
 }
 
 /// A value of a group is not what the device gets.
-fn of_hidden(facts: &Facts, hidden: &HiddenValue) -> (Weight, Finding) {
+fn of_hidden(facts: &Facts, hidden: &HiddenValue) -> (Bearing, Finding) {
     let HiddenValue { name, group, .. } = hidden;
     let (by, remedy) = match &hidden.by_group {
         Some(other) => (
@@ -70,11 +68,11 @@ fn of_hidden(facts: &Facts, hidden: &HiddenValue) -> (Weight, Finding) {
         .command(&hidden.command);
     // It may be intended, unless it is in question or the value has just changed.
     let is_recent = facts.now_ms.saturating_sub(hidden.group_ms) <= RECENT_MS;
-    let weight = match facts.question.topic.is_some() || is_recent {
-        true => Weight::Trouble,
-        false => Weight::Aside,
+    let bearing = match facts.question.topic.is_some() || is_recent {
+        true => Bearing::Happened,
+        false => Bearing::Aside,
     };
-    (weight, finding)
+    (bearing, finding)
 }
 
 /// It is about the topics of the configuration, if a topic was asked about.
@@ -90,7 +88,7 @@ fn finding(twin: &DeviceTwin, sentence: String, remedy: String) -> Finding {
 }
 
 /// What the device is to have and has not reported.
-fn not_reported(facts: &Facts, twin: &DeviceTwin) -> (Weight, Finding) {
+fn not_reported(facts: &Facts, twin: &DeviceTwin) -> (Bearing, Finding) {
     let (topic, reports) = (&twin.topic, &twin.reports);
     let missing = twin.missing.join(", ");
     let what = format!(
@@ -106,20 +104,18 @@ fn not_reported(facts: &Facts, twin: &DeviceTwin) -> (Weight, Finding) {
     if !is_connected(facts) {
         let sentence = format!("{what}: it is not connected");
         let remedy = format!("have the device connect, and subscribe to {topic}; {shows}");
-        return (Weight::Aside, finding(twin, sentence, remedy));
+        return (Bearing::Aside, finding(twin, sentence, remedy));
     }
     if !is_subscribed {
         let near = nearest_in_words(own, topic);
         let sentence = format!("{what}: it is not subscribed to {topic}{near}");
         let remedy = format!("have the device subscribe to {topic} with QoS 1; {shows}");
-        let weight = match was_refused(facts, EventKind::SubscribeRefused, topic) {
-            // What was refused is the cause, and is reported first.
-            true => Weight::Aside,
-            false => Weight::Trouble,
-        };
-        return (weight, finding(twin, sentence, remedy));
+        // What was refused is the cause, and is reported first.
+        return (
+            Bearing::Present,
+            finding(twin, sentence, remedy).about(topic),
+        );
     }
-    let is_refused = was_refused(facts, EventKind::PublishRefused, reports);
     if let Some(Mistyped {
         name,
         expected,
@@ -131,7 +127,7 @@ fn not_reported(facts: &Facts, twin: &DeviceTwin) -> (Weight, Finding) {
              same characters"
         );
         let remedy = format!("have the device report {name} as a {expected}; {shows}");
-        return (Weight::Trouble, finding(twin, sentence, remedy));
+        return (Bearing::Happened, finding(twin, sentence, remedy));
     }
     if twin.reported_ms > twin.desired_ms {
         let sentence = format!(
@@ -141,7 +137,7 @@ fn not_reported(facts: &Facts, twin: &DeviceTwin) -> (Weight, Finding) {
         let remedy = format!(
             "find out why the device does not accept these values, or set values that it accepts; {shows}"
         );
-        return (Weight::Trouble, finding(twin, sentence, remedy));
+        return (Bearing::Happened, finding(twin, sentence, remedy));
     }
     let sentence = format!(
         "{what}: the desired values were published on {topic}, and it has reported \
@@ -150,9 +146,9 @@ fn not_reported(facts: &Facts, twin: &DeviceTwin) -> (Weight, Finding) {
     let remedy = format!(
         "find out why the program of the device does not report its values on {reports}; {shows}"
     );
-    let weight = match is_late && !is_refused {
-        true => Weight::Trouble,
-        false => Weight::Aside,
+    let bearing = match is_late {
+        true => Bearing::Present,
+        false => Bearing::Aside,
     };
-    (weight, finding(twin, sentence, remedy))
+    (bearing, finding(twin, sentence, remedy).about(reports))
 }
