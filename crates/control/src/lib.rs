@@ -30,6 +30,7 @@
 //! * [`event_archive`]: events in files, for as long as is configured
 //! * `event_log`: events as log lines
 //! * [`activity`]: when devices sent something, and which are inactive
+//! * `examined`: the parts of the node that [`why`] examines
 //! * [`explain`]: what decides whether a client may do something
 //! * [`devices`]: devices that log in with a secret or register with a provisioning key
 //! * [`discovery`]: devices that register by MQTT
@@ -66,6 +67,7 @@ pub mod event_archive;
 mod event_fields;
 pub mod event_log;
 mod event_words;
+mod examined;
 pub mod explain;
 pub mod facts;
 pub mod feed;
@@ -116,6 +118,7 @@ pub use control::{
     Control, ControlError, ControlParts, NodeInfo, OwnTopics, ReloadOf, ReloadRequest, Reloaded,
     Shards, SilenceObserver, UserConfiguration,
 };
+pub use examined::ExaminedParts;
 pub use health::{Health, HealthAudience, HealthReport};
 pub use latencies::Latencies;
 pub use memory::{CountBytes, MemoryHeld, MemoryReport, part_of_memory};

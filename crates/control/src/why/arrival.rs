@@ -69,13 +69,11 @@ pub(super) fn arrivals(facts: &Facts, found: &mut Found) {
 /// What was published is kept in the tables, and is published again once the client subscribes:
 /// its state reports that.
 fn is_kept(facts: &Facts, one: &UnmatchedTopic) -> bool {
-    let topic = &*one.topic;
-    let mut commands = facts.commands.iter();
-    let is_command = is_command(one) && commands.any(|command| command.topic == topic);
-    let is_configuration = facts.twin.as_ref().is_some_and(|twin| {
-        topic == twin.topic || topic.strip_suffix("/error") == Some(&*twin.topic)
-    });
-    !one.is_forbidden && (is_command || is_configuration)
+    let mut kept = facts.kept.iter();
+    !one.is_forbidden
+        && kept.any(|(topic, part)| {
+            *topic == *one.topic && part.is_none_or(|part| one.client_id.as_deref() == Some(part))
+        })
 }
 
 /// Messages to nearly the topic that was asked about, which is likely meant: the latest of them.
@@ -101,7 +99,7 @@ fn nearly_published(facts: &Facts, topic: &str) -> Option<Finding> {
     let finding = Finding::new(cause, sentence).remedy(format!(
         "publish to {topic}, or have the receiver subscribe to {other}"
     ));
-    Some(with_messages(finding, one))
+    Some(finding.with_messages(one))
 }
 
 /// The rules permit reading the topic that was asked about.
@@ -235,7 +233,7 @@ fn no_local(one: &UnmatchedTopic, filter: &str) -> Finding {
         "have the client subscribe to {filter} without No Local if it should receive its own \
          messages"
     ));
-    with_messages(finding, one)
+    finding.with_messages(one)
 }
 
 /// Commands are published by a part of the node.
@@ -260,13 +258,6 @@ pub(super) fn published(one: &UnmatchedTopic) -> String {
         Some(client_id) => format!("{count} that {client_id} published to {topic}"),
         None => format!("{count} to {topic}"),
     }
-}
-
-/// The finding, with the number of messages of the topic that had no receiver, and when.
-pub(super) fn with_messages(mut finding: Finding, one: &UnmatchedTopic) -> Finding {
-    finding.count = (!one.reached_all).then_some(one.count);
-    (finding.since_ms, finding.last_ms) = (Some(one.first_ms), Some(one.last_ms));
-    finding
 }
 
 /// The session that the client had would have kept them, and had ended by its Session Expiry
@@ -297,7 +288,7 @@ fn ended_before(facts: &Facts, one: &UnmatchedTopic) -> Option<Finding> {
         "publish again; {longer}, or have the client connect more often; publish with RETAIN the \
          messages that later subscribers need"
     ));
-    Some(with_messages(finding, one))
+    Some(finding.with_messages(one))
 }
 
 /// The session of the client, if it outlives its connections.
@@ -342,10 +333,9 @@ fn before_it_subscribed(facts: &Facts, one: &UnmatchedTopic, filter: &str) -> Fi
              and its subscription with QoS 1"
         ),
     };
-    with_messages(
-        Finding::new(Cause::NotRetained, sentence).remedy(remedy),
-        one,
-    )
+    Finding::new(Cause::NotRetained, sentence)
+        .remedy(remedy)
+        .with_messages(one)
 }
 
 fn not_readable(one: &UnmatchedTopic, unreadable: &Unreadable) -> Finding {
@@ -354,10 +344,9 @@ fn not_readable(one: &UnmatchedTopic, unreadable: &Unreadable) -> Finding {
     let sentence = format!(
         "{published} {were} not sent to it: it is subscribed, and may not read {topic}: {why}"
     );
-    with_messages(
-        Finding::new(Cause::NotPermitted, sentence).with_remedy(worded.clone()),
-        one,
-    )
+    Finding::new(Cause::NotPermitted, sentence)
+        .with_remedy(worded.clone())
+        .with_messages(one)
 }
 
 fn were(one: &UnmatchedTopic) -> &'static str {
@@ -386,10 +375,9 @@ fn nearly_subscribed(
         }
         false => format!("publish to what {filter} matches: it may not read {topic}"),
     };
-    with_messages(
-        Finding::new(Cause::NotSubscribed, sentence).remedy(remedy),
-        one,
-    )
+    Finding::new(Cause::NotSubscribed, sentence)
+        .remedy(remedy)
+        .with_messages(one)
 }
 
 fn not_subscribed(one: &UnmatchedTopic) -> Finding {
@@ -397,7 +385,7 @@ fn not_subscribed(one: &UnmatchedTopic) -> Finding {
     let sentence = format!("it has no subscription, and {published} {reached}");
     let finding = Finding::new(Cause::NotSubscribed, sentence)
         .remedy(format!("have the client subscribe to {topic}"));
-    with_messages(finding, one)
+    finding.with_messages(one)
 }
 
 /// Publishes of other clients that would have come to this one.

@@ -1,7 +1,7 @@
 //! What other tenants have of the topic: there, the same topic is another one.
 
 use super::Finding;
-use super::arrival::{names_client, own_filters, published, with_messages};
+use super::arrival::{names_client, own_filters, published};
 use super::facts::{Elsewhere, Facts};
 use super::found::{Bearing, Found, is_connected};
 use super::near::matches;
@@ -40,7 +40,7 @@ fn published_elsewhere(facts: &Facts) -> Option<Finding> {
         "{published} arrived in {tenant}, and it is in {own}: the topics of tenants are separate"
     );
     let finding = Finding::new(Cause::NotSubscribed, sentence).remedy(SAME_TENANT);
-    Some(with_messages(finding, one))
+    Some(finding.with_messages(one))
 }
 
 /// The client is subscribed to a topic that names a device of another tenant.

@@ -4,7 +4,7 @@ use martlet_broker::{DropReason, Limit, LossTimes, UnmatchedTopic};
 use martlet_integrate::{AccessRefused, CLIENT_IDS, bridge};
 
 use super::Finding;
-use super::arrival::{is_published_by_itself, with_messages};
+use super::arrival::is_published_by_itself;
 use super::facts::{Facts, Integration, NotDelivering, Session};
 use super::found::{Bearing, Found, RECENT_MS, first_of, uncapitalized};
 use super::near::{is_nearly_matched, nearest_in_words};
@@ -352,7 +352,7 @@ fn missed_by(facts: &Facts, one: &Integration) -> Option<(Bearing, Finding)> {
         Some(_) => Bearing::Topic,
         None => Bearing::Happened,
     };
-    Some((bearing, with_messages(finding, missed)))
+    Some((bearing, finding.with_messages(missed)))
 }
 
 /// Why the integration that hands messages to the rules of a tenant does not; none: it does.

@@ -6,38 +6,107 @@ use std::borrow::Cow;
 
 use martlet_broker::EventKind;
 
+use super::asked::Asked;
+use super::examine::{Examine, Examined, Findings, examined};
 use super::facts::{Facts, GroupMissing, StoreTrouble};
 use super::found::{Bearing, Found, RECENT_MS, is_connected, is_recent};
 use super::side::is_subscribed;
 use super::{
-    Diagnosis, Evidence, Finding, State, admission, anonymous, arrival, command, credential,
-    elsewhere, firmware, inactive, integration, memory, named, no_session, not_for_device,
-    not_in_force, order, other_session, own_topics, publish_as, restored, retained, rollout,
-    rule_alarm, session, silence, telemetry, topic, twice, twin, type_change, will,
+    Diagnosis, Evidence, Finding, State, admission, anonymous, arrival, credential, elsewhere,
+    integration, memory, missing, no_session, not_in_force, order, other_session, own_topics,
+    publish_as, restored, retained, session, silence, topic, twice, type_change, will,
 };
 use crate::cause::{Cause, Weight};
+use crate::control::Control;
 use crate::rfc3339;
 
 /// Pieces of evidence that are shown of several clients together.
 const EVIDENCE_MAX: usize = 12;
 
-/// Returns the diagnosis on the facts.
-pub fn judge(facts: &Facts) -> Diagnosis {
-    not_in_force::with_configuration(facts, diagnosis(facts))
+/// A question, and what each part of the node knows of it.
+pub struct Inquiry {
+    facts: Facts,
+    asked: Asked,
+    /// Of the device or object that has the name.
+    parts: Vec<Examined>,
+    /// Of each client of the name.
+    clients: Vec<(Asked, Vec<Examined>)>,
 }
 
-fn diagnosis(facts: &Facts) -> Diagnosis {
+impl Inquiry {
+    /// The question of a caller that sees what is of this team alone.
+    pub(crate) fn new(facts: Facts, team: Option<&str>) -> Self {
+        let clients = match &*facts.clients {
+            [] | [_] => std::slice::from_ref(&facts),
+            several => several,
+        };
+        let clients = clients.iter();
+        Self {
+            asked: facts.asked(team),
+            parts: Vec::new(),
+            clients: clients.map(|one| (one.asked(team), Vec::new())).collect(),
+            facts,
+        }
+    }
+
+    /// Examines a part of the node.
+    pub(crate) async fn examine<P: Examine>(&mut self, control: &Control, part: &P) {
+        let facts = part.gather(control, &self.asked).await;
+        self.parts.push(examined::<P>(facts));
+    }
+
+    /// Examines a part of the node for each client of the name.
+    pub(crate) async fn examine_clients<P: Examine>(&mut self, control: &Control, part: &P) {
+        for (asked, parts) in &mut self.clients {
+            let facts = part.gather(control, asked).await;
+            parts.push(examined::<P>(facts));
+        }
+    }
+
+    /// The name is that of something that was deleted.
+    pub fn is_deleted(&self) -> bool {
+        self.facts.deleted.is_some()
+    }
+
+    /// Returns the diagnosis.
+    pub fn diagnosis(mut self) -> Diagnosis {
+        let mut findings = Findings::default();
+        for part in &self.parts {
+            part(&self.asked, &mut findings);
+        }
+        for (asked, parts) in &self.clients {
+            let mut of_client = Findings::default();
+            parts.iter().for_each(|part| part(asked, &mut of_client));
+            findings.clients.push(of_client.found);
+        }
+        let facts = &mut self.facts;
+        facts.namesakes.near_of_kind.append(&mut findings.near);
+        facts.kept.append(&mut findings.kept);
+        for client in &mut facts.clients {
+            client.kept.clone_from(&facts.kept);
+        }
+        not_in_force::with_configuration(&self.facts, diagnosis(&self.facts, findings))
+    }
+}
+
+fn diagnosis(facts: &Facts, findings: Findings) -> Diagnosis {
     let clients = clients_of(facts);
-    let mut named = named::named(facts);
+    let mut named = findings.named;
+    if named.is_empty() {
+        named.extend(missing::named(facts));
+    }
     let is_client = !is_unknown(facts) || !facts.clients.is_empty() || integration::is_one(facts);
     if !is_client && !named.is_empty() {
         let first = named.remove(0);
         return of_named(facts, first, named);
     }
+    let of_parts = findings.clients;
     let mut found = match &*clients {
-        [one] => looked_at(one),
-        all => of_several(all),
+        [one] => looked_at(one, of_parts.into_iter().next().unwrap_or_default()),
+        all => of_several(all, of_parts),
     };
+    found.extend(findings.found);
+    type_change::with_type_change(facts, &mut found);
     found.extend(anonymous::refused(facts));
     found.extend(credential::no_api_role(facts));
     publish_as::refused(facts, &mut found);
@@ -96,14 +165,8 @@ fn clients_of(facts: &Facts) -> Vec<Cow<'_, Facts>> {
             spent: facts.spent.clone(),
             replaced_ms: facts.replaced_ms,
             no_credential: facts.no_credential.clone(),
-            type_change: facts.type_change.clone(),
             tables_fail: facts.tables_fail,
-            joined: facts.joined.clone(),
-            firmware_refused: facts.firmware_refused.clone(),
-            not_for_device: facts.not_for_device.clone(),
             by_certificate: facts.by_certificate,
-            inactive: facts.inactive.clone(),
-            alarms: facts.alarms.clone(),
             named_in_topic: facts.named_in_topic.clone(),
             own_topics: facts.own_topics.clone(),
             ..client.clone()
@@ -113,7 +176,8 @@ fn clients_of(facts: &Facts) -> Vec<Cow<'_, Facts>> {
 }
 
 /// What there is to find of one client.
-fn looked_at(facts: &Facts) -> Found {
+/// `of_parts`: what parts of the node have found of it.
+fn looked_at(facts: &Facts, of_parts: Found) -> Found {
     let mut found = Vec::new();
     admission::from_address(facts, &mut found);
     found.extend(store(facts));
@@ -121,19 +185,13 @@ fn looked_at(facts: &Facts) -> Found {
     integration::integrations(facts, &mut found);
     if integration::is_one(facts) {
         // It uses no listener, and has no rules of a client.
-        telemetry::telemetry(facts, &mut found);
+        found.extend(of_parts);
         found.extend(memory::forgotten(facts));
         return found;
     }
     admission::admission(facts, &mut found);
     session::session(facts, &mut found);
-    telemetry::telemetry(facts, &mut found);
-    rollout::rollouts(facts, &mut found);
-    found.extend(inactive::inactive(facts));
-    command::commands(facts, &mut found);
-    not_for_device::not_for_device(facts, &mut found);
-    twin::twin(facts, &mut found);
-    found.extend(firmware::refused(facts));
+    found.extend(of_parts);
     // Where anonymous clients are accepted, any name would have the rules of those.
     if !is_unknown(facts) {
         found.extend(other_session::other_session(facts));
@@ -147,8 +205,6 @@ fn looked_at(facts: &Facts) -> Found {
         topic::topic(facts, &mut found);
     }
     found.extend(memory::forgotten(facts));
-    rule_alarm::about_device(facts, &mut found);
-    type_change::with_type_change(facts, &mut found);
     for (_, finding) in &mut found {
         with_group(facts, finding);
     }
@@ -232,13 +288,13 @@ fn tables(facts: &Facts) -> Option<(Bearing, Finding)> {
 
 /// The findings about the clients of one user. A finding about all of them is reported once; all
 /// others name their client.
-fn of_several(clients: &[Cow<'_, Facts>]) -> Found {
+fn of_several(clients: &[Cow<'_, Facts>], of_parts: Vec<Found>) -> Found {
     let is_any_connected = clients.iter().any(|client| is_connected(client));
     let is_any_subscribed = clients.iter().any(|client| is_subscribed(client));
     let mut all: Vec<(Bearing, Finding, Vec<&str>)> = Vec::new();
-    for client in clients {
+    for (client, of_parts) in clients.iter().zip(of_parts) {
         let is_absent = is_any_connected && !is_connected(client);
-        for (bearing, finding) in looked_at(client) {
+        for (bearing, finding) in looked_at(client, of_parts) {
             if finding.cause == Cause::NotSubscribed && is_any_subscribed {
                 continue;
             }
@@ -484,4 +540,33 @@ fn perhaps_seen(facts: &Facts) -> Vec<Evidence> {
         ),
     });
     perhaps.collect()
+}
+
+/// Facts of which a diagnosis is asked, in tests.
+#[cfg(test)]
+pub(crate) struct Case(Inquiry);
+
+#[cfg(test)]
+impl Case {
+    /// Of these facts of the client.
+    pub(crate) fn of(facts: Facts) -> Self {
+        Self(Inquiry::new(facts, None))
+    }
+
+    /// With these of a part of the node.
+    pub(crate) fn with<P: Examine>(mut self, facts: P::Facts) -> Self {
+        self.0.parts.push(examined::<P>(facts));
+        self
+    }
+
+    /// The diagnosis on them.
+    pub(crate) fn diagnosis(self) -> Diagnosis {
+        self.0.diagnosis()
+    }
+}
+
+/// Returns the diagnosis on facts of a client alone.
+#[cfg(test)]
+pub(crate) fn judge(facts: &Facts) -> Diagnosis {
+    Case::of(facts.clone()).diagnosis()
 }

@@ -3,9 +3,7 @@
 use martlet_broker::{DropReason, EventKind};
 
 use super::Finding;
-use super::arrival::{
-    is_of_same_user, near_subscribers, own_near_miss, with_messages, with_no_local,
-};
+use super::arrival::{is_of_same_user, near_subscribers, own_near_miss, with_no_local};
 use super::elsewhere::subscribers_elsewhere;
 use super::facts::{Backlog, Facts, OwnNameRule, Subscriber, TopicRules};
 use super::found::{
@@ -175,7 +173,7 @@ fn not_subscribed(facts: &Facts, topic: &str, sentence: String, remedy: String) 
         None => Finding::new(Cause::NotSubscribed, sentence).remedy(remedy),
     };
     match published {
-        Some(one) => with_messages(finding, one),
+        Some(one) => finding.with_messages(one),
         None => finding,
     }
 }

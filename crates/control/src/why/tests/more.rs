@@ -1,4 +1,4 @@
-//! Other sessions of a user, changes of types, devices without a credential, bridges and alarms.
+//! Other sessions of a user, changes of types, devices without a credential, and bridges.
 
 use martlet_broker::{EventKind, RefusalCause};
 use martlet_integrate::BroughtTopics;
@@ -6,11 +6,11 @@ use martlet_integrate::BroughtTopics;
 use super::{NOW, connected, expect, facts, run};
 use crate::authentication::Standing;
 use crate::cause::Cause;
+use crate::why::State;
 use crate::why::facts::{
-    Facts, Integration, NamedRule, NoCredential, OtherSession, RuleAlarm, Session, Subscriber,
-    TypeChange,
+    Facts, Integration, NoCredential, OtherSession, Session, Subscriber, TypeChange,
 };
-use crate::why::{State, judge};
+use crate::why::judge::judge;
 
 #[test]
 fn messages_wait_in_a_session_whose_place_the_client_took() {
@@ -153,35 +153,4 @@ fn a_bridge_carries_a_topic_the_other_way() {
     );
     out.integrations[0].brings = vec![brought("up/#")];
     assert_eq!(judge(&out).finding.cause, Cause::NothingWrong);
-}
-
-#[test]
-fn an_alarm_that_was_raised_once_is_no_fault() {
-    let alarm = RuleAlarm {
-        name: "hot".to_owned(),
-        subject: "d7".to_owned(),
-        raised_ms: NOW - 5_000,
-        ..RuleAlarm::default()
-    };
-    let mut facts = facts(None);
-    facts.named_rule = Some(NamedRule {
-        name: "hot".to_owned(),
-        is_on: true,
-        is_in_force: true,
-        messages: 1,
-        matched: 1,
-        alarms: vec![alarm],
-        ..NamedRule::default()
-    });
-    assert!(!judge(&facts).wrong);
-    if let Some(rule) = &mut facts.named_rule {
-        rule.matched = 2;
-    }
-    let expected = "is active since";
-    expect(
-        &judge(&facts),
-        Cause::AlarmSilent,
-        State::NoClient,
-        expected,
-    );
 }

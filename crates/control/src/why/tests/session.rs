@@ -11,7 +11,8 @@ use crate::explain::Outcome;
 use crate::journal::WordedRemedy;
 use crate::why::Finding;
 use crate::why::facts::StoreTrouble;
-use crate::why::{Diagnosis, State, judge};
+use crate::why::judge::judge;
+use crate::why::{Diagnosis, State};
 
 #[test]
 fn who_goes_again_and_again_is_told_why() {

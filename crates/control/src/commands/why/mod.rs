@@ -1,16 +1,21 @@
 //! What is known of the commands of a device, or of a command, that is asked about why it does
 //! not work.
 
+mod judge;
+#[cfg(test)]
+mod tests;
+
 use martlet_broker::TenantId;
-use martlet_registry::{Command, CommandKey, CommandStep, CommandUpdate, Visibility};
+use martlet_registry::{Command, CommandKey, CommandState, CommandStep, CommandUpdate};
 
 use super::Commands;
 use super::message::{answer_topic, filters};
-use crate::control::Control;
+use crate::control::{Control, OwnTopics};
 use crate::journal::WordedRemedy;
+use crate::misread::Misread;
 use crate::text::typed;
 use crate::wall_clock::{now_signed_ms, unsigned};
-use crate::why::facts::{DeviceCommand, Facts, NamedCommand, NotForDevice, Reach};
+use crate::why::{Asked, Examine, Findings, NotForDevice};
 
 /// Commands of a device that are looked at.
 const LOOKED_AT: u32 = 20;
@@ -20,6 +25,8 @@ const ENDED_SINCE_MS: i64 = 24 * 60 * 60 * 1000;
 const GROUPS_MAX: usize = 10;
 /// Subscriptions of a device that are looked at.
 const SUBSCRIPTIONS_MAX: usize = 1_000;
+/// The last level of the topic of commands of rollouts.
+const FIRMWARE: &str = "firmware";
 
 impl Commands {
     /// Remembers an answer that is for no command which it has changed: `changed` are those.
@@ -40,14 +47,99 @@ impl Commands {
             }
         }
     }
+}
 
-    /// Adds it. `team`: the caller sees commands of this team's devices alone. Where the tables
-    /// cannot be read, health reports it, and the rest is shown.
-    pub async fn complete(&self, control: &Control, team: Option<&str>, facts: &mut Facts) {
-        let (device, tenant) = (facts.question.name.clone(), facts.question.tenant);
-        facts.own_topics.received.extend(filters(&self.catalogue));
-        let visibility = Visibility::of(team);
-        let seen = visibility.clone();
+/// What is known of commands.
+#[derive(Debug, Default)]
+pub(crate) struct CommandFacts {
+    /// Commands to the device that have not ended, or have ended recently, the latest first.
+    commands: Vec<DeviceCommand>,
+    /// Commands to groups of the device that are not for it.
+    not_for_device: Vec<NotForDevice>,
+    /// The command that was asked about.
+    named: Option<NamedCommand>,
+}
+
+/// A command to a device.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub(crate) struct DeviceCommand {
+    /// Its id.
+    id: String,
+    /// What is to be done.
+    name: String,
+    /// The device.
+    device: String,
+    /// How far it has come.
+    state: CommandState,
+    /// What the device answered last, or why the command ended.
+    result: String,
+    /// Percent, as the device last answered.
+    progress: Option<u8>,
+    /// It is the command of a rollout, which is reported itself.
+    is_of_rollout: bool,
+    /// The topic that it is published to.
+    topic: String,
+    /// The topic on which the device answers.
+    answers: String,
+    /// When it was added, milliseconds since the Unix epoch.
+    created_ms: u64,
+    /// Until when the device must have acknowledged it, likewise.
+    expires_ms: u64,
+    /// When it was last published with a receiver; 0: never.
+    sent_ms: u64,
+    /// When the device acknowledged the message; 0: never.
+    delivered_ms: u64,
+    /// When the device first answered; 0: never.
+    acknowledged_ms: u64,
+    /// When it ended; 0: it has not.
+    finished_ms: u64,
+    /// The last answer of the device that is for none of its commands.
+    misread: Option<Misread>,
+    /// Whether its message reaches the device.
+    reach: Reach,
+    /// The command line that publishes it again.
+    retry: String,
+    /// The command line that cancels it.
+    cancel: String,
+    /// The command line that shows it.
+    show: String,
+}
+
+/// Whether messages reach a device.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub(crate) struct Reach {
+    /// A client with its id as the Client Identifier is connected.
+    is_connected: bool,
+    /// Since when none is, milliseconds since the Unix epoch, as far as known.
+    gone_ms: Option<u64>,
+    /// Topic Filters of its session, with the QoS that was granted.
+    subscriptions: Vec<(String, u8)>,
+}
+
+/// A command that the question names.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub(crate) enum NamedCommand {
+    /// It was sent to one device.
+    One(Box<DeviceCommand>),
+    /// It was sent to several.
+    Many {
+        /// Its id.
+        id: String,
+        /// What is to be done.
+        name: String,
+        /// How many devices are in which state.
+        states: Vec<(CommandState, u64)>,
+        /// The command line that lists the devices.
+        show: String,
+    },
+}
+
+impl Examine for Commands {
+    type Facts = CommandFacts;
+
+    async fn gather(&self, control: &Control, asked: &Asked) -> CommandFacts {
+        let (device, tenant) = (asked.question.name.clone(), asked.question.tenant);
+        let seen = asked.visibility();
         let read = self.tables.read(move |registry| {
             Box::pin(async move {
                 let since_ms = now_signed_ms() - ENDED_SINCE_MS;
@@ -57,36 +149,47 @@ impl Commands {
                     .await
             })
         });
-        let commands = read.await.unwrap_or_default();
-        if let Some(first) = commands.first() {
+        let found = read.await.unwrap_or_default();
+        let mut commands = Vec::new();
+        if let Some(first) = found.first() {
             let reach = reach_of(control, first).await;
-            let all = commands.iter();
-            let all = all.map(|command| self.recalled(control, command, &reach));
-            facts.commands = all.collect();
+            let all = found.iter();
+            commands.extend(all.map(|command| self.recalled(control, command, &reach)));
         }
-        self.not_for_device(control, &visibility, facts).await;
-        // All commands are looked through: only if nothing else has the name.
-        let is_other = facts.registered_as.is_some()
-            || facts.session.is_some()
-            || facts.presence.is_some()
-            || facts.from_address.is_some()
-            || !facts.runs.is_empty()
-            || !facts.clients.is_empty()
-            || facts.named_rollout.is_some()
-            || facts.named_rule.is_some();
-        if !is_other {
-            let id = facts.question.name.clone();
-            facts.named_command = self.named_command(control, visibility, id).await;
+        CommandFacts {
+            not_for_device: self.not_for_device(control, asked, &commands).await,
+            commands,
+            // All commands are looked through: only if nothing else has the name.
+            named: match asked.is_unknown() {
+                true => self.named_command(control, asked).await,
+                false => None,
+            },
         }
     }
 
-    /// Adds the last command to each group of the device, if it is recent and not for the device.
-    async fn not_for_device(&self, control: &Control, visibility: &Visibility, facts: &mut Facts) {
-        if !facts.is_device() {
-            return;
+    fn judge(facts: &CommandFacts, asked: &Asked, findings: &mut Findings) {
+        judge::judge(facts, asked, findings);
+    }
+
+    fn own_topics(&self, own: &mut OwnTopics) {
+        own.received.extend(filters(&self.catalogue));
+    }
+}
+
+impl Commands {
+    /// The last command to each group of the device, if it is recent and not for the device.
+    async fn not_for_device(
+        &self,
+        control: &Control,
+        asked: &Asked,
+        own: &[DeviceCommand],
+    ) -> Vec<NotForDevice> {
+        let mut found = Vec::new();
+        if !asked.is_device {
+            return found;
         }
-        let (tenant, device) = (facts.question.tenant, facts.question.name.clone());
-        let seen = visibility.clone();
+        let (tenant, device) = (asked.question.tenant, asked.question.name.clone());
+        let (seen, visibility) = (asked.visibility(), asked.visibility());
         let read = self.tables.read(move |registry| {
             Box::pin(async move { registry.groups_of_device(&seen, (tenant.0, &device)).await })
         });
@@ -102,37 +205,36 @@ impl Commands {
             };
             let created_ms = unsigned(last.created_ms);
             // The same was sent to the device itself.
-            let mut own = facts.commands.iter();
-            let is_sent = own.any(|one| one.name == last.name && one.created_ms >= created_ms);
+            let mut sent = own.iter();
+            let is_sent = sent.any(|one| one.name == last.name && one.created_ms >= created_ms);
             // Of many commands, that one may be no longer among those that are looked at.
-            let is_unknown = facts.commands.len() >= LOOKED_AT as usize
-                && facts.commands.iter().all(|one| one.created_ms > created_ms);
+            let is_unknown = own.len() >= LOOKED_AT as usize
+                && own.iter().all(|one| one.created_ms > created_ms);
             if created_ms < since_ms || is_sent || is_unknown {
                 continue;
             }
-            let mut joined = facts.joined.iter();
+            let mut joined = asked.joined.iter();
             let joined = joined.find(|joined| joined.id == group);
             let (seen, id) = (visibility.clone(), last.id.clone());
             let read = self.tables.read(move |registry| {
                 Box::pin(async move { registry.commands_of_id(&seen, &id, 1).await })
             });
-            let found = read.await.unwrap_or_default();
-            let again = found.first().map(|command| {
+            let commands = read.await.unwrap_or_default();
+            let again = commands.first().map(|command| {
                 let parameters = match &*command.parameters {
                     "" | "{}" | "null" => String::new(),
                     json => format!("-p {} ", typed(json)),
                 };
                 let arguments = format!(
                     "--device {} --topic {} {parameters}{}",
-                    typed(&facts.question.name),
+                    typed(&asked.question.name),
                     typed(&command.kind),
                     typed(&command.name)
                 );
-                control.command_of_tenant("command send", facts.question.tenant, &arguments)
+                control.command_of_tenant("command send", tenant, &arguments)
             });
-            facts.not_for_device.push(NotForDevice {
+            found.push(NotForDevice {
                 what: format!("the command {} ({})", last.name, last.id),
-                is_rollout: false,
                 group: name,
                 created_ms,
                 joined_ms: joined
@@ -144,15 +246,12 @@ impl Commands {
                 },
             });
         }
+        found
     }
 
     /// The command of this id.
-    async fn named_command(
-        &self,
-        control: &Control,
-        visibility: Visibility,
-        id: String,
-    ) -> Option<NamedCommand> {
+    async fn named_command(&self, control: &Control, asked: &Asked) -> Option<NamedCommand> {
+        let (visibility, id) = (asked.visibility(), asked.question.name.clone());
         let (seen, command_id) = (visibility.clone(), id.clone());
         let read = self.tables.read(move |registry| {
             Box::pin(async move { registry.commands_of_id(&seen, &command_id, 2).await })
@@ -198,6 +297,7 @@ impl Commands {
             state: command.state,
             result: command.result.clone(),
             progress: command.progress,
+            is_of_rollout: is_of_rollout(command),
             topic: self.topic_of(command),
             answers: answer_topic(&self.catalogue, device),
             created_ms: unsigned(command.created_ms),
@@ -228,4 +328,11 @@ async fn reach_of(control: &Control, command: &Command) -> Reach {
         is_connected: client.is_some_and(|client| client.info.connected),
         gone_ms: presence.and_then(|found| (!found.online).then_some(found.since_ms)),
     }
+}
+
+/// A rollout names itself in the parameters of its commands.
+fn is_of_rollout(command: &Command) -> bool {
+    let parameters: Option<serde_json::Value> = serde_json::from_str(&command.parameters).ok();
+    let of_rollout = parameters.is_some_and(|parameters| parameters.get("rollout").is_some());
+    command.kind == FIRMWARE && of_rollout
 }

@@ -1,10 +1,9 @@
 //! A key of the API that was asked about by name.
 
-use super::Finding;
-use super::facts::{NamedApiKey, RefusedToKey};
-use super::found::{RECENT_MS, times};
+use super::{NamedApiKey, RefusedToKey};
 use crate::cause::Cause;
 use crate::rfc3339;
+use crate::why::{Finding, RECENT_MS, times};
 
 /// How a key is that was not revoked.
 pub(super) fn of_named(now_ms: u64, key: &NamedApiKey) -> Finding {
