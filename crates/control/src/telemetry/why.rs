@@ -116,8 +116,8 @@ impl Telemetry {
         })
     }
 
-    /// Payloads of a client that are not stored as telemetry, and those that name it as a device that
-    /// is not known; of the integration of telemetry all of them.
+    /// Payloads of a client that are not stored as telemetry, and those that name it as a device
+    /// that is not known; of the integration of telemetry all of them.
     fn not_stored(&self, asked: &Asked) -> Vec<NotStored> {
         let (tenant, client_id) = (asked.question.tenant.0, &*asked.client_id);
         let rejected = match Self::is_part(client_id) {

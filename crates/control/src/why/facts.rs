@@ -15,10 +15,7 @@ use crate::journal::{Entry, Run, WordedRemedy};
 use crate::presence::ClientPresence;
 use crate::restore_note::RestoreNote;
 use crate::why::Question;
-use crate::why::admission::was_cut_off;
-use crate::why::asked::{Asked, Joined};
-use crate::why::found::is_connected;
-use crate::why::side::side;
+use crate::why::asked::Joined;
 pub use recalled::*;
 
 /// Everything that the diagnosis follows from; gathered at one moment.
@@ -187,38 +184,6 @@ impl Facts {
     /// The tables have a device of that name.
     pub(crate) fn is_device(&self) -> bool {
         self.registered_as.as_deref() == Some("device")
-    }
-
-    /// The question as the parts of the node get it, for a caller that sees what is of this team
-    /// alone.
-    pub(super) fn asked(&self, team: Option<&str>) -> Asked {
-        let clients = || std::iter::once(self).chain(&self.clients);
-        let sessions = clients().filter_map(|client| client.session.as_ref());
-        let filters = sessions.flat_map(|session| &session.subscriptions);
-        let devices = self.named_in_topic.iter().filter(|one| one.is_device);
-        let add = self.namesakes.add.as_ref();
-        Asked {
-            question: self.question.clone(),
-            team: team.map(str::to_owned),
-            now_ms: self.now_ms,
-            client_id: self.client_id.clone(),
-            user: self.user.clone(),
-            is_registered: self.registered_as.is_some(),
-            is_device: self.is_device(),
-            is_unseen: self.is_unseen(),
-            is_connected: clients().any(is_connected),
-            was_cut_off: match &*self.clients {
-                [] => was_cut_off(self),
-                clients => clients.iter().all(was_cut_off),
-            },
-            side: side(self),
-            filters: filters.map(|(filter, _)| filter.clone()).collect(),
-            joined: self.joined.clone(),
-            unmatched: self.unmatched.clone(),
-            devices_in_topic: devices.map(|one| one.client_id.clone()).collect(),
-            received: self.own_topics.received.clone(),
-            adding: add.and_then(|add| add.command.clone()),
-        }
     }
 
     /// Nothing was ever seen of a client of that name.

@@ -10,7 +10,7 @@ use super::asked::Asked;
 use super::examine::{Examine, Examined, Findings, examined};
 use super::facts::{Facts, GroupMissing, StoreTrouble};
 use super::found::{Bearing, Found, RECENT_MS, is_connected, is_recent};
-use super::side::is_subscribed;
+use super::side::{is_subscribed, side};
 use super::{
     Diagnosis, Evidence, Finding, State, admission, anonymous, arrival, credential, elsewhere,
     integration, memory, missing, no_session, not_in_force, order, other_session, own_topics,
@@ -22,6 +22,40 @@ use crate::rfc3339;
 
 /// Pieces of evidence that are shown of several clients together.
 const EVIDENCE_MAX: usize = 12;
+
+impl Facts {
+    /// The question as the parts of the node get it, for a caller that sees what is of this team
+    /// alone.
+    fn asked(&self, team: Option<&str>) -> Asked {
+        let clients = || std::iter::once(self).chain(&self.clients);
+        let sessions = clients().filter_map(|client| client.session.as_ref());
+        let filters = sessions.flat_map(|session| &session.subscriptions);
+        let devices = self.named_in_topic.iter().filter(|one| one.is_device);
+        let add = self.namesakes.add.as_ref();
+        Asked {
+            question: self.question.clone(),
+            team: team.map(str::to_owned),
+            now_ms: self.now_ms,
+            client_id: self.client_id.clone(),
+            user: self.user.clone(),
+            is_registered: self.registered_as.is_some(),
+            is_device: self.is_device(),
+            is_unseen: self.is_unseen(),
+            is_connected: clients().any(is_connected),
+            was_cut_off: match &*self.clients {
+                [] => admission::was_cut_off(self),
+                clients => clients.iter().all(admission::was_cut_off),
+            },
+            side: side(self),
+            filters: filters.map(|(filter, _)| filter.clone()).collect(),
+            joined: self.joined.clone(),
+            unmatched: self.unmatched.clone(),
+            devices_in_topic: devices.map(|one| one.client_id.clone()).collect(),
+            received: self.own_topics.received.clone(),
+            adding: add.and_then(|add| add.command.clone()),
+        }
+    }
+}
 
 /// A question, and what each part of the node knows of it.
 pub struct Inquiry {

@@ -1,9 +1,9 @@
 //! Why a client does not work: one diagnosis with the remedy, from the registry, the rules, the
 //! session and the latest events.
 //!
-//! Each part of the node explains itself ([`examine`]), in a module `why` of its own folder:
-//! commands, twins, rules with their alarms, rollouts, firmware, telemetry, activity, and the tables
-//! with their keys. Here are the question ([`asked`]), what was found (`found`), and what is to be
+//! Each part of the node explains itself (`examine`), in a module `why` of its own folder:
+//! commands, twins, rules with their alarms, rollouts, firmware, telemetry, activity, and the
+//! tables with their keys. Here are the question (`asked`), what was found (`found`), and what is to be
 //! found of clients, their sessions and topics:
 //!
 //! * [`facts`]: the facts, as plain data

@@ -2,9 +2,9 @@
 
 use martlet_registry::CommandState;
 
-use super::super::PART;
-use super::{CommandFacts, DeviceCommand, NamedCommand};
+use super::facts::{CommandFacts, DeviceCommand, NamedCommand};
 use crate::cause::{Bearing, Cause};
+use crate::commands::PART;
 use crate::rfc3339;
 use crate::why::{
     Asked, CLOCKS_DIFFER_MS, ENDED_RECENTLY_MS, Finding, Findings, devices_in_words, matches,

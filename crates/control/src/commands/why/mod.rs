@@ -1,21 +1,22 @@
 //! What is known of the commands of a device, or of a command, that is asked about why it does
 //! not work.
 
+mod facts;
 mod judge;
 #[cfg(test)]
 mod tests;
 
 use martlet_broker::TenantId;
-use martlet_registry::{Command, CommandKey, CommandState, CommandStep, CommandUpdate};
+use martlet_registry::{Command, CommandKey, CommandStep, CommandUpdate};
 
 use super::Commands;
 use super::message::{answer_topic, filters};
 use crate::control::{Control, OwnTopics};
 use crate::journal::WordedRemedy;
-use crate::misread::Misread;
 use crate::text::typed;
 use crate::wall_clock::{now_signed_ms, unsigned};
 use crate::why::{Asked, Examine, Findings, NotForDevice};
+use facts::{CommandFacts, DeviceCommand, NamedCommand, Reach};
 
 /// Commands of a device that are looked at.
 const LOOKED_AT: u32 = 20;
@@ -47,91 +48,6 @@ impl Commands {
             }
         }
     }
-}
-
-/// What is known of commands.
-#[derive(Debug, Default)]
-pub(crate) struct CommandFacts {
-    /// Commands to the device that have not ended, or have ended recently, the latest first.
-    commands: Vec<DeviceCommand>,
-    /// Commands to groups of the device that are not for it.
-    not_for_device: Vec<NotForDevice>,
-    /// The command that was asked about.
-    named: Option<NamedCommand>,
-}
-
-/// A command to a device.
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub(crate) struct DeviceCommand {
-    /// Its id.
-    id: String,
-    /// What is to be done.
-    name: String,
-    /// The device.
-    device: String,
-    /// How far it has come.
-    state: CommandState,
-    /// What the device answered last, or why the command ended.
-    result: String,
-    /// Percent, as the device last answered.
-    progress: Option<u8>,
-    /// It is the command of a rollout, which is reported itself.
-    is_of_rollout: bool,
-    /// The topic that it is published to.
-    topic: String,
-    /// The topic on which the device answers.
-    answers: String,
-    /// When it was added, milliseconds since the Unix epoch.
-    created_ms: u64,
-    /// Until when the device must have acknowledged it, likewise.
-    expires_ms: u64,
-    /// When it was last published with a receiver; 0: never.
-    sent_ms: u64,
-    /// When the device acknowledged the message; 0: never.
-    delivered_ms: u64,
-    /// When the device first answered; 0: never.
-    acknowledged_ms: u64,
-    /// When it ended; 0: it has not.
-    finished_ms: u64,
-    /// The last answer of the device that is for none of its commands.
-    misread: Option<Misread>,
-    /// Whether its message reaches the device.
-    reach: Reach,
-    /// The command line that publishes it again.
-    retry: String,
-    /// The command line that cancels it.
-    cancel: String,
-    /// The command line that shows it.
-    show: String,
-}
-
-/// Whether messages reach a device.
-#[derive(Clone, Debug, Default, PartialEq, Eq)]
-pub(crate) struct Reach {
-    /// A client with its id as the Client Identifier is connected.
-    is_connected: bool,
-    /// Since when none is, milliseconds since the Unix epoch, as far as known.
-    gone_ms: Option<u64>,
-    /// Topic Filters of its session, with the QoS that was granted.
-    subscriptions: Vec<(String, u8)>,
-}
-
-/// A command that the question names.
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub(crate) enum NamedCommand {
-    /// It was sent to one device.
-    One(Box<DeviceCommand>),
-    /// It was sent to several.
-    Many {
-        /// Its id.
-        id: String,
-        /// What is to be done.
-        name: String,
-        /// How many devices are in which state.
-        states: Vec<(CommandState, u64)>,
-        /// The command line that lists the devices.
-        show: String,
-    },
 }
 
 impl Examine for Commands {

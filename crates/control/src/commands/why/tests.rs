@@ -5,6 +5,7 @@ use martlet_registry::CommandState;
 
 use super::*;
 use crate::cause::Cause;
+use crate::misread::Misread;
 use crate::why::tests::{NOW, connected, expect, facts, run};
 use crate::why::{Case, Diagnosis, State};
 

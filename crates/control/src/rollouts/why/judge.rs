@@ -1,6 +1,6 @@
 //! What is reported of rollouts.
 
-use super::{DeviceRollout, DeviceStuck, NamedRollout, RolloutFacts, RolloutStanding};
+use super::facts::{DeviceRollout, DeviceStuck, NamedRollout, RolloutFacts, RolloutStanding};
 use crate::cause::{Bearing, Cause};
 use crate::why::{Asked, ENDED_RECENTLY_MS, Finding, Findings, uncapitalized};
 

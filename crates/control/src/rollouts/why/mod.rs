@@ -1,5 +1,6 @@
 //! Rollouts of firmware that wait for a device, or a rollout that was asked about.
 
+mod facts;
 mod judge;
 #[cfg(test)]
 mod tests;
@@ -15,6 +16,7 @@ use crate::journal::WordedRemedy;
 use crate::text::typed;
 use crate::wall_clock::{now_signed_ms, unsigned};
 use crate::why::{Asked, Examine, Findings, NotForDevice};
+use facts::{DeviceRollout, DeviceStuck, HeldUpBy, NamedRollout, RolloutFacts, RolloutStanding};
 
 /// Rollouts of a device that are reported, at most.
 const TOLD: u32 = 3;
@@ -24,120 +26,6 @@ const ENDED_SINCE_MS: i64 = 24 * 60 * 60 * 1000;
 const LOOKED_AT: usize = 50;
 /// Devices of one state that are looked at.
 const DEVICES_MAX: usize = 100;
-
-/// What is known of rollouts.
-#[derive(Debug, Default)]
-pub(crate) struct RolloutFacts {
-    /// Rollouts of firmware for the device that have not ended, the latest first.
-    rollouts: Vec<DeviceRollout>,
-    /// Rollouts to groups of the device that are not for it.
-    not_for_device: Vec<NotForDevice>,
-    /// The rollout that was asked about.
-    named: Option<NamedRollout>,
-}
-
-/// A rollout of firmware, as far as it concerns a device.
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub(crate) struct DeviceRollout {
-    /// Its id.
-    id: String,
-    /// Name and version of the firmware.
-    firmware: String,
-    /// Its version.
-    version: String,
-    /// Why the device has not installed it.
-    stuck: DeviceStuck,
-    /// The same in words.
-    why: String,
-    /// Since when the device is in its state, milliseconds since the Unix epoch.
-    since_ms: u64,
-    /// When the rollout ended, likewise; 0: it has not.
-    ended_ms: u64,
-    /// The command that starts or resumes the rollout, or shows its devices.
-    command: String,
-}
-
-/// Why a device has not installed the firmware of a rollout.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(crate) enum DeviceStuck {
-    /// The rollout has not been started.
-    NotStarted,
-    /// The rollout is paused.
-    Paused,
-    /// Its turn has not come, or it is at work.
-    InTurn,
-    /// It is not connected.
-    Absent,
-    /// It is not subscribed to the topic of its commands, or with QoS 0.
-    NotSubscribed,
-    /// It has not answered.
-    NoAnswer,
-    /// It reports nearly the version of the rollout as its own.
-    VersionDiffers,
-    /// It has sent nothing for the time of the gate.
-    Silent,
-    /// It has failed.
-    Failed,
-    /// The firmware is for another type of devices.
-    WrongType,
-    /// It was disabled.
-    Disabled,
-    /// The rollout was aborted or has ended, or the device's command was cancelled.
-    Cancelled,
-    /// It has the version.
-    HasVersion,
-}
-
-/// A rollout that the question names.
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub(crate) struct NamedRollout {
-    /// Its id.
-    id: String,
-    /// Name and version of the firmware.
-    firmware: String,
-    /// How it is.
-    standing: RolloutStanding,
-    /// How many of its devices are in which state, in words.
-    devices: String,
-    /// Devices that failed or are silent.
-    troubled: u64,
-    /// A device that was skipped though it does not have the version, and why.
-    skipped: Option<(String, String)>,
-    /// A device that has begun and does not go on by itself.
-    held_up_by: Option<HeldUpBy>,
-    /// The command that comes first so that it goes on.
-    go_on: String,
-    /// The command that lists its devices, and why each is stuck.
-    list: String,
-}
-
-/// A device that has begun to install the firmware of a rollout, and does not go on by itself.
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub(crate) struct HeldUpBy {
-    /// Its id.
-    device: String,
-    /// Why, in words.
-    why: String,
-    /// The version that it should report, if it reports another one; none: it is away.
-    version: Option<String>,
-}
-
-/// How a rollout is.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(crate) enum RolloutStanding {
-    /// It has not been started.
-    Planned,
-    /// Its waves begin as the gate permits.
-    Running,
-    /// It is paused, for this reason.
-    Paused(&'static str),
-    /// It has ended, with success.
-    Succeeded,
-    /// Somebody has aborted it.
-    Aborted,
-    /// It has ended without success, with this state.
-    Ended(&'static str),
-}
 
 impl Examine for Rollouts {
     type Facts = RolloutFacts;

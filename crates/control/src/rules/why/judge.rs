@@ -1,10 +1,12 @@
 //! Why a rule does nothing.
 
+use super::alarm;
+use super::facts::NamedRule;
 use super::on_topic::{
     failed_elsewhere, is_previous, missing_field, nearest_or_some, on_topic, payload_has,
 };
-use super::{MissingMember, NamedRule, alarm};
 use crate::cause::Cause;
+use crate::rules::MissingMember;
 use crate::text::printable;
 use crate::why::{
     Asked, Finding, Findings, is_nearly_matched, matches, messages, nearest_in_words, times,

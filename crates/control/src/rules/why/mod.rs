@@ -1,6 +1,7 @@
 //! Rules about messages that do nothing, and alarms.
 
 mod alarm;
+mod facts;
 mod judge;
 mod on_topic;
 #[cfg(test)]
@@ -10,143 +11,21 @@ use martlet_broker::{EventKind, TenantId};
 use martlet_codec::{TopicFilter, TopicName};
 use martlet_integrate::name_of_team;
 use martlet_registry::{AlarmFilter, PageRequest};
-use martlet_rules::{
-    ActionDefinition, AlarmKind, AlarmState, InhibitedAlarm, WaitingAlarm, own_webhook,
-};
+use martlet_rules::{ActionDefinition, AlarmKind, AlarmState, InhibitedAlarm, own_webhook};
 
-use super::{Definition, KIND, LastOnTopic, MissingMember, NAME, Rules, VisibleRule, webhooks};
+use super::{Definition, KIND, NAME, Rules, VisibleRule, webhooks};
 use crate::control::{Control, OwnTopics};
 use crate::lock::lock;
 use crate::text::typed;
 use crate::wall_clock::unsigned;
 use crate::why::{Asked, Examine, Finding, Findings, nearest_names};
+use facts::{InhibitedRuleAlarm, NamedRule, RuleAlarm, RuleFacts};
 
 /// Alarms of a rule that are looked at.
 const ALARMS_MAX: usize = 20;
 
 /// The event of an alarm, where it is published.
 const ALARM_EVENTS: &str = "$events/alarm_raised";
-
-/// What is known of rules and alarms.
-#[derive(Debug, Default)]
-pub(crate) struct RuleFacts {
-    /// Alarms about the device that are not cleared.
-    alarms: Vec<RuleAlarm>,
-    /// The rule that was asked about.
-    named: Option<NamedRule>,
-    /// Rules whose names are nearly that in the question.
-    near: Vec<String>,
-}
-
-/// An alarm that a rule raises.
-#[derive(Clone, Debug, Default, PartialEq, Eq)]
-pub(crate) struct RuleAlarm {
-    /// Its name.
-    name: String,
-    /// What it is about.
-    subject: String,
-    /// Its text.
-    message: String,
-    /// When it was raised, milliseconds since the Unix epoch.
-    raised_ms: u64,
-    /// Until when it is shelved, likewise; none: it is not.
-    shelved_until_ms: Option<u64>,
-    /// The user that shelved or acknowledged it; empty: none.
-    by: String,
-    /// When it is cleared by itself, in words; none: only an action of a rule clears it.
-    clears_when: Option<String>,
-    /// Why its last value keeps it active, in words; none: it does not, or is not known.
-    kept_by: Option<String>,
-    /// The command that ends the silence of one that is shelved, or clears it.
-    command: String,
-}
-
-/// An alarm that would be raised, and that another one silences.
-#[derive(Clone, Debug, Default, PartialEq, Eq)]
-pub(crate) struct InhibitedRuleAlarm {
-    /// What it is about.
-    subject: String,
-    /// Since when its condition is true, milliseconds since the Unix epoch.
-    since_ms: u64,
-    /// Name of the alarm that silences it.
-    by: String,
-    /// Since when that one is active, likewise.
-    by_since_ms: u64,
-    /// The command that clears that one.
-    command: String,
-}
-
-/// A rule about messages that was asked about.
-#[derive(Clone, Debug, Default, PartialEq, Eq)]
-pub(crate) struct NamedRule {
-    /// Its name.
-    name: String,
-    /// Its Topic Filters; none: it looks at telemetry or events.
-    topics: Vec<String>,
-    /// The key of the values of telemetry that it looks at; none: it looks at none.
-    key: Option<String>,
-    /// Keys of values that came in messages of its tenant, at which no rule looks.
-    other_keys: Vec<String>,
-    /// It is switched on.
-    is_on: bool,
-    /// The node evaluates it.
-    is_in_force: bool,
-    /// The configuration has it, else the tables.
-    is_configured: bool,
-    /// Messages that it has looked at since the start.
-    messages: u64,
-    /// Those for which its condition was true.
-    matched: u64,
-    /// Those in which a member is missing that its condition needs.
-    missing: u64,
-    /// Those of another device than it looks at.
-    other_device: u64,
-    /// Messages that an earlier rule has stopped, which it has not looked at.
-    stopped: u64,
-    /// The rule that has stopped the last of these.
-    stopped_by: Option<String>,
-    /// The devices whose messages it looks at, in words; none: all of them.
-    devices: Option<String>,
-    /// How often it has failed.
-    errors: u64,
-    /// The last error.
-    last_error: Option<String>,
-    /// When that was, milliseconds since the Unix epoch.
-    last_error_ms: Option<u64>,
-    /// The topic of the message that it is of, unless it is of an action.
-    failed_topic: Option<String>,
-    /// A later message of that topic did not fail.
-    is_over: bool,
-    /// The member that was missing last.
-    missing_member: Option<MissingMember>,
-    /// The kind of the action that it is of; none: of the condition or a template.
-    failed_action: Option<&'static str>,
-    /// What is wrong with the webhooks that it acts on, those of its own and others.
-    webhooks: Vec<Finding>,
-    /// What is wrong with integrations that take what it publishes, or the alarms that it raises.
-    takers: Vec<Finding>,
-    /// Alarms that it has raised and that are not cleared.
-    alarms: Vec<RuleAlarm>,
-    /// Its own alarm, if another one silences it.
-    inhibited: Option<InhibitedRuleAlarm>,
-    /// Its own alarm, if its condition was not true for long enough.
-    waiting: Option<WaitingAlarm>,
-    /// When and why the last change of its alarm could not be published, milliseconds since the
-    /// Unix epoch.
-    unpublished: Option<(u64, String)>,
-    /// Its condition; none: it has none.
-    condition: Option<String>,
-    /// It keeps an alarm.
-    keeps_alarm: bool,
-    /// What it has made of the last message on the topic that was asked about.
-    on_topic: Option<LastOnTopic>,
-    /// Why the integration that hands messages to it does not; none: it does.
-    queue: Option<Finding>,
-    /// The command that switches it on.
-    switch_on: String,
-    /// The command that shows it.
-    show: String,
-}
 
 impl Examine for Rules {
     type Facts = RuleFacts;
@@ -241,7 +120,8 @@ impl Rules {
         found
     }
 
-    /// Why the integration that hands the messages of a tenant to its rules does not; none: it does.
+    /// Why the integration that hands the messages of a tenant to its rules does not; none: it
+    /// does.
     async fn queue_of(&self, tenant: TenantId) -> Option<Finding> {
         let name = format!("{KIND}/{}", name_of_team(&self.team_name(tenant), NAME));
         let one = self.control.not_delivered_by(&self.integrations, &name);

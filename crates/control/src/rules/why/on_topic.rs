@@ -2,7 +2,7 @@
 
 use serde_json::Value;
 
-use super::NamedRule;
+use super::facts::NamedRule;
 use crate::cause::Cause;
 use crate::rfc3339;
 use crate::rules::{LastOnTopic, TopicResult};

@@ -2,6 +2,7 @@
 
 use super::*;
 use crate::cause::Cause;
+use crate::rules::MissingMember;
 use crate::why::facts::Facts;
 use crate::why::tests::{NOW, connected, expect, facts};
 use crate::why::{Case, Diagnosis, State};

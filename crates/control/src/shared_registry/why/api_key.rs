@@ -1,6 +1,6 @@
 //! A key of the API that was asked about by name.
 
-use super::{NamedApiKey, RefusedToKey};
+use super::facts::{NamedApiKey, RefusedToKey};
 use crate::cause::Cause;
 use crate::rfc3339;
 use crate::why::{Finding, RECENT_MS, times};

@@ -2,6 +2,7 @@
 //! something that was removed from the tables.
 
 mod api_key;
+mod facts;
 mod provisioning_key;
 
 use martlet_registry::{ApiKey, ApiKeyBarred, ProvisioningKey};
@@ -10,94 +11,11 @@ use super::SharedRegistry;
 use super::recall_log::Removed;
 use crate::cause::Cause;
 use crate::control::Control;
-use crate::journal::Entry;
 use crate::rfc3339;
 use crate::text::typed;
 use crate::wall_clock::{now_signed_ms, unsigned};
 use crate::why::{Asked, Examine, Finding, Findings, nearest_names};
-
-/// What the tables have of the name.
-#[derive(Debug, Default)]
-pub(crate) struct NamedInTables {
-    /// Something of that name was removed.
-    removed: Option<Removed>,
-    api_key: Option<NamedApiKey>,
-    provisioning_key: Option<NamedProvisioningKey>,
-    /// Keys whose names are nearly that in the question, by their kind.
-    near: Vec<(&'static str, Vec<String>)>,
-}
-
-/// A key of the API that was asked about.
-#[derive(Clone, Debug, Default, PartialEq, Eq)]
-pub(crate) struct NamedApiKey {
-    /// Its name.
-    name: String,
-    /// What it is good for.
-    scopes: Vec<String>,
-    /// When it ends or has ended, milliseconds since the Unix epoch; none: never.
-    expires_ms: Option<u64>,
-    /// When it was revoked, likewise; none: it was not.
-    revoked_ms: Option<u64>,
-    /// When it was last used, likewise; none: never.
-    last_used_ms: Option<u64>,
-    /// How often.
-    uses: u64,
-    /// The command that adds another one like it.
-    renew: String,
-    /// The last request with it that was refused.
-    refused: Option<RefusedToKey>,
-    /// Why it is not accepted although it is neither revoked nor expired.
-    barred: Option<BarredApiKey>,
-}
-
-/// Why an API key is not accepted although it is neither revoked nor expired.
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub(crate) struct BarredApiKey {
-    /// What its team or its owner is.
-    cause: Cause,
-    /// The same in words, such as `its team north was deleted`.
-    why: String,
-    /// What to do.
-    remedy: &'static str,
-    /// The command for it.
-    command: String,
-}
-
-/// A request with an API key that was refused.
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub(crate) struct RefusedToKey {
-    /// What was refused.
-    entry: Entry,
-    /// The scope that the key lacks, and the command that adds a key that has it too; none: it was
-    /// refused for something else.
-    wider: Option<(&'static str, String)>,
-    /// Devices of the id that the path names in other tenants, as the User Names that they come
-    /// with.
-    elsewhere: Vec<String>,
-}
-
-/// A provisioning key that was asked about.
-#[derive(Clone, Debug, Default, PartialEq, Eq)]
-pub(crate) struct NamedProvisioningKey {
-    /// Its name.
-    name: String,
-    /// The type of the devices that it adds.
-    device_type: String,
-    /// What their ids look like, with one `*` for anything; empty: any id.
-    id_pattern: String,
-    /// Devices that it may add, at most; 0: as many as come.
-    devices_max: u64,
-    /// Devices that it has added.
-    devices_made: u64,
-    /// When it ends or has ended, milliseconds since the Unix epoch; none: never.
-    expires_ms: Option<u64>,
-    /// When it was revoked, likewise; none: it was not.
-    revoked_ms: Option<u64>,
-    /// The last device that was not added by it.
-    refused: Option<Entry>,
-    /// The command that lists the keys.
-    list: String,
-}
+use facts::{BarredApiKey, NamedApiKey, NamedInTables, NamedProvisioningKey, RefusedToKey};
 
 impl Examine for SharedRegistry {
     type Facts = NamedInTables;

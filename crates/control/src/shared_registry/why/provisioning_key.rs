@@ -1,6 +1,6 @@
 //! A provisioning key that was asked about by name.
 
-use super::NamedProvisioningKey;
+use super::facts::NamedProvisioningKey;
 use crate::cause::Cause;
 use crate::journal::Entry;
 use crate::rfc3339;
