@@ -13,6 +13,7 @@
 //! * [`integrations`]: sinks that take messages for other systems, and what those refused
 //! * [`iotflow`]: the topics of IoTFlow that mean something to the node
 //! * [`twins`]: values that devices are to have, and those that they report
+//! * [`remedy`]: what is to be done about a problem, for programs
 //! * [`request`]: a message that is published, and its response
 //! * [`rules`]: rules about messages, and what follows from messages
 //! * [`alarms`]: alarms, their states, and the reports of them
@@ -93,6 +94,7 @@ mod operate;
 pub mod presence;
 pub mod principal;
 mod process;
+pub mod remedy;
 pub(crate) mod remembered;
 pub mod request;
 mod restore_note;

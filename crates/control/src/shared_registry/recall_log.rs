@@ -8,8 +8,7 @@ use serde_json::Value;
 use super::SharedRegistry;
 use crate::text::typed;
 use crate::wall_clock::{now_signed_ms, unsigned};
-use crate::why::Joined;
-use crate::why::facts::{Facts, GroupMissing, TypeChange};
+use crate::why::facts::{Facts, GroupMissing, Joined, TypeChange};
 
 /// Lines of the audit log of one action that are looked at.
 const LOOKED_AT: usize = 100;

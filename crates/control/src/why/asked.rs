@@ -4,6 +4,7 @@ use martlet_broker::UnmatchedTopic;
 use martlet_registry::Visibility;
 
 use super::Question;
+use super::facts::Joined;
 use super::found::RECENT_MS;
 use super::near::matches;
 use super::side::Side;
@@ -45,17 +46,6 @@ pub(crate) struct Asked {
     pub(crate) received: Vec<String>,
     /// The command that adds a device or user of that name, if it is unknown.
     pub(crate) adding: Option<String>,
-}
-
-/// A group that a device joined recently.
-#[derive(Clone, Debug, Default, PartialEq, Eq)]
-pub(crate) struct Joined {
-    /// Id of the group.
-    pub(crate) id: String,
-    /// Its name.
-    pub(crate) name: String,
-    /// When, milliseconds since the Unix epoch.
-    pub(crate) at_ms: u64,
 }
 
 impl Asked {

@@ -15,7 +15,6 @@ use crate::journal::{Entry, Run, WordedRemedy};
 use crate::presence::ClientPresence;
 use crate::restore_note::RestoreNote;
 use crate::why::Question;
-use crate::why::asked::Joined;
 pub use recalled::*;
 
 /// Everything that the diagnosis follows from; gathered at one moment.

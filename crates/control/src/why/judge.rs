@@ -119,7 +119,14 @@ impl Inquiry {
         for client in &mut facts.clients {
             client.kept.clone_from(&facts.kept);
         }
-        not_in_force::with_configuration(&self.facts, diagnosis(&self.facts, findings))
+        let found = diagnosis(&self.facts, findings);
+        let found = not_in_force::with_configuration(&self.facts, found);
+        let also = found.also.into_iter().map(Finding::with_remedies);
+        Diagnosis {
+            also: also.collect(),
+            finding: found.finding.with_remedies(),
+            ..found
+        }
     }
 }
 

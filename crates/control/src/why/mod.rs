@@ -3,8 +3,8 @@
 //!
 //! Each part of the node explains itself (`examine`), in a module `why` of its own folder:
 //! commands, twins, rules with their alarms, rollouts, firmware, telemetry, activity, and the
-//! tables with their keys. Here are the question (`asked`), what was found (`found`), and what is to be
-//! found of clients, their sessions and topics:
+//! tables with their keys. Here are the question (`asked`), what was found (`found`), and what is
+//! to be found of clients, their sessions and topics:
 //!
 //! * [`facts`]: the facts, as plain data
 //! * `gather`: where it comes from
@@ -100,11 +100,12 @@ use utoipa::ToSchema;
 use crate::cause::{Bearing, Cause};
 use crate::event_words;
 use crate::journal::{Run, WordedRemedy};
-pub(crate) use asked::{Asked, Joined};
+use crate::remedy::Remedy;
+pub(crate) use asked::Asked;
 pub(crate) use examine::{Examine, Findings};
 pub(crate) use found::{
-    CLOCKS_DIFFER_MS, ENDED_RECENTLY_MS, RECENT_MS, devices_in_words, first_of, messages, times,
-    uncapitalized,
+    CLOCKS_DIFFER_MS, ENDED_RECENTLY_MS, RECENT_MS, devices_in_words, first_of, messages,
+    times as times_in_words, uncapitalized,
 };
 #[cfg(test)]
 pub(crate) use judge::Case;
@@ -198,6 +199,9 @@ pub struct Finding {
     /// The command for that, ready for a shell on the node's machine.
     #[serde(skip_serializing_if = "Option::is_none", default)]
     pub command: Option<String>,
+    /// The same for programs: requests of the API, keys of the configuration.
+    #[serde(skip_serializing_if = "Vec::is_empty", default)]
+    pub remedies: Vec<Remedy>,
     /// It is not known whether it is about this client at all.
     #[serde(skip_serializing_if = "std::ops::Not::not", default)]
     pub is_guess: bool,
@@ -257,6 +261,7 @@ impl Finding {
             count: None,
             remedy: None,
             command: None,
+            remedies: Vec::new(),
             is_guess: false,
             about: None,
         }
@@ -313,6 +318,12 @@ impl Finding {
     pub(crate) fn with_messages(mut self, one: &UnmatchedTopic) -> Self {
         self.count = (!one.reached_all).then_some(one.count);
         (self.since_ms, self.last_ms) = (Some(one.first_ms), Some(one.last_ms));
+        self
+    }
+
+    /// With its remedies for programs.
+    fn with_remedies(mut self) -> Self {
+        self.remedies = Remedy::all(self.remedy.as_deref(), self.command.as_deref());
         self
     }
 

@@ -9,7 +9,8 @@ use crate::cause::Cause;
 use crate::rules::MissingMember;
 use crate::text::printable;
 use crate::why::{
-    Asked, Finding, Findings, is_nearly_matched, matches, messages, nearest_in_words, times,
+    Asked, Finding, Findings, is_nearly_matched, matches, messages, nearest_in_words,
+    times_in_words,
 };
 
 /// What there is to find of the rule in the question.
@@ -139,7 +140,7 @@ fn of_rule(asked: &Asked, rule: &NamedRule) -> Finding {
 /// It has failed, and which of its actions has.
 fn failing(rule: &NamedRule) -> Option<Finding> {
     let error = rule.last_error.as_ref().filter(|_| rule.errors > 0)?;
-    let (name, times) = (&rule.name, times(rule.errors));
+    let (name, times) = (&rule.name, times_in_words(rule.errors));
     let error = match &rule.failed_topic {
         Some(topic) => format!("{topic}: {error}"),
         None => error.clone(),

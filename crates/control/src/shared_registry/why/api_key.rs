@@ -3,7 +3,7 @@
 use super::facts::{NamedApiKey, RefusedToKey};
 use crate::cause::Cause;
 use crate::rfc3339;
-use crate::why::{Finding, RECENT_MS, times};
+use crate::why::{Finding, RECENT_MS, times_in_words};
 
 /// How a key is that was not revoked.
 pub(super) fn of_named(now_ms: u64, key: &NamedApiKey) -> Finding {
@@ -100,7 +100,7 @@ pub(super) fn about(key: &NamedApiKey) -> String {
     match key.last_used_ms {
         Some(at_ms) => format!(
             "{scopes}; it was used {}, last on {}",
-            times(key.uses.max(1)),
+            times_in_words(key.uses.max(1)),
             rfc3339::in_words(at_ms)
         ),
         None if key.refused.is_some() => format!("{scopes}; no request with it has succeeded"),

@@ -124,3 +124,14 @@ pub struct NamedPart {
     /// The command that shows it.
     pub command: String,
 }
+
+/// A group that a device joined recently.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub(crate) struct Joined {
+    /// Id of the group.
+    pub(crate) id: String,
+    /// Its name.
+    pub(crate) name: String,
+    /// When, milliseconds since the Unix epoch.
+    pub(crate) at_ms: u64,
+}
