@@ -6,6 +6,7 @@ use std::sync::Arc;
 use crate::activity::Inactivity;
 use crate::commands::Commands;
 use crate::control::{Control, ControlError};
+use crate::feed::PublishedTopics;
 use crate::firmware::FirmwareStore;
 use crate::integrations::Integrations;
 use crate::rollouts::Rollouts;
@@ -50,15 +51,18 @@ impl Control {
         let mut facts = self
             .facts(parts.integrations, parts.telemetry, question)
             .await?;
-        let own = &mut facts.own_topics;
-        parts.rules.inspect(|part| part.own_topics(own));
-        parts.commands.inspect(|part| part.own_topics(own));
-        parts.twins.inspect(|part| part.own_topics(own));
-        parts.firmware.inspect(|part| part.own_topics(own));
+        let mut own = self.info.own_topics.clone();
+        parts.rules.inspect(|part| part.own_topics(&mut own));
+        parts.commands.inspect(|part| part.own_topics(&mut own));
+        parts.twins.inspect(|part| part.own_topics(&mut own));
+        parts.firmware.inspect(|part| part.own_topics(&mut own));
+        facts.received.clone_from(&own.received);
+        let published = PublishedTopics(own);
         if let Some(tables) = parts.tables {
             tables.complete(team, &mut facts).await;
         }
         let mut inquiry = Inquiry::new(facts, team);
+        inquiry.examine_clients(self, &published).await;
         if let Some(telemetry) = parts.telemetry {
             inquiry.examine_clients(self, telemetry).await;
         }

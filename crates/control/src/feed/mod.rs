@@ -30,6 +30,7 @@ pub use push_state::{PushState, PushStatus};
 pub use ring::{Block, BlockPart, Bounds};
 pub(crate) use together::{length, together};
 pub use topics::{NotPublishable, PublishedKinds, publish_events};
+pub(crate) use why::PublishedTopics;
 
 use std::ops::Range;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
@@ -402,3 +403,4 @@ fn at_ms(event: &Event) -> Option<u64> {
 
 #[cfg(test)]
 mod tests;
+mod why;

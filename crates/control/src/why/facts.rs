@@ -9,7 +9,6 @@ use martlet_broker::{
 use martlet_integrate::{AccessRefused, BroughtTopics};
 
 use crate::authentication::Standing;
-use crate::control::OwnTopics;
 use crate::explain::Explained;
 use crate::journal::{Entry, Run, WordedRemedy};
 use crate::presence::ClientPresence;
@@ -93,8 +92,8 @@ pub struct Facts {
     pub last_seen_ms: Option<u64>,
     /// Other clients that the topic names.
     pub named_in_topic: Vec<NamedInTopic>,
-    /// What the node publishes itself.
-    pub own_topics: OwnTopics,
+    /// Topic Filters of what devices publish for the node itself.
+    pub received: Vec<String>,
     /// When and how it was last seen, across restarts.
     pub presence: Option<Presence>,
     /// An address was asked about: refusals of connections from there, the latest last.

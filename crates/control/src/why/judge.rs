@@ -13,8 +13,8 @@ use super::found::{Bearing, Found, RECENT_MS, is_connected, is_recent};
 use super::side::{is_subscribed, side};
 use super::{
     Diagnosis, Evidence, Finding, State, admission, anonymous, arrival, credential, elsewhere,
-    integration, memory, missing, no_session, not_in_force, order, other_session, own_topics,
-    publish_as, restored, retained, session, silence, topic, twice, type_change, will,
+    integration, memory, missing, no_session, not_in_force, order, other_session, publish_as,
+    restored, retained, session, silence, topic, twice, type_change, will,
 };
 use crate::cause::{Cause, Weight};
 use crate::control::Control;
@@ -51,7 +51,7 @@ impl Facts {
             joined: self.joined.clone(),
             unmatched: self.unmatched.clone(),
             devices_in_topic: devices.map(|one| one.client_id.clone()).collect(),
-            received: self.own_topics.received.clone(),
+            received: self.received.clone(),
             adding: add.and_then(|add| add.command.clone()),
         }
     }
@@ -209,7 +209,6 @@ fn clients_of(facts: &Facts) -> Vec<Cow<'_, Facts>> {
             tables_fail: facts.tables_fail,
             by_certificate: facts.by_certificate,
             named_in_topic: facts.named_in_topic.clone(),
-            own_topics: facts.own_topics.clone(),
             ..client.clone()
         })
     });
@@ -241,7 +240,6 @@ fn looked_at(facts: &Facts, of_parts: Found) -> Found {
         elsewhere::elsewhere(facts, &mut found);
         retained::retained(facts, &mut found);
         will::of_others(facts, &mut found);
-        own_topics::own_topics(facts, &mut found);
         silence::publisher_absent(facts, &mut found);
         topic::topic(facts, &mut found);
     }

@@ -2,8 +2,8 @@
 //! session and the latest events.
 //!
 //! Each part of the node explains itself (`examine`), in a module `why` of its own folder:
-//! commands, twins, rules with their alarms, rollouts, firmware, telemetry, activity, and the
-//! tables with their keys. Here are the question (`asked`), what was found (`found`), and what is
+//! commands, twins, rules with their alarms, rollouts, firmware, telemetry, activity,
+//! the feed, and the tables with their keys. Here are the question (`asked`), what was found (`found`), and what is
 //! to be found of clients, their sessions and topics:
 //!
 //! * [`facts`]: the facts, as plain data
@@ -31,7 +31,6 @@
 //! * `memory`: what a start of the node has made it forget
 //! * `no_session`: no session is kept for it while it is away
 //! * `other_session`: messages wait in another session of its user
-//! * `own_topics`: what the node itself does not publish
 //! * `publish_as`: what rules and integrations may not publish as it
 //! * `retained`: the retained message that it did not get
 //! * `session`: messages of it that were refused or lost
@@ -75,7 +74,6 @@ mod other_id;
 mod other_session;
 mod overflow;
 mod own_name;
-mod own_topics;
 mod part_in_words;
 mod publish_as;
 mod restored;

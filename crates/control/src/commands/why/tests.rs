@@ -174,3 +174,20 @@ fn what_was_refused_is_the_cause_of_a_command_that_waits() {
             .any(|one| one.cause == Cause::CommandWaits)
     );
 }
+
+#[test]
+fn the_command_of_a_rollout_stands_behind_the_rollout() {
+    for (is_of_rollout, cause) in [(true, Cause::NothingWrong), (false, Cause::CommandWaits)] {
+        let overdue = DeviceCommand {
+            is_of_rollout,
+            name: "update".to_owned(),
+            expires_ms: NOW - 1_000,
+            ..command("c", CommandState::Acknowledged)
+        };
+        let diagnosis = of(vec![overdue]);
+        expect(&diagnosis, cause, State::Connected, "");
+        let mut also = diagnosis.also.iter();
+        let is_beside = also.any(|one| one.cause == Cause::CommandWaits);
+        assert_eq!(is_beside, is_of_rollout, "{diagnosis:#?}");
+    }
+}

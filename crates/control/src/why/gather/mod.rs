@@ -81,7 +81,6 @@ impl Control {
             .filter(|_| facts.registered_as.is_none())
             .and_then(|all| self.integration_missing(all, question));
         facts.named_in_topic = self.named_in_topic(&facts).await?;
-        facts.own_topics = self.info.own_topics.clone();
         if let Some(all) = integrations {
             self.add_integrations(all, &mut facts).await;
         }
