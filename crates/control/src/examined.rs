@@ -9,6 +9,7 @@ use crate::control::{Control, ControlError};
 use crate::feed::PublishedTopics;
 use crate::firmware::FirmwareStore;
 use crate::integrations::Integrations;
+use crate::operate::OtherSessions;
 use crate::rollouts::Rollouts;
 use crate::rules::Rules;
 use crate::shared_registry::SharedRegistry;
@@ -63,6 +64,7 @@ impl Control {
         }
         let mut inquiry = Inquiry::new(facts, team);
         inquiry.examine_clients(self, &published).await;
+        inquiry.examine_clients(self, &OtherSessions).await;
         if let Some(telemetry) = parts.telemetry {
             inquiry.examine_clients(self, telemetry).await;
         }

@@ -56,8 +56,6 @@ pub struct Facts {
     pub tables_fail: bool,
     /// Groups that the device joined recently.
     pub(crate) joined: Vec<Joined>,
-    /// Other sessions of its user that are not connected, in which messages wait.
-    pub other_sessions: Vec<OtherSession>,
     /// Clients that were refused because their token names this one, the latest last.
     pub token_shown_by: Vec<Entry>,
     /// The rule that permits the same with the client's own name, by the number of the entry about
@@ -369,19 +367,6 @@ pub struct DeviceElsewhere {
     pub id: String,
     /// Its tenant, in words.
     pub tenant: String,
-}
-
-/// Another session of a user.
-#[derive(Clone, Debug, Default, PartialEq, Eq)]
-pub struct OtherSession {
-    /// Client Identifier.
-    pub client_id: String,
-    /// Messages that wait.
-    pub queued: usize,
-    /// Since when it is not connected, milliseconds since the Unix epoch, as far as known.
-    pub left_ms: Option<u64>,
-    /// Its Topic Filters.
-    pub filters: Vec<String>,
 }
 
 /// A session, as far as it matters here.

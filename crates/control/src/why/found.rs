@@ -38,7 +38,7 @@ pub(crate) fn messages(count: u64) -> String {
     }
 }
 
-pub(super) fn messages_wait(count: usize) -> String {
+pub(crate) fn messages_wait(count: usize) -> String {
     match count {
         1 => "1 message waits".to_owned(),
         count => format!("{count} messages wait"),

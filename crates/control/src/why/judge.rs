@@ -13,8 +13,8 @@ use super::found::{Bearing, Found, RECENT_MS, is_connected, is_recent};
 use super::side::{is_subscribed, side};
 use super::{
     Diagnosis, Evidence, Finding, State, admission, anonymous, arrival, credential, elsewhere,
-    integration, memory, missing, no_session, not_in_force, order, other_session, publish_as,
-    restored, retained, session, silence, topic, twice, type_change, will,
+    integration, memory, missing, no_session, not_in_force, order, publish_as, restored, retained,
+    session, silence, topic, twice, type_change, will,
 };
 use crate::cause::{Cause, Weight};
 use crate::control::Control;
@@ -234,7 +234,6 @@ fn looked_at(facts: &Facts, of_parts: Found) -> Found {
     found.extend(of_parts);
     // Where anonymous clients are accepted, any name would have the rules of those.
     if !is_unknown(facts) {
-        found.extend(other_session::other_session(facts));
         arrival::arrivals(facts, &mut found);
         no_session::no_session(facts, &mut found);
         elsewhere::elsewhere(facts, &mut found);

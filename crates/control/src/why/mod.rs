@@ -2,9 +2,10 @@
 //! session and the latest events.
 //!
 //! Each part of the node explains itself (`examine`), in a module `why` of its own folder:
-//! commands, twins, rules with their alarms, rollouts, firmware, telemetry, activity,
-//! the feed, and the tables with their keys. Here are the question (`asked`), what was found (`found`), and what is
-//! to be found of clients, their sessions and topics:
+//! commands, twins, rules with their alarms, rollouts, firmware, telemetry, activity, the feed,
+//! sessions beside that of the client, and the tables with their keys. Here are the question
+//! (`asked`), what was found (`found`), and what is to be found of clients, their sessions and
+//! topics:
 //!
 //! * [`facts`]: the facts, as plain data
 //! * `gather`: where it comes from
@@ -30,7 +31,6 @@
 //! * `elsewhere`: what other tenants have of the topic
 //! * `memory`: what a start of the node has made it forget
 //! * `no_session`: no session is kept for it while it is away
-//! * `other_session`: messages wait in another session of its user
 //! * `publish_as`: what rules and integrations may not publish as it
 //! * `retained`: the retained message that it did not get
 //! * `session`: messages of it that were refused or lost
@@ -71,7 +71,6 @@ mod not_for_device;
 mod not_in_force;
 mod order;
 mod other_id;
-mod other_session;
 mod overflow;
 mod own_name;
 mod part_in_words;
@@ -103,7 +102,7 @@ pub(crate) use asked::Asked;
 pub(crate) use examine::{Examine, Findings};
 pub(crate) use found::{
     CLOCKS_DIFFER_MS, ENDED_RECENTLY_MS, RECENT_MS, devices_in_words, first_of, messages,
-    times as times_in_words, uncapitalized,
+    messages_wait, times as times_in_words, uncapitalized,
 };
 #[cfg(test)]
 pub(crate) use judge::Case;

@@ -116,7 +116,7 @@ impl Control {
     }
 
     /// It is a device whose type permits it several clients.
-    fn has_several_clients(&self, tenant: TenantId, name: &str) -> bool {
+    pub(crate) fn has_several_clients(&self, tenant: TenantId, name: &str) -> bool {
         let policy = self.policy();
         let tables = policy.as_deref().and_then(|policy| policy.tables());
         tables.is_some_and(|tables| tables.sessions_max(tenant.0, name) > 0)
@@ -283,7 +283,6 @@ impl Control {
         let own_publishers = self.publishers_of(tenant, user.as_deref(), &unmatched);
         let elsewhere = self.elsewhere(telemetry, question).await?;
         let own_name_rules = self.own_name_rules(&actor, &runs).await?;
-        let other_sessions = self.other_sessions(who, session.as_ref()).await?;
         let unreadable = self.unreadable(who, &own, &unmatched).await?;
         let forbidden = runs.iter().map(|run| &run.last).chain(&refused_publishes);
         let permitted_now = self.permitted_now(tenant, forbidden).await?;
@@ -335,7 +334,6 @@ impl Control {
             own_publishers,
             elsewhere,
             own_name_rules,
-            other_sessions,
             token_shown_by: self.journal.token_shown_by(tenant, client_id),
             unreadable,
             refused_publishes,
