@@ -145,6 +145,17 @@ class Faults:
         assert done.returncode == code, done.stdout + done.stderr
         return done.stdout
 
+    def carry_out(self, answer):
+        """Sends the request of the answer's remedy, in place of its command; what the node answers."""
+        [remedy] = [one for one in answer["remedies"] if one["kind"] == "request"]
+        assert (remedy["command"], remedy["sentence"]) == (answer["command"], answer["remedy"]), remedy
+        Commands.ran.add(answer["command"])
+        headers = {"if-match": "*"} if remedy["method"] == "PATCH" else {}
+        body = json.dumps(remedy["body"]) if "body" in remedy else None
+        status, text = self.node.admin.ask(remedy["method"], remedy["path"], body, **headers)
+        assert status in (200, 201, 202, 204), (remedy, status, text)
+        return json.loads(text) if text else None
+
 
 @pytest.fixture(scope="module")
 def node():

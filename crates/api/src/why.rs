@@ -3,8 +3,9 @@
 use axum::Json;
 use axum::extract::{Extension, State};
 use martlet_broker::TenantId;
+use martlet_control::ExaminedParts;
 use martlet_control::principal::Principal;
-use martlet_control::why::{Diagnosis, Question, judge};
+use martlet_control::why::{Diagnosis, Question};
 use serde::Deserialize;
 use utoipa::IntoParams;
 
@@ -70,33 +71,22 @@ pub(crate) async fn why(
         sees_node: principal.team.is_none(),
     };
     question.check().map_err(Problem::bad_request)?;
-    let facts = api
-        .control
-        .facts(api.integrations(), api.telemetry(), &question);
-    let mut facts = facts.await?;
+    let parts = ExaminedParts {
+        integrations: api.integrations(),
+        telemetry: api.telemetry(),
+        tables: api.tables().ok(),
+        rules: api.rules().map(|rules| &**rules),
+        rollouts: api.rollouts().map(|rollouts| &**rollouts),
+        commands: api.commands().ok().map(|commands| &**commands),
+        twins: api.twins().ok().map(|twins| &**twins),
+        firmware: api.firmware().map(|firmware| &**firmware),
+    };
     let team = principal.team.as_deref();
-    if let Ok(tables) = api.tables() {
-        tables.complete(team, &mut facts).await;
-    }
-    if let Some(rollouts) = api.rollouts() {
-        rollouts.complete(&api.control, team, &mut facts).await;
-    }
-    if let Some(firmware) = api.firmware() {
-        firmware.complete(&api.control, team, &mut facts).await;
-    }
-    if let Some(rules) = api.rules() {
-        rules.complete(team, &mut facts).await;
-    }
-    if let Ok(commands) = api.commands() {
-        commands.complete(&api.control, team, &mut facts).await;
-    }
-    if let Ok(twins) = api.twins() {
-        twins.complete(&api.control, team, &mut facts).await;
-    }
+    let inquiry = api.control.inquire(&parts, &question, team).await?;
     match tenants {
-        TenantsOrDeletedTeam::DeletedTeam(team) if facts.deleted.is_none() => {
+        TenantsOrDeletedTeam::DeletedTeam(team) if !inquiry.is_deleted() => {
             Err(no_such_team(&team))
         }
-        _ => Ok(Json(judge(&facts))),
+        _ => Ok(Json(inquiry.diagnosis())),
     }
 }

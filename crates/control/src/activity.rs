@@ -5,8 +5,10 @@
 //! to be known at once: the parts that take them note each message ([`DeviceActivity::note`]).
 //!
 //! * `waiting`: what is yet to be written
+//! * `why`: what `martlet why` reports of inactive devices
 
 mod waiting;
+mod why;
 
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::{Duration, Instant};
@@ -22,6 +24,7 @@ use crate::event_outbox::notice_of;
 use crate::shared_registry::{SharedRegistry, SharedRegistryError};
 use crate::wall_clock::{ClockWatch, now_signed_ms};
 use waiting::UnwrittenActivity;
+pub(crate) use why::Inactivity;
 
 /// Time between two writes.
 const WRITE_EVERY: Duration = Duration::from_secs(1);

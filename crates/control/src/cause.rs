@@ -4,142 +4,15 @@
 //! A refusal or an end has the cause that the broker or an authenticator gave it
 //! ([`RefusalCause`]); here is the table from those to the names of the API. Words are not read.
 
+mod table;
+
 use martlet_broker::{
     DropReason, Event, Limit, ProxyFault, RefusalCause, RevocationReason, TlsFault, WebSocketFault,
 };
 use martlet_codec::ReasonCode;
-use serde::{Deserialize, Serialize};
-use utoipa::ToSchema;
 
-macro_rules! causes {
-    ($($variant:ident = $name:literal, $what:literal;)*) => {
-        /// What went wrong.
-        #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, Serialize, Deserialize, ToSchema)]
-        #[serde(rename_all = "kebab-case")]
-        pub enum Cause {
-            $(#[doc = $what] $variant,)*
-        }
-
-        impl Cause {
-            /// All of them.
-            pub const ALL: &'static [Self] = &[$(Self::$variant,)*];
-
-            /// As it is written.
-            pub fn name(self) -> &'static str {
-                match self {
-                    $(Self::$variant => $name,)*
-                }
-            }
-
-            /// What it means.
-            pub fn meaning(self) -> &'static str {
-                match self {
-                    $(Self::$variant => $what,)*
-                }
-            }
-        }
-    };
-}
-
-causes! {
-    NothingWrong = "nothing-wrong", "The node has found no problem.";
-    NobodyKnown = "nobody-known", "The name is unknown: no device, no user and no session has it, and no client has tried it.";
-    NeverConnected = "never-connected", "It exists, and has never connected.";
-    Unstable = "unstable", "It is connected, and its connections end repeatedly.";
-    Away = "away", "It disconnected, and has not connected again.";
-    WrongPassword = "wrong-password", "Its password or credential is wrong.";
-    UnknownName = "unknown-name", "No source of credentials has a user of that name.";
-    NoCredentials = "no-credentials", "It sent no credentials, and needs them.";
-    LockedOut = "locked-out", "Wrong credentials were tried too often.";
-    Disabled = "disabled", "The user is disabled, or the device is not active.";
-    Deleted = "deleted", "The user or device was removed.";
-    Banned = "banned", "An operator has banned it.";
-    CredentialExpired = "credential-expired", "Its credentials have expired, or were revoked.";
-    KeyAsPassword = "key-as-password", "It gives an API key or a provisioning key as its password.";
-    Inactive = "inactive", "The device has published nothing for longer than its type permits.";
-    ProvisioningKeyWrong = "provisioning-key-wrong", "The provisioning key of the device to be added is unknown or missing.";
-    ProvisioningKeyEnded = "provisioning-key-ended", "The provisioning key of the device to be added has expired, was revoked, or has reached its number of devices.";
-    WrongClientId = "wrong-client-id", "Its credentials are for another Client Identifier.";
-    ClientIdTaken = "client-id-taken", "The session of its Client Identifier belongs to another user.";
-    CertificateExpired = "certificate-expired", "Its certificate has expired.";
-    CertificateRevoked = "certificate-revoked", "Its certificate is revoked.";
-    CertificateForeign = "certificate-foreign", "Its certificate was issued by another CA.";
-    CertificateUnfit = "certificate-unfit", "Its certificate is not valid, or not for clients.";
-    CertificateNotRegistered = "certificate-not-registered", "Its certificate is not registered for the device.";
-    CertificateMissing = "certificate-missing", "It presented no certificate, and the listener requires one.";
-    ClockWrong = "clock-wrong", "Its certificate or token is not valid yet: its clock, the node's or the issuer's is wrong.";
-    ServerNotTrusted = "server-not-trusted", "It does not trust the server's certificate.";
-    ServerCertificateExpired = "server-certificate-expired", "The certificate of the listener has expired, or the clock of the client is wrong.";
-    WrongTransport = "wrong-transport", "It uses another protocol than the listener: TLS, WebSocket or HTTP instead of plain MQTT, or the other way round.";
-    TlsFailed = "tls-failed", "Its TLS handshake failed: it and the listener have no version, cipher suite or the like in common, or it ended the handshake itself.";
-    TokenBad = "token-bad", "Its token is not valid.";
-    HookRefused = "hook-refused", "The program behind auth.hook_url refused it.";
-    HookDown = "hook-down", "The service that checks its login does not answer.";
-    TokenKeysDown = "token-keys-down", "The keys that check its token cannot be fetched.";
-    RevocationListExpired = "revocation-list-expired", "The revocation list of the listener has expired, so no certificate can be checked.";
-    ProxyRefused = "proxy-refused", "It did not connect through the proxy of the listener, or the proxy's header is malformed, or not expected.";
-    OriginRefused = "origin-refused", "The web page of the client has an origin that the listener does not allow.";
-    HostRefused = "host-refused", "The Host of its HTTP request is not a name of the node.";
-    RequestInvalid = "request-invalid", "Its HTTP request is not valid: its path, method or content is wrong.";
-    WebsocketRefused = "websocket-refused", "Its WebSocket request, or a frame, violates the WebSocket protocol.";
-    ClientIdInvalid = "client-id-invalid", "Its Client Identifier is empty or not valid.";
-    WrongVersion = "wrong-version", "It uses a version of MQTT that the node, or the listener, does not support.";
-    LimitReached = "limit-reached", "A limit of the node is reached.";
-    ApiRefused = "api-refused", "The user has no rights in the API and the panel.";
-    NotPermitted = "not-permitted", "A rule forbids it, or none permits it.";
-    WrongTopic = "wrong-topic", "A rule permits that topic only with the client's own name, and the topic contains another name.";
-    TakenOver = "taken-over", "Another client with the same Client Identifier took its connection over.";
-    KeepAlive = "keep-alive", "No packet came within 1.5 times the Keep Alive.";
-    NoKeepAlive = "no-keep-alive", "No packet has come for a while, and its Keep Alive is 0: it may be gone.";
-    ProtocolError = "protocol-error", "It violated the MQTT protocol.";
-    TooLarge = "too-large", "A packet or payload was larger than permitted.";
-    TooFast = "too-fast", "It publishes faster than permitted.";
-    QueueFull = "queue-full", "Its queue is full.";
-    SlowReader = "slow-reader", "It reads more slowly than messages arrive.";
-    Expired = "expired", "Messages for it expired before they could be delivered.";
-    NotKept = "not-kept", "Messages arrived while it was not connected, or while an integration was busy, and were not queued.";
-    SessionEnded = "session-ended", "Its session ended: messages that waited for it were dropped, and later ones were not queued.";
-    OtherSession = "other-session", "Messages wait for it in a session of the same user that has another Client Identifier.";
-    NotRetained = "not-retained", "Messages were published before it subscribed, and were not retained.";
-    NoRetained = "no-retained", "It gets no retained message: the message was cleared or has expired, or its subscription brings none.";
-    RetainedAgain = "retained-again", "A retained message of a topic for commands is sent to it again at each subscribe.";
-    WillRetained = "will-retained", "The retained message of the topic is the Will of a client that is connected again.";
-    NoLocal = "no-local", "It published the messages itself, and its subscription has No Local.";
-    WillNotSent = "will-not-sent", "A Will was not published: its client sent DISCONNECT, or its Will Delay Interval is not over.";
-    NotSubscribed = "not-subscribed", "It has no subscription for the topic.";
-    SubscriberAbsent = "subscriber-absent", "Nobody is subscribed to the topic.";
-    PublisherAbsent = "publisher-absent", "The client that the topic names is not connected.";
-    NotPublished = "not-published", "The node does not publish messages of that topic: they are disabled in its configuration.";
-    QosDowngraded = "qos-downgraded", "Its subscription has a lower QoS than the messages are published with.";
-    ListenerClosed = "listener-closed", "The node no longer listens at the address to which it \
-         connected before.";
-    ServerStopped = "server-stopped", "The node was stopped.";
-    StoreFailing = "store-failing", "The message store cannot write.";
-    ReloadFailed = "reload-failed", "The last reload of the configuration failed: the settings before it are in force.";
-    TablesFailing = "tables-failing", "The tables of users and devices cannot be used.";
-    StoreFull = "store-full", "The message store has no room for more messages.";
-    KeptInMemory = "kept-in-memory", "The node keeps messages in memory only, and has been restarted since.";
-    StoreSlow = "store-slow", "The message store writes more slowly than messages are published.";
-    IntegrationFailing = "integration-failing", "An integration that forwards its messages does not deliver them.";
-    IntegrationPaused = "integration-paused", "An integration that forwards its messages is \
-         paused.";
-    RuleOff = "rule-off", "A rule about messages is off, or not in force.";
-    RuleUnmatched = "rule-unmatched", "A rule about messages has looked at no message, or its condition was true for none.";
-    AlarmActive = "alarm-active", "An alarm about it is active.";
-    AlarmSilent = "alarm-silent", "The alarm of a rule is shelved or already active, so no notification is sent; or another alarm inhibits it.";
-    RuleFailing = "rule-failing", "A rule about messages fails.";
-    RolloutPaused = "rollout-paused", "A rollout of firmware is paused, or has not been started.";
-    RolloutWaits = "rollout-waits", "A rollout of firmware waits for the device.";
-    RolloutFailed = "rollout-failed", "A device has not installed the firmware of a rollout, or the rollout has ended without success.";
-    FirmwareRefused = "firmware-refused", "The device requested firmware that is not for its type, or that does not exist.";
-    CommandWaits = "command-waits", "A command waits for its device: the device does not receive it, or does not answer.";
-    CommandFailed = "command-failed", "A device could not execute a command, did not acknowledge it in time, or its answer is invalid.";
-    ConfigurationNotReported = "configuration-not-reported", "The device has not reported the desired configuration, or its report was not applied.";
-    ConfigurationHidden = "configuration-hidden", "A desired value of a group is overridden by the device's own desired value, or by the value of another group.";
-    TimeWrong = "time-wrong", "Telemetry of the device is stored with the device's own times, which are wrong by years.";
-    TelemetryNotStored = "telemetry-not-stored", "Telemetry that it published is not stored.";
-    Other = "other", "Something else: see the sentence.";
-}
+pub use table::Cause;
+pub(crate) use table::{Bearing, Weight};
 
 impl Cause {
     /// Reason Codes of connections that end because a packet broke a rule of MQTT.
@@ -413,47 +286,6 @@ impl Cause {
         matches!(
             self,
             Self::ProvisioningKeyWrong | Self::ProvisioningKeyEnded
-        )
-    }
-
-    /// A connection is refused for it.
-    pub fn is_of_admission(self) -> bool {
-        matches!(
-            self,
-            Self::WrongPassword
-                | Self::UnknownName
-                | Self::NoCredentials
-                | Self::LockedOut
-                | Self::Disabled
-                | Self::Deleted
-                | Self::Banned
-                | Self::CredentialExpired
-                | Self::KeyAsPassword
-                | Self::ProvisioningKeyWrong
-                | Self::ProvisioningKeyEnded
-                | Self::WrongClientId
-                | Self::ClientIdTaken
-                | Self::CertificateExpired
-                | Self::CertificateRevoked
-                | Self::CertificateForeign
-                | Self::CertificateUnfit
-                | Self::CertificateMissing
-                | Self::CertificateNotRegistered
-                | Self::ClockWrong
-                | Self::ServerNotTrusted
-                | Self::ServerCertificateExpired
-                | Self::TlsFailed
-                | Self::WrongTransport
-                | Self::TokenBad
-                | Self::HookRefused
-                | Self::HookDown
-                | Self::TokenKeysDown
-                | Self::WrongVersion
-                | Self::ClientIdInvalid
-                | Self::RevocationListExpired
-                | Self::ProxyRefused
-                | Self::OriginRefused
-                | Self::WebsocketRefused
         )
     }
 }

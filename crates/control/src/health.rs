@@ -5,6 +5,8 @@ use std::sync::Mutex;
 
 use serde::Serialize;
 
+use crate::remedy::Remedy;
+
 /// Clients may be sent to the node.
 pub(crate) const READY: &str = "ready";
 /// The message store has not been able to write for too long.
@@ -53,6 +55,9 @@ pub struct HealthReport {
     /// sentences; only operators see it.
     #[serde(skip_serializing_if = "Vec::is_empty")]
     pub notes: Vec<String>,
+    /// What to do about the warnings, for programs; only operators see it.
+    #[serde(skip_serializing_if = "Vec::is_empty")]
+    pub remedies: Vec<Remedy>,
     /// The `.env` that the configuration was read from; only operators see it.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub environment_file: Option<String>,
@@ -118,6 +123,7 @@ impl Health {
             status,
             environment_file: self.environment_file.clone(),
             connections_max: None,
+            remedies: Vec::new(),
             notes: Vec::new(),
             warnings: state
                 .warnings

@@ -9,6 +9,7 @@ use crate::control::{Control, sum};
 use crate::health::{HealthAudience, HealthReport, READY, STORE_FAILING};
 use crate::integrations::Integrations;
 use crate::memory;
+use crate::remedy::Remedy;
 use crate::rfc3339;
 use crate::wall_clock::now_signed_ms;
 
@@ -31,6 +32,21 @@ impl Control {
 
     /// The same, with the node's counters known.
     pub fn health_report_with(
+        &self,
+        counters: &Counters,
+        integrations: Option<&Integrations>,
+        reader: HealthAudience,
+    ) -> HealthReport {
+        let mut report = self.bare_report(counters, integrations, reader);
+        if reader == HealthAudience::Operator {
+            let warnings = report.warnings.iter();
+            report.remedies = warnings.flat_map(|one| Remedy::of_warning(one)).collect();
+        }
+        report
+    }
+
+    /// The report without remedies.
+    fn bare_report(
         &self,
         counters: &Counters,
         integrations: Option<&Integrations>,

@@ -365,7 +365,7 @@ impl Journal {
             }
             let entry = written.entry(&self.commands);
             if is_match(&entry) {
-                page.items.push(entry);
+                page.items.push(entry.with_remedies());
             }
         }
         page

@@ -13,6 +13,7 @@
 //! * [`integrations`]: sinks that take messages for other systems, and what those refused
 //! * [`iotflow`]: the topics of IoTFlow that mean something to the node
 //! * [`twins`]: values that devices are to have, and those that they report
+//! * [`remedy`]: what is to be done about a problem, for programs
 //! * [`request`]: a message that is published, and its response
 //! * [`rules`]: rules about messages, and what follows from messages
 //! * [`alarms`]: alarms, their states, and the reports of them
@@ -31,6 +32,7 @@
 //! * `event_log`: events as log lines
 //! * [`event_outbox`]: events about changes of the tables, as messages
 //! * [`activity`]: when devices sent something, and which are inactive
+//! * `examined`: the parts of the node that [`why`] examines
 //! * [`explain`]: what decides whether a client may do something
 //! * [`devices`]: devices that log in with a secret or register with a provisioning key
 //! * [`discovery`]: devices that register by MQTT
@@ -68,6 +70,7 @@ mod event_fields;
 pub mod event_log;
 pub mod event_outbox;
 mod event_words;
+mod examined;
 pub mod explain;
 pub mod facts;
 pub mod feed;
@@ -93,6 +96,7 @@ mod operate;
 pub mod presence;
 pub mod principal;
 mod process;
+pub mod remedy;
 pub(crate) mod remembered;
 pub mod request;
 mod restore_note;
@@ -118,6 +122,7 @@ pub use control::{
     Control, ControlError, ControlParts, NodeInfo, OwnTopics, ReloadOf, ReloadRequest, Reloaded,
     Shards, SilenceObserver, UserConfiguration,
 };
+pub use examined::ExaminedParts;
 pub use health::{Health, HealthAudience, HealthReport};
 pub use latencies::Latencies;
 pub use memory::{CountBytes, MemoryHeld, MemoryReport, part_of_memory};

@@ -1,5 +1,9 @@
 //! Operations on sessions, subscriptions and messages: each is one request to the shards, and its
 //! result.
+//!
+//! * `why`: what `martlet why` reports of other sessions of a user
+
+mod why;
 
 use std::hash::{DefaultHasher, Hash as _, Hasher as _};
 use std::sync::Arc;
@@ -13,6 +17,7 @@ use martlet_broker::{
 use martlet_codec::ReasonCode;
 
 use crate::control::{Control, ControlError};
+pub(crate) use why::OtherSessions;
 
 /// Time to wait for the store beyond the time that the shard itself waits.
 const MARGIN: Duration = Duration::from_secs(5);

@@ -15,8 +15,8 @@ mod last_activity;
 mod notes;
 mod presence;
 mod recall;
-mod recall_keys;
 mod recall_log;
+mod why;
 mod without_rights;
 
 pub use callers::by_what;

@@ -8,13 +8,13 @@
 //! * `task`: publishes commands and takes answers
 //! * `posts`: parts that publish to devices, and messages whose receipts are due
 //! * `fleet`: the states of commands to groups and filters, as messages
-//! * `recall`: what `why` reports of a device, or a command
+//! * `why`: what `why` reports of a device, or a command
 
 mod fleet;
 mod message;
 pub(crate) mod posts;
-mod recall;
 mod task;
+mod why;
 
 use std::collections::HashSet;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};

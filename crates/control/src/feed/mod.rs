@@ -31,6 +31,7 @@ pub use ring::{Block, BlockPart, Bounds};
 pub(crate) use together::{length, together};
 pub use topics::{NotPublishable, PublishedKinds, publish_events};
 pub(crate) use topics::{event_topic, payload_of};
+pub(crate) use why::PublishedTopics;
 
 use std::ops::Range;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
@@ -403,3 +404,4 @@ fn at_ms(event: &Event) -> Option<u64> {
 
 #[cfg(test)]
 mod tests;
+mod why;

@@ -10,11 +10,11 @@
 mod chunks;
 mod error;
 mod files;
-mod recall;
 mod refused;
 mod request;
 mod signature;
 mod upload;
+mod why;
 
 use std::path::PathBuf;
 use std::sync::Arc;

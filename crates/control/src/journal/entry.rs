@@ -11,6 +11,7 @@ use super::{kind, remedy};
 use crate::cause::Cause;
 use crate::event_fields::EventFields;
 use crate::event_words;
+use crate::remedy::Remedy;
 use crate::text;
 
 /// Something that happened.
@@ -71,6 +72,9 @@ pub struct Entry {
     /// The command for it, ready for a shell on the node's machine.
     #[serde(skip_serializing_if = "Option::is_none", default)]
     pub command: Option<String>,
+    /// The same for programs: requests of the API, keys of the configuration.
+    #[serde(skip_serializing_if = "Vec::is_empty", default)]
+    pub remedies: Vec<Remedy>,
 }
 
 fn is_common(tenant: &u32) -> bool {
@@ -97,7 +101,14 @@ impl Entry {
             cause: None,
             remedy: None,
             command: None,
+            remedies: Vec::new(),
         }
+    }
+
+    /// Adds its remedies for programs.
+    pub(super) fn with_remedies(mut self) -> Self {
+        self.remedies = Remedy::all(self.remedy.as_deref(), self.command.as_deref());
+        self
     }
 
     /// The name of what happened.

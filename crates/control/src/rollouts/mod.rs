@@ -5,12 +5,12 @@
 //!
 //! * `task`: advances rollouts, and reports when one pauses or ends
 //! * `cause`: why a device is stuck
-//! * `recall`: what `why` reports of a device, or a rollout
+//! * `why`: what `why` reports of a device, or a rollout
 
 mod cause;
 mod counts;
-mod recall;
 mod task;
+mod why;
 
 use std::sync::{Arc, Mutex, PoisonError};
 

@@ -14,7 +14,7 @@
 //! * `on_topics`: what a rule has made of the last message of each topic
 //! * `publish`: the parts by which rules and alarms publish
 //! * `queues`: the integrations of the tenants
-//! * `recall`: what `why` reports of a rule
+//! * `why`: what `why` reports of a rule
 //! * `sink`: the integration
 //! * `action_counts`: counts of actions
 //! * `actions`: what follows from a message is done
@@ -32,11 +32,11 @@ mod on_topics;
 mod other_keys;
 pub(crate) mod publish;
 mod queues;
-mod recall;
 mod sink;
 mod stored;
 mod trial;
 mod webhooks;
+mod why;
 
 use std::collections::{BTreeMap, BTreeSet, HashMap};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError, RwLock};

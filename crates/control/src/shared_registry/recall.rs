@@ -2,7 +2,7 @@
 
 use martlet_broker::TenantId;
 use martlet_registry::{
-    AccountKind, Credential, CredentialKind, DeletedAccount, InactiveDevice, Presence, Visibility,
+    AccountKind, Credential, CredentialKind, DeletedAccount, Presence, Visibility,
 };
 
 use super::SharedRegistry;
@@ -11,7 +11,7 @@ use crate::presence::ClientPresence;
 use crate::text::typed;
 use crate::wall_clock::{now_signed_ms, unsigned};
 use crate::why::facts::{
-    Deleted, Facts, IdleInTables, Inactive, NoApiRole, NoCredential, Spent, TeamDeletion,
+    Deleted, Facts, IdleInTables, NoApiRole, NoCredential, Spent, TeamDeletion,
 };
 
 /// What a device is known as.
@@ -35,14 +35,8 @@ impl SharedRegistry {
         let tenant = facts.question.tenant.0;
         let is_known = facts.registered_as.is_some();
         let visibility = Visibility::of(team);
-        match facts.registered_as.as_deref() {
-            Some(DEVICE) => self.recall_changes(&visibility, facts).await,
-            None if facts.is_unseen() => {
-                self.recall_removed(&visibility, facts).await;
-                self.recall_api_key(&visibility, facts).await;
-                self.recall_provisioning_key(&visibility, facts).await;
-            }
-            _ => {}
+        if facts.is_device() {
+            self.recall_changes(&visibility, facts).await;
         }
         self.recall_rights(facts).await;
         self.recall_idle(&visibility, facts).await;
@@ -66,14 +60,12 @@ impl SharedRegistry {
                 };
                 let credentials = registry.credentials_in(tenant, &name).await?;
                 let presence = registry.presence(tenant, &client_id).await?;
-                let inactive = registry.inactive_in(tenant, &name).await?;
                 Ok(Recalled {
                     deletion,
                     of_user,
                     deleted_with_teams,
                     presence,
                     credentials,
-                    inactive,
                 })
             })
         });
@@ -81,7 +73,6 @@ impl SharedRegistry {
             facts.tables_fail = sees_node;
             return;
         };
-        facts.inactive = found.inactive.map(Inactive::from);
         let journal = &self.control.journal;
         facts.namesakes.deleted = found.deleted_with_teams;
         facts.deleted = found.deletion.map(|mut deletion| {
@@ -214,18 +205,6 @@ struct Recalled {
     deleted_with_teams: Vec<String>,
     presence: Option<Presence>,
     credentials: Vec<Credential>,
-    inactive: Option<InactiveDevice>,
-}
-
-impl From<InactiveDevice> for Inactive {
-    fn from(found: InactiveDevice) -> Self {
-        Self {
-            last_message_ms: unsigned(found.last_message_ms),
-            since_ms: unsigned(found.since_ms),
-            device_type: found.device_type,
-            after_secs: found.after_secs,
-        }
-    }
 }
 
 /// When the last of them ended that has; none: none has.

@@ -8,7 +8,7 @@ use serde_json::Value;
 use super::SharedRegistry;
 use crate::text::typed;
 use crate::wall_clock::{now_signed_ms, unsigned};
-use crate::why::facts::{Facts, GroupMissing, Joined, Removed, TypeChange};
+use crate::why::facts::{Facts, GroupMissing, Joined, TypeChange};
 
 /// Lines of the audit log of one action that are looked at.
 const LOOKED_AT: usize = 100;
@@ -38,10 +38,22 @@ const WITH_ID: [(&str, &str, &str, &str); 4] = [
     ("group", "group.remove", "group", "group ls"),
 ];
 
+/// Something of the name that was asked about, and that was removed from the tables.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub(super) struct Removed {
+    /// What it was, in words: `rule`.
+    pub(super) what: String,
+    /// When, milliseconds since the Unix epoch.
+    pub(super) at_ms: u64,
+    /// The caller that removed it, as the audit log has it.
+    pub(super) by: String,
+    /// The command that lists those that there are.
+    pub(super) list: String,
+}
+
 impl SharedRegistry {
-    /// Adds what was removed, if nothing of that name is there.
-    pub(super) async fn recall_removed(&self, visibility: &Visibility, facts: &mut Facts) {
-        let name = &*facts.question.name;
+    /// What was removed of this name.
+    pub(super) async fn removed(&self, visibility: &Visibility, name: &str) -> Option<Removed> {
         let (kind, own) = match name.split_once('/') {
             Some((kind, own)) => (Some(kind), own),
             None => (None, name),
@@ -74,17 +86,12 @@ impl SharedRegistry {
                     what: (*what).to_owned(),
                     at_ms: unsigned(entry.at_ms),
                     by: by_words(&entry.who),
-                    list: Some(
-                        self.control
-                            .command_with_options(list, "")
-                            .trim_end()
-                            .into(),
-                    ),
+                    list: self.control.listing_command(list),
                 };
                 found = Some((entry.at_ms, removed));
             }
         }
-        facts.removed = found.map(|(_, removed)| removed);
+        found.map(|(_, removed)| removed)
     }
 
     /// Adds the last change of the type of a device, and the groups that it joined recently.

@@ -15,6 +15,7 @@
 //!   them (`subscribers`)
 //! * `off_times`: devices whose values are stored at times that are weeks off
 //! * `metrics`: of the Prometheus page
+//! * `why`: what `martlet why` reports of it
 
 mod copy;
 mod devices;
@@ -33,6 +34,7 @@ mod sink;
 mod store;
 mod subscribers;
 mod tail;
+mod why;
 
 pub use copy::{TelemetryCopy, copy_at_rest};
 pub use devices::{DeviceNumber, TelemetryDevice};

@@ -6,12 +6,12 @@
 //! settles a message once the tables have it.
 //!
 //! * `message`: topics and payloads
-//! * `recall`: what `why` reports of a device
+//! * `why`: what `why` reports of a device
 //! * `task`: publishes desired values and takes reports
 
 mod message;
-mod recall;
 mod task;
+mod why;
 
 use std::collections::HashMap;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};

@@ -3,7 +3,7 @@
 use super::Finding;
 use super::beside_tables::{beside_tables, idle_tables};
 use super::facts::{Deleted, Facts, Lockout, Namesakes, Presence, TeamDeletion};
-use super::found::{Found, RECENT_MS, Weight, is_connected, times};
+use super::found::{Bearing, Found, RECENT_MS, is_connected, times};
 use super::other_id::{meant, of_other_tenant, of_refused_elsewhere, with_near_refused};
 use super::side::{Side, side};
 use super::will::with_will;
@@ -81,10 +81,10 @@ pub(super) fn is_one_too_many(run: &Run) -> bool {
         && run.last.limit.as_deref() == Some(Limit::UserSessions.option())
 }
 
-fn provisioning_refused(facts: &Facts) -> Option<(Weight, Finding)> {
+fn provisioning_refused(facts: &Facts) -> Option<(Bearing, Finding)> {
     let run = not_added(facts)?;
     let cause = run.cause.unwrap_or(Cause::Other);
-    Some((Weight::Out, Finding::of_run(run, cause)))
+    Some((Bearing::Refused, Finding::of_run(run, cause)))
 }
 
 fn banned(facts: &Facts) -> Option<Finding> {
@@ -99,13 +99,13 @@ pub(super) fn admission(facts: &Facts, found: &mut Found) {
     if is_connected(facts) {
         return;
     }
-    found.extend(banned(facts).map(|finding| (Weight::Barred, finding)));
-    found.extend(long_client_id(facts).map(|finding| (Weight::Barred, finding)));
+    found.extend(banned(facts).map(|finding| (Bearing::Barred, finding)));
+    found.extend(long_client_id(facts).map(|finding| (Bearing::Barred, finding)));
     // One of that name may be known elsewhere.
     let is_known = matches!(facts.standing, Some(Standing::Known | Standing::ByProof(_)));
     let deleted = facts.deleted.as_ref().filter(|_| !is_known);
     if let Some(deleted) = deleted {
-        found.push((Weight::Barred, removed(deleted)));
+        found.push((Bearing::Barred, removed(deleted)));
     }
     credential::credentials(facts, is_refused_now(facts), found);
     if let Some(lockout) = &facts.locked_out {
@@ -124,11 +124,11 @@ pub(super) fn admission(facts: &Facts, found: &mut Found) {
         }
         finding = with_blanks(run, cause, finding);
         // The present state is reported, with the time since when it was refused for that.
-        let weight = match &facts.standing {
+        let bearing = match &facts.standing {
             Some(Standing::Barred(why)) if cause == barred_for(why.cause) => {
-                weight_of_bar(facts, cause)
+                bearing_of_bar(facts, cause)
             }
-            _ => Weight::Out,
+            _ => Bearing::Refused,
         };
         if deleted.is_some() {
             // It keeps its name while it is deleted, and has no credentials until it is restored.
@@ -136,7 +136,7 @@ pub(super) fn admission(facts: &Facts, found: &mut Found) {
         } else {
             finding = beside_tables(facts, with_namesakes(facts, finding));
         }
-        found.push((weight, finding));
+        found.push((bearing, finding));
     } else {
         found.extend(idle_tables(facts));
     }
@@ -167,29 +167,29 @@ pub(super) fn admission(facts: &Facts, found: &mut Found) {
             ),
             _ => format!("it would be refused: {}", why.detail()),
         };
-        let weight = weight_of_bar(facts, cause);
+        let bearing = bearing_of_bar(facts, cause);
         let worded = facts.standing_remedy.clone().filter(|_| !is_address);
         let finding = Finding::new(cause, sentence).with_remedy(worded.unwrap_or_default());
         if facts.from_address.as_ref().is_none_or(Vec::is_empty) {
             let finding = or_of_configuration(facts, with_namesakes(facts, finding));
             let finding = beside_tables(facts, finding);
-            found.push((weight, finding));
+            found.push((bearing, finding));
         }
     }
-    found.extend(closed_listener(facts).map(|finding| (Weight::Out, finding)));
-    found.extend(lockout_before(facts).map(|finding| (Weight::Remark, finding)));
+    found.extend(closed_listener(facts).map(|finding| (Bearing::Refused, finding)));
+    found.extend(lockout_before(facts).map(|finding| (Bearing::Remark, finding)));
     if last_refused(facts).is_none()
         && let Some(last) = facts.nameless.last()
         && is_newer(facts, last)
         && was_seen(facts)
         && refused_by_tls(facts).is_none()
     {
-        found.push((Weight::Aside, perhaps(facts, last)));
+        found.push((Bearing::Aside, perhaps(facts, last)));
     }
     match refused_before(facts) {
         Some(run) => {
             let finding = with_near_refused(facts, would_be_let_in(run));
-            found.push((Weight::Out, finding));
+            found.push((Bearing::Refused, finding));
         }
         None => deleted_account(facts, found),
     }
@@ -278,7 +278,7 @@ pub(super) fn was_cut_off(facts: &Facts) -> bool {
 }
 
 /// No more passwords are tried for it, or none but the one that was right before.
-fn locked_out(facts: &Facts, lockout: &Lockout) -> (Weight, Finding) {
+fn locked_out(facts: &Facts, lockout: &Lockout) -> (Bearing, Finding) {
     let Lockout {
         why,
         accepted_secs,
@@ -303,8 +303,8 @@ fn locked_out(facts: &Facts, lockout: &Lockout) -> (Weight, Finding) {
     // A client that is refused does not have that password.
     let is_let_in = accepted_secs.is_some() && is_refused_now(facts).is_none();
     match is_let_in {
-        true => (Weight::Remark, finding),
-        false => (Weight::Out, finding),
+        true => (Bearing::Remark, finding),
+        false => (Bearing::Refused, finding),
     }
 }
 
@@ -319,21 +319,21 @@ fn barred_for(cause: RefusalCause) -> Cause {
     Cause::of_refusal(ReasonCode::NotAuthorized, cause)
 }
 
-/// Weight of what the tables and files would refuse it for if it came now.
-fn weight_of_bar(facts: &Facts, cause: Cause) -> Weight {
+/// Bearing of what the tables and files would refuse it for if it came now.
+fn bearing_of_bar(facts: &Facts, cause: Cause) -> Bearing {
     match is_refused_now(facts) {
         // It is refused with any credentials.
-        _ if cause == Cause::Disabled => Weight::Barred,
+        _ if cause == Cause::Disabled => Bearing::Barred,
         // The password was wrong, and by now there is none.
         Some(run)
             if cause == Cause::UnknownName
                 && matches!(run.cause, Some(Cause::WrongPassword | Cause::LockedOut)) =>
         {
-            Weight::Barred
+            Bearing::Barred
         }
         // The reason of its last refusal is more exact.
-        Some(run) if run.cause != Some(cause) => Weight::Remark,
-        _ => Weight::Out,
+        Some(run) if run.cause != Some(cause) => Bearing::Remark,
+        _ => Bearing::Refused,
     }
 }
 
@@ -529,14 +529,14 @@ fn deleted_account(facts: &Facts, found: &mut Found) {
             Cause::Away => format!("it is not connected: {why}, and it has not connected again"),
             _ => format!("its connection was ended: {why}"),
         };
-        let weight = match cause {
-            Cause::Away => Weight::Gone,
+        let bearing = match cause {
+            Cause::Away => Bearing::Left,
             // The cause is what it has published, not the receivers.
-            _ if ended_for_a_publish(facts, run) => Weight::Topic,
-            _ => Weight::Ended,
+            _ if ended_for_a_publish(facts, run) => Bearing::Topic,
+            _ => Bearing::Ended,
         };
         let finding = with_will(facts, with_namesakes(facts, finding));
-        return found.push(perhaps_tried(facts, (weight, finding)));
+        return found.push(perhaps_tried(facts, (bearing, finding)));
     }
     if let Some(Presence {
         online: false,
@@ -550,7 +550,7 @@ fn deleted_account(facts: &Facts, found: &mut Found) {
         let finding = Finding::new(Cause::Away, sentence).since(*since_ms);
         found.push(perhaps_tried(
             facts,
-            (Weight::Gone, with_will(facts, finding)),
+            (Bearing::Left, with_will(facts, finding)),
         ));
     } else if let Some(Presence {
         online: true,
@@ -568,10 +568,10 @@ fn deleted_account(facts: &Facts, found: &mut Found) {
             "check that it connects to this node: the node listens on {}",
             facts.listeners.join(", ")
         );
-        found.push((Weight::Gone, finding.remedy(remedy)));
+        found.push((Bearing::Left, finding.remedy(remedy)));
     } else if facts.session.is_some() {
         let sentence = "it is not connected; its session is kept for it";
-        found.push((Weight::Gone, Finding::new(Cause::Away, sentence)));
+        found.push((Bearing::Left, Finding::new(Cause::Away, sentence)));
     } else if let (Some(_), Some(seen_ms), false) =
         (&facts.registered_as, facts.last_seen_ms, has_tried(facts))
     {
@@ -581,7 +581,7 @@ fn deleted_account(facts: &Facts, found: &mut Found) {
              on {at}"
         );
         let finding = Finding::new(Cause::Away, sentence).since(seen_ms);
-        found.push((Weight::Gone, finding));
+        found.push((Bearing::Left, finding));
     } else if facts.registered_as.is_some() && !has_tried(facts) {
         let what = facts.registered_as.as_deref().unwrap_or_default();
         let sentence = format!(
@@ -594,7 +594,7 @@ fn deleted_account(facts: &Facts, found: &mut Found) {
         );
         let finding = Finding::new(Cause::NeverConnected, sentence).remedy(remedy);
         let finding = with_near_refused(facts, with_nameless(facts, finding));
-        found.push((Weight::Trouble, finding));
+        found.push((Bearing::Happened, finding));
     }
 }
 
@@ -618,16 +618,20 @@ pub(super) fn is_of_packets(run: &Run) -> bool {
 
 /// A disconnected client that used TLS may be the one that TLS refused since then: a refusal by TLS
 /// has no name.
-fn perhaps_tried(facts: &Facts, (weight, mut finding): (Weight, Finding)) -> (Weight, Finding) {
+fn perhaps_tried(facts: &Facts, (bearing, mut finding): (Bearing, Finding)) -> (Bearing, Finding) {
     if refused_by_tls(facts).is_none() {
-        return (weight, finding);
+        return (bearing, finding);
     }
     if finding.cause != Cause::Away {
         finding
             .sentence
             .push_str(", and it has not connected again");
     }
-    (weight.min(Weight::Ended), with_nameless(facts, finding))
+    let bearing = match bearing {
+        Bearing::Left => Bearing::Ended,
+        bearing => bearing,
+    };
+    (bearing, with_nameless(facts, finding))
 }
 
 /// The last refusal of a client without a name where this one came from, if that was by TLS, this
@@ -732,7 +736,7 @@ pub(super) fn from_address(facts: &Facts, found: &mut Found) {
             let over = "; that is over, and it has not tried again from there";
             finding.sentence.push_str(over);
             found.push((
-                Weight::Gone,
+                Bearing::Left,
                 finding.remedy("have the client connect again"),
             ));
             continue;
@@ -744,7 +748,7 @@ pub(super) fn from_address(facts: &Facts, found: &mut Found) {
         if let Some(((_, names), user)) = elsewhere.zip(entry.user_name.as_deref()) {
             finding = of_other_tenant(finding, user, names);
         }
-        found.push((Weight::Out, finding));
+        found.push((Bearing::Refused, finding));
     }
 }
 

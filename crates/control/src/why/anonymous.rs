@@ -4,11 +4,11 @@ use martlet_broker::EventKind;
 
 use super::Finding;
 use super::facts::Facts;
-use super::found::{Weight, is_recent};
+use super::found::{Bearing, is_recent};
 use crate::cause::Cause;
 
 /// The last such refusal of a user with several clients: it is of none of them that is known.
-pub(super) fn refused(facts: &Facts) -> Option<(Weight, Finding)> {
+pub(super) fn refused(facts: &Facts) -> Option<(Bearing, Finding)> {
     if facts.clients.len() < 2 {
         return None;
     }
@@ -26,9 +26,9 @@ pub(super) fn refused(facts: &Facts) -> Option<(Weight, Finding)> {
     // It may have connected with another Client Identifier since. In the same millisecond, it may
     // have been before.
     let has_come = came.any(|other| other.last.at_ms > run.last.at_ms);
-    let weight = match is_recent(facts, run) && !has_come {
-        true => Weight::Trouble,
-        false => Weight::Aside,
+    let bearing = match is_recent(facts, run) && !has_come {
+        true => Bearing::Happened,
+        false => Bearing::Aside,
     };
-    Some((weight, finding))
+    Some((bearing, finding))
 }

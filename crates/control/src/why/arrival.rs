@@ -6,7 +6,7 @@ use martlet_broker::{Actions, EventKind, SubscriptionQuery, TenantId, UnmatchedT
 use martlet_codec::{TopicFilter, TopicName};
 
 use super::facts::{Facts, NearSubscriber, Session, Unreadable};
-use super::found::{CLOCKS_DIFFER_MS, Found, RECENT_MS, Weight};
+use super::found::{Bearing, CLOCKS_DIFFER_MS, Found, RECENT_MS};
 use super::near::{NearMiss, is_nearly_matched, matches, near_miss, nearest, nearly_same};
 use super::part_in_words::part_in_words;
 use super::side::{Side, side};
@@ -50,14 +50,18 @@ pub(super) fn arrivals(facts: &Facts, found: &mut Found) {
             let missed = published.filter(|one| may_read(facts) && !one.is_forbidden);
             let missed = missed.and_then(|one| missed_of_topic(facts, one));
             let missed = missed.or_else(|| nearly_published(facts, topic));
-            found.extend(missed.map(|finding| (Weight::Topic, finding)));
+            found.extend(missed.map(|finding| (Bearing::Topic, finding)));
         }
         None => {
             let latest = facts.unmatched.iter().rev();
             let missed =
                 latest.filter(|one| !is_published_by_itself(facts, one) && !is_kept(facts, one));
             let missed = missed.filter_map(|one| missed_by(facts, one));
-            found.extend(missed.take(TOLD).map(|finding| (Weight::Trouble, finding)));
+            found.extend(
+                missed
+                    .take(TOLD)
+                    .map(|finding| (Bearing::Happened, finding)),
+            );
         }
     }
 }
@@ -65,13 +69,11 @@ pub(super) fn arrivals(facts: &Facts, found: &mut Found) {
 /// What was published is kept in the tables, and is published again once the client subscribes:
 /// its state reports that.
 fn is_kept(facts: &Facts, one: &UnmatchedTopic) -> bool {
-    let topic = &*one.topic;
-    let mut commands = facts.commands.iter();
-    let is_command = is_command(one) && commands.any(|command| command.topic == topic);
-    let is_configuration = facts.twin.as_ref().is_some_and(|twin| {
-        topic == twin.topic || topic.strip_suffix("/error") == Some(&*twin.topic)
-    });
-    !one.is_forbidden && (is_command || is_configuration)
+    let mut kept = facts.kept.iter();
+    !one.is_forbidden
+        && kept.any(|(topic, part)| {
+            *topic == *one.topic && part.is_none_or(|part| one.client_id.as_deref() == Some(part))
+        })
 }
 
 /// Messages to nearly the topic that was asked about, which is likely meant: the latest of them.
@@ -97,7 +99,7 @@ fn nearly_published(facts: &Facts, topic: &str) -> Option<Finding> {
     let finding = Finding::new(cause, sentence).remedy(format!(
         "publish to {topic}, or have the receiver subscribe to {other}"
     ));
-    Some(with_messages(finding, one))
+    Some(finding.with_messages(one))
 }
 
 /// The rules permit reading the topic that was asked about.
@@ -231,7 +233,7 @@ fn no_local(one: &UnmatchedTopic, filter: &str) -> Finding {
         "have the client subscribe to {filter} without No Local if it should receive its own \
          messages"
     ));
-    with_messages(finding, one)
+    finding.with_messages(one)
 }
 
 /// Commands are published by a part of the node.
@@ -256,13 +258,6 @@ pub(super) fn published(one: &UnmatchedTopic) -> String {
         Some(client_id) => format!("{count} that {client_id} published to {topic}"),
         None => format!("{count} to {topic}"),
     }
-}
-
-/// The finding, with the number of messages of the topic that had no receiver, and when.
-pub(super) fn with_messages(mut finding: Finding, one: &UnmatchedTopic) -> Finding {
-    finding.count = (!one.reached_all).then_some(one.count);
-    (finding.since_ms, finding.last_ms) = (Some(one.first_ms), Some(one.last_ms));
-    finding
 }
 
 /// The session that the client had would have kept them, and had ended by its Session Expiry
@@ -293,7 +288,7 @@ fn ended_before(facts: &Facts, one: &UnmatchedTopic) -> Option<Finding> {
         "publish again; {longer}, or have the client connect more often; publish with RETAIN the \
          messages that later subscribers need"
     ));
-    Some(with_messages(finding, one))
+    Some(finding.with_messages(one))
 }
 
 /// The session of the client, if it outlives its connections.
@@ -338,10 +333,9 @@ fn before_it_subscribed(facts: &Facts, one: &UnmatchedTopic, filter: &str) -> Fi
              and its subscription with QoS 1"
         ),
     };
-    with_messages(
-        Finding::new(Cause::NotRetained, sentence).remedy(remedy),
-        one,
-    )
+    Finding::new(Cause::NotRetained, sentence)
+        .remedy(remedy)
+        .with_messages(one)
 }
 
 fn not_readable(one: &UnmatchedTopic, unreadable: &Unreadable) -> Finding {
@@ -350,10 +344,9 @@ fn not_readable(one: &UnmatchedTopic, unreadable: &Unreadable) -> Finding {
     let sentence = format!(
         "{published} {were} not sent to it: it is subscribed, and may not read {topic}: {why}"
     );
-    with_messages(
-        Finding::new(Cause::NotPermitted, sentence).with_remedy(worded.clone()),
-        one,
-    )
+    Finding::new(Cause::NotPermitted, sentence)
+        .with_remedy(worded.clone())
+        .with_messages(one)
 }
 
 fn were(one: &UnmatchedTopic) -> &'static str {
@@ -382,10 +375,9 @@ fn nearly_subscribed(
         }
         false => format!("publish to what {filter} matches: it may not read {topic}"),
     };
-    with_messages(
-        Finding::new(Cause::NotSubscribed, sentence).remedy(remedy),
-        one,
-    )
+    Finding::new(Cause::NotSubscribed, sentence)
+        .remedy(remedy)
+        .with_messages(one)
 }
 
 fn not_subscribed(one: &UnmatchedTopic) -> Finding {
@@ -393,14 +385,14 @@ fn not_subscribed(one: &UnmatchedTopic) -> Finding {
     let sentence = format!("it has no subscription, and {published} {reached}");
     let finding = Finding::new(Cause::NotSubscribed, sentence)
         .remedy(format!("have the client subscribe to {topic}"));
-    with_messages(finding, one)
+    finding.with_messages(one)
 }
 
 /// Publishes of other clients that would have come to this one.
 fn refused_publishes(facts: &Facts, found: &mut Found) {
     for entry in facts.refused_publishes.iter().rev().take(TOLD) {
         let topic = entry.topic.as_deref().unwrap_or_default();
-        let Some((weight, meant)) = is_meant_by(facts, topic) else {
+        let Some((bearing, meant)) = is_meant_by(facts, topic) else {
             continue;
         };
         // What was refused of the user that was asked about is reported as that.
@@ -422,42 +414,45 @@ fn refused_publishes(facts: &Facts, found: &mut Found) {
         };
         let cause = entry.cause.unwrap_or(Cause::Other);
         let mut finding = Finding::new(cause, sentence).since(entry.at_ms);
-        let weight = match facts.permitted_now.contains(&entry.seq) {
+        let bearing = match facts.permitted_now.contains(&entry.seq) {
             true => {
                 finding.sentence.push_str("; the rules permit it now");
-                Weight::Before
+                Bearing::Over
             }
             false => {
                 finding.remedy.clone_from(&entry.remedy);
                 finding.command.clone_from(&entry.command);
-                weight
+                bearing
             }
         };
-        found.push((weight, finding));
+        found.push((bearing, finding));
     }
 }
 
 /// Whether messages of a topic are likely meant for the client: what their refusal weighs, and the
 /// words for a topic that is nearly the one in the question.
-fn is_meant_by(facts: &Facts, topic: &str) -> Option<(Weight, String)> {
+fn is_meant_by(facts: &Facts, topic: &str) -> Option<(Bearing, String)> {
     if let Some(asked) = &facts.question.topic {
         if asked == topic {
-            return Some((Weight::Topic, String::new()));
+            return Some((Bearing::Topic, String::new()));
         }
         let words = nearly_same(asked, topic)?;
-        return Some((Weight::Topic, format!("; {asked} is likely meant: {words}")));
+        return Some((
+            Bearing::Topic,
+            format!("; {asked} is likely meant: {words}"),
+        ));
     }
     let is_named = names_client(facts, topic);
     let is_meant = own_filters(facts).any(|filter| filter == topic)
         || is_named && own_filters(facts).any(|filter| matches(filter, topic));
     if is_meant {
-        return Some((Weight::Trouble, String::new()));
+        return Some((Bearing::Happened, String::new()));
     }
     // Another client, such as a gateway, publishes for a device that never connects itself.
     let was_there = facts.session.is_some() || facts.presence.is_some() || !facts.runs.is_empty();
     match is_named {
-        true if !was_there => Some((Weight::Trouble, String::new())),
-        true => Some((Weight::Aside, String::new())),
+        true if !was_there => Some((Bearing::Happened, String::new())),
+        true => Some((Bearing::Aside, String::new())),
         false => None,
     }
 }

@@ -3,7 +3,7 @@
 
 use super::Finding;
 use super::facts::{Facts, IdleInTables};
-use super::found::Weight;
+use super::found::Bearing;
 use crate::authentication::Standing;
 use crate::cause::Cause;
 
@@ -47,12 +47,12 @@ fn is_idle(IdleInTables { what, why }: &IdleInTables, name: &str) -> String {
 }
 
 /// It has not tried, and would not be let in by the tables that have it.
-pub(super) fn idle_tables(facts: &Facts) -> Option<(Weight, Finding)> {
+pub(super) fn idle_tables(facts: &Facts) -> Option<(Bearing, Finding)> {
     let idle = facts.idle_in_tables.as_ref()?;
     if matches!(facts.standing, Some(Standing::Known | Standing::Barred(_))) {
         return None;
     }
     let sentence = is_idle(idle, &facts.question.name);
     let finding = Finding::new(Cause::UnknownName, sentence).remedy(USE_TABLES);
-    Some((Weight::Out, finding))
+    Some((Bearing::Refused, finding))
 }

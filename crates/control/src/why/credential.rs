@@ -2,7 +2,7 @@
 
 use super::Finding;
 use super::facts::{Facts, Spent};
-use super::found::{Found, RECENT_MS, Weight};
+use super::found::{Bearing, Found, RECENT_MS};
 use crate::authentication::Standing;
 use crate::cause::Cause;
 use crate::journal::Run;
@@ -14,14 +14,14 @@ pub(super) fn credentials(facts: &Facts, refused: Option<&Run>, found: &mut Foun
         && (spent.has_certificate || !facts.by_certificate)
         && !facts.by_team_token
     {
-        found.push((Weight::Barred, none_left(spent)));
+        found.push((Bearing::Barred, none_left(spent)));
     }
     found.extend(never_had_one(facts, refused));
     found.extend(token_shown_by_another(facts));
 }
 
 /// The device has no credential, and has logged in by no other way.
-fn never_had_one(facts: &Facts, refused: Option<&Run>) -> Option<(Weight, Finding)> {
+fn never_had_one(facts: &Facts, refused: Option<&Run>) -> Option<(Bearing, Finding)> {
     let none = facts.no_credential.as_ref()?;
     let is_by_others = facts.by_certificate || facts.by_team_token;
     let was_let_in = facts.presence.is_some() || facts.session.is_some();
@@ -39,11 +39,11 @@ fn never_had_one(facts: &Facts, refused: Option<&Run>) -> Option<(Weight, Findin
     if let Some(run) = refused {
         finding = finding.when(run);
     }
-    Some((Weight::Barred, finding))
+    Some((Bearing::Barred, finding))
 }
 
 /// The API has refused the user, which has no rights there.
-pub(super) fn no_api_role(facts: &Facts) -> Option<(Weight, Finding)> {
+pub(super) fn no_api_role(facts: &Facts) -> Option<(Bearing, Finding)> {
     let none = facts.no_api_role.as_ref()?;
     let sentence = format!(
         "the user {} logged in to the API or the panel with the right password, and was refused: it \
@@ -54,11 +54,11 @@ pub(super) fn no_api_role(facts: &Facts) -> Option<(Weight, Finding)> {
         .at(none.refused_ms)
         .remedy("give it a role: viewer, operator or administrator")
         .command(&none.command);
-    let weight = match facts.now_ms.saturating_sub(none.refused_ms) <= RECENT_MS {
-        true => Weight::Trouble,
-        false => Weight::Remark,
+    let bearing = match facts.now_ms.saturating_sub(none.refused_ms) <= RECENT_MS {
+        true => Bearing::Happened,
+        false => Bearing::Remark,
     };
-    Some((weight, finding))
+    Some((bearing, finding))
 }
 
 /// It has no valid credential left, so every login is refused.
@@ -80,7 +80,7 @@ fn none_left(spent: &Spent) -> Finding {
 }
 
 /// Another client was refused because its token is for this one.
-fn token_shown_by_another(facts: &Facts) -> Option<(Weight, Finding)> {
+fn token_shown_by_another(facts: &Facts) -> Option<(Bearing, Finding)> {
     let shown = facts.token_shown_by.iter().rev();
     let is_recent = |at_ms: u64| facts.now_ms.saturating_sub(at_ms) <= RECENT_MS;
     let last = shown.clone().find(|entry| is_recent(entry.at_ms))?;
@@ -96,5 +96,5 @@ fn token_shown_by_another(facts: &Facts) -> Option<(Weight, Finding)> {
         "if {other} is this client, set its Client Identifier to {own}; else give {other} a token of \
          its own"
     );
-    Some((Weight::Out, finding.remedy(remedy)))
+    Some((Bearing::Refused, finding.remedy(remedy)))
 }

@@ -1,9 +1,9 @@
 //! What other tenants have of the topic: there, the same topic is another one.
 
 use super::Finding;
-use super::arrival::{names_client, own_filters, published, with_messages};
+use super::arrival::{names_client, own_filters, published};
 use super::facts::{Elsewhere, Facts};
-use super::found::{Found, Weight, is_connected};
+use super::found::{Bearing, Found, is_connected};
 use super::near::matches;
 use super::side::{Side, side};
 use crate::cause::Cause;
@@ -15,10 +15,10 @@ const SAME_TENANT: &str = "have the publisher and the receiver log in as users o
 /// What there is to find.
 pub(super) fn elsewhere(facts: &Facts, found: &mut Found) {
     if let Some(finding) = published_elsewhere(facts) {
-        found.push((Weight::Topic, finding));
+        found.push((Bearing::Topic, finding));
         return;
     }
-    found.extend(device_elsewhere(facts).map(|finding| (Weight::Topic, finding)));
+    found.extend(device_elsewhere(facts).map(|finding| (Bearing::Topic, finding)));
 }
 
 /// Messages to a topic of the client that were published in another tenant.
@@ -40,7 +40,7 @@ fn published_elsewhere(facts: &Facts) -> Option<Finding> {
         "{published} arrived in {tenant}, and it is in {own}: the topics of tenants are separate"
     );
     let finding = Finding::new(Cause::NotSubscribed, sentence).remedy(SAME_TENANT);
-    Some(with_messages(finding, one))
+    Some(finding.with_messages(one))
 }
 
 /// The client is subscribed to a topic that names a device of another tenant.

@@ -1,6 +1,5 @@
 //! What is known about a client when it is asked why something does not work.
 
-mod named;
 mod recalled;
 
 use martlet_broker::{
@@ -8,17 +7,13 @@ use martlet_broker::{
     UnmatchedTopic, WillNotice,
 };
 use martlet_integrate::{AccessRefused, BroughtTopics};
-use martlet_registry::CommandState;
 
 use crate::authentication::Standing;
-use crate::control::OwnTopics;
 use crate::explain::Explained;
 use crate::journal::{Entry, Run, WordedRemedy};
-use crate::misread::Misread;
 use crate::presence::ClientPresence;
 use crate::restore_note::RestoreNote;
 use crate::why::Question;
-pub use named::*;
 pub use recalled::*;
 
 /// Everything that the diagnosis follows from; gathered at one moment.
@@ -45,12 +40,6 @@ pub struct Facts {
     pub spent: Option<Spent>,
     /// The device has no credential.
     pub no_credential: Option<NoCredential>,
-    /// Something else of that name was removed.
-    pub removed: Option<Removed>,
-    /// The key of the API that was asked about.
-    pub named_api_key: Option<NamedApiKey>,
-    /// The provisioning key that was asked about.
-    pub named_provisioning_key: Option<NamedProvisioningKey>,
     /// The node was started without a configuration file, in which rules and integrations may be.
     pub has_no_configuration: bool,
     /// An integration was asked about that is not there.
@@ -66,11 +55,7 @@ pub struct Facts {
     /// The tables of users and devices cannot be used now.
     pub tables_fail: bool,
     /// Groups that the device joined recently.
-    pub joined: Vec<Joined>,
-    /// Commands and rollouts for groups of the device that are not for it.
-    pub not_for_device: Vec<NotForDevice>,
-    /// Other sessions of its user that are not connected, in which messages wait.
-    pub other_sessions: Vec<OtherSession>,
+    pub(crate) joined: Vec<Joined>,
     /// Clients that were refused because their token names this one, the latest last.
     pub token_shown_by: Vec<Entry>,
     /// The rule that permits the same with the client's own name, by the number of the entry about
@@ -105,8 +90,8 @@ pub struct Facts {
     pub last_seen_ms: Option<u64>,
     /// Other clients that the topic names.
     pub named_in_topic: Vec<NamedInTopic>,
-    /// What the node publishes itself.
-    pub own_topics: OwnTopics,
+    /// Topic Filters of what devices publish for the node itself.
+    pub received: Vec<String>,
     /// When and how it was last seen, across restarts.
     pub presence: Option<Presence>,
     /// An address was asked about: refusals of connections from there, the latest last.
@@ -170,8 +155,6 @@ pub struct Facts {
     /// Since when the node keeps messages, milliseconds since the Unix epoch, if it keeps them in
     /// memory only.
     pub in_memory_since: Option<u64>,
-    /// The device counts as inactive.
-    pub inactive: Option<Inactive>,
     /// The longest Session Expiry Interval that the node grants, seconds.
     pub session_expiry_max_secs: u32,
     /// How often the device has logged in, as far as the tables have it.
@@ -180,35 +163,15 @@ pub struct Facts {
     pub store: Option<StoreTrouble>,
     /// The share groups that the session is a member of.
     pub groups: Vec<GroupDetail>,
-    /// Rollouts of firmware for the device that have not ended, the latest first.
-    pub rollouts: Vec<DeviceRollout>,
-    /// Firmware that the device asked for last and did not get.
-    pub firmware_refused: Option<RefusedFirmware>,
     /// The user has no rights in the API: how it is given some.
     pub no_api_role: Option<NoApiRole>,
-    /// Commands to the device that have not ended, or have ended recently, the latest first.
-    pub commands: Vec<DeviceCommand>,
-    /// The command that was asked about.
-    pub named_command: Option<NamedCommand>,
-    /// The configuration that the device is to have, if it gets one.
-    pub twin: Option<DeviceTwin>,
-    /// The rollout that was asked about.
-    pub named_rollout: Option<NamedRollout>,
-    /// Alarms about the device that are not cleared.
-    pub alarms: Vec<RuleAlarm>,
-    /// The rule about messages that was asked about.
-    pub named_rule: Option<NamedRule>,
-    /// Payloads that it published and that are not stored as telemetry, the latest first.
-    pub not_stored: Vec<NotStored>,
     /// An integration that takes messages of all tenants takes those of the topic that was asked
     /// about.
     pub taken_for_all: bool,
-    /// Topic Filters of the rules of telemetry; empty: no telemetry is stored.
-    pub telemetry_filters: Vec<Box<str>>,
-    /// The times of its last telemetry are weeks off.
-    pub clock_off: Option<ClockOff>,
     /// Integrations of its tenant that do not deliver, or the one that was asked about.
     pub integrations: Vec<Integration>,
+    /// Topics whose messages are kept in the tables, with the part that publishes them; none: any.
+    pub kept: Vec<(String, Option<&'static str>)>,
     /// The facts of each client, if the name is a user's with several clients.
     pub clients: Vec<Facts>,
 }
@@ -227,103 +190,6 @@ impl Facts {
             && self.clients.is_empty()
             && self.from_address.is_none()
     }
-}
-
-/// A command to a device.
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub struct DeviceCommand {
-    /// Its id.
-    pub id: String,
-    /// What is to be done.
-    pub name: String,
-    /// The device.
-    pub device: String,
-    /// How far it has come.
-    pub state: CommandState,
-    /// What the device answered last, or why the command ended.
-    pub result: String,
-    /// Percent, as the device last answered.
-    pub progress: Option<u8>,
-    /// The topic that it is published to.
-    pub topic: String,
-    /// The topic on which the device answers.
-    pub answers: String,
-    /// When it was added, milliseconds since the Unix epoch.
-    pub created_ms: u64,
-    /// Until when the device must have acknowledged it, likewise.
-    pub expires_ms: u64,
-    /// When it was last published with a receiver; 0: never.
-    pub sent_ms: u64,
-    /// When the device acknowledged the message; 0: never.
-    pub delivered_ms: u64,
-    /// When the device first answered; 0: never.
-    pub acknowledged_ms: u64,
-    /// When it ended; 0: it has not.
-    pub finished_ms: u64,
-    /// The last answer of the device that is for none of its commands.
-    pub misread: Option<Misread>,
-    /// Whether its message reaches the device.
-    pub reach: Reach,
-    /// The command line that publishes it again.
-    pub retry: String,
-    /// The command line that cancels it.
-    pub cancel: String,
-    /// The command line that shows it.
-    pub show: String,
-}
-
-/// The configuration that a device is to have, and what it has reported.
-#[derive(Clone, Debug, Default, PartialEq, Eq)]
-pub struct DeviceTwin {
-    /// Version of the desired values.
-    pub version: i64,
-    /// When they were last changed, milliseconds since the Unix epoch.
-    pub desired_ms: u64,
-    /// When the device last reported, likewise; 0: never.
-    pub reported_ms: u64,
-    /// Names of the values that the device has not reported.
-    pub missing: Vec<String>,
-    /// The first of them that it has reported as a value of another type, with the same characters.
-    pub mistyped: Option<Mistyped>,
-    /// A value of a group that is not in force.
-    pub hidden: Option<HiddenValue>,
-    /// The last report that was not applied.
-    pub misread: Option<Misread>,
-    /// The topic for the device.
-    pub topic: String,
-    /// The topic on which it reports.
-    pub reports: String,
-    /// The command line that shows both.
-    pub show: String,
-}
-
-/// Whether messages reach a device.
-#[derive(Clone, Debug, Default, PartialEq, Eq)]
-pub struct Reach {
-    /// A client with its id as the Client Identifier is connected.
-    pub is_connected: bool,
-    /// Since when none is, milliseconds since the Unix epoch, as far as known.
-    pub gone_ms: Option<u64>,
-    /// Topic Filters of its session, with the QoS that was granted.
-    pub subscriptions: Vec<(String, u8)>,
-}
-
-/// A command that the question names.
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub enum NamedCommand {
-    /// It was sent to one device.
-    One(Box<DeviceCommand>),
-    /// It was sent to several.
-    Many {
-        /// Its id.
-        id: String,
-        /// What is to be done.
-        name: String,
-        /// How many devices are in which state.
-        states: Vec<(CommandState, u64)>,
-        /// The command line that lists the devices.
-        show: String,
-    },
 }
 
 /// A client whose Client Identifier is a level of the topic that was asked about.
@@ -355,28 +221,6 @@ pub enum NamedStanding {
         /// The device has published since; none: that is not known.
         has_published: Option<bool>,
     },
-}
-
-/// Payloads that are not stored as telemetry, of one topic and for one reason.
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub struct NotStored {
-    /// When the last one came, milliseconds since the Unix epoch.
-    pub at_ms: u64,
-    /// Their topic.
-    pub topic: String,
-    /// Word of the reason.
-    pub reason: &'static str,
-    /// What is wrong with the last one.
-    pub detail: String,
-    /// How many there were.
-    pub count: u64,
-    /// A later payload of that topic is stored.
-    pub is_over: bool,
-    /// Client Identifier of the last publisher, if that is another client.
-    pub by: Option<String>,
-    /// They are of a device that is not known, whose id is nearly that of the one that was asked
-    /// about: this one.
-    pub near_id: Option<String>,
 }
 
 /// Why the message store takes no more messages.
@@ -523,19 +367,6 @@ pub struct DeviceElsewhere {
     pub id: String,
     /// Its tenant, in words.
     pub tenant: String,
-}
-
-/// Another session of a user.
-#[derive(Clone, Debug, Default, PartialEq, Eq)]
-pub struct OtherSession {
-    /// Client Identifier.
-    pub client_id: String,
-    /// Messages that wait.
-    pub queued: usize,
-    /// Since when it is not connected, milliseconds since the Unix epoch, as far as known.
-    pub left_ms: Option<u64>,
-    /// Its Topic Filters.
-    pub filters: Vec<String>,
 }
 
 /// A session, as far as it matters here.
@@ -768,4 +599,17 @@ pub struct NearSubscriber {
     pub filter: String,
     /// What differs, in words.
     pub words: String,
+}
+
+/// An integration that was asked about by kind and name, and that is not there.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct IntegrationMissing {
+    /// Kind and name of those that the caller sees, those with a similar name first.
+    pub there: Vec<String>,
+    /// How many of these have a similar name.
+    pub near: usize,
+    /// The node was started with a configuration file.
+    pub has_configuration: bool,
+    /// The command that lists those that there are.
+    pub list: String,
 }

@@ -2,40 +2,18 @@
 
 use super::Finding;
 use super::facts::Facts;
+pub(super) use crate::cause::Bearing;
 use crate::journal::Run;
 
-/// What weighs more stands further up.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
-pub(super) enum Weight {
-    /// It is disconnected or refused on purpose.
-    Barred,
-    /// It is out, and cannot come in.
-    Out,
-    /// It is in, and what was asked about cannot be.
-    Topic,
-    /// Something of it was refused or lost recently.
-    Trouble,
-    /// Its connection was ended, and it has not come again.
-    Ended,
-    /// It went of itself.
-    Gone,
-    /// What else is to be known.
-    Remark,
-    /// It was the cause recently, and is no longer.
-    Before,
-    /// The client in question is well: the cause is another client, or concerns another topic.
-    Aside,
-}
-
-/// What was found, each with its weight.
-pub(super) type Found = Vec<(Weight, Finding)>;
+/// What was found, each with how it bears on the question.
+pub(crate) type Found = Vec<(Bearing, Finding)>;
 
 /// Time after which a single failure is no longer the cause of a present one.
-pub(super) const RECENT_MS: u64 = 15 * 60 * 1000;
+pub(crate) const RECENT_MS: u64 = 15 * 60 * 1000;
 
 /// Time after which a command or rollout that has ended is no longer the cause of a present
 /// failure. People look at those later than at connections.
-pub(super) const ENDED_RECENTLY_MS: u64 = 4 * RECENT_MS;
+pub(crate) const ENDED_RECENTLY_MS: u64 = 4 * RECENT_MS;
 
 pub(super) fn is_connected(facts: &Facts) -> bool {
     let session = facts.session.as_ref();
@@ -46,28 +24,28 @@ pub(super) fn is_recent(facts: &Facts, run: &Run) -> bool {
     facts.now_ms.saturating_sub(run.last.at_ms) <= RECENT_MS
 }
 
-pub(super) fn times(count: u64) -> String {
+pub(crate) fn times(count: u64) -> String {
     match count {
         1 => "once".to_owned(),
         count => format!("{count} times"),
     }
 }
 
-pub(super) fn messages(count: u64) -> String {
+pub(crate) fn messages(count: u64) -> String {
     match count {
         1 => "1 message".to_owned(),
         count => format!("{count} messages"),
     }
 }
 
-pub(super) fn messages_wait(count: usize) -> String {
+pub(crate) fn messages_wait(count: usize) -> String {
     match count {
         1 => "1 message waits".to_owned(),
         count => format!("{count} messages wait"),
     }
 }
 
-pub(super) fn devices(count: u64) -> String {
+pub(crate) fn devices_in_words(count: u64) -> String {
     match count {
         1 => "1 device".to_owned(),
         count => format!("{count} devices"),
@@ -75,7 +53,7 @@ pub(super) fn devices(count: u64) -> String {
 }
 
 /// The times of the end of a connection, of a session and of a message are not of one clock.
-pub(super) const CLOCKS_DIFFER_MS: u64 = 1_000;
+pub(crate) const CLOCKS_DIFFER_MS: u64 = 1_000;
 
 /// Time after which a message that is not acknowledged holds up those behind it.
 const UNACKNOWLEDGED_MS: u64 = 5_000;
@@ -90,7 +68,7 @@ pub(super) const ACKNOWLEDGE: &str = "see why the client does not send PUBACK or
      busy with a message, or acknowledge by hand; or have it set a larger Receive Maximum";
 
 /// The first of some names, at most this many, and the number of the others.
-pub(super) fn first_of<N: AsRef<str>>(names: &[N], most: usize) -> String {
+pub(crate) fn first_of<N: AsRef<str>>(names: &[N], most: usize) -> String {
     let shown: Vec<&str> = names.iter().take(most).map(AsRef::as_ref).collect();
     let more = match names.len().saturating_sub(most) {
         0 => String::new(),
@@ -100,7 +78,7 @@ pub(super) fn first_of<N: AsRef<str>>(names: &[N], most: usize) -> String {
 }
 
 /// Within a sentence.
-pub(super) fn uncapitalized(text: &str) -> String {
+pub(crate) fn uncapitalized(text: &str) -> String {
     let mut letters = text.trim_end_matches('.').chars();
     let first = letters
         .next()

@@ -4,9 +4,9 @@ use martlet_broker::{DropReason, Limit, LossTimes, UnmatchedTopic};
 use martlet_integrate::{AccessRefused, CLIENT_IDS, bridge};
 
 use super::Finding;
-use super::arrival::{is_published_by_itself, with_messages};
+use super::arrival::is_published_by_itself;
 use super::facts::{Facts, Integration, NotDelivering, Session};
-use super::found::{Found, RECENT_MS, Weight, first_of, uncapitalized};
+use super::found::{Bearing, Found, RECENT_MS, first_of, uncapitalized};
 use super::near::{is_nearly_matched, nearest_in_words};
 use super::side::{Side, side};
 use crate::cause::Cause;
@@ -31,49 +31,49 @@ pub(super) fn is_one(facts: &Facts) -> bool {
 pub(super) fn integrations(facts: &Facts, found: &mut Found) {
     for one in &facts.integrations {
         found.extend(missed_by(facts, one));
-        let weight = match (one.is_own, one.has_messages) {
+        let bearing = match (one.is_own, one.has_messages) {
             // The message in the question never comes to it.
-            (true, _) if wrong_direction(facts, one).is_some() => Weight::Aside,
-            (true, _) if misses_topic(facts, one) => Weight::Aside,
-            (true, _) => Weight::Topic,
+            (true, _) if wrong_direction(facts, one).is_some() => Bearing::Aside,
+            (true, _) if misses_topic(facts, one) => Bearing::Aside,
+            (true, _) => Bearing::Topic,
             // It is asked where messages of the topic are.
-            (false, true) if one.takes_topic => Weight::Topic,
-            (false, true) if facts.question.topic.is_none() => Weight::Trouble,
-            (false, true) => Weight::Aside,
+            (false, true) if one.takes_topic => Bearing::Topic,
+            (false, true) if facts.question.topic.is_none() => Bearing::Happened,
+            (false, true) => Bearing::Aside,
             // What is published becomes a dead letter.
-            (false, false) if one.takes_topic && is_lost(facts, one) => Weight::Topic,
+            (false, false) if one.takes_topic && is_lost(facts, one) => Bearing::Topic,
             // Its publishers wait.
-            (false, false) if one.takes_topic && one.holds => Weight::Topic,
-            (false, false) if one.takes_topic => Weight::Aside,
-            (false, false) if one.holds && facts.question.topic.is_none() => Weight::Aside,
+            (false, false) if one.takes_topic && one.holds => Bearing::Topic,
+            (false, false) if one.takes_topic => Bearing::Aside,
+            (false, false) if one.holds && facts.question.topic.is_none() => Bearing::Aside,
             (false, false) => {
                 let topic = facts.question.topic.as_deref().unwrap_or_default();
                 // The filters of the rules' integration are those of the rules.
                 let is_near =
                     !one.name.starts_with(RULES) && is_nearly_matched(&one.filters, topic);
                 if is_near && misses_topic(facts, one) {
-                    found.push((Weight::Aside, not_taken(facts, one)));
+                    found.push((Bearing::Aside, not_taken(facts, one)));
                 }
                 continue;
             }
         };
-        found.extend(finding(one).map(|finding| (weight, finding)));
+        found.extend(finding(one).map(|finding| (bearing, finding)));
         match wrong_direction(facts, one) {
-            Some(finding) => found.push((Weight::Topic, finding)),
+            Some(finding) => found.push((Bearing::Topic, finding)),
             None if one.is_own && misses_topic(facts, one) && brought(facts, one).is_none() => {
-                found.push((Weight::Topic, not_taken(facts, one)));
+                found.push((Bearing::Topic, not_taken(facts, one)));
             }
             None => {}
         }
         let of_letters = match one.is_own {
-            true => Weight::Trouble,
-            false if one.takes_topic && is_lost(facts, one) => Weight::Topic,
-            false => Weight::Aside,
+            true => Bearing::Happened,
+            false if one.takes_topic && is_lost(facts, one) => Bearing::Topic,
+            false => Bearing::Aside,
         };
         found.extend(letters_finding(one).map(|finding| (of_letters, finding)));
-        found.extend(queue_finding(one).map(|finding| (weight, finding)));
-        found.extend(health_finding(one).map(|finding| (weight, finding)));
-        found.extend(slow_finding(facts.now_ms, one).map(|finding| (weight, finding)));
+        found.extend(queue_finding(one).map(|finding| (bearing, finding)));
+        found.extend(health_finding(one).map(|finding| (bearing, finding)));
+        found.extend(slow_finding(facts.now_ms, one).map(|finding| (bearing, finding)));
         if let (true, Some(session)) = (one.is_own, &facts.session) {
             lost(facts.now_ms, one, session, found);
         }
@@ -210,14 +210,14 @@ fn lost(now_ms: u64, one: &Integration, session: &Session, found: &mut Found) {
         let losses = (*count, *at);
         let mut finding = lost_finding(Cause::of_drop(*reason), losses, sentence);
         finding.remedy = remedy;
-        found.push((weight_of_loss(now_ms, *at), finding));
+        found.push((bearing_of_loss(now_ms, *at), finding));
     }
     if session.expired > 0 {
         let sentence = event_words::expired(session.expired, &whose);
         let losses = (session.expired, session.expired_at);
         let finding = lost_finding(Cause::Expired, losses, sentence)
             .remedy("publish with a longer Message Expiry Interval");
-        found.push((weight_of_loss(now_ms, session.expired_at), finding));
+        found.push((bearing_of_loss(now_ms, session.expired_at), finding));
     }
 }
 
@@ -232,10 +232,10 @@ pub(super) fn words_of_drop(reason: DropReason) -> (String, Option<String>) {
     }
 }
 
-fn weight_of_loss(now_ms: u64, at: LossTimes) -> Weight {
+fn bearing_of_loss(now_ms: u64, at: LossTimes) -> Bearing {
     match now_ms.saturating_sub(at.last_ms) <= RECENT_MS {
-        true => Weight::Trouble,
-        false => Weight::Before,
+        true => Bearing::Happened,
+        false => Bearing::Over,
     }
 }
 
@@ -327,7 +327,7 @@ pub(super) fn published_in_vain(facts: &Facts) -> impl DoubleEndedIterator<Item 
 
 /// Messages of the client without receivers that an integration nearly takes: those of the topic
 /// that is nearly the one in the question, if there is one.
-fn missed_by(facts: &Facts, one: &Integration) -> Option<(Weight, Finding)> {
+fn missed_by(facts: &Facts, one: &Integration) -> Option<(Bearing, Finding)> {
     if one.is_own {
         return None;
     }
@@ -348,11 +348,11 @@ fn missed_by(facts: &Facts, one: &Integration) -> Option<(Weight, Finding)> {
     let finding = Finding::new(Cause::SubscriberAbsent, sentence)
         .remedy("have the client publish to a topic that the filters of the integration match")
         .command(&one.show_command);
-    let weight = match expected {
-        Some(_) => Weight::Topic,
-        None => Weight::Trouble,
+    let bearing = match expected {
+        Some(_) => Bearing::Topic,
+        None => Bearing::Happened,
     };
-    Some((weight, with_messages(finding, missed)))
+    Some((bearing, finding.with_messages(missed)))
 }
 
 /// Why the integration that hands messages to the rules of a tenant does not; none: it does.
@@ -569,8 +569,8 @@ mod tests {
         let mut found = Vec::new();
         integrations(&facts, &mut found);
         let full = found.iter().find(|(_, one)| one.cause == Cause::QueueFull);
-        let (weight, full) = full.unwrap();
-        assert_eq!(*weight, Weight::Trouble);
+        let (bearing, full) = full.unwrap();
+        assert_eq!(*bearing, Bearing::Happened);
         assert_eq!((full.since_ms, full.last_ms), (Some(400), Some(900)));
         assert!(
             full.sentence

@@ -1,88 +1,169 @@
-//! From facts to a diagnosis: each part examines one side of the client and returns findings. The
-//! finding with the most weight is the diagnosis, and the rest is reported beside it. For a user
-//! with several clients all of them are examined.
+//! From facts to a diagnosis: each part examines one side of the client and returns findings, and
+//! `order` tells which of them is the diagnosis. For a user with several clients all of them are
+//! examined.
 
 use std::borrow::Cow;
-use std::cmp::Reverse;
 
 use martlet_broker::EventKind;
 
+use super::asked::Asked;
+use super::examine::{Examine, Examined, Findings, examined};
 use super::facts::{Facts, GroupMissing, StoreTrouble};
-use super::found::{Found, RECENT_MS, Weight, is_connected, is_recent};
-use super::side::is_subscribed;
+use super::found::{Bearing, Found, RECENT_MS, is_connected, is_recent};
+use super::side::{is_subscribed, side};
 use super::{
-    Diagnosis, Evidence, Finding, State, admission, anonymous, arrival, command, credential,
-    elsewhere, firmware, inactive, integration, memory, named, no_session, not_for_device,
-    not_in_force, other_session, own_topics, publish_as, restored, retained, rollout, rule_alarm,
-    session, silence, telemetry, topic, twice, twin, type_change, will,
+    Diagnosis, Evidence, Finding, State, admission, anonymous, arrival, credential, elsewhere,
+    integration, memory, missing, no_session, not_in_force, order, publish_as, restored, retained,
+    session, silence, topic, twice, type_change, will,
 };
-use crate::cause::Cause;
+use crate::cause::{Cause, Weight};
+use crate::control::Control;
 use crate::rfc3339;
 
 /// Pieces of evidence that are shown of several clients together.
 const EVIDENCE_MAX: usize = 12;
 
-/// Returns the diagnosis on the facts.
-pub fn judge(facts: &Facts) -> Diagnosis {
-    not_in_force::with_configuration(facts, diagnosis(facts))
+impl Facts {
+    /// The question as the parts of the node get it, for a caller that sees what is of this team
+    /// alone.
+    fn asked(&self, team: Option<&str>) -> Asked {
+        let clients = || std::iter::once(self).chain(&self.clients);
+        let sessions = clients().filter_map(|client| client.session.as_ref());
+        let filters = sessions.flat_map(|session| &session.subscriptions);
+        let devices = self.named_in_topic.iter().filter(|one| one.is_device);
+        let add = self.namesakes.add.as_ref();
+        Asked {
+            question: self.question.clone(),
+            team: team.map(str::to_owned),
+            now_ms: self.now_ms,
+            client_id: self.client_id.clone(),
+            user: self.user.clone(),
+            is_registered: self.registered_as.is_some(),
+            is_device: self.is_device(),
+            is_unseen: self.is_unseen(),
+            is_connected: clients().any(is_connected),
+            was_cut_off: match &*self.clients {
+                [] => admission::was_cut_off(self),
+                clients => clients.iter().all(admission::was_cut_off),
+            },
+            side: side(self),
+            filters: filters.map(|(filter, _)| filter.clone()).collect(),
+            joined: self.joined.clone(),
+            unmatched: self.unmatched.clone(),
+            devices_in_topic: devices.map(|one| one.client_id.clone()).collect(),
+            received: self.received.clone(),
+            adding: add.and_then(|add| add.command.clone()),
+        }
+    }
 }
 
-fn diagnosis(facts: &Facts) -> Diagnosis {
+/// A question, and what each part of the node knows of it.
+pub struct Inquiry {
+    facts: Facts,
+    asked: Asked,
+    /// Of the device or object that has the name.
+    parts: Vec<Examined>,
+    /// Of each client of the name.
+    clients: Vec<(Asked, Vec<Examined>)>,
+}
+
+impl Inquiry {
+    /// The question of a caller that sees what is of this team alone.
+    pub(crate) fn new(facts: Facts, team: Option<&str>) -> Self {
+        let clients = match &*facts.clients {
+            [] | [_] => std::slice::from_ref(&facts),
+            several => several,
+        };
+        let clients = clients.iter();
+        Self {
+            asked: facts.asked(team),
+            parts: Vec::new(),
+            clients: clients.map(|one| (one.asked(team), Vec::new())).collect(),
+            facts,
+        }
+    }
+
+    /// Examines a part of the node.
+    pub(crate) async fn examine<P: Examine>(&mut self, control: &Control, part: &P) {
+        let facts = part.gather(control, &self.asked).await;
+        self.parts.push(examined::<P>(facts));
+    }
+
+    /// Examines a part of the node for each client of the name.
+    pub(crate) async fn examine_clients<P: Examine>(&mut self, control: &Control, part: &P) {
+        for (asked, parts) in &mut self.clients {
+            let facts = part.gather(control, asked).await;
+            parts.push(examined::<P>(facts));
+        }
+    }
+
+    /// The name is that of something that was deleted.
+    pub fn is_deleted(&self) -> bool {
+        self.facts.deleted.is_some()
+    }
+
+    /// Returns the diagnosis.
+    pub fn diagnosis(mut self) -> Diagnosis {
+        let mut findings = Findings::default();
+        for part in &self.parts {
+            part(&self.asked, &mut findings);
+        }
+        for (asked, parts) in &self.clients {
+            let mut of_client = Findings::default();
+            parts.iter().for_each(|part| part(asked, &mut of_client));
+            findings.clients.push(of_client.found);
+        }
+        let facts = &mut self.facts;
+        facts.namesakes.near_of_kind.append(&mut findings.near);
+        facts.kept.append(&mut findings.kept);
+        for client in &mut facts.clients {
+            client.kept.clone_from(&facts.kept);
+        }
+        let found = diagnosis(&self.facts, findings);
+        let found = not_in_force::with_configuration(&self.facts, found);
+        let also = found.also.into_iter().map(Finding::with_remedies);
+        Diagnosis {
+            also: also.collect(),
+            finding: found.finding.with_remedies(),
+            ..found
+        }
+    }
+}
+
+fn diagnosis(facts: &Facts, findings: Findings) -> Diagnosis {
     let clients = clients_of(facts);
-    let mut named = named::named(facts);
+    let mut named = findings.named;
+    if named.is_empty() {
+        named.extend(missing::named(facts));
+    }
     let is_client = !is_unknown(facts) || !facts.clients.is_empty() || integration::is_one(facts);
     if !is_client && !named.is_empty() {
         let first = named.remove(0);
         return of_named(facts, first, named);
     }
+    let of_parts = findings.clients;
     let mut found = match &*clients {
-        [one] => looked_at(one),
-        all => of_several(all),
+        [one] => looked_at(one, of_parts.into_iter().next().unwrap_or_default()),
+        all => of_several(all, of_parts),
     };
+    found.extend(findings.found);
+    type_change::with_type_change(facts, &mut found);
     found.extend(anonymous::refused(facts));
     found.extend(credential::no_api_role(facts));
     publish_as::refused(facts, &mut found);
     // A client has the name too.
-    let wrong = named.into_iter();
-    let wrong =
-        wrong.filter(|finding| !matches!(finding.cause, Cause::NothingWrong | Cause::NobodyKnown));
-    found.extend(wrong.map(|finding| (Weight::Aside, finding)));
-    found.sort_by_key(|(weight, finding)| (*weight, Reverse(finding.last_ms.or(finding.since_ms))));
-    let is_well = found
-        .first()
-        .is_none_or(|(weight, _)| *weight >= Weight::Before);
-    let was_ill = found.iter().any(|(weight, _)| *weight == Weight::Before);
-    let is_other_refused = clients.len() > 1
-        && found.iter().any(|(weight, finding)| {
-            *weight == Weight::Aside && finding.cause.is_of_admission() && !finding.is_guess
-        });
-    let left = matches!(found.first(), Some((Weight::Gone, _)))
+    found.extend(order::beside_client(named));
+    let is_other_refused = clients.len() > 1 && order::is_other_refused(&found);
+    let mut ranked = order::ranked(found);
+    let was_ill = ranked.iter().any(|(weight, _)| *weight == Weight::Before);
+    let left = matches!(ranked.first(), Some((Weight::Gone, _)))
         && !clients.iter().any(|client| admission::was_cut_off(client));
-    let mut found = found.into_iter().map(|(_, finding)| finding);
-    let first = match is_well {
-        true => None,
-        false => found.next(),
+    let first = match order::take_first(&mut ranked) {
+        Some(first) => first,
+        None => nothing(&clients, was_ill, is_other_refused),
     };
-    let first = first.unwrap_or_else(|| nothing(&clients, was_ill, is_other_refused));
     let first = restored::with_restore(facts, first);
-    let mut also: Vec<Finding> = Vec::new();
-    for mut finding in found {
-        let is_reported = |other: &Finding| {
-            other.cause == finding.cause
-                && (other.sentence == finding.sentence
-                    || finding.cause.is_of_admission() && clients.len() == 1 && !finding.is_guess)
-        };
-        if is_reported(&first) || also.iter().any(is_reported) {
-            continue;
-        }
-        // One remedy is reported once.
-        let mut other = std::iter::once(&first).chain(&also);
-        if other.any(|other| (&other.remedy, &other.command) == (&finding.remedy, &finding.command))
-        {
-            (finding.remedy, finding.command) = (None, None);
-        }
-        also.push(finding);
-    }
+    let also = order::behind(&first, ranked, clients.len());
     Diagnosis {
         name: facts.question.name.clone(),
         tenant: facts.question.tenant.0,
@@ -125,16 +206,9 @@ fn clients_of(facts: &Facts) -> Vec<Cow<'_, Facts>> {
             spent: facts.spent.clone(),
             replaced_ms: facts.replaced_ms,
             no_credential: facts.no_credential.clone(),
-            type_change: facts.type_change.clone(),
             tables_fail: facts.tables_fail,
-            joined: facts.joined.clone(),
-            firmware_refused: facts.firmware_refused.clone(),
-            not_for_device: facts.not_for_device.clone(),
             by_certificate: facts.by_certificate,
-            inactive: facts.inactive.clone(),
-            alarms: facts.alarms.clone(),
             named_in_topic: facts.named_in_topic.clone(),
-            own_topics: facts.own_topics.clone(),
             ..client.clone()
         })
     });
@@ -142,7 +216,8 @@ fn clients_of(facts: &Facts) -> Vec<Cow<'_, Facts>> {
 }
 
 /// What there is to find of one client.
-fn looked_at(facts: &Facts) -> Found {
+/// `of_parts`: what parts of the node have found of it.
+fn looked_at(facts: &Facts, of_parts: Found) -> Found {
     let mut found = Vec::new();
     admission::from_address(facts, &mut found);
     found.extend(store(facts));
@@ -150,35 +225,25 @@ fn looked_at(facts: &Facts) -> Found {
     integration::integrations(facts, &mut found);
     if integration::is_one(facts) {
         // It uses no listener, and has no rules of a client.
-        telemetry::telemetry(facts, &mut found);
+        found.extend(of_parts);
         found.extend(memory::forgotten(facts));
         return found;
     }
     admission::admission(facts, &mut found);
     session::session(facts, &mut found);
-    telemetry::telemetry(facts, &mut found);
-    rollout::rollouts(facts, &mut found);
-    found.extend(inactive::inactive(facts));
     found.extend(silence::without_keep_alive(facts));
-    command::commands(facts, &mut found);
-    not_for_device::not_for_device(facts, &mut found);
-    twin::twin(facts, &mut found);
-    found.extend(firmware::refused(facts));
+    found.extend(of_parts);
     // Where anonymous clients are accepted, any name would have the rules of those.
     if !is_unknown(facts) {
-        found.extend(other_session::other_session(facts));
         arrival::arrivals(facts, &mut found);
         no_session::no_session(facts, &mut found);
         elsewhere::elsewhere(facts, &mut found);
         retained::retained(facts, &mut found);
         will::of_others(facts, &mut found);
-        own_topics::own_topics(facts, &mut found);
         silence::publisher_absent(facts, &mut found);
         topic::topic(facts, &mut found);
     }
     found.extend(memory::forgotten(facts));
-    rule_alarm::about_device(facts, &mut found);
-    type_change::with_type_change(facts, &mut found);
     for (_, finding) in &mut found {
         with_group(facts, finding);
     }
@@ -212,7 +277,7 @@ fn is_unknown(facts: &Facts) -> bool {
 }
 
 /// Faults of the message store: all publishers with QoS 1 or 2 wait for it.
-fn store(facts: &Facts) -> Option<(Weight, Finding)> {
+fn store(facts: &Facts) -> Option<(Bearing, Finding)> {
     let session = facts.session.as_ref();
     let waits = session.is_some_and(|session| session.waits_for_store);
     match facts.store.as_ref()? {
@@ -221,29 +286,29 @@ fn store(facts: &Facts) -> Option<(Weight, Finding)> {
                 format!("the message store cannot write, so nothing is acknowledged: {error}");
             let finding = Finding::new(Cause::StoreFailing, sentence)
                 .remedy("make room on the disk, or check it; for details, run martlet status");
-            Some((Weight::Topic, finding))
+            Some((Bearing::Topic, finding))
         }
         StoreTrouble::Full { why, remedy } => {
-            let (weight, sentence) = match waits {
-                true => (Weight::Topic, format!("its publishes wait: {why}")),
+            let (bearing, sentence) = match waits {
+                true => (Bearing::Topic, format!("its publishes wait: {why}")),
                 false => (
                     // What keeps a client away is reported first.
                     match is_connected(facts) {
-                        true => Weight::Trouble,
-                        false => Weight::Remark,
+                        true => Bearing::Happened,
+                        false => Bearing::Remark,
                     },
                     format!("messages with QoS 1 and 2 wait, from all publishers: {why}"),
                 ),
             };
             let mut finding = Finding::new(Cause::StoreFull, sentence);
             finding.remedy.clone_from(remedy);
-            Some((weight, finding))
+            Some((bearing, finding))
         }
         StoreTrouble::Slow if waits => {
             let sentence = "its publishes wait: the disk is too slow for what is published";
             let remedy = "publish less, or give the data directory a faster disk";
             Some((
-                Weight::Topic,
+                Bearing::Topic,
                 Finding::new(Cause::StoreSlow, sentence).remedy(remedy),
             ))
         }
@@ -252,45 +317,42 @@ fn store(facts: &Facts) -> Option<(Weight, Finding)> {
 }
 
 /// The tables cannot be used: clients of before come in, and nothing that is to be written goes on.
-fn tables(facts: &Facts) -> Option<(Weight, Finding)> {
+fn tables(facts: &Facts) -> Option<(Bearing, Finding)> {
     let sentence = "the tables of users and devices cannot be used: commands, changes and telemetry \
                     in them fail or wait, and logins use the copy in memory";
     let finding = Finding::new(Cause::TablesFailing, sentence)
         .remedy("correct what the database reports; the log of the node has its error");
-    facts.tables_fail.then_some((Weight::Aside, finding))
+    facts.tables_fail.then_some((Bearing::Aside, finding))
 }
 
 /// The findings about the clients of one user. A finding about all of them is reported once; all
 /// others name their client.
-fn of_several(clients: &[Cow<'_, Facts>]) -> Found {
+fn of_several(clients: &[Cow<'_, Facts>], of_parts: Vec<Found>) -> Found {
     let is_any_connected = clients.iter().any(|client| is_connected(client));
     let is_any_subscribed = clients.iter().any(|client| is_subscribed(client));
-    let mut all: Vec<(Weight, Finding, Vec<&str>)> = Vec::new();
-    for client in clients {
+    let mut all: Vec<(Bearing, Finding, Vec<&str>)> = Vec::new();
+    for (client, of_parts) in clients.iter().zip(of_parts) {
         let is_absent = is_any_connected && !is_connected(client);
-        for (weight, finding) in looked_at(client) {
+        for (bearing, finding) in looked_at(client, of_parts) {
             if finding.cause == Cause::NotSubscribed && is_any_subscribed {
                 continue;
             }
-            let weight = match weight {
-                Weight::Out if has_other_name_now(clients, client, &finding) => Weight::Before,
-                Weight::Out if is_absent && is_one_too_many(client) => Weight::Trouble,
-                // Another client of the user is connected; this one is not.
-                Weight::Out | Weight::Ended | Weight::Gone | Weight::Remark if is_absent => {
-                    Weight::Aside
-                }
-                weight => weight,
+            let bearing = match bearing {
+                Bearing::Refused if has_other_name_now(clients, client, &finding) => Bearing::Over,
+                Bearing::Refused if is_absent && is_one_too_many(client) => Bearing::Happened,
+                bearing if is_absent => order::of_absent(bearing),
+                bearing => bearing,
             };
-            let is_same = |(_, other, _): &&mut (Weight, Finding, Vec<&str>)| {
+            let is_same = |(_, other, _): &&mut (Bearing, Finding, Vec<&str>)| {
                 other.cause == finding.cause && other.sentence == finding.sentence
             };
             match all.iter_mut().find(is_same) {
                 Some((other, known, names)) => {
-                    *other = weight.min(*other);
+                    *other = order::heavier(finding.cause, bearing, *other);
                     known.add(&finding);
                     names.push(&client.client_id);
                 }
-                None => all.push((weight, finding, vec![&client.client_id])),
+                None => all.push((bearing, finding, vec![&client.client_id])),
             }
         }
     }
@@ -302,7 +364,7 @@ fn of_several(clients: &[Cow<'_, Facts>]) -> Found {
         let mut all = clients.iter();
         all.any(|client| client.client_id == name && is_one_too_many(client))
     };
-    let named = all.into_iter().map(|(weight, mut finding, names)| {
+    let named = all.into_iter().map(|(bearing, mut finding, names)| {
         if names.len() < clients.len() {
             let what = match names.len() {
                 1 => "client",
@@ -311,7 +373,8 @@ fn of_several(clients: &[Cow<'_, Facts>]) -> Found {
             // The user is connected, by another client.
             let is_said = finding.cause == Cause::Away;
             let is_absent = is_any_connected && names.iter().all(|name| is_away(name));
-            let is_refused = weight == Weight::Trouble && names.iter().all(|name| is_refused(name));
+            let is_refused =
+                bearing == Bearing::Happened && names.iter().all(|name| is_refused(name));
             let absent = match is_absent && !is_said {
                 true if is_refused => " is refused",
                 true => " (not connected)",
@@ -319,7 +382,7 @@ fn of_several(clients: &[Cow<'_, Facts>]) -> Found {
             };
             finding.sentence = format!("{what} {}{absent}: {}", names.join(", "), finding.sentence);
         }
-        (weight, finding)
+        (bearing, finding)
     });
     named.collect()
 }
@@ -525,4 +588,33 @@ fn perhaps_seen(facts: &Facts) -> Vec<Evidence> {
         ),
     });
     perhaps.collect()
+}
+
+/// Facts of which a diagnosis is asked, in tests.
+#[cfg(test)]
+pub(crate) struct Case(Inquiry);
+
+#[cfg(test)]
+impl Case {
+    /// Of these facts of the client.
+    pub(crate) fn of(facts: Facts) -> Self {
+        Self(Inquiry::new(facts, None))
+    }
+
+    /// With these of a part of the node.
+    pub(crate) fn with<P: Examine>(mut self, facts: P::Facts) -> Self {
+        self.0.parts.push(examined::<P>(facts));
+        self
+    }
+
+    /// The diagnosis on them.
+    pub(crate) fn diagnosis(self) -> Diagnosis {
+        self.0.diagnosis()
+    }
+}
+
+/// Returns the diagnosis on facts of a client alone.
+#[cfg(test)]
+pub(crate) fn judge(facts: &Facts) -> Diagnosis {
+    Case::of(facts.clone()).diagnosis()
 }

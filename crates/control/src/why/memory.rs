@@ -4,7 +4,7 @@ use martlet_broker::EventKind;
 
 use super::Finding;
 use super::facts::Facts;
-use super::found::{Found, RECENT_MS, Weight, is_connected};
+use super::found::{Bearing, Found, RECENT_MS, is_connected};
 use super::integration;
 use crate::cause::Cause;
 use crate::rfc3339;
@@ -29,19 +29,19 @@ pub(super) fn forgotten(facts: &Facts) -> Found {
         .session
         .as_ref()
         .is_some_and(|session| session.session_expiry_secs > 0);
-    let weight = if integration::is_one(facts) {
-        Weight::Aside
+    let bearing = if integration::is_one(facts) {
+        Bearing::Aside
     } else if !was_known {
         return Found::new();
     } else if is_connected(facts) {
         match is_recent && has_lasting_session {
-            true => Weight::Trouble,
-            false => Weight::Aside,
+            true => Bearing::Happened,
+            false => Bearing::Aside,
         }
     } else if last.is_some_and(is_before) {
         match is_recent {
-            true => Weight::Trouble,
-            false => Weight::Remark,
+            true => Bearing::Happened,
+            false => Bearing::Remark,
         }
     } else {
         return Found::new();
@@ -56,5 +56,5 @@ pub(super) fn forgotten(facts: &Facts) -> Found {
         "have the clients subscribe and publish again; to keep messages across a restart, set \
          store.durability to \"sync\" or \"interval\" and restart the node",
     );
-    vec![(weight, finding.since(started_ms))]
+    vec![(bearing, finding.since(started_ms))]
 }

@@ -1,11 +1,18 @@
 //! Why a client does not work: one diagnosis with the remedy, from the registry, the rules, the
 //! session and the latest events.
 //!
+//! Each part of the node explains itself (`examine`), in a module `why` of its own folder:
+//! commands, twins, rules with their alarms, rollouts, firmware, telemetry, activity, the feed,
+//! sessions beside that of the client, and the tables with their keys. Here are the question
+//! (`asked`), what was found (`found`), and what is to be found of clients, their sessions and
+//! topics:
+//!
 //! * [`facts`]: the facts, as plain data
 //! * `gather`: where it comes from
 //! * `part_in_words`: rules and integrations, by the Client Identifiers of their parts
 //! * `namesakes`: which known names may be meant by an unknown one
 //! * `judge`: the diagnosis on the facts, without further questions
+//! * `order`: which finding is the diagnosis, and which ones stand behind it
 //!
 //! Each other module finds one kind of cause. About admission:
 //!
@@ -24,8 +31,6 @@
 //! * `elsewhere`: what other tenants have of the topic
 //! * `memory`: what a start of the node has made it forget
 //! * `no_session`: no session is kept for it while it is away
-//! * `other_session`: messages wait in another session of its user
-//! * `own_topics`: what the node itself does not publish
 //! * `publish_as`: what rules and integrations may not publish as it
 //! * `retained`: the retained message that it did not get
 //! * `session`: messages of it that were refused or lost
@@ -35,83 +40,77 @@
 //!
 //! About devices:
 //!
-//! * `command`: commands to it that have failed or wait
-//! * `firmware`, `rollout`: firmware that it did not get, and rollouts that wait for it
-//! * `inactive`: it sends nothing
 //! * `not_for_device`: groups of it that a command or rollout is not for
-//! * `telemetry`: payloads that are not stored
-//! * `twin`: configuration that it has not reported
 //! * `type_change`: its type was changed
 //!
 //! About what else was named:
 //!
-//! * `api_key`, `provisioning_key`: a key
 //! * `integration`, `overflow`, `missing`: an integration that fails, whose queue is full, or that
 //!   does not exist
-//! * `named`: a rule, a rollout or a command
 //! * `not_in_force`: the configuration is not in force
-//! * `rule_alarm`: alarms of a rule or a device, and why one is not raised
-//! * `rule_on_topic`: what a rule has made of the last message on the topic
 
 mod admission;
 mod anonymous;
-mod api_key;
 mod arrival;
+mod asked;
 mod beside_tables;
-mod command;
 mod credential;
 mod elsewhere;
+mod examine;
 pub mod facts;
-mod firmware;
 mod found;
 mod gather;
-mod inactive;
 mod integration;
 mod judge;
 mod memory;
 mod missing;
-mod named;
 mod namesakes;
 mod near;
 mod no_session;
 mod not_for_device;
 mod not_in_force;
+mod order;
 mod other_id;
-mod other_session;
 mod overflow;
 mod own_name;
-mod own_topics;
 mod part_in_words;
-mod provisioning_key;
 mod publish_as;
 mod restored;
 mod retained;
-mod rollout;
-mod rule_alarm;
-mod rule_on_topic;
 mod server_certificate;
 mod session;
 mod side;
 mod silence;
-mod telemetry;
 #[cfg(test)]
-mod tests;
+pub(crate) mod tests;
 mod topic;
 mod twice;
-mod twin;
 mod type_change;
 mod unstable;
 mod will;
 
-use martlet_broker::TenantId;
+use martlet_broker::{TenantId, UnmatchedTopic};
 use martlet_codec::{SubscriptionFilter, TopicName};
 use serde::{Deserialize, Serialize};
 use utoipa::ToSchema;
 
-use crate::cause::Cause;
+use crate::cause::{Bearing, Cause};
 use crate::event_words;
 use crate::journal::{Run, WordedRemedy};
-pub use judge::judge;
+use crate::remedy::Remedy;
+pub(crate) use asked::Asked;
+pub(crate) use examine::{Examine, Findings};
+pub(crate) use found::{
+    CLOCKS_DIFFER_MS, ENDED_RECENTLY_MS, RECENT_MS, devices_in_words, first_of, messages,
+    messages_wait, times as times_in_words, uncapitalized,
+};
+#[cfg(test)]
+pub(crate) use judge::Case;
+pub use judge::Inquiry;
+pub(crate) use namesakes::nearest as nearest_names;
+pub(crate) use near::{is_nearly_matched, matches, nearest_in_words};
+pub(crate) use not_for_device::NotForDevice;
+pub(crate) use side::Side;
 
 /// What is asked.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
@@ -197,9 +196,15 @@ pub struct Finding {
     /// The command for that, ready for a shell on the node's machine.
     #[serde(skip_serializing_if = "Option::is_none", default)]
     pub command: Option<String>,
+    /// The same for programs: requests of the API, keys of the configuration.
+    #[serde(skip_serializing_if = "Vec::is_empty", default)]
+    pub remedies: Vec<Remedy>,
     /// It is not known whether it is about this client at all.
     #[serde(skip_serializing_if = "std::ops::Not::not", default)]
     pub is_guess: bool,
+    /// The topic or Topic Filter that it is about, where causes follow from each other.
+    #[serde(skip)]
+    pub(crate) about: Option<String>,
 }
 
 /// What was seen.
@@ -243,7 +248,8 @@ fn is_common(tenant: &u32) -> bool {
 }
 
 impl Finding {
-    fn new(cause: Cause, sentence: impl Into<String>) -> Self {
+    /// A finding without times and remedies.
+    pub fn new(cause: Cause, sentence: impl Into<String>) -> Self {
         Self {
             cause,
             sentence: sentence.into(),
@@ -252,29 +258,69 @@ impl Finding {
             count: None,
             remedy: None,
             command: None,
+            remedies: Vec::new(),
             is_guess: false,
+            about: None,
         }
     }
 
-    fn since(mut self, at_ms: u64) -> Self {
+    /// Of this topic.
+    pub(crate) fn about(mut self, topic: &str) -> Self {
+        self.about = Some(topic.to_owned());
+        self
+    }
+
+    /// Since this time.
+    pub(crate) fn since(mut self, at_ms: u64) -> Self {
         self.since_ms = Some(at_ms);
         self
     }
 
-    fn remedy(mut self, remedy: impl Into<String>) -> Self {
+    /// What to do about it.
+    pub(crate) fn remedy(mut self, remedy: impl Into<String>) -> Self {
         self.remedy = Some(remedy.into());
         self
     }
 
     /// The command for the remedy.
-    fn command(mut self, command: impl Into<String>) -> Self {
+    pub(crate) fn command(mut self, command: impl Into<String>) -> Self {
         self.command = Some(command.into());
         self
     }
 
-    fn with_remedy(mut self, worded: WordedRemedy) -> Self {
+    /// What to do about it, with its command.
+    pub(crate) fn with_remedy(mut self, worded: WordedRemedy) -> Self {
         self.remedy = Some(worded.text).filter(|text| !text.is_empty());
         self.command = worded.command;
+        self
+    }
+
+    /// A finding with what helps, and the command for it.
+    pub(crate) fn advised(
+        cause: Cause,
+        sentence: impl Into<String>,
+        remedy: &str,
+        command: &str,
+    ) -> Self {
+        Self::new(cause, sentence).remedy(remedy).command(command)
+    }
+
+    /// What is over needs no remedy.
+    pub(crate) fn without_remedy(mut self) -> Self {
+        (self.remedy, self.command) = (None, None);
+        self
+    }
+
+    /// Of messages of a topic that had no receiver: their number, and when they came.
+    pub(crate) fn with_messages(mut self, one: &UnmatchedTopic) -> Self {
+        self.count = (!one.reached_all).then_some(one.count);
+        (self.since_ms, self.last_ms) = (Some(one.first_ms), Some(one.last_ms));
+        self
+    }
+
+    /// With its remedies for programs.
+    fn with_remedies(mut self) -> Self {
+        self.remedies = Remedy::all(self.remedy.as_deref(), self.command.as_deref());
         self
     }
 
@@ -288,13 +334,13 @@ impl Finding {
     }
 
     /// When it was last so.
-    fn last(mut self, at_ms: u64) -> Self {
+    pub(crate) fn last(mut self, at_ms: u64) -> Self {
         self.last_ms = Some(at_ms);
         self
     }
 
     /// It happened once, at this time.
-    fn at(self, at_ms: u64) -> Self {
+    pub(crate) fn at(self, at_ms: u64) -> Self {
         self.since(at_ms).last(at_ms)
     }
 
@@ -306,7 +352,7 @@ impl Finding {
     }
 
     /// It happened this often.
-    fn of_many(mut self, count: u64) -> Self {
+    pub(crate) fn of_many(mut self, count: u64) -> Self {
         self.count = Some(count);
         self
     }
@@ -322,6 +368,7 @@ impl Finding {
             last_ms: Some(last.at_ms),
             remedy: last.remedy.clone(),
             command: last.command.clone(),
+            about: last.topic.clone(),
             ..Self::new(cause, sentence).since(run.since_ms)
         }
     }

@@ -42,19 +42,6 @@ impl Namesakes {
         }
     }
 
-    /// Adds those of these names that are spelt nearly like `name`; each is a `kind`, such as a
-    /// rule.
-    pub(crate) fn add_nearest<'a>(
-        &mut self,
-        name: &str,
-        kind: &str,
-        all: impl Iterator<Item = &'a str>,
-    ) {
-        let found = nearest(name, all.filter(|other| *other != name));
-        let found = found.iter().map(|near| format!("the {kind} {near}"));
-        self.near_of_kind.extend(found);
-    }
-
     /// All names that may be meant, in words.
     pub(super) fn suggestions(&self) -> impl Iterator<Item = &str> {
         let all = self.near.iter().chain(&self.near_of_kind);
@@ -68,7 +55,7 @@ impl Namesakes {
 }
 
 /// The nearest of these names, in order, if they are few and near enough.
-pub(super) fn nearest<'a>(name: &str, all: impl Iterator<Item = &'a str>) -> Vec<String> {
+pub(crate) fn nearest<'a>(name: &str, all: impl Iterator<Item = &'a str>) -> Vec<String> {
     // In a short name one letter is much.
     let mut distance = match name.chars().count() {
         0..=2 => return Vec::new(),

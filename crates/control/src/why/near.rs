@@ -22,7 +22,7 @@ impl NearMiss {
 }
 
 /// The filter matches the topic.
-pub(super) fn matches(filter: &str, topic: &str) -> bool {
+pub(crate) fn matches(filter: &str, topic: &str) -> bool {
     SubscriptionFilter::parse(filter).is_ok_and(|of| would_match(of.filter.as_str(), topic))
 }
 
@@ -199,7 +199,7 @@ pub(super) fn nearest<'a, F: AsRef<str> + ?Sized + 'a>(
 }
 
 /// Whether a filter is likely to be meant for the topic, though it does not match it.
-pub(super) fn is_nearly_matched<'a, F: AsRef<str> + ?Sized + 'a>(
+pub(crate) fn is_nearly_matched<'a, F: AsRef<str> + ?Sized + 'a>(
     filters: impl IntoIterator<Item = &'a F>,
     topic: &str,
 ) -> bool {
@@ -207,7 +207,7 @@ pub(super) fn is_nearly_matched<'a, F: AsRef<str> + ?Sized + 'a>(
 }
 
 /// The same as [`nearest`] in words that follow a sentence; nothing if no filter is near.
-pub(super) fn nearest_in_words<'a, F: AsRef<str> + ?Sized + 'a>(
+pub(crate) fn nearest_in_words<'a, F: AsRef<str> + ?Sized + 'a>(
     filters: impl IntoIterator<Item = &'a F>,
     topic: &str,
 ) -> String {

@@ -5,7 +5,7 @@ use martlet_broker::EventKind;
 use super::Finding;
 use super::arrival::{is_published_by_itself, names_client};
 use super::facts::Facts;
-use super::found::{Found, Weight};
+use super::found::{Bearing, Found};
 use super::side::{Side, side};
 use crate::cause::Cause;
 
@@ -34,5 +34,5 @@ pub(super) fn no_session(facts: &Facts, found: &mut Found) {
         "if messages should wait for it, have the client connect with Clean Start 0 and a Session \
          Expiry Interval (before MQTT 5: Clean Session 0), and subscribe with QoS 1",
     );
-    found.push((Weight::Aside, finding));
+    found.push((Bearing::Aside, finding));
 }

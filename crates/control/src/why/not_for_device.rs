@@ -1,18 +1,36 @@
 //! Commands and rollouts for a group that are not for one of its devices: it joined the group
 //! later, or was not active then.
 
-use super::Finding;
-use super::facts::Facts;
-use super::found::{ENDED_RECENTLY_MS, Found, Weight, is_connected};
+use super::asked::Asked;
+use super::examine::Findings;
+use super::found::ENDED_RECENTLY_MS;
+use super::{Bearing, Finding};
 use crate::cause::Cause;
+use crate::journal::WordedRemedy;
 use crate::rfc3339;
 
-/// What there is to find.
-pub(super) fn not_for_device(facts: &Facts, found: &mut Found) {
-    for one in &facts.not_for_device {
-        let (what, group) = (&one.what, &one.group);
-        let made = rfc3339::in_words(one.created_ms);
-        let sentence = match one.joined_ms {
+/// A command or rollout for the devices of a group that is not for one of them.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub(crate) struct NotForDevice {
+    /// What it is, in words.
+    pub(crate) what: String,
+    /// Name of the group.
+    pub(crate) group: String,
+    /// When it was made, milliseconds since the Unix epoch.
+    pub(crate) created_ms: u64,
+    /// When the device joined the group, likewise, which was later; none: it was a member, and not
+    /// active or full of commands.
+    pub(crate) joined_ms: Option<u64>,
+    /// What to do about it.
+    pub(crate) worded: WordedRemedy,
+}
+
+impl NotForDevice {
+    /// Reports it, for this cause.
+    pub(crate) fn judge(&self, cause: Cause, asked: &Asked, findings: &mut Findings) {
+        let (what, group) = (&self.what, &self.group);
+        let made = rfc3339::in_words(self.created_ms);
+        let sentence = match self.joined_ms {
             Some(joined_ms) => format!(
                 "{what} is not for the device: it was made on {made} for the members that the \
                  group {group} had then, and the device joined the group on {}",
@@ -23,18 +41,14 @@ pub(super) fn not_for_device(facts: &Facts, found: &mut Found) {
                  status was maintenance or inactive then, or it had too many open commands"
             ),
         };
-        let cause = match one.is_rollout {
-            true => Cause::RolloutWaits,
-            false => Cause::CommandWaits,
-        };
-        let since_ms = one.joined_ms.unwrap_or(one.created_ms);
-        let is_recent = facts.now_ms.saturating_sub(since_ms) <= ENDED_RECENTLY_MS;
-        let weight = match is_recent {
+        let since_ms = self.joined_ms.unwrap_or(self.created_ms);
+        let is_recent = asked.now_ms.saturating_sub(since_ms) <= ENDED_RECENTLY_MS;
+        let bearing = match is_recent {
             // Why it is not connected is reported first.
-            true if is_connected(facts) => Weight::Trouble,
-            _ => Weight::Aside,
+            true if asked.is_connected => Bearing::Present,
+            _ => Bearing::Aside,
         };
-        let finding = Finding::new(cause, sentence).since(one.created_ms);
-        found.push((weight, finding.with_remedy(one.worded.clone())));
+        let finding = Finding::new(cause, sentence).since(self.created_ms);
+        findings.add_as(bearing, finding.with_remedy(self.worded.clone()));
     }
 }

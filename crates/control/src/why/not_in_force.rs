@@ -25,10 +25,7 @@ pub(super) fn with_configuration(facts: &Facts, mut diagnosis: Diagnosis) -> Dia
     if let Some(failure) = &facts.reload_failed {
         let finding = Finding::new(Cause::ReloadFailed, uncapitalized(failure))
             .remedy("correct what the error names; the node reads the file again by itself");
-        let is_likely = matches!(
-            diagnosis.finding.cause,
-            Cause::UnknownName | Cause::NobodyKnown | Cause::NotPermitted
-        );
+        let is_likely = Cause::ReloadFailed.suppresses(diagnosis.finding.cause);
         match diagnosis.wrong && is_likely {
             true => {
                 let other = std::mem::replace(&mut diagnosis.finding, finding);

@@ -6,7 +6,7 @@ use martlet_broker::{DropReason, LossTimes};
 
 use super::Finding;
 use super::facts::{Facts, Integration, NotDelivering};
-use super::found::{RECENT_MS, Weight};
+use super::found::{Bearing, RECENT_MS};
 use super::integration::{advised, words_of_drop};
 use super::part_in_words::integration_of;
 use crate::cause::Cause;
@@ -17,7 +17,7 @@ const FULL: &str = "its queue is full (max_bytes)";
 
 /// What was dropped recently for integrations that take the topic. The topics of dropped messages
 /// are not known.
-pub(super) fn dropped_for_integrations(facts: &Facts, topic: &str) -> Vec<(Weight, Finding)> {
+pub(super) fn dropped_for_integrations(facts: &Facts, topic: &str) -> Vec<(Bearing, Finding)> {
     let mut lost: BTreeMap<(&str, &str), (DropReason, u64, LossTimes)> = BTreeMap::new();
     for subscriber in facts.subscribers.iter().flatten() {
         let Some(name) = integration_of(&subscriber.client_id) else {
@@ -40,7 +40,7 @@ pub(super) fn dropped_for_integrations(facts: &Facts, topic: &str) -> Vec<(Weigh
     let found = lost.into_iter().map(|((name, _), (reason, count, at))| {
         let mut finding = lost_by(facts, name, topic, (reason, count));
         (finding.since_ms, finding.last_ms) = (Some(at.first_ms), Some(at.last_ms));
-        (Weight::Topic, finding.of_many(count))
+        (Bearing::Topic, finding.of_many(count))
     });
     found.collect()
 }

@@ -4,7 +4,7 @@ use martlet_broker::EventKind;
 
 use super::Finding;
 use super::facts::{Facts, OwnNameRule};
-use super::found::{Found, Weight, is_recent};
+use super::found::{Bearing, Found, is_recent};
 use super::part_in_words::part_in_words;
 use super::side::of_topic;
 use crate::cause::Cause;
@@ -19,13 +19,13 @@ pub(super) fn refused(facts: &Facts, found: &mut Found) {
     });
     for run in refused {
         let is_over = facts.permitted_now.contains(&run.last.seq);
-        let weight = match &facts.question.topic {
-            _ if is_over => Weight::Before,
-            Some(_) if of_topic(facts, run) => Weight::Topic,
-            Some(_) => Weight::Aside,
-            None => Weight::Trouble,
+        let bearing = match &facts.question.topic {
+            _ if is_over => Bearing::Over,
+            Some(_) if of_topic(facts, run) => Bearing::Topic,
+            Some(_) => Bearing::Aside,
+            None => Bearing::Happened,
         };
-        found.push((weight, finding(facts, run, is_over)));
+        found.push((bearing, finding(facts, run, is_over)));
     }
 }
 

@@ -5,7 +5,7 @@ use martlet_broker::{RetainedAtSubscribe, RetainedEnd, RetainedEnded};
 use super::Finding;
 use super::arrival::may_read;
 use super::facts::{Facts, Retained, Session};
-use super::found::{Found, Weight};
+use super::found::{Bearing, Found};
 use super::side::matching;
 use crate::cause::Cause;
 use crate::rfc3339;
@@ -34,7 +34,7 @@ pub(super) fn retained(facts: &Facts, found: &mut Found) {
         && !facts.question.is_about_filter()
         && past.0 == facts.client_id
     {
-        found.push((Weight::Topic, past_will_of(topic, *at_ms, past)));
+        found.push((Bearing::Topic, past_will_of(topic, *at_ms, past)));
         return;
     }
     let Some(session) = facts.session.as_ref().filter(|session| session.connected) else {
@@ -54,30 +54,30 @@ pub(super) fn retained(facts: &Facts, found: &mut Found) {
             remove,
             past_will,
         } => match not_sent(session, topic, &own) {
-            Some(finding) if is_before(*at_ms) => found.push((Weight::Topic, finding)),
+            Some(finding) if is_before(*at_ms) => found.push((Bearing::Topic, finding)),
             Some(_) => {}
             None if facts.question.is_about_filter() => {}
             None if past_will.is_some() => {
                 let past = past_will.iter();
                 let past = past.map(|past| past_will_of(topic, *at_ms, past));
-                found.extend(past.map(|finding| (Weight::Topic, finding)));
+                found.extend(past.map(|finding| (Bearing::Topic, finding)));
             }
             None => {
-                let weight = match is_for_commands(topic) {
-                    true => Weight::Topic,
-                    false => Weight::Aside,
+                let bearing = match is_for_commands(topic) {
+                    true => Bearing::Topic,
+                    false => Bearing::Aside,
                 };
-                found.push((weight, sent_again(topic, *at_ms, remove)));
+                found.push((bearing, sent_again(topic, *at_ms, remove)));
             }
         },
         Retained::Ended(one) if is_before(one.at_ms) => {
             let is_recent = facts.now_ms.saturating_sub(one.at_ms) <= ENDED_MS;
             // A command is deleted on purpose, so that it is not sent again.
-            let weight = match is_recent && !is_for_commands(&one.topic) {
-                true => Weight::Topic,
-                false => Weight::Aside,
+            let bearing = match is_recent && !is_for_commands(&one.topic) {
+                true => Bearing::Topic,
+                false => Bearing::Aside,
             };
-            found.push((weight, taken_away(one)));
+            found.push((bearing, taken_away(one)));
         }
         Retained::Ended(_) => {}
     }

@@ -6,7 +6,7 @@ use super::Finding;
 use super::admission::{is_by_another, is_of_packets, not_added, tried_by_another, was_there_then};
 use super::facts::{Facts, Session};
 use super::found::{
-    ACKNOWLEDGE, Found, RECENT_MS, Weight, is_connected, is_recent, is_unacknowledged,
+    ACKNOWLEDGE, Bearing, Found, RECENT_MS, is_connected, is_recent, is_unacknowledged,
     messages_wait, times, uncapitalized,
 };
 use super::near::{matches, near_miss, nearly_same, shared_meant};
@@ -30,23 +30,23 @@ pub(super) fn session(facts: &Facts, found: &mut Found) {
         };
         match run.last.what {
             EventKind::Refused if is_connected && is_by_another(facts, run) => {
-                found.push((Weight::Aside, tried_by_another(run, cause, "has")));
+                found.push((Bearing::Aside, tried_by_another(run, cause, "has")));
             }
             EventKind::Refused | EventKind::ReauthenticationRefused if is_connected => {
-                found.push((Weight::Before, before(run, cause, OVER)));
+                found.push((Bearing::Over, before(run, cause, OVER)));
             }
             EventKind::Refused if was_there_then(&facts.runs, run) => {
-                found.push((Weight::Remark, tried_by_another(run, cause, "had")));
+                found.push((Bearing::Remark, tried_by_another(run, cause, "had")));
             }
             // `admission` has reported that reason.
             EventKind::Refused => {}
             EventKind::ProvisioningRefused if not_added(facts) == Some(run) => {}
             EventKind::ProvisioningRefused => {
-                found.push((Weight::Before, before(run, cause, OVER)));
+                found.push((Bearing::Over, before(run, cause, OVER)));
             }
             EventKind::RequestRefused if was_active_since(facts, run) => {
                 let over = "the device has been in contact again since then";
-                found.push((Weight::Before, before(run, cause, over)));
+                found.push((Bearing::Over, before(run, cause, over)));
             }
             EventKind::Disconnected if is_connected => {
                 found.extend(again_and_again(facts, run, cause));
@@ -63,29 +63,29 @@ pub(super) fn session(facts: &Facts, found: &mut Found) {
                 if is_counted(facts, cause) => {}
             _ if facts.permitted_now.contains(&run.last.seq) => {
                 let finding = before(run, cause, "the rules permit it now");
-                found.push((Weight::Before, finding));
+                found.push((Bearing::Over, finding));
             }
             // It was added since.
             EventKind::PublishRefused
                 if cause.is_of_provisioning_key() && facts.registered_as.is_some() =>
             {
-                found.push((Weight::Before, before(run, cause, OVER)));
+                found.push((Bearing::Over, before(run, cause, OVER)));
             }
             EventKind::SubscribeRefused if subscribed_since(facts, run) => {
                 let over = "it has connected again since, and was not refused again";
-                found.push((Weight::Before, before(run, cause, over)));
+                found.push((Bearing::Over, before(run, cause, over)));
             }
             // It is over when the client has gone, or has published all.
             EventKind::PublishesDelayed if !is_connected || !is_of_now(facts, run) => {
-                found.push((Weight::Before, before(run, cause, OVER)));
+                found.push((Bearing::Over, before(run, cause, OVER)));
             }
             // The rules have it themselves.
             _ if is_by_rules(facts, run) => {}
-            _ if of_topic(facts, run) => found.push((Weight::Topic, of_rules(facts, run, cause))),
+            _ if of_topic(facts, run) => found.push((Bearing::Topic, of_rules(facts, run, cause))),
             _ if of_another_topic(facts, run) => {
                 found.push(of_other_topic(facts, run, cause));
             }
-            _ => found.push((Weight::Trouble, of_rules(facts, run, cause))),
+            _ => found.push((Bearing::Happened, of_rules(facts, run, cause))),
         }
     }
     let Some(session) = &facts.session else {
@@ -99,7 +99,7 @@ pub(super) fn session(facts: &Facts, found: &mut Found) {
     }
     if !session.connected && session.queued > 0 {
         let sentence = format!("{} for it", messages_wait(session.queued));
-        found.push((Weight::Remark, Finding::new(Cause::Away, sentence)));
+        found.push((Bearing::Remark, Finding::new(Cause::Away, sentence)));
     }
 }
 
@@ -141,7 +141,7 @@ fn shared_is_meant(mut finding: Finding, shared: &str) -> Finding {
 }
 
 /// What happened to another topic than the question names; the client may mean that one.
-fn of_other_topic(facts: &Facts, run: &Run, cause: Cause) -> (Weight, Finding) {
+fn of_other_topic(facts: &Facts, run: &Run, cause: Cause) -> (Bearing, Finding) {
     let mut finding = Finding::of_run(run, cause);
     let topics = facts
         .question
@@ -152,15 +152,15 @@ fn of_other_topic(facts: &Facts, run: &Run, cause: Cause) -> (Weight, Finding) {
         && let Some(shared) = shared_in_place_of(run)
         && near_miss(topic, asked).is_some_and(|near| near.is_likely)
     {
-        return (Weight::Topic, shared_is_meant(finding, &shared));
+        return (Bearing::Topic, shared_is_meant(finding, &shared));
     }
     let words = topics.and_then(|(asked, topic)| Some((asked, nearly_same(asked, topic)?)));
     let Some((asked, words)) = words else {
-        return (Weight::Aside, finding);
+        return (Bearing::Aside, finding);
     };
     let likely = format!("; {asked} is likely meant: {words}");
     finding.sentence.push_str(&likely);
-    (Weight::Topic, finding)
+    (Bearing::Topic, finding)
 }
 
 /// A subscription was refused, and the client has connected again since and is subscribed. For the
@@ -221,7 +221,7 @@ fn is_counted(facts: &Facts, cause: Cause) -> bool {
 }
 
 /// Its session ended, and with it the messages that waited for it. Their topics are not known.
-fn lost_with_session(facts: &Facts, run: &Run, cause: Cause) -> (Weight, Finding) {
+fn lost_with_session(facts: &Facts, run: &Run, cause: Cause) -> (Bearing, Finding) {
     let why = run.last.why.as_deref().unwrap_or_default();
     let count = u64::from(run.last.count.unwrap_or(1));
     let were = event_words::were(count, " that waited for it");
@@ -230,12 +230,12 @@ fn lost_with_session(facts: &Facts, run: &Run, cause: Cause) -> (Weight, Finding
     finding.sentence = sentence;
     finding.since_ms = Some(run.last.at_ms);
     finding.count = Some(count);
-    let weight = match &facts.question.topic {
-        None => Weight::Trouble,
-        Some(_) if side(facts) != Side::Publisher => Weight::Topic,
-        Some(_) => Weight::Aside,
+    let bearing = match &facts.question.topic {
+        None => Bearing::Happened,
+        Some(_) if side(facts) != Side::Publisher => Bearing::Topic,
+        Some(_) => Bearing::Aside,
     };
-    (weight, finding)
+    (bearing, finding)
 }
 
 /// Its queue has no room now.
@@ -252,7 +252,7 @@ fn queue(now_ms: u64, session: &Session, found: &mut Found) {
     // The present state is reported before what was lost.
     finding.last_ms = Some(now_ms);
     finding.remedy = remedy_of_limit(limit.limit).map(|worded| worded.text);
-    found.push((Weight::Trouble, finding));
+    found.push((Bearing::Happened, finding));
 }
 
 /// Messages were sent to it that it has not acknowledged yet, as is usual for a moment.
@@ -264,7 +264,7 @@ fn in_flight(session: &Session, found: &mut Found) {
     };
     if session.connected {
         let finding = Finding::new(Cause::NothingWrong, sentence);
-        found.push((Weight::Aside, finding));
+        found.push((Bearing::Aside, finding));
     }
 }
 
@@ -315,7 +315,7 @@ fn unacknowledged(facts: &Facts, session: &Session, found: &mut Found) {
         format!("it has not acknowledged {messages}, which is its maximum at one time, {and}");
     let mut finding = Finding::new(Cause::SlowReader, sentence).since(since_ms);
     finding.last_ms = Some(facts.now_ms);
-    found.push((Weight::Trouble, finding.remedy(ACKNOWLEDGE)));
+    found.push((Bearing::Happened, finding.remedy(ACKNOWLEDGE)));
 }
 
 /// No topic was asked about, or one that this Shared Subscription matches.
@@ -350,11 +350,11 @@ fn lost(facts: &Facts, session: &Session, found: &mut Found) {
         finding.last_ms = Some(last_ms).filter(|ms| *ms > 0);
         let remedy = "have it connect more often, or publish with a longer Message Expiry Interval";
         let is_recent = facts.now_ms.saturating_sub(last_ms) <= RECENT_MS;
-        let weight = match is_recent {
-            true => Weight::Trouble,
-            false => Weight::Before,
+        let bearing = match is_recent {
+            true => Bearing::Happened,
+            false => Bearing::Over,
         };
-        found.push((weight, finding.remedy(remedy)));
+        found.push((bearing, finding.remedy(remedy)));
     }
 }
 
@@ -388,12 +388,12 @@ fn lost_by_group(facts: &Facts, session: &Session, group: &GroupDetail, found: &
         let worded = limit.and_then(remedy_of_limit).map(|worded| worded.text);
         finding.remedy = worded.or_else(|| remedy_of_drop(*reason));
         let is_recent = facts.now_ms.saturating_sub(at.last_ms) <= RECENT_MS;
-        let weight = match is_recent {
-            _ if !is_asked => Weight::Aside,
-            true => Weight::Trouble,
-            false => Weight::Remark,
+        let bearing = match is_recent {
+            _ if !is_asked => Bearing::Aside,
+            true => Bearing::Happened,
+            false => Bearing::Remark,
         };
-        found.push((weight, finding));
+        found.push((bearing, finding));
     }
 }
 
@@ -402,7 +402,7 @@ fn lost_for(
     facts: &Facts,
     session: &Session,
     (reason, count, at): (DropReason, u64, LossTimes),
-) -> (Weight, Finding) {
+) -> (Bearing, Finding) {
     let cause = Cause::of_drop(reason);
     let is_one = |run: &&Run| {
         let is_drop = matches!(
@@ -440,25 +440,25 @@ fn lost_for(
         None => remedy_of_drop(reason),
     };
     let is_recent = last_ms.is_some_and(|ms| facts.now_ms.saturating_sub(ms) <= RECENT_MS);
-    let weight = match &facts.question.topic {
-        Some(_) if runs.iter().any(|run| of_topic(facts, run)) => Weight::Topic,
+    let bearing = match &facts.question.topic {
+        Some(_) if runs.iter().any(|run| of_topic(facts, run)) => Bearing::Topic,
         // Of some of them nothing is known but their number. What a client refuses is not kept.
         Some(_)
             if (reported < count || reason == DropReason::RefusedByReceiver)
                 && is_recent
                 && is_subscribed(facts) =>
         {
-            Weight::Topic
+            Bearing::Topic
         }
-        Some(_) if last.is_some() => Weight::Aside,
-        None if is_recent => Weight::Trouble,
-        _ => Weight::Before,
+        Some(_) if last.is_some() => Bearing::Aside,
+        None if is_recent => Bearing::Happened,
+        _ => Bearing::Over,
     };
-    (weight, finding)
+    (bearing, finding)
 }
 
 /// A connection that is there, and has ended for the same reason before.
-fn again_and_again(facts: &Facts, run: &Run, cause: Cause) -> Option<(Weight, Finding)> {
+fn again_and_again(facts: &Facts, run: &Run, cause: Cause) -> Option<(Bearing, Finding)> {
     let is_of_limit = run.last.limit.is_some();
     if run.count < REPEATED && cause != Cause::TakenOver && !is_of_limit {
         return None;
@@ -485,11 +485,11 @@ fn again_and_again(facts: &Facts, run: &Run, cause: Cause) -> Option<(Weight, Fi
         }
     };
     let is_asked = facts.question.topic.is_some() && side(facts) != Side::Receiver;
-    let weight = match run.count >= REPEATED {
+    let bearing = match run.count >= REPEATED {
         // The cause is what it has published, not the receivers.
-        true if is_asked && is_of_packets(run) => Weight::Topic,
-        true => Weight::Trouble,
-        false => Weight::Remark,
+        true if is_asked && is_of_packets(run) => Bearing::Topic,
+        true => Bearing::Happened,
+        false => Bearing::Remark,
     };
-    Some((weight, finding))
+    Some((bearing, finding))
 }

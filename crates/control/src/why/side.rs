@@ -7,13 +7,14 @@ use crate::journal::Run;
 use martlet_broker::EventKind;
 
 /// As what a client is asked about, where a topic was named.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(super) enum Side {
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub(crate) enum Side {
     /// It is to get what is published to the topic.
     Receiver,
     /// It publishes to the topic.
     Publisher,
     /// It is not known which of both.
+    #[default]
     Either,
 }
 
@@ -78,22 +79,6 @@ pub(super) fn of_topic(facts: &Facts, run: &Run) -> bool {
         return false;
     };
     topic == of || matches(of, topic)
-}
-
-/// Whether the question names no topic, or one of these.
-pub(super) fn concerns_one_of(facts: &Facts, topics: [&str; 2]) -> bool {
-    facts.question.topic.as_deref().is_none_or(|named| {
-        let mut topics = topics.into_iter();
-        topics.any(|topic| topic == named || matches(named, topic))
-    })
-}
-
-/// What the client does with a topic was refused: it published to it, or subscribed to what
-/// matches it.
-pub(super) fn was_refused(facts: &Facts, what: EventKind, topic: &str) -> bool {
-    let is_it = |of: &String| of == topic || matches(of, topic);
-    let mut runs = facts.runs.iter();
-    runs.any(|run| run.last.what == what && run.last.topic.as_ref().is_some_and(is_it))
 }
 
 pub(super) fn matching<'a>(session: &'a Session, topic: &str) -> Vec<(&'a str, u8)> {

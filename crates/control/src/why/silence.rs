@@ -3,7 +3,7 @@
 use super::Finding;
 use super::arrival::may_read;
 use super::facts::{Facts, NamedInTopic, NamedStanding};
-use super::found::{Found, Weight, is_connected};
+use super::found::{Bearing, Found, is_connected};
 use super::side::is_subscribed;
 use crate::cause::Cause;
 use crate::rfc3339;
@@ -16,7 +16,7 @@ const QUIET_MS: u64 = 60_000;
 
 /// Nothing has come from a client with Keep Alive 0, which MQTT does not expect to send anything.
 /// The times are those of `reactor::listen`, which has the system probe silent connections.
-pub(super) fn without_keep_alive(facts: &Facts) -> Option<(Weight, Finding)> {
+pub(super) fn without_keep_alive(facts: &Facts) -> Option<(Bearing, Finding)> {
     let session = facts.session.as_ref()?;
     let last_ms = session.last_packet_ms.filter(|_| session.connected)?;
     if session.keep_alive_secs > 0 || facts.now_ms.saturating_sub(last_ms) < QUIET_MS {
@@ -34,7 +34,7 @@ pub(super) fn without_keep_alive(facts: &Facts) -> Option<(Weight, Finding)> {
             "set a Keep Alive above 0 in the client, such as 60 s; limits.keep_alive_max_secs sets \
              one for all clients that have none",
         );
-    Some((Weight::Remark, finding))
+    Some((Bearing::Remark, finding))
 }
 
 /// The clients that the topic names are not connected, and one that is subscribed gets nothing.
@@ -73,7 +73,7 @@ pub(super) fn publisher_absent(facts: &Facts, found: &mut Found) {
          connected",
     );
     finding.command.clone_from(&first.command);
-    found.push((Weight::Remark, finding));
+    found.push((Bearing::Remark, finding));
 }
 
 fn who(one: &NamedInTopic) -> String {

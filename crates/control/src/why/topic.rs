@@ -3,13 +3,11 @@
 use martlet_broker::{DropReason, EventKind};
 
 use super::Finding;
-use super::arrival::{
-    is_of_same_user, near_subscribers, own_near_miss, with_messages, with_no_local,
-};
+use super::arrival::{is_of_same_user, near_subscribers, own_near_miss, with_no_local};
 use super::elsewhere::subscribers_elsewhere;
 use super::facts::{Backlog, Facts, OwnNameRule, Subscriber, TopicRules};
 use super::found::{
-    ACKNOWLEDGE, Found, RECENT_MS, Weight, first_of, is_recent, is_unacknowledged, uncapitalized,
+    ACKNOWLEDGE, Bearing, Found, RECENT_MS, first_of, is_recent, is_unacknowledged, uncapitalized,
 };
 use super::overflow::dropped_for_integrations;
 use super::own_name::permits;
@@ -77,7 +75,7 @@ pub(super) fn topic(facts: &Facts, found: &mut Found) {
     }
     if !own.is_empty() {
         no_local(facts, topic, found);
-        found.extend(odd_member(facts, &own).map(|finding| (Weight::Aside, finding)));
+        found.extend(odd_member(facts, &own).map(|finding| (Bearing::Aside, finding)));
         return downgraded(topic, &own, found);
     }
     let is_connected = session.is_some_and(|session| session.connected);
@@ -86,7 +84,7 @@ pub(super) fn topic(facts: &Facts, found: &mut Found) {
             let sentence = format!("it may read {topic}, and has no subscription that it matches");
             let remedy = format!("have the client subscribe to {topic}");
             let finding = not_subscribed(facts, topic, sentence, remedy);
-            found.push((Weight::Topic, finding));
+            found.push((Bearing::Topic, finding));
         }
         found.extend(missed_while_away(facts, topic));
         return;
@@ -95,7 +93,7 @@ pub(super) fn topic(facts: &Facts, found: &mut Found) {
         found.extend(missed_while_away(facts, topic));
     }
     let absent = subscribers(facts, topic);
-    let is_absent = matches!(&absent, Some((Weight::Topic, _)));
+    let is_absent = matches!(&absent, Some((Bearing::Topic, _)));
     if is_connected && may_read(facts) {
         let sentence = format!("it has no subscription that {topic} matches");
         let remedy = format!("if it should receive, have it subscribe to {topic}");
@@ -103,17 +101,17 @@ pub(super) fn topic(facts: &Facts, found: &mut Found) {
         let is_near = own_near_miss(facts, topic).is_some_and(|(_, near)| near.is_likely);
         let mut unmatched = facts.unmatched.iter();
         let by_others = unmatched.any(|one| *one.topic == **topic && !is_of_same_user(facts, one));
-        let weight = match is_absent {
+        let bearing = match is_absent {
             // Others publish to it.
-            true if side == Side::Either && by_others => Weight::Topic,
+            true if side == Side::Either && by_others => Bearing::Topic,
             // For a client that subscribes to other topics it is the likelier reason.
-            _ if side == Side::Either && is_near => Weight::Topic,
-            true if side == Side::Either && subscribes(facts) => Weight::Topic,
-            true => Weight::Remark,
+            _ if side == Side::Either && is_near => Bearing::Topic,
+            true if side == Side::Either && subscribes(facts) => Bearing::Topic,
+            true => Bearing::Remark,
             // Others get it.
-            false => Weight::Aside,
+            false => Bearing::Aside,
         };
-        found.push((weight, finding));
+        found.push((bearing, finding));
     }
     found.extend(absent);
     found.extend(dropped_for_integrations(facts, topic));
@@ -130,7 +128,7 @@ fn may_read(facts: &Facts) -> bool {
 
 /// It is not connected, and the session that is kept for it misses the topic, so it would get
 /// nothing of it if it came again.
-fn missed_while_away(facts: &Facts, topic: &str) -> Option<(Weight, Finding)> {
+fn missed_while_away(facts: &Facts, topic: &str) -> Option<(Bearing, Finding)> {
     let is_away = facts
         .session
         .as_ref()
@@ -143,7 +141,7 @@ fn missed_while_away(facts: &Facts, topic: &str) -> Option<(Weight, Finding)> {
         format!("it is not connected, and its session has no subscription that {topic} matches");
     let remedy = format!("have the client subscribe to {topic}");
     Some((
-        Weight::Topic,
+        Bearing::Topic,
         not_subscribed(facts, topic, sentence, remedy),
     ))
 }
@@ -175,13 +173,13 @@ fn not_subscribed(facts: &Facts, topic: &str, sentence: String, remedy: String) 
         None => Finding::new(Cause::NotSubscribed, sentence).remedy(remedy),
     };
     match published {
-        Some(one) => with_messages(finding, one),
+        Some(one) => finding.with_messages(one),
         None => finding,
     }
 }
 
 /// The same of share groups: what no member got. That none is connected is reported elsewhere.
-fn lost_by_groups(facts: &Facts, topic: &str) -> Vec<(Weight, Finding)> {
+fn lost_by_groups(facts: &Facts, topic: &str) -> Vec<(Bearing, Finding)> {
     let mut found = Vec::new();
     for group in &facts.subscriber_groups {
         for (reason, count, at) in &group.drops {
@@ -208,14 +206,14 @@ fn lost_by_groups(facts: &Facts, topic: &str) -> Vec<(Weight, Finding)> {
             let worded = limit.and_then(|limit| remedy_of_limit(limit.limit));
             let worded = worded.map(|worded| worded.text);
             finding.remedy = worded.or_else(|| remedy_of_drop(*reason));
-            found.push((Weight::Topic, finding));
+            found.push((Bearing::Topic, finding));
         }
     }
     found
 }
 
 /// Subscribers of the topic that do not acknowledge, so that messages wait.
-fn not_acknowledged(facts: &Facts, topic: &str) -> Vec<(Weight, Finding)> {
+fn not_acknowledged(facts: &Facts, topic: &str) -> Vec<(Bearing, Finding)> {
     let mut found = Vec::new();
     for subscriber in facts.subscribers.iter().flatten() {
         let Some(backlog) = subscriber.backlog else {
@@ -240,13 +238,13 @@ fn not_acknowledged(facts: &Facts, topic: &str) -> Vec<(Weight, Finding)> {
         );
         let mut finding = Finding::new(Cause::SlowReader, sentence).since(backlog.since_ms);
         finding.last_ms = Some(facts.now_ms);
-        found.push((Weight::Topic, finding.remedy(ACKNOWLEDGE)));
+        found.push((Bearing::Topic, finding.remedy(ACKNOWLEDGE)));
     }
     found
 }
 
 /// Recent losses of the subscribers of the topic. The topic of each lost message is not known.
-fn lost_by_subscribers(facts: &Facts, topic: &str) -> Vec<(Weight, Finding)> {
+fn lost_by_subscribers(facts: &Facts, topic: &str) -> Vec<(Bearing, Finding)> {
     let mut found = Vec::new();
     for subscriber in facts.subscribers.iter().flatten() {
         let client_id = &subscriber.client_id;
@@ -274,7 +272,7 @@ fn lost_by_subscribers(facts: &Facts, topic: &str) -> Vec<(Weight, Finding)> {
                 .since(at.first_ms);
             finding.last_ms = Some(at.last_ms);
             finding.remedy = remedy_of_drop(*reason);
-            found.push((Weight::Topic, finding));
+            found.push((Bearing::Topic, finding));
         }
     }
     found
@@ -296,7 +294,7 @@ fn refused(facts: &Facts, rules: &TopicRules, topic: &str, own: &[(&str, u8)], f
         (Side::Either, _) if may_not_read => may_not(Side::Either, topic, own, rules),
         _ => may_not(Side::Publisher, topic, own, rules),
     };
-    found.push((Weight::Topic, refused_before(facts, finding)));
+    found.push((Bearing::Topic, refused_before(facts, finding)));
     // Perhaps it does not concern this side; it is reported all the same.
     match side {
         Side::Receiver
@@ -304,12 +302,12 @@ fn refused(facts: &Facts, rules: &TopicRules, topic: &str, own: &[(&str, u8)], f
         {
             let mut other = may_not(Side::Publisher, topic, own, rules);
             other.sentence = format!("nor may it publish to {topic}: {}", rules.publish.why);
-            found.push((Weight::Remark, other));
+            found.push((Bearing::Remark, other));
         }
         Side::Either if may_not_read && rules.own_name_publish.is_none() => {
             let mut other = may_not(Side::Receiver, topic, own, rules);
             other.sentence = format!("if it should receive: it may not read {topic}");
-            found.push((Weight::Remark, other));
+            found.push((Bearing::Remark, other));
         }
         _ => {}
     }
@@ -317,7 +315,7 @@ fn refused(facts: &Facts, rules: &TopicRules, topic: &str, own: &[(&str, u8)], f
 
 /// It does not get its own messages of the topic.
 fn no_local(facts: &Facts, topic: &str, found: &mut Found) {
-    let is_reported = |(_, finding): &(Weight, Finding)| finding.cause == Cause::NoLocal;
+    let is_reported = |(_, finding): &(Bearing, Finding)| finding.cause == Cause::NoLocal;
     if let Some(filter) = with_no_local(facts, topic)
         && !found.iter().any(is_reported)
     {
@@ -325,7 +323,7 @@ fn no_local(facts: &Facts, topic: &str, found: &mut Found) {
             "its subscription to {filter} has No Local: it does not receive messages of {topic} \
              that it publishes itself"
         );
-        found.push((Weight::Aside, Finding::new(Cause::NoLocal, sentence)));
+        found.push((Bearing::Aside, Finding::new(Cause::NoLocal, sentence)));
     }
 }
 
@@ -337,12 +335,12 @@ fn downgraded(topic: &str, own: &[(&str, u8)], found: &mut Found) {
              whatever QoS they are published with, and none is kept while it is away"
         );
         let finding = Finding::new(Cause::QosDowngraded, sentence);
-        found.push((Weight::Aside, finding.remedy("subscribe with QoS 1 or 2")));
+        found.push((Bearing::Aside, finding.remedy("subscribe with QoS 1 or 2")));
     }
 }
 
 /// The finding about the receivers of what it publishes.
-fn subscribers(facts: &Facts, topic: &str) -> Option<(Weight, Finding)> {
+fn subscribers(facts: &Facts, topic: &str) -> Option<(Bearing, Finding)> {
     let all = facts.subscribers.as_deref()?;
     if all.is_empty() && facts.taken_for_all {
         return None;
@@ -361,7 +359,7 @@ fn subscribers(facts: &Facts, topic: &str) -> Option<(Weight, Finding)> {
             |(_, remedy)| remedy,
         );
         let finding = Finding::new(Cause::SubscriberAbsent, sentence).remedy(remedy);
-        return Some((Weight::Topic, finding));
+        return Some((Bearing::Topic, finding));
     }
     if all.iter().all(|subscriber| !subscriber.connected) {
         let names: Vec<&str> = all.iter().map(|one| &*one.client_id).take(3).collect();
@@ -370,7 +368,7 @@ fn subscribers(facts: &Facts, topic: &str) -> Option<(Weight, Finding)> {
             names.join(", ")
         );
         let finding = Finding::new(Cause::SubscriberAbsent, sentence);
-        return Some((Weight::Topic, finding));
+        return Some((Bearing::Topic, finding));
     }
     if all.iter().all(|subscriber| subscriber.qos == 0) {
         let sentence = format!(
@@ -379,7 +377,7 @@ fn subscribers(facts: &Facts, topic: &str) -> Option<(Weight, Finding)> {
         );
         let finding = Finding::new(Cause::QosDowngraded, sentence);
         let finding = finding.remedy("have them subscribe with QoS 1 or 2");
-        return Some((Weight::Aside, finding));
+        return Some((Bearing::Aside, finding));
     }
     None
 }

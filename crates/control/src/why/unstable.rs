@@ -4,7 +4,7 @@ use martlet_broker::EventKind;
 
 use super::Finding;
 use super::facts::Facts;
-use super::found::{Weight, is_connected};
+use super::found::{Bearing, is_connected};
 use crate::cause::Cause;
 use crate::journal::Run;
 
@@ -19,7 +19,7 @@ const ENDS: u64 = 10;
 const ENDS_EVERY_MS: u64 = 1_000;
 
 /// What there is to find of connections that ended without a cause that the node knows.
-pub(super) fn unstable(facts: &Facts, run: &Run) -> Option<(Weight, Finding)> {
+pub(super) fn unstable(facts: &Facts, run: &Run) -> Option<(Bearing, Finding)> {
     if run.last.what != EventKind::Disconnected || !is_connected(facts) {
         return None;
     }
@@ -51,5 +51,5 @@ pub(super) fn unstable(facts: &Facts, run: &Run) -> Option<(Weight, Finding)> {
     let mut finding = Finding::new(Cause::Unstable, sentence).remedy(remedy);
     (finding.count, finding.since_ms) = (Some(count), Some(run.since_ms));
     finding.last_ms = Some(run.last.at_ms);
-    Some((Weight::Trouble, finding))
+    Some((Bearing::Happened, finding))
 }

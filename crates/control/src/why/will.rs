@@ -4,7 +4,7 @@ use martlet_broker::{EventKind, WillNotice};
 
 use super::Finding;
 use super::facts::{Absent, AbsentWill, Facts};
-use super::found::{Found, Weight};
+use super::found::{Bearing, Found};
 use crate::cause::Cause;
 use crate::rfc3339;
 
@@ -88,6 +88,6 @@ pub(super) fn of_others(facts: &Facts, found: &mut Found) {
             AbsentWill::Gone(_) => continue,
         };
         let finding = Finding::new(Cause::WillNotSent, sentence);
-        found.push((Weight::Topic, finding.since(*since_ms).remedy(remedy)));
+        found.push((Bearing::Topic, finding.since(*since_ms).remedy(remedy)));
     }
 }

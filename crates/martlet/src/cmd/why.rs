@@ -224,16 +224,11 @@ mod tests {
 
     #[test]
     fn a_diagnosis_is_one_line_and_its_remedy_can_be_pasted() {
-        let finding = Finding {
-            cause: Cause::WrongPassword,
-            sentence: "wrong password, according to \u{1b}x".to_owned(),
-            since_ms: None,
-            last_ms: None,
-            is_guess: false,
-            count: Some(2),
-            remedy: Some("set it again".to_owned()),
-            command: Some("martlet user passwd ann".to_owned()),
-        };
+        let sentence = "wrong password, according to \u{1b}x";
+        let mut finding = Finding::new(Cause::WrongPassword, sentence);
+        finding.count = Some(2);
+        finding.remedy = Some("set it again".to_owned());
+        finding.command = Some("martlet user passwd ann".to_owned());
         let diagnosis = diagnosis("ann", State::Refused, finding);
         assert_eq!(
             text(&diagnosis, &Zoned::now(), false),
@@ -244,16 +239,9 @@ mod tests {
 
     #[test]
     fn an_integration_is_called_by_its_name_and_not_connected() {
-        let finding = Finding {
-            cause: Cause::IntegrationFailing,
-            sentence: "1 message waits for the integration webhook/crm: no route".to_owned(),
-            since_ms: Some(0),
-            last_ms: None,
-            is_guess: false,
-            count: None,
-            remedy: None,
-            command: None,
-        };
+        let sentence = "1 message waits for the integration webhook/crm: no route";
+        let mut finding = Finding::new(Cause::IntegrationFailing, sentence);
+        finding.since_ms = Some(0);
         let diagnosis = diagnosis("$integration/webhook/crm", State::Connected, finding);
         let printed = text(&diagnosis, &Zoned::now(), false);
         // The sentence names it.
@@ -281,16 +269,7 @@ mod tests {
 
     #[test]
     fn a_long_list_of_further_findings_is_cut() {
-        let finding = |number: usize| Finding {
-            cause: Cause::Other,
-            sentence: format!("finding {number}"),
-            since_ms: None,
-            last_ms: None,
-            is_guess: false,
-            count: None,
-            remedy: None,
-            command: None,
-        };
+        let finding = |number: usize| Finding::new(Cause::Other, format!("finding {number}"));
         let mut diagnosis = diagnosis("ann", State::Connected, finding(0));
         let also = |diagnosis: &Diagnosis| {
             let printed = text(diagnosis, &Zoned::now(), false);
@@ -311,16 +290,9 @@ mod tests {
 
     #[test]
     fn the_time_of_a_refusal_is_not_that_of_the_connection() {
-        let finding = Finding {
-            cause: Cause::NotPermitted,
-            sentence: "publish refused, t: no rule permits it".to_owned(),
-            since_ms: Some(0),
-            last_ms: None,
-            is_guess: false,
-            count: Some(3),
-            remedy: None,
-            command: None,
-        };
+        let sentence = "publish refused, t: no rule permits it";
+        let mut finding = Finding::new(Cause::NotPermitted, sentence);
+        (finding.since_ms, finding.count) = (Some(0), Some(3));
         let mut diagnosis = diagnosis("d1", State::Connected, finding);
         let printed = text(&diagnosis, &Zoned::now(), false);
         assert!(

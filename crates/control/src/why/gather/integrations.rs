@@ -13,10 +13,10 @@ use crate::integrations::{Activity, Examined, Integrations, part_of, queue_troub
 use crate::journal::Run;
 use crate::telemetry::Telemetry;
 use crate::text::typed;
-use crate::why::Question;
 use crate::why::facts::{Facts, Integration, IntegrationMissing, NotDelivering, Session};
-use crate::why::integration::{is_slow, published_in_vain};
+use crate::why::integration::{is_slow, of_rules, of_webhook, published_in_vain};
 use crate::why::near::is_nearly_matched;
+use crate::why::{Finding, Question};
 
 /// What to do if the target fails. The command tests it.
 const REPAIR_TARGET: &str = "correct what the error names, at the target or in the settings \
@@ -165,10 +165,7 @@ impl Control {
             near: near.len(),
             there: near.into_iter().chain(others).collect(),
             has_configuration: !question.sees_node || self.has_configuration(),
-            list: self
-                .command_with_options("integration ls", "")
-                .trim_end()
-                .to_owned(),
+            list: self.listing_command("integration ls"),
         })
     }
 
@@ -326,12 +323,23 @@ impl Control {
         }
     }
 
-    /// The integration of this name with its dead letters, as one that was asked about.
-    pub(crate) async fn named_integration(
+    /// What is wrong with an integration that takes what others depend on.
+    pub(crate) async fn findings_of_integration(
         &self,
         all: &Integrations,
         name: &str,
-    ) -> Option<Integration> {
+    ) -> Vec<Finding> {
+        let one = self.named_integration(all, name).await;
+        one.as_ref().map(of_webhook).unwrap_or_default()
+    }
+
+    /// Why an integration does not deliver; none: it does, or there is none of this name.
+    pub(crate) async fn not_delivered_by(&self, all: &Integrations, name: &str) -> Option<Finding> {
+        of_rules(&self.named_integration(all, name).await?)
+    }
+
+    /// The integration of this name with its dead letters, as one that was asked about.
+    async fn named_integration(&self, all: &Integrations, name: &str) -> Option<Integration> {
         let examined = all.examined().into_iter();
         let mut examined =
             examined.filter(|one| name == format!("{}/{}", one.handle.kind(), one.handle.name()));
@@ -383,6 +391,11 @@ impl Control {
             options => format!("{options} "),
         };
         format!("martlet {command} {options}{arguments}")
+    }
+
+    /// A command that needs no arguments.
+    pub(crate) fn listing_command(&self, command: &str) -> String {
+        self.command_with_options(command, "").trim_end().to_owned()
     }
 
     /// The same about an object of a tenant, which may be that of a team.

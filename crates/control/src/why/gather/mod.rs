@@ -23,17 +23,16 @@ mod will;
 use std::net::{IpAddr, SocketAddr};
 use std::sync::Arc;
 
-use jiff::Timestamp;
 use martlet_broker::{
     ClientDetail, ClientQuery, EventKind, GroupDetail, Limit, Realm, TenantId, matches_shown,
 };
 
 use super::Question;
 use super::admission::{is_one_too_many, was_there_then};
-use super::facts::{Banned, ClockOff, Facts, Lockout, NotStored, Presence, StoreTrouble};
+use super::facts::{Banned, Facts, Lockout, Presence, StoreTrouble};
 use crate::authentication::Policy;
 use crate::cause::Cause;
-use crate::control::{Control, ControlError, OwnTopics};
+use crate::control::{Control, ControlError};
 use crate::health::{RELOAD_FAILED, RESTART_PENDING};
 use crate::integrations::Integrations;
 use crate::journal::{AclFileOfListener, Entry, NamelessRules, Run, host, remedy_of_limit};
@@ -41,7 +40,7 @@ use crate::restore_note::RestoreNote;
 use crate::store::StoreState;
 use crate::telemetry::Telemetry;
 use crate::text::typed;
-use crate::wall_clock::{now_ms, now_signed_ms, unsigned};
+use crate::wall_clock::{now_ms, now_signed_ms};
 use identity::Identified;
 use integrations::integration_named;
 use session::session_of;
@@ -82,7 +81,6 @@ impl Control {
             .filter(|_| facts.registered_as.is_none())
             .and_then(|all| self.integration_missing(all, question));
         facts.named_in_topic = self.named_in_topic(&facts).await?;
-        facts.own_topics = self.info.own_topics.clone();
         if let Some(all) = integrations {
             self.add_integrations(all, &mut facts).await;
         }
@@ -118,7 +116,7 @@ impl Control {
     }
 
     /// It is a device whose type permits it several clients.
-    fn has_several_clients(&self, tenant: TenantId, name: &str) -> bool {
+    pub(crate) fn has_several_clients(&self, tenant: TenantId, name: &str) -> bool {
         let policy = self.policy();
         let tables = policy.as_deref().and_then(|policy| policy.tables());
         tables.is_some_and(|tables| tables.sessions_max(tenant.0, name) > 0)
@@ -285,7 +283,6 @@ impl Control {
         let own_publishers = self.publishers_of(tenant, user.as_deref(), &unmatched);
         let elsewhere = self.elsewhere(telemetry, question).await?;
         let own_name_rules = self.own_name_rules(&actor, &runs).await?;
-        let other_sessions = self.other_sessions(who, session.as_ref()).await?;
         let unreadable = self.unreadable(who, &own, &unmatched).await?;
         let forbidden = runs.iter().map(|run| &run.last).chain(&refused_publishes);
         let permitted_now = self.permitted_now(tenant, forbidden).await?;
@@ -300,37 +297,13 @@ impl Control {
             namesakes,
             by_team_token,
             restored: self.restored_recently(),
-            deleted: None,
-            spent: None,
-            replaced_ms: None,
-            no_credential: None,
-            removed: None,
-            named_api_key: None,
-            named_provisioning_key: None,
-            integration_missing: None,
             has_no_configuration: question.sees_node && !self.has_configuration(),
             named_part: self.part_named(&question.name),
-            type_change: None,
             reload_failed: self.warning(question, RELOAD_FAILED),
             restart_pending: self.warning(question, RESTART_PENDING),
-            tables_fail: false,
-            joined: Vec::new(),
-            firmware_refused: None,
-            no_api_role: None,
-            not_for_device: Vec::new(),
             by_certificate: policy.is_some_and(|policy| {
                 policy.takes_certificate_of(Realm::of_tenant(tenant), &question.name)
             }),
-            last_message_ms: None,
-            last_seen_ms: None,
-            named_in_topic: Vec::new(),
-            own_topics: OwnTopics::default(),
-            not_stored: telemetry.map_or_else(Vec::new, |telemetry| {
-                not_stored_of(telemetry, question, client_id)
-            }),
-            taken_for_all: false,
-            telemetry_filters: telemetry.map(Telemetry::filters).unwrap_or_default(),
-            clock_off: telemetry.and_then(|telemetry| self.clock_off(telemetry, tenant, client_id)),
             banned: policy.and_then(|policy| self.banned(policy, (tenant, client_id, &proved), at)),
             locked_out: self.lockout_of(tenant, (&proved, client_id), at),
             standing,
@@ -351,7 +324,6 @@ impl Control {
                 lifted(policy, from_address.iter().flatten())
             }),
             listeners_of_tables,
-            idle_in_tables: None,
             near_refused: self.near_refused(question, registered_as),
             of_other_tenants: policy.map_or_else(Vec::new, |policy| {
                 of_other_tenants(policy, from_address.iter().flatten())
@@ -362,7 +334,6 @@ impl Control {
             own_publishers,
             elsewhere,
             own_name_rules,
-            other_sessions,
             token_shown_by: self.journal.token_shown_by(tenant, client_id),
             unreadable,
             refused_publishes,
@@ -377,39 +348,9 @@ impl Control {
                 .and_then(|state| store_trouble(state, question.sees_node)),
             in_memory_since: (self.info.durability == MEMORY)
                 .then(|| now_ms().saturating_sub(self.uptime().as_millis() as u64)),
-            logins: 0,
             groups,
-            inactive: None,
             session_expiry_max_secs: self.info.limits.session_expiry_max_secs,
-            rollouts: Vec::new(),
-            commands: Vec::new(),
-            named_command: None,
-            twin: None,
-            named_rollout: None,
-            alarms: Vec::new(),
-            named_rule: None,
-            integrations: Vec::new(),
-            clients: Vec::new(),
-        })
-    }
-
-    /// The times of the last telemetry of a device, if they are years off.
-    fn clock_off(&self, telemetry: &Telemetry, tenant: TenantId, device: &str) -> Option<ClockOff> {
-        let off = telemetry.off_time(tenant.0, device)?;
-        let ms = |secs: i64| unsigned(secs.saturating_mul(1_000));
-        let words = |secs: i64| match Timestamp::from_second(secs) {
-            Ok(at) => at.to_string(),
-            Err(_) => secs.to_string(),
-        };
-        let (from, to) = (words(off.time_secs), words(off.time_secs.saturating_add(1)));
-        let arguments = format!("--table --from {from} --to {to} {}", typed(device));
-        Some(ClockOff {
-            days_behind: off.received_secs.saturating_sub(off.time_secs) / (24 * 60 * 60),
-            since_ms: ms(off.since_secs),
-            last_ms: ms(off.received_secs),
-            count: off.count,
-            command: self.command_of_tenant("telemetry query", tenant, &arguments),
-            time: from,
+            ..Facts::default()
         })
     }
 
@@ -568,40 +509,6 @@ fn lifted<'a>(policy: &Policy, refused: impl Iterator<Item = &'a Entry>) -> Vec<
     };
     let over = refused.filter(|entry| entry.cause == Some(Cause::Banned) && !is_banned(entry));
     over.map(|entry| entry.seq).collect()
-}
-
-/// Payloads of a client that are not stored as telemetry, and those that name it as a device that
-/// is not known; of the integration of telemetry all of them.
-fn not_stored_of(telemetry: &Telemetry, question: &Question, client_id: &str) -> Vec<NotStored> {
-    let rejected = match Telemetry::is_part(client_id) {
-        true => telemetry.all_rejected(),
-        false => telemetry.rejected_about(question.tenant.0, client_id),
-    };
-    // Only for a device that is known by this id.
-    let near = telemetry.rejected_nearly_about(question.tenant.0, client_id);
-    let near = near.into_iter().map(|(one, id)| (one, Some(id)));
-    let rejected = rejected.into_iter().map(|one| (one, None)).chain(near);
-    let not_stored = rejected.map(|(one, near_id)| NotStored {
-        near_id,
-        at_ms: one.at_ms,
-        topic: one.topic,
-        reason: one.reason,
-        detail: one.detail,
-        count: one.count,
-        is_over: one.stored_ms.is_some(),
-        by: one.client_id.filter(|by| by != client_id),
-    });
-    let mut all: Vec<NotStored> = not_stored.collect();
-    // A message that it published itself is listed once.
-    let mut listed: Vec<(String, &str)> = Vec::new();
-    all.retain(|one| {
-        let is_new = !listed
-            .iter()
-            .any(|(topic, reason)| (&**topic, *reason) == (&*one.topic, one.reason));
-        listed.push((one.topic.clone(), one.reason));
-        is_new
-    });
-    all
 }
 
 impl Control {

@@ -64,12 +64,11 @@ impl Control {
     pub(super) fn part_named(&self, name: &str) -> Option<NamedPart> {
         let name = name.to_ascii_lowercase();
         let (_, shows) = PARTS.iter().find(|(words, _)| words.contains(&&*name))?;
-        let command = self.command_with_options(shows, "");
         let is_health = *shows == "health";
         Some(NamedPart {
             own_command: name.starts_with("backup").then_some("martlet backup"),
             is_health,
-            command: command.trim_end().to_owned(),
+            command: self.listing_command(shows),
         })
     }
 }

@@ -1,63 +1,9 @@
 //! The session of a client.
 
-use martlet_broker::{
-    ClientDetail, ClientQuery, DeliveryState, GroupDetail, RetainedAtSubscribe, TenantId,
-};
+use martlet_broker::{ClientDetail, DeliveryState, GroupDetail, RetainedAtSubscribe};
 
-use crate::control::{Control, ControlError};
 use crate::wall_clock::now_ms;
-use crate::why::facts::{Backlog, OtherSession, Session};
-
-/// Other sessions of a user that are looked at.
-const OTHERS_MAX: usize = 16;
-
-/// Subscriptions of each that are looked at.
-const SUBSCRIPTIONS_MAX: usize = 100;
-
-impl Control {
-    /// Other sessions of the user of a connected client that are not connected, in which messages
-    /// wait. A device has one session, unless its type permits it several.
-    pub(super) async fn other_sessions(
-        &self,
-        (tenant, client_id, user): (TenantId, &str, Option<&str>),
-        session: Option<&ClientDetail>,
-    ) -> Result<Vec<OtherSession>, ControlError> {
-        let mut found = Vec::new();
-        let is_connected = session.is_some_and(|session| session.info.connected);
-        let Some(user) = user.filter(|_| is_connected) else {
-            return Ok(found);
-        };
-        if user == client_id && !self.has_several_clients(tenant, user) {
-            return Ok(found);
-        }
-        let query = ClientQuery {
-            tenant: Some(tenant),
-            user: Some(user.into()),
-            connected: Some(false),
-            limit: OTHERS_MAX,
-            ..ClientQuery::default()
-        };
-        for one in self.clients(&query).await?.clients {
-            // What was sent and not acknowledged is sent again.
-            let waiting = one.queued + one.in_flight;
-            if waiting == 0 || *one.client_id == *client_id {
-                continue;
-            }
-            let detail = self
-                .client(tenant, &one.client_id, SUBSCRIPTIONS_MAX)
-                .await?;
-            let Some(detail) = detail else { continue };
-            let filters = detail.subscriptions.iter();
-            found.push(OtherSession {
-                client_id: one.client_id.to_string(),
-                queued: waiting,
-                left_ms: detail.left_ms,
-                filters: filters.map(|one| one.filter.to_string()).collect(),
-            });
-        }
-        Ok(found)
-    }
-}
+use crate::why::facts::{Backlog, Session};
 
 /// Since when the first message waits for the acknowledgement of others, of a connected client.
 fn waiting_since_ms(found: &ClientDetail) -> Option<u64> {

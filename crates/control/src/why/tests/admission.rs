@@ -8,7 +8,8 @@ use crate::authentication::Standing;
 use crate::cause::Cause;
 use crate::journal::{Entry, WordedRemedy};
 use crate::why::facts::{Banned, Deleted, Lockout, Presence, Spent, TeamDeletion};
-use crate::why::{Finding, State, judge};
+use crate::why::judge::judge;
+use crate::why::{Finding, State};
 
 #[test]
 fn what_it_was_told_when_it_last_came_decides() {

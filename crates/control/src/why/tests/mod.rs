@@ -1,7 +1,6 @@
 //! Verdicts on facts.
 
 mod admission;
-mod commands;
 mod more;
 mod named;
 mod parts;
@@ -22,11 +21,12 @@ use crate::cause::tests::WORDS_OF_OLD;
 use crate::explain::{Explained, Outcome};
 use crate::journal::{Entry, Run, WordedRemedy};
 use crate::why::facts::{Facts, Session, TopicRules};
-use crate::why::{Diagnosis, Question, State, judge};
+use crate::why::judge::judge;
+use crate::why::{Diagnosis, Question, State};
 
-const NOW: u64 = 1_000_000_000;
+pub(crate) const NOW: u64 = 1_000_000_000;
 
-fn facts(topic: Option<&str>) -> Facts {
+pub(crate) fn facts(topic: Option<&str>) -> Facts {
     Facts {
         question: Question {
             name: "d1".to_owned(),
@@ -41,7 +41,7 @@ fn facts(topic: Option<&str>) -> Facts {
 }
 
 /// Why something was refused or ended.
-struct Said(Refusal);
+pub(crate) struct Said(Refusal);
 
 impl From<&str> for Said {
     /// Words alone: no cause can be read from them.
@@ -56,7 +56,13 @@ impl From<(RefusalCause, &str)> for Said {
     }
 }
 
-fn run(what: EventKind, reason: &str, why: impl Into<Said>, count: u64, ago_ms: u64) -> Run {
+pub(crate) fn run(
+    what: EventKind,
+    reason: &str,
+    why: impl Into<Said>,
+    count: u64,
+    ago_ms: u64,
+) -> Run {
     let Said(why) = why.into();
     let last = Entry {
         at_ms: NOW - ago_ms,
@@ -108,7 +114,7 @@ fn cause_of(what: EventKind, reason: &str, why: Refusal) -> Option<Cause> {
     })
 }
 
-fn connected() -> Session {
+pub(crate) fn connected() -> Session {
     Session {
         client_id: "d1".to_owned(),
         connected: true,
@@ -160,7 +166,7 @@ fn barred(cause: RefusalCause, words: &'static str) -> Standing {
 }
 
 #[track_caller]
-fn expect(diagnosis: &Diagnosis, cause: Cause, state: State, expected: &str) {
+pub(crate) fn expect(diagnosis: &Diagnosis, cause: Cause, state: State, expected: &str) {
     assert_eq!(
         (diagnosis.finding.cause, diagnosis.state),
         (cause, state),

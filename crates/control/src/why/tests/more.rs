@@ -1,4 +1,4 @@
-//! Other sessions of a user, changes of types, devices without a credential, bridges and alarms.
+//! Changes of types, devices without a credential, and bridges.
 
 use martlet_broker::{EventKind, RefusalCause};
 use martlet_integrate::BroughtTopics;
@@ -6,40 +6,9 @@ use martlet_integrate::BroughtTopics;
 use super::{NOW, connected, expect, facts, run};
 use crate::authentication::Standing;
 use crate::cause::Cause;
-use crate::why::facts::{
-    Facts, Integration, NamedRule, NoCredential, OtherSession, RuleAlarm, Session, Subscriber,
-    TypeChange,
-};
-use crate::why::{State, judge};
-
-#[test]
-fn messages_wait_in_a_session_whose_place_the_client_took() {
-    let mut facts = facts(None);
-    facts.session = Some(Session {
-        since_ms: Some(NOW - 10_000),
-        subscriptions: vec![("t/1".to_owned(), 1)],
-        ..connected()
-    });
-    let other = |left_ms, filter: &str| OtherSession {
-        client_id: "d0".to_owned(),
-        queued: 2,
-        left_ms: Some(left_ms),
-        filters: vec![filter.to_owned()],
-    };
-    facts.other_sessions = vec![other(NOW - 60_000, "t/1")];
-    let expected = "2 messages wait in the session d0 of the same user";
-    expect(
-        &judge(&facts),
-        Cause::OtherSession,
-        State::Connected,
-        expected,
-    );
-    // Another program of the user, which went later or is subscribed to something else.
-    for other in [other(NOW - 1_000, "t/1"), other(NOW - 60_000, "t/2")] {
-        facts.other_sessions = vec![other];
-        assert_eq!(judge(&facts).finding.cause, Cause::NothingWrong);
-    }
-}
+use crate::why::State;
+use crate::why::facts::{Facts, Integration, NoCredential, Subscriber, TypeChange};
+use crate::why::judge::judge;
 
 #[test]
 fn what_was_refused_before_the_type_was_changed_is_not_for_that() {
@@ -153,35 +122,4 @@ fn a_bridge_carries_a_topic_the_other_way() {
     );
     out.integrations[0].brings = vec![brought("up/#")];
     assert_eq!(judge(&out).finding.cause, Cause::NothingWrong);
-}
-
-#[test]
-fn an_alarm_that_was_raised_once_is_no_fault() {
-    let alarm = RuleAlarm {
-        name: "hot".to_owned(),
-        subject: "d7".to_owned(),
-        raised_ms: NOW - 5_000,
-        ..RuleAlarm::default()
-    };
-    let mut facts = facts(None);
-    facts.named_rule = Some(NamedRule {
-        name: "hot".to_owned(),
-        is_on: true,
-        is_in_force: true,
-        messages: 1,
-        matched: 1,
-        alarms: vec![alarm],
-        ..NamedRule::default()
-    });
-    assert!(!judge(&facts).wrong);
-    if let Some(rule) = &mut facts.named_rule {
-        rule.matched = 2;
-    }
-    let expected = "is active since";
-    expect(
-        &judge(&facts),
-        Cause::AlarmSilent,
-        State::NoClient,
-        expected,
-    );
 }

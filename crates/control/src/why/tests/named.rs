@@ -1,46 +1,12 @@
-//! Verdicts on telemetry, integrations and names that are reported beside a topic that was asked
-//! about.
+//! Verdicts on integrations and names that are reported beside a topic that was asked about.
 
 use martlet_broker::{DropReason, LossTimes};
 
 use super::{NOW, connected, expect, facts};
 use crate::cause::Cause;
-use crate::why::facts::{Facts, Integration, NotDelivering, NotStored, Presence, Subscriber};
-use crate::why::{State, judge};
-
-fn of_topic(topic: &str, with_topic: Option<&str>) -> Facts {
-    let not_stored = NotStored {
-        near_id: None,
-        at_ms: NOW - 1_000,
-        topic: topic.to_owned(),
-        reason: "unknown_device",
-        detail: "no device of that id".to_owned(),
-        count: 1,
-        is_over: false,
-        by: None,
-    };
-    Facts {
-        session: Some(connected()),
-        not_stored: vec![not_stored],
-        ..facts(with_topic)
-    }
-}
-
-#[test]
-fn telemetry_of_another_topic_is_told_beside_the_answer() {
-    let of = "d/ghost/telemetry";
-    for (with_topic, cause) in [
-        (None, Cause::TelemetryNotStored),
-        (Some(of), Cause::TelemetryNotStored),
-        (Some("loop/x"), Cause::NothingWrong),
-    ] {
-        let diagnosis = judge(&of_topic(of, with_topic));
-        expect(&diagnosis, cause, State::Connected, "");
-        let mut also = diagnosis.also.iter();
-        let is_reported = also.any(|one| one.cause == Cause::TelemetryNotStored);
-        assert!(is_reported || cause == Cause::TelemetryNotStored);
-    }
-}
+use crate::why::State;
+use crate::why::facts::{Facts, Integration, NotDelivering, Presence, Subscriber};
+use crate::why::judge::judge;
 
 #[test]
 fn what_is_dropped_for_the_lanes_of_an_integration_is_told_by_its_name() {

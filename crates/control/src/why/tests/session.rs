@@ -11,7 +11,8 @@ use crate::explain::Outcome;
 use crate::journal::WordedRemedy;
 use crate::why::Finding;
 use crate::why::facts::{Session, StoreTrouble};
-use crate::why::{Diagnosis, Evidence, State, judge};
+use crate::why::judge::judge;
+use crate::why::{Diagnosis, Evidence, State};
 
 #[test]
 fn who_goes_again_and_again_is_told_why() {

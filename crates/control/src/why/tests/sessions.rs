@@ -4,8 +4,9 @@ use martlet_broker::{EventKind, GroupDetail, Limit, RefusalCause, UnmatchedTopic
 
 use super::{NOW, connected, expect, facts, of_client, run};
 use crate::cause::Cause;
-use crate::why::facts::{Backlog, Facts, Inactive, Session, Subscriber};
-use crate::why::{State, judge};
+use crate::why::State;
+use crate::why::facts::{Backlog, Facts, Session, Subscriber};
+use crate::why::judge::judge;
 
 /// A client that is one more than the type of its device permits.
 fn one_too_many(ago_ms: u64) -> Facts {
@@ -209,39 +210,4 @@ fn who_publishes_is_told_which_subscriber_does_not_acknowledge() {
         State::Connected,
         expected,
     );
-}
-
-#[test]
-fn a_device_that_publishes_nothing_is_told_as_that_unless_it_cannot_come() {
-    let mut facts = facts(None);
-    facts.inactive = Some(Inactive {
-        last_message_ms: NOW - 3_600_000,
-        since_ms: NOW - 600_000,
-        device_type: "meter".to_owned(),
-        after_secs: 3_000,
-    });
-    facts.session = Some(connected());
-    let expected = "the type meter counts a device as inactive after 3000 s without a message";
-    expect(&judge(&facts), Cause::Inactive, State::Connected, expected);
-    // It went of itself.
-    facts.session = None;
-    let went = |cause: RefusalCause, sent_disconnect| {
-        let mut went = run(
-            EventKind::Disconnected,
-            "Success",
-            (cause, cause.text()),
-            1,
-            60_000,
-        );
-        went.sent_disconnect = sent_disconnect;
-        went
-    };
-    facts.runs = vec![went(RefusalCause::Goodbye, true)];
-    let diagnosis = judge(&facts);
-    expect(&diagnosis, Cause::Inactive, State::Away, expected);
-    assert!(diagnosis.wrong && diagnosis.also[0].cause == Cause::Away);
-    facts.runs = vec![went(RefusalCause::KeepAlive, false)];
-    let diagnosis = judge(&facts);
-    expect(&diagnosis, Cause::KeepAlive, State::Away, "");
-    assert_eq!(diagnosis.also[0].cause, Cause::Inactive);
 }

@@ -5,8 +5,9 @@ use martlet_broker::{EventKind, RefusalCause};
 use super::{NOW, connected, expect, facts, rules, run};
 use crate::cause::Cause;
 use crate::explain::Outcome;
+use crate::why::State;
 use crate::why::facts::{Facts, NamedInTopic, NamedStanding};
-use crate::why::{State, judge};
+use crate::why::judge::judge;
 
 fn subscriber() -> Facts {
     let mut facts = facts(Some("d/p2/state"));

@@ -8,10 +8,11 @@ use martlet_broker::{
 use super::{NOBODY, NOW, WRONG_PASSWORD, barred, connected, expect, facts, rules, run};
 use crate::cause::Cause;
 use crate::explain::Outcome;
+use crate::why::State;
 use crate::why::facts::{
     Absent, AbsentWill, Facts, OwnNameRule, Retained, StoreTrouble, Subscriber,
 };
-use crate::why::{State, judge};
+use crate::why::judge::judge;
 
 #[test]
 fn a_topic_is_followed_from_the_rules_to_who_is_subscribed() {

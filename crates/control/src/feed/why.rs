@@ -1,31 +1,51 @@
 //! Messages that the node would publish itself, and does not by its configuration.
 
-use super::Finding;
-use super::facts::Facts;
-use super::found::{Found, Weight};
-use crate::cause::Cause;
-use crate::feed::PublishedKinds;
+use super::PublishedKinds;
+use crate::cause::{Bearing, Cause};
+use crate::control::{Control, OwnTopics};
+use crate::why::{Asked, Examine, Finding, Findings};
+
+/// Messages that the node publishes itself, with those that its parts publish.
+#[derive(Debug)]
+pub(crate) struct PublishedTopics(pub(crate) OwnTopics);
 
 const STATISTICS: &str = "$SYS/";
 const EVENTS: &str = "$events/";
 
-/// The topic that was asked about, or what the client is subscribed to, is of the node's own, and
-/// the node publishes nothing there.
-pub(super) fn own_topics(facts: &Facts, found: &mut Found) {
-    if let Some(topic) = &facts.question.topic {
-        let off = switched_off(facts, topic);
-        found.extend(off.map(|finding| (Weight::Topic, finding)));
-        return;
+impl Examine for PublishedTopics {
+    type Facts = OwnTopics;
+
+    async fn gather(&self, _control: &Control, _asked: &Asked) -> OwnTopics {
+        self.0.clone()
     }
-    let all = facts.session.iter();
-    let filters = all.flat_map(|session| &session.subscriptions);
-    let off = filters.filter_map(|(filter, _)| switched_off(facts, filter));
-    found.extend(off.map(|finding| (Weight::Trouble, finding)));
+
+    /// The topic that was asked about, or what the client is subscribed to, is of the node's own,
+    /// and the node publishes nothing there.
+    fn judge(own: &OwnTopics, asked: &Asked, findings: &mut Findings) {
+        // Where anonymous clients are accepted, any name would have the rules of those.
+        let is_client = !asked.client_id.starts_with('$') && !asked.is_unknown();
+        if !is_client {
+            return;
+        }
+        let filters = match &asked.question.topic {
+            Some(topic) => std::slice::from_ref(topic),
+            None => &*asked.filters,
+        };
+        let bearing = match asked.question.topic {
+            Some(_) => Bearing::Topic,
+            None => Bearing::Present,
+        };
+        for finding in filters
+            .iter()
+            .filter_map(|filter| switched_off(own, filter))
+        {
+            findings.add_as(bearing, finding);
+        }
+    }
 }
 
 /// The finding for a Topic Name or Topic Filter.
-fn switched_off(facts: &Facts, filter: &str) -> Option<Finding> {
-    let own = &facts.own_topics;
+fn switched_off(own: &OwnTopics, filter: &str) -> Option<Finding> {
     if filter.starts_with(STATISTICS) && !own.publishes_statistics {
         let sentence = format!(
             "the node does not publish messages of {filter}: statistics are switched off \
@@ -36,7 +56,7 @@ fn switched_off(facts: &Facts, filter: &str) -> Option<Finding> {
         return Some(Finding::new(Cause::NotPublished, sentence).remedy(remedy));
     }
     if let Some(kind) = filter.strip_prefix(EVENTS) {
-        return event_off(facts, filter, kind);
+        return event_off(own, filter, kind);
     }
     if !own.publishes_presence && is_presence(&own.presence, filter) {
         let sentence = format!(
@@ -50,8 +70,8 @@ fn switched_off(facts: &Facts, filter: &str) -> Option<Finding> {
 }
 
 /// Events of a kind, or of all kinds where a wildcard stands for it, are not published.
-fn event_off(facts: &Facts, filter: &str, kind: &str) -> Option<Finding> {
-    let published = &facts.own_topics.events;
+fn event_off(own: &OwnTopics, filter: &str, kind: &str) -> Option<Finding> {
+    let published = &own.events;
     let is_wild = matches!(kind, "+" | "#");
     let is_kind = PublishedKinds::publishable().any(|one| one == kind);
     if !is_wild && !is_kind || is_wild && !published.is_empty() || published.contains(&kind) {

@@ -1,13 +1,13 @@
-//! Verdicts on commands and on configurations that were pushed.
+//! Verdicts on commands.
 
 use martlet_broker::EventKind;
 use martlet_registry::CommandState;
 
-use super::{NOW, connected, expect, facts, run};
+use super::*;
 use crate::cause::Cause;
 use crate::misread::Misread;
-use crate::why::facts::{DeviceCommand, DeviceTwin, Facts, NamedCommand, Reach};
-use crate::why::{State, judge};
+use crate::why::tests::{NOW, connected, expect, facts, run};
+use crate::why::{Case, Diagnosis, State};
 
 const TOPIC: &str = "d/d1/commands/control";
 const ANSWERS: &str = "d/d1/status/command";
@@ -25,6 +25,7 @@ fn command(id: &str, state: CommandState) -> DeviceCommand {
         state,
         result: String::new(),
         progress: None,
+        is_of_rollout: false,
         topic: TOPIC.to_owned(),
         answers: ANSWERS.to_owned(),
         created_ms: NOW - 90_000,
@@ -45,12 +46,14 @@ fn command(id: &str, state: CommandState) -> DeviceCommand {
     }
 }
 
-fn of(commands: Vec<DeviceCommand>) -> Facts {
-    Facts {
-        session: Some(connected()),
+fn of(commands: Vec<DeviceCommand>) -> Diagnosis {
+    let mut client = facts(None);
+    client.session = Some(connected());
+    let facts = CommandFacts {
         commands,
-        ..facts(None)
-    }
+        ..CommandFacts::default()
+    };
+    Case::of(client).with::<Commands>(facts).diagnosis()
 }
 
 #[test]
@@ -122,12 +125,13 @@ fn each_way_to_be_stuck_is_told() {
         ),
     ] {
         let of_device = of(vec![command.clone()]);
-        expect(&judge(&of_device), cause, State::Connected, expected);
-        let by_id = Facts {
-            named_command: Some(NamedCommand::One(Box::new(command))),
-            ..facts(None)
+        expect(&of_device, cause, State::Connected, expected);
+        let by_id = CommandFacts {
+            named: Some(NamedCommand::One(Box::new(command))),
+            ..CommandFacts::default()
         };
-        expect(&judge(&by_id), cause, State::NoClient, expected);
+        let by_id = Case::of(facts(None)).with::<Commands>(by_id).diagnosis();
+        expect(&by_id, cause, State::NoClient, expected);
     }
 }
 
@@ -135,8 +139,8 @@ fn each_way_to_be_stuck_is_told() {
 fn the_latest_command_of_a_name_says_how_it_stands() {
     use CommandState::{Failed, Pending, Succeeded};
     let later = command("later", Succeeded);
-    let facts = of(vec![later, command("c", Failed)]);
-    expect(&judge(&facts), Cause::NothingWrong, State::Connected, "");
+    let diagnosis = of(vec![later, command("c", Failed)]);
+    expect(&diagnosis, Cause::NothingWrong, State::Connected, "");
     // Those that wait for one reason are reported once.
     let waiting = |id: &str| DeviceCommand {
         reach: Reach {
@@ -145,8 +149,7 @@ fn the_latest_command_of_a_name_says_how_it_stands() {
         },
         ..command(id, Pending)
     };
-    let facts = of(vec![waiting("one"), waiting("two")]);
-    let diagnosis = judge(&facts);
+    let diagnosis = of(vec![waiting("one"), waiting("two")]);
     let expected = "the command open (one) to d1 and 1 other wait";
     expect(&diagnosis, Cause::CommandWaits, State::Connected, expected);
     assert_eq!(diagnosis.also, []);
@@ -156,11 +159,13 @@ fn the_latest_command_of_a_name_says_how_it_stands() {
 fn what_was_refused_is_the_cause_of_a_command_that_waits() {
     let mut refused = run(EventKind::PublishRefused, "Not authorized", "no rule", 1, 9);
     refused.last.topic = Some(ANSWERS.to_owned());
-    let facts = Facts {
-        runs: vec![refused],
-        ..of(vec![command("c", CommandState::Delivered)])
+    let mut client = facts(None);
+    (client.session, client.runs) = (Some(connected()), vec![refused]);
+    let waiting = CommandFacts {
+        commands: vec![command("c", CommandState::Delivered)],
+        ..CommandFacts::default()
     };
-    let diagnosis = judge(&facts);
+    let diagnosis = Case::of(client).with::<Commands>(waiting).diagnosis();
     assert_ne!(diagnosis.finding.cause, Cause::CommandWaits);
     assert!(
         diagnosis
@@ -171,40 +176,18 @@ fn what_was_refused_is_the_cause_of_a_command_that_waits() {
 }
 
 #[test]
-fn a_configuration_that_was_not_reported_is_told() {
-    let twin = |desired_ago_ms, reported_ms| DeviceTwin {
-        version: 2,
-        desired_ms: NOW - desired_ago_ms,
-        reported_ms,
-        missing: vec!["interval".to_owned()],
-        topic: "d/d1/config".to_owned(),
-        reports: "d/d1/twin/reported".to_owned(),
-        ..DeviceTwin::default()
-    };
-    let wrong = Cause::ConfigurationNotReported;
-    let with = |filter: &str, twin| {
-        let mut session = connected();
-        session.subscriptions = vec![(filter.to_owned(), 1)];
-        Facts {
-            session: Some(session),
-            twin: Some(twin),
-            ..facts(None)
-        }
-    };
-    for (facts, cause, expected) in [
-        (
-            with("d/d1/conf", twin(0, 0)),
-            wrong,
-            "is not subscribed to d/d1/config",
-        ),
-        (with("d/d1/#", twin(0, 0)), Cause::NothingWrong, ""),
-        (
-            with("d/d1/#", twin(60_000, 0)),
-            wrong,
-            "has reported nothing since",
-        ),
-        (with("d/d1/#", twin(9, NOW)), wrong, "has other values"),
-    ] {
-        expect(&judge(&facts), cause, State::Connected, expected);
+fn the_command_of_a_rollout_stands_behind_the_rollout() {
+    for (is_of_rollout, cause) in [(true, Cause::NothingWrong), (false, Cause::CommandWaits)] {
+        let overdue = DeviceCommand {
+            is_of_rollout,
+            name: "update".to_owned(),
+            expires_ms: NOW - 1_000,
+            ..command("c", CommandState::Acknowledged)
+        };
+        let diagnosis = of(vec![overdue]);
+        expect(&diagnosis, cause, State::Connected, "");
+        let mut also = diagnosis.also.iter();
+        let is_beside = also.any(|one| one.cause == Cause::CommandWaits);
+        assert_eq!(is_beside, is_of_rollout, "{diagnosis:#?}");
     }
 }

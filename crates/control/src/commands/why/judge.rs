@@ -1,27 +1,19 @@
 //! Commands to a device that have failed, or that wait for it.
 
-use martlet_broker::EventKind;
 use martlet_registry::CommandState;
 
-use super::Finding;
-use super::arrival::names_client;
-use super::facts::{DeviceCommand, Facts, NamedCommand};
-use super::found::{
-    CLOCKS_DIFFER_MS, ENDED_RECENTLY_MS, Found, Weight, devices as devices_in_words, is_connected,
-    uncapitalized,
-};
-use super::integration::published_in_vain;
-use super::near::{matches, nearest_in_words};
-use super::side::{concerns_one_of, was_refused};
-use crate::cause::Cause;
+use super::facts::{CommandFacts, DeviceCommand, NamedCommand};
+use crate::cause::{Bearing, Cause};
+use crate::commands::PART;
 use crate::rfc3339;
+use crate::why::{
+    Asked, CLOCKS_DIFFER_MS, ENDED_RECENTLY_MS, Finding, Findings, devices_in_words, matches,
+    nearest_in_words, uncapitalized,
+};
 
 /// Time that a device has to acknowledge a message, or to answer a command, before that is
 /// reported.
 const ANSWERS_WITHIN_MS: u64 = 30_000;
-
-/// Name of the commands of rollouts.
-const UPDATE: &str = "update";
 
 /// What keeps a command from being carried out. Those of one kind are reported together.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -46,43 +38,49 @@ enum Stuck {
     Overdue,
 }
 
-/// What there is to find of the commands of a device.
-pub(super) fn commands(facts: &Facts, found: &mut Found) {
+/// What there is to find of the commands of a device, and of the one in the question.
+pub(super) fn judge(facts: &CommandFacts, asked: &Asked, findings: &mut Findings) {
     let mut stuck: Vec<(Stuck, &DeviceCommand, u64)> = Vec::new();
     let mut names: Vec<&str> = Vec::new();
-    for command in facts
-        .commands
-        .iter()
-        .filter(|one| is_in_question(facts, one))
-    {
+    for command in &facts.commands {
+        findings.keeps(&command.topic, Some(PART));
+    }
+    let in_question = |one: &&DeviceCommand| asked.concerns_one_of([&one.topic, &one.answers]);
+    for command in facts.commands.iter().filter(in_question) {
         let is_latest = !names.contains(&&*command.name);
         names.push(&command.name);
-        match stuck_at(facts.now_ms, command) {
+        match stuck_at(asked.now_ms, command) {
             Some(kind) => match stuck.iter_mut().find(|(known, ..)| *known == kind) {
                 Some((_, _, more)) => *more += 1,
                 None => stuck.push((kind, command, 0)),
             },
             // The latest command of a name shows its state.
-            None if is_latest => found.extend(ended(facts.now_ms, command)),
+            None if is_latest => ended(asked, command, findings),
             None => {}
         }
     }
     for (kind, command, more) in stuck {
-        let elsewhere = answered_elsewhere(facts, command).filter(|_| kind == Stuck::NoAnswer);
-        let weight = match elsewhere {
-            Some(_) => Weight::Trouble,
-            None => weight(facts, kind, command),
+        let elsewhere = answered_elsewhere(asked, command).filter(|_| kind == Stuck::NoAnswer);
+        let bearing = match elsewhere {
+            Some(_) => Bearing::Present,
+            None => bearing(asked, kind, command),
         };
-        found.push((weight, of_stuck(command, kind, (more, elsewhere))));
+        findings.add_as(bearing, of_stuck(command, kind, more, elsewhere));
+    }
+    for one in &facts.not_for_device {
+        one.judge(Cause::CommandWaits, asked, findings);
+    }
+    if let Some(named) = &facts.named {
+        findings.add_named(of_named(asked.now_ms, named));
     }
 }
 
 /// A command that was asked about by its id.
-pub(super) fn of_named(now_ms: u64, named: &NamedCommand) -> Finding {
+fn of_named(now_ms: u64, named: &NamedCommand) -> Finding {
     match named {
         NamedCommand::One(command) => match stuck_at(now_ms, command) {
             Some(Stuck::AtWork) => Finding::new(Cause::NothingWrong, at_work(command)),
-            Some(kind) => of_stuck(command, kind, (0, None)),
+            Some(kind) => of_stuck(command, kind, 0, None),
             None => of_ended(command).unwrap_or_else(|| {
                 let what = of_device(command);
                 let sentence = format!("{what} has succeeded{}", result_text(&command.result));
@@ -123,11 +121,6 @@ fn of_many(id: &str, name: &str, states: &[(CommandState, u64)], show: &str) -> 
              devices, run",
         )
         .command(show)
-}
-
-/// It is about the topic that was asked about, if one was.
-fn is_in_question(facts: &Facts, command: &DeviceCommand) -> bool {
-    concerns_one_of(facts, [&command.topic, &command.answers])
 }
 
 /// What keeps a command from being carried out; none: it has ended.
@@ -172,44 +165,31 @@ fn left_at_work(command: &DeviceCommand) -> Option<u64> {
     gone_ms.filter(|gone_ms| command.acknowledged_ms <= gone_ms + CLOCKS_DIFFER_MS)
 }
 
-/// It is the command of a rollout, which is reported itself.
-fn is_of_rollout(facts: &Facts, command: &DeviceCommand) -> bool {
-    !facts.rollouts.is_empty() && command.name == UPDATE
-}
-
 /// The topic of its own that a device has published to since it has the command, without a
 /// receiver: its answer may be there.
-fn answered_elsewhere<'a>(facts: &'a Facts, command: &DeviceCommand) -> Option<&'a str> {
+fn answered_elsewhere<'a>(asked: &'a Asked, command: &DeviceCommand) -> Option<&'a str> {
     let since_ms = command.delivered_ms.saturating_sub(CLOCKS_DIFFER_MS);
-    let mut latest = published_in_vain(facts).rev();
-    let found = latest.find(|one| one.last_ms >= since_ms && names_client(facts, &one.topic));
+    let mut latest = asked.published_in_vain().rev();
+    let found = latest.find(|one| one.last_ms >= since_ms && asked.is_named_in(&one.topic));
     found.map(|one| &*one.topic)
 }
 
 /// How much it weighs that a command is stuck.
-fn weight(facts: &Facts, kind: Stuck, command: &DeviceCommand) -> Weight {
+fn bearing(asked: &Asked, kind: Stuck, command: &DeviceCommand) -> Bearing {
     let since_ms = command.delivered_ms.max(command.sent_ms);
     let since_ms = since_ms.max(command.created_ms);
-    let is_late = facts.now_ms.saturating_sub(since_ms) >= ANSWERS_WITHIN_MS;
-    let of_refusal = match kind {
-        Stuck::NotSubscribed => Some((EventKind::SubscribeRefused, &command.topic)),
-        Stuck::NoAnswer => Some((EventKind::PublishRefused, &command.answers)),
-        _ => None,
-    };
-    // What was refused is the cause, and is reported first.
-    let is_refused = of_refusal.is_some_and(|(what, topic)| was_refused(facts, what, topic));
+    let is_late = asked.now_ms.saturating_sub(since_ms) >= ANSWERS_WITHIN_MS;
     match kind {
         // Why it is not connected is reported first.
-        Stuck::Absent | Stuck::AtWork => Weight::Aside,
-        Stuck::LeftAtWork | Stuck::Overdue if is_of_rollout(facts, command) => Weight::Aside,
+        Stuck::Absent | Stuck::AtWork => Bearing::Aside,
+        Stuck::LeftAtWork | Stuck::Overdue if command.is_of_rollout => Bearing::Aside,
         // It is reported before that the device has left by itself.
-        Stuck::LeftAtWork => Weight::Ended,
-        _ if is_refused => Weight::Aside,
-        Stuck::NotUnderstood => Weight::Trouble,
-        _ if !is_connected(facts) => Weight::Remark,
-        Stuck::NotSubscribed | Stuck::Qos0 | Stuck::Overdue => Weight::Trouble,
-        Stuck::NotAcknowledged | Stuck::NoAnswer if is_late => Weight::Trouble,
-        Stuck::NotAcknowledged | Stuck::NoAnswer => Weight::Aside,
+        Stuck::LeftAtWork => Bearing::Ended,
+        Stuck::NotUnderstood => Bearing::Present,
+        _ if !asked.is_connected => Bearing::Remark,
+        Stuck::NotSubscribed | Stuck::Qos0 | Stuck::Overdue => Bearing::Present,
+        Stuck::NotAcknowledged | Stuck::NoAnswer if is_late => Bearing::Present,
+        Stuck::NotAcknowledged | Stuck::NoAnswer => Bearing::Aside,
     }
 }
 
@@ -242,11 +222,7 @@ fn at_work(command: &DeviceCommand) -> String {
 /// A command that has not ended. `more`: others that are stuck for the same reason. `elsewhere`: a
 /// topic on which the device may have answered.
 // Table: what is reported of each way to be stuck.
-fn of_stuck(
-    command: &DeviceCommand,
-    kind: Stuck,
-    (more, elsewhere): (u64, Option<&str>),
-) -> Finding {
+fn of_stuck(command: &DeviceCommand, kind: Stuck, more: u64, elsewhere: Option<&str>) -> Finding {
     let (topic, answers) = (&command.topic, &command.answers);
     let own = command.reach.subscriptions.iter().map(|(filter, _)| filter);
     let sent = rfc3339::in_words(command.sent_ms);
@@ -337,7 +313,13 @@ fn of_stuck(
         Stuck::LeftAtWork | Stuck::Overdue => format!("{what}{others} have not ended: {why}"),
         _ => format!("{what}{others} {wait}: {why}"),
     };
-    let finding = Finding::new(cause, sentence).since(command.created_ms);
+    let mut finding = Finding::new(cause, sentence).since(command.created_ms);
+    // What was refused is the cause, and is reported first.
+    finding = match kind {
+        Stuck::NotSubscribed => finding.about(topic),
+        Stuck::NoAnswer => finding.about(answers),
+        _ => finding,
+    };
     match kind {
         Stuck::LeftAtWork | Stuck::Overdue => finding
             .remedy(format!("{remedy}; or cancel the command"))
@@ -381,19 +363,16 @@ fn answering(command: &DeviceCommand, what: &str) -> String {
 }
 
 /// A command that has ended recently, and was not carried out.
-fn ended(now_ms: u64, command: &DeviceCommand) -> Option<(Weight, Finding)> {
-    let is_recent = now_ms.saturating_sub(command.finished_ms) <= ENDED_RECENTLY_MS;
-    let weight = match command.state {
-        // Somebody wanted it so.
-        CommandState::Cancelled => return None,
-        _ if is_recent => Weight::Trouble,
-        _ => Weight::Before,
+fn ended(asked: &Asked, command: &DeviceCommand, findings: &mut Findings) {
+    // Somebody wanted it so.
+    let is_wanted = command.state == CommandState::Cancelled;
+    let Some(finding) = of_ended(command).filter(|_| !is_wanted) else {
+        return;
     };
-    let mut finding = of_ended(command)?;
-    if weight == Weight::Before {
-        (finding.remedy, finding.command) = (None, None);
+    match asked.now_ms.saturating_sub(command.finished_ms) <= ENDED_RECENTLY_MS {
+        true => findings.add(finding),
+        false => findings.add_as(Bearing::Over, finding.without_remedy()),
     }
-    Some((weight, finding))
 }
 
 /// A command that has ended without success.

@@ -1,16 +1,25 @@
-//! What is known of a rule that is asked about why it does nothing.
+//! Rules about messages that do nothing, and alarms.
+
+mod alarm;
+mod facts;
+mod judge;
+mod on_topic;
+#[cfg(test)]
+mod tests;
 
 use martlet_broker::{EventKind, TenantId};
 use martlet_codec::{TopicFilter, TopicName};
 use martlet_integrate::name_of_team;
-use martlet_registry::{AlarmFilter, PageRequest, Visibility};
+use martlet_registry::{AlarmFilter, PageRequest};
 use martlet_rules::{ActionDefinition, AlarmKind, AlarmState, InhibitedAlarm, own_webhook};
 
 use super::{Definition, KIND, NAME, Rules, VisibleRule, webhooks};
+use crate::control::{Control, OwnTopics};
 use crate::lock::lock;
 use crate::text::typed;
 use crate::wall_clock::unsigned;
-use crate::why::facts::{Facts, InhibitedRuleAlarm, Integration, NamedRule, RuleAlarm};
+use crate::why::{Asked, Examine, Finding, Findings, nearest_names};
+use facts::{InhibitedRuleAlarm, NamedRule, RuleAlarm, RuleFacts};
 
 /// Alarms of a rule that are looked at.
 const ALARMS_MAX: usize = 20;
@@ -18,73 +27,77 @@ const ALARMS_MAX: usize = 20;
 /// The event of an alarm, where it is published.
 const ALARM_EVENTS: &str = "$events/alarm_raised";
 
-impl Rules {
-    /// Adds it. `team`: the caller sees rules of this team alone. Where the tables cannot be read,
-    /// health reports it, and the rest is shown.
-    pub async fn complete(&self, team: Option<&str>, facts: &mut Facts) {
-        // Rules have events published that they look at.
-        let published = lock(&self.published).clone();
-        let published = EventKind::ALL
-            .iter()
-            .map(|kind| kind.name())
-            .filter(|name| published.contains(*name));
-        facts.own_topics.events.extend(published);
-        let seen = self.seen(Visibility::of(team)).await;
+impl Examine for Rules {
+    type Facts = RuleFacts;
+
+    async fn gather(&self, _control: &Control, asked: &Asked) -> RuleFacts {
+        let seen = self.seen(asked.visibility()).await;
         let rules = seen.as_deref().unwrap_or_default();
-        facts.alarms = self.alarms_about(team, facts, rules).await;
-        let name = &*facts.question.name;
-        let Ok(all) = seen else {
-            return;
-        };
+        let alarms = self.alarms_about(asked, rules).await;
+        let name = &*asked.question.name;
+        let is_named = |rule: &&VisibleRule| rule.name == name || rule.key == name;
         // An alarm that a rule raises may have another name.
-        let (mut named, mut raising): (Vec<&VisibleRule>, Vec<&VisibleRule>) = (
-            all.iter()
-                .filter(|rule| rule.name == *name || rule.key == *name)
-                .collect(),
-            all.iter()
-                .filter(|rule| raised(rule).any(|one| one == name))
-                .collect(),
-        );
+        let is_raising = |rule: &&VisibleRule| raised(rule).any(|one| one == name);
         // Several teams may have one of this name.
-        let asked = facts.question.tenant;
-        for found in [&mut named, &mut raising] {
-            found.sort_by_key(|rule| self.tenant_of_alarms(rule) != asked);
-        }
-        let found = named.first().or(raising.first()).copied().cloned();
-        if found.is_none() && facts.is_unseen() {
-            let names = all.iter().map(|rule| rule.name.as_str());
-            facts.namesakes.add_nearest(name, "rule", names);
-        }
-        if let Some(rule) = found {
-            let inhibited = self.inhibited(&rule);
-            let tenant = self.tenant_of_alarms(&rule);
-            let waiting = self.alarms.waiting(tenant, &rule.name);
-            let unpublished = raised(&rule).find_map(|name| self.alarms.unpublished(tenant, name));
-            let topic = facts.question.topic.as_deref();
-            let on_topic = topic.and_then(|topic| {
-                let counts = lock(&self.counts);
-                counts.get(&rule.key)?.on_topic(topic)
-            });
-            let webhooks = self.webhooks_of(&rule).await;
-            let alarms = self.alarms_of(&rule).await;
-            let takers = self.takers_of(&rule).await;
-            let queue = self.queue_of(tenant).await;
-            facts.named_rule = Some(NamedRule {
-                webhooks,
+        let is_of_other =
+            |rule: &&VisibleRule| self.tenant_of_alarms(rule) != asked.question.tenant;
+        let found = rules.iter().filter(is_named).min_by_key(is_of_other);
+        let found = found.or_else(|| rules.iter().filter(is_raising).min_by_key(is_of_other));
+        let Some(rule) = found else {
+            let names = rules.iter().map(|rule| rule.name.as_str());
+            return RuleFacts {
                 alarms,
-                inhibited,
-                takers,
-                waiting,
-                unpublished,
-                on_topic,
-                queue,
-                ..self.named_rule(rule)
-            });
+                named: None,
+                near: match asked.is_unseen {
+                    true => nearest_names(name, names.filter(|other| *other != name)),
+                    false => Vec::new(),
+                },
+            };
+        };
+        let tenant = self.tenant_of_alarms(rule);
+        let topic = asked.question.topic.as_deref();
+        let on_topic = topic.and_then(|topic| {
+            let counts = lock(&self.counts);
+            counts.get(&rule.key)?.on_topic(topic)
+        });
+        let named = NamedRule {
+            webhooks: self.webhooks_of(rule).await,
+            alarms: self.alarms_of(rule).await,
+            inhibited: self.inhibited(rule),
+            takers: self.takers_of(rule).await,
+            waiting: self.alarms.waiting(tenant, &rule.name),
+            unpublished: raised(rule).find_map(|name| self.alarms.unpublished(tenant, name)),
+            on_topic,
+            queue: self.queue_of(tenant).await,
+            ..self.named_rule(rule.clone())
+        };
+        RuleFacts {
+            alarms,
+            named: Some(named),
+            near: Vec::new(),
         }
     }
 
+    fn judge(facts: &RuleFacts, asked: &Asked, findings: &mut Findings) {
+        alarm::about_device(&facts.alarms, findings);
+        if let Some(rule) = &facts.named {
+            judge::judge(rule, asked, findings);
+        }
+        findings.add_near("rule", &facts.near);
+    }
+
+    fn own_topics(&self, own: &mut OwnTopics) {
+        // Rules have events published that they look at.
+        let published = lock(&self.published).clone();
+        let kinds = EventKind::ALL.iter().map(|kind| kind.name());
+        own.events
+            .extend(kinds.filter(|name| published.contains(*name)));
+    }
+}
+
+impl Rules {
     /// The webhooks that a rule acts on.
-    async fn webhooks_of(&self, rule: &VisibleRule) -> Vec<Integration> {
+    async fn webhooks_of(&self, rule: &VisibleRule) -> Vec<Finding> {
         let mut found = Vec::new();
         for (at, action) in rule.definition.actions.iter().enumerate() {
             let ActionDefinition::Webhook(webhook) = action else {
@@ -99,16 +112,19 @@ impl Rules {
                 continue;
             };
             let name = format!("{kind}/{}", handle.name());
-            let one = self.control.named_integration(&self.integrations, &name);
+            let one = self
+                .control
+                .findings_of_integration(&self.integrations, &name);
             found.extend(one.await);
         }
         found
     }
 
-    /// The integration that hands the messages of a tenant to its rules.
-    async fn queue_of(&self, tenant: TenantId) -> Option<Integration> {
+    /// Why the integration that hands the messages of a tenant to its rules does not; none: it
+    /// does.
+    async fn queue_of(&self, tenant: TenantId) -> Option<Finding> {
         let name = format!("{KIND}/{}", name_of_team(&self.team_name(tenant), NAME));
-        let one = self.control.named_integration(&self.integrations, &name);
+        let one = self.control.not_delivered_by(&self.integrations, &name);
         one.await
     }
 
@@ -154,20 +170,15 @@ impl Rules {
 
     /// The alarms about the device that was asked about that are not cleared. A team sees those of
     /// its own tenant alone.
-    async fn alarms_about(
-        &self,
-        team: Option<&str>,
-        facts: &Facts,
-        rules: &[VisibleRule],
-    ) -> Vec<RuleAlarm> {
-        let tenant = facts.question.tenant;
-        let is_seen = team.is_none() || tenant != TenantId::default();
-        if !is_seen || !facts.is_device() {
+    async fn alarms_about(&self, asked: &Asked, rules: &[VisibleRule]) -> Vec<RuleAlarm> {
+        let tenant = asked.question.tenant;
+        let is_seen = asked.team.is_none() || tenant != TenantId::default();
+        if !is_seen || !asked.is_device {
             return Vec::new();
         }
         let filter = AlarmFilter {
             tenant: Some(tenant.0),
-            device: Some(facts.question.name.clone()),
+            device: Some(asked.question.name.clone()),
             ..AlarmFilter::default()
         };
         self.open_alarms(filter, rules).await
@@ -213,9 +224,9 @@ impl Rules {
         alarms.collect()
     }
 
-    /// The integrations that take the alarms of a rule, or the messages that it publishes, where
-    /// their topic is the same for each of them.
-    async fn takers_of(&self, rule: &VisibleRule) -> Vec<Integration> {
+    /// What is wrong with the integrations that take the alarms of a rule, or the messages that it
+    /// publishes, where their topic is the same for each of them.
+    async fn takers_of(&self, rule: &VisibleRule) -> Vec<Finding> {
         let mut topics: Vec<String> = Vec::new();
         if raised(rule).next().is_some() {
             topics.push(self.alarms.topic());
@@ -243,8 +254,10 @@ impl Rules {
         let mut found = Vec::new();
         for one in taking {
             let name = format!("{}/{}", one.handle.kind(), one.handle.name());
-            let requested = self.control.named_integration(&self.integrations, &name);
-            found.extend(requested.await);
+            let one = self
+                .control
+                .findings_of_integration(&self.integrations, &name);
+            found.extend(one.await);
         }
         found
     }

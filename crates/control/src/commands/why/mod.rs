@@ -1,16 +1,22 @@
 //! What is known of the commands of a device, or of a command, that is asked about why it does
 //! not work.
 
+mod facts;
+mod judge;
+#[cfg(test)]
+mod tests;
+
 use martlet_broker::TenantId;
-use martlet_registry::{Command, CommandKey, CommandStep, CommandUpdate, Visibility};
+use martlet_registry::{Command, CommandKey, CommandStep, CommandUpdate};
 
 use super::Commands;
 use super::message::{answer_topic, filters};
-use crate::control::Control;
+use crate::control::{Control, OwnTopics};
 use crate::journal::WordedRemedy;
 use crate::text::typed;
 use crate::wall_clock::{now_signed_ms, unsigned};
-use crate::why::facts::{DeviceCommand, Facts, NamedCommand, NotForDevice, Reach};
+use crate::why::{Asked, Examine, Findings, NotForDevice};
+use facts::{CommandFacts, DeviceCommand, NamedCommand, Reach};
 
 /// Commands of a device that are looked at.
 const LOOKED_AT: u32 = 20;
@@ -20,6 +26,8 @@ const ENDED_SINCE_MS: i64 = 24 * 60 * 60 * 1000;
 const GROUPS_MAX: usize = 10;
 /// Subscriptions of a device that are looked at.
 const SUBSCRIPTIONS_MAX: usize = 1_000;
+/// The last level of the topic of commands of rollouts.
+const FIRMWARE: &str = "firmware";
 
 impl Commands {
     /// Remembers an answer that is for no command which it has changed: `changed` are those.
@@ -40,14 +48,14 @@ impl Commands {
             }
         }
     }
+}
 
-    /// Adds it. `team`: the caller sees commands of this team's devices alone. Where the tables
-    /// cannot be read, health reports it, and the rest is shown.
-    pub async fn complete(&self, control: &Control, team: Option<&str>, facts: &mut Facts) {
-        let (device, tenant) = (facts.question.name.clone(), facts.question.tenant);
-        facts.own_topics.received.extend(filters(&self.catalogue));
-        let visibility = Visibility::of(team);
-        let seen = visibility.clone();
+impl Examine for Commands {
+    type Facts = CommandFacts;
+
+    async fn gather(&self, control: &Control, asked: &Asked) -> CommandFacts {
+        let (device, tenant) = (asked.question.name.clone(), asked.question.tenant);
+        let seen = asked.visibility();
         let read = self.tables.read(move |registry| {
             Box::pin(async move {
                 let since_ms = now_signed_ms() - ENDED_SINCE_MS;
@@ -57,36 +65,47 @@ impl Commands {
                     .await
             })
         });
-        let commands = read.await.unwrap_or_default();
-        if let Some(first) = commands.first() {
+        let found = read.await.unwrap_or_default();
+        let mut commands = Vec::new();
+        if let Some(first) = found.first() {
             let reach = reach_of(control, first).await;
-            let all = commands.iter();
-            let all = all.map(|command| self.recalled(control, command, &reach));
-            facts.commands = all.collect();
+            let all = found.iter();
+            commands.extend(all.map(|command| self.recalled(control, command, &reach)));
         }
-        self.not_for_device(control, &visibility, facts).await;
-        // All commands are looked through: only if nothing else has the name.
-        let is_other = facts.registered_as.is_some()
-            || facts.session.is_some()
-            || facts.presence.is_some()
-            || facts.from_address.is_some()
-            || !facts.runs.is_empty()
-            || !facts.clients.is_empty()
-            || facts.named_rollout.is_some()
-            || facts.named_rule.is_some();
-        if !is_other {
-            let id = facts.question.name.clone();
-            facts.named_command = self.named_command(control, visibility, id).await;
+        CommandFacts {
+            not_for_device: self.not_for_device(control, asked, &commands).await,
+            commands,
+            // All commands are looked through: only if nothing else has the name.
+            named: match asked.is_unknown() {
+                true => self.named_command(control, asked).await,
+                false => None,
+            },
         }
     }
 
-    /// Adds the last command to each group of the device, if it is recent and not for the device.
-    async fn not_for_device(&self, control: &Control, visibility: &Visibility, facts: &mut Facts) {
-        if !facts.is_device() {
-            return;
+    fn judge(facts: &CommandFacts, asked: &Asked, findings: &mut Findings) {
+        judge::judge(facts, asked, findings);
+    }
+
+    fn own_topics(&self, own: &mut OwnTopics) {
+        own.received.extend(filters(&self.catalogue));
+    }
+}
+
+impl Commands {
+    /// The last command to each group of the device, if it is recent and not for the device.
+    async fn not_for_device(
+        &self,
+        control: &Control,
+        asked: &Asked,
+        own: &[DeviceCommand],
+    ) -> Vec<NotForDevice> {
+        let mut found = Vec::new();
+        if !asked.is_device {
+            return found;
         }
-        let (tenant, device) = (facts.question.tenant, facts.question.name.clone());
-        let seen = visibility.clone();
+        let (tenant, device) = (asked.question.tenant, asked.question.name.clone());
+        let (seen, visibility) = (asked.visibility(), asked.visibility());
         let read = self.tables.read(move |registry| {
             Box::pin(async move { registry.groups_of_device(&seen, (tenant.0, &device)).await })
         });
@@ -102,37 +121,36 @@ impl Commands {
             };
             let created_ms = unsigned(last.created_ms);
             // The same was sent to the device itself.
-            let mut own = facts.commands.iter();
-            let is_sent = own.any(|one| one.name == last.name && one.created_ms >= created_ms);
+            let mut sent = own.iter();
+            let is_sent = sent.any(|one| one.name == last.name && one.created_ms >= created_ms);
             // Of many commands, that one may be no longer among those that are looked at.
-            let is_unknown = facts.commands.len() >= LOOKED_AT as usize
-                && facts.commands.iter().all(|one| one.created_ms > created_ms);
+            let is_unknown = own.len() >= LOOKED_AT as usize
+                && own.iter().all(|one| one.created_ms > created_ms);
             if created_ms < since_ms || is_sent || is_unknown {
                 continue;
             }
-            let mut joined = facts.joined.iter();
+            let mut joined = asked.joined.iter();
             let joined = joined.find(|joined| joined.id == group);
             let (seen, id) = (visibility.clone(), last.id.clone());
             let read = self.tables.read(move |registry| {
                 Box::pin(async move { registry.commands_of_id(&seen, &id, 1).await })
             });
-            let found = read.await.unwrap_or_default();
-            let again = found.first().map(|command| {
+            let commands = read.await.unwrap_or_default();
+            let again = commands.first().map(|command| {
                 let parameters = match &*command.parameters {
                     "" | "{}" | "null" => String::new(),
                     json => format!("-p {} ", typed(json)),
                 };
                 let arguments = format!(
                     "--device {} --topic {} {parameters}{}",
-                    typed(&facts.question.name),
+                    typed(&asked.question.name),
                     typed(&command.kind),
                     typed(&command.name)
                 );
-                control.command_of_tenant("command send", facts.question.tenant, &arguments)
+                control.command_of_tenant("command send", tenant, &arguments)
             });
-            facts.not_for_device.push(NotForDevice {
+            found.push(NotForDevice {
                 what: format!("the command {} ({})", last.name, last.id),
-                is_rollout: false,
                 group: name,
                 created_ms,
                 joined_ms: joined
@@ -144,15 +162,12 @@ impl Commands {
                 },
             });
         }
+        found
     }
 
     /// The command of this id.
-    async fn named_command(
-        &self,
-        control: &Control,
-        visibility: Visibility,
-        id: String,
-    ) -> Option<NamedCommand> {
+    async fn named_command(&self, control: &Control, asked: &Asked) -> Option<NamedCommand> {
+        let (visibility, id) = (asked.visibility(), asked.question.name.clone());
         let (seen, command_id) = (visibility.clone(), id.clone());
         let read = self.tables.read(move |registry| {
             Box::pin(async move { registry.commands_of_id(&seen, &command_id, 2).await })
@@ -198,6 +213,7 @@ impl Commands {
             state: command.state,
             result: command.result.clone(),
             progress: command.progress,
+            is_of_rollout: is_of_rollout(command),
             topic: self.topic_of(command),
             answers: answer_topic(&self.catalogue, device),
             created_ms: unsigned(command.created_ms),
@@ -228,4 +244,11 @@ async fn reach_of(control: &Control, command: &Command) -> Reach {
         is_connected: client.is_some_and(|client| client.info.connected),
         gone_ms: presence.and_then(|found| (!found.online).then_some(found.since_ms)),
     }
+}
+
+/// A rollout names itself in the parameters of its commands.
+fn is_of_rollout(command: &Command) -> bool {
+    let parameters: Option<serde_json::Value> = serde_json::from_str(&command.parameters).ok();
+    let of_rollout = parameters.is_some_and(|parameters| parameters.get("rollout").is_some());
+    command.kind == FIRMWARE && of_rollout
 }

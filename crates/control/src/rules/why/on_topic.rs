@@ -2,12 +2,12 @@
 
 use serde_json::Value;
 
-use super::Finding;
-use super::facts::{Facts, NamedRule};
+use super::facts::NamedRule;
 use crate::cause::Cause;
 use crate::rfc3339;
 use crate::rules::{LastOnTopic, TopicResult};
 use crate::text::{is_called_secret, printable};
+use crate::why::{Asked, Finding};
 
 /// Letters of a value that are shown.
 const VALUE_MAX: usize = 40;
@@ -16,8 +16,8 @@ const MEMBERS_MAX: usize = 4;
 
 /// Why the rule did nothing for the last message on that topic; none: it did something, or no
 /// message of the topic is remembered.
-pub(super) fn on_topic(facts: &Facts, rule: &NamedRule) -> Option<Finding> {
-    let topic = facts.question.topic.as_deref()?;
+pub(super) fn on_topic(asked: &Asked, rule: &NamedRule) -> Option<Finding> {
+    let topic = asked.question.topic.as_deref()?;
     let last = rule.on_topic.as_ref()?;
     let name = &rule.name;
     let message = format!(
@@ -68,10 +68,10 @@ pub(super) fn on_topic(facts: &Facts, rule: &NamedRule) -> Option<Finding> {
 }
 
 /// A failure of the rule is not of the topic that was asked about.
-pub(super) fn failed_elsewhere(facts: &Facts, rule: &NamedRule) -> bool {
+pub(super) fn failed_elsewhere(asked: &Asked, rule: &NamedRule) -> bool {
     // The topic of the message whose action failed is not known.
     let of = rule.failed_topic.as_deref();
-    let topic = facts.question.topic.as_deref();
+    let topic = asked.question.topic.as_deref();
     topic.is_some() && of.is_some() && rule.on_topic.is_some() && of != topic
 }
 

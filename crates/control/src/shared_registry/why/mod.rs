@@ -1,66 +1,122 @@
-//! What the tables have of a key, of the API or for provisioning, that `martlet why` is asked
-//! about.
+//! What has the name in a question and is no client: a key, of the API or for provisioning, or
+//! something that was removed from the tables.
 
-use martlet_registry::{ApiKey, ApiKeyBarred, ProvisioningKey, Visibility};
+mod api_key;
+mod facts;
+mod provisioning_key;
+
+use martlet_registry::{ApiKey, ApiKeyBarred, ProvisioningKey};
 
 use super::SharedRegistry;
+use super::recall_log::Removed;
 use crate::cause::Cause;
+use crate::control::Control;
+use crate::rfc3339;
 use crate::text::typed;
 use crate::wall_clock::{now_signed_ms, unsigned};
-use crate::why::facts::{BarredApiKey, Facts, NamedApiKey, NamedProvisioningKey, RefusedToKey};
+use crate::why::{Asked, Examine, Finding, Findings, nearest_names};
+use facts::{BarredApiKey, NamedApiKey, NamedInTables, NamedProvisioningKey, RefusedToKey};
 
-impl SharedRegistry {
-    /// Adds the key that has the name, or the id, that was asked about: one that is good before
-    /// others, and of these the newest.
-    pub(super) async fn recall_api_key(&self, visibility: &Visibility, facts: &mut Facts) {
-        let seen = visibility.clone();
+impl Examine for SharedRegistry {
+    type Facts = NamedInTables;
+
+    async fn gather(&self, control: &Control, asked: &Asked) -> NamedInTables {
+        let mut facts = NamedInTables::default();
+        if !asked.is_unknown() {
+            return facts;
+        }
+        let (name, seen) = (&*asked.question.name, asked.visibility());
+        facts.removed = self.removed(&seen, name).await;
         let read =
             self.read(move |registry| Box::pin(async move { registry.api_keys(&seen).await }));
-        let Ok(all) = read.await else { return };
-        let names = all.iter().map(|key| key.name.as_str());
-        let name = &facts.question.name;
-        facts.namesakes.add_nearest(name, "API key", names);
-        let Some(key) = best_named(all, name) else {
-            return;
-        };
-        let of_key = key.clone();
-        let barred = self
-            .read(move |registry| Box::pin(async move { registry.api_key_barred(&of_key).await }));
-        let barred = barred.await.ok().flatten();
-        let barred = barred.map(|barred| self.barred_key(&key, barred));
-        facts.named_api_key = Some(NamedApiKey {
-            barred,
-            ..self.named_key(key, facts.question.sees_node)
-        });
-    }
-
-    /// The same of a provisioning key, with what was last refused with it.
-    pub(super) async fn recall_provisioning_key(&self, visibility: &Visibility, facts: &mut Facts) {
-        let seen = visibility.clone();
+        if let Ok(all) = read.await {
+            facts.add_near(name, "API key", all.iter().map(|key| key.name.as_str()));
+            if let Some(key) = best_named(all, name) {
+                facts.api_key = Some(self.named_key(key, asked.question.sees_node).await);
+            }
+        }
+        let seen = asked.visibility();
         let read = self
             .read(move |registry| Box::pin(async move { registry.provisioning_keys(&seen).await }));
-        let Ok(all) = read.await else { return };
-        let names = all.iter().map(|key| key.name.as_str());
-        let name = &facts.question.name;
-        facts.namesakes.add_nearest(name, "provisioning key", names);
-        let found = best_named(all, name);
-        facts.named_provisioning_key = found.map(|key| NamedProvisioningKey {
-            devices_max: unsigned(key.devices_max),
-            devices_made: unsigned(key.devices_made),
-            expires_ms: nonzero(key.expires_ms),
-            revoked_ms: nonzero(key.revoked_ms),
-            refused: self.control.journal.refused_by_key(&key.team, &key.name),
-            list: self
-                .control
-                .command_with_options("provision ls", "")
-                .trim_end()
-                .to_owned(),
-            name: key.name,
-            device_type: key.device_type,
-            id_pattern: key.id_pattern,
-        });
+        if let Ok(all) = read.await {
+            facts.add_near(
+                name,
+                "provisioning key",
+                all.iter().map(|key| key.name.as_str()),
+            );
+            let found = best_named(all, name);
+            facts.provisioning_key = found.map(|key| NamedProvisioningKey {
+                devices_max: unsigned(key.devices_max),
+                devices_made: unsigned(key.devices_made),
+                expires_ms: nonzero(key.expires_ms),
+                revoked_ms: nonzero(key.revoked_ms),
+                refused: control.journal.refused_by_key(&key.team, &key.name),
+                list: control.listing_command("provision ls"),
+                name: key.name,
+                device_type: key.device_type,
+                id_pattern: key.id_pattern,
+            });
+        }
+        facts
     }
 
+    fn judge(facts: &NamedInTables, asked: &Asked, findings: &mut Findings) {
+        for (kind, names) in &facts.near {
+            findings.add_near(kind, names);
+        }
+        if findings.has_named() {
+            return;
+        }
+        let (removed, key) = (&facts.removed, &facts.api_key);
+        let of_removed = removed.as_ref().map(|removed| of_removed(asked, removed));
+        let revoked = key.as_ref().filter(|key| key.revoked_ms.is_some());
+        if let (Some(finding), Some(key)) = (&of_removed, revoked) {
+            let sentence = format!("{} ({})", finding.sentence, api_key::about(key));
+            return findings.add_named(Finding {
+                sentence,
+                ..finding.clone()
+            });
+        }
+        if let Some(key) = key {
+            return findings.add_named(api_key::of_named(asked.now_ms, key));
+        }
+        let key = facts.provisioning_key.as_ref();
+        let key = key.filter(|key| removed.is_none() || key.revoked_ms.is_none());
+        let of_key = key.map(|key| provisioning_key::of_named(asked.now_ms, key));
+        if let Some(finding) = of_key.or(of_removed) {
+            findings.add_named(finding);
+        }
+    }
+}
+
+impl NamedInTables {
+    fn add_near<'a>(
+        &mut self,
+        name: &str,
+        kind: &'static str,
+        names: impl Iterator<Item = &'a str>,
+    ) {
+        let near = nearest_names(name, names.filter(|other| *other != name));
+        self.near.push((kind, near));
+    }
+}
+
+/// What had the name was removed.
+fn of_removed(asked: &Asked, removed: &Removed) -> Finding {
+    let name = asked.question.name.as_str();
+    let own = name.split_once('/').map_or(name, |(_, own)| own);
+    let (what, by) = (&removed.what, &removed.by);
+    let sentence = format!(
+        "the {what} {own} was removed on {} by {by}",
+        rfc3339::in_words(removed.at_ms)
+    );
+    Finding::new(Cause::Deleted, sentence)
+        .since(removed.at_ms)
+        .remedy("add it again, if it is needed; to list them, run")
+        .command(&removed.list)
+}
+
+impl SharedRegistry {
     fn barred_key(&self, key: &ApiKey, barred: ApiKeyBarred) -> BarredApiKey {
         let owner = &key.owner;
         let (cause, why, remedy, command, subject) = match barred {
@@ -94,7 +150,12 @@ impl SharedRegistry {
         }
     }
 
-    fn named_key(&self, key: ApiKey, sees_node: bool) -> NamedApiKey {
+    async fn named_key(&self, key: ApiKey, sees_node: bool) -> NamedApiKey {
+        let of_key = key.clone();
+        let barred = self
+            .read(move |registry| Box::pin(async move { registry.api_key_barred(&of_key).await }));
+        let barred = barred.await.ok().flatten();
+        let barred = barred.map(|barred| self.barred_key(&key, barred));
         let scopes = key.scopes.iter();
         let scopes: String = scopes
             .map(|scope| format!("--scope {} ", typed(scope)))
@@ -126,7 +187,7 @@ impl SharedRegistry {
             name: key.name,
             scopes: key.scopes,
             refused,
-            barred: None,
+            barred,
         }
     }
 }

@@ -1,11 +1,10 @@
 //! A provisioning key that was asked about by name.
 
-use super::Finding;
 use super::facts::NamedProvisioningKey;
-use super::found::{RECENT_MS, devices};
 use crate::cause::Cause;
 use crate::journal::Entry;
 use crate::rfc3339;
+use crate::why::{Finding, RECENT_MS, devices_in_words};
 
 /// How a key is that was not revoked, and what was last refused with it.
 pub(super) fn of_named(now_ms: u64, key: &NamedProvisioningKey) -> Finding {
@@ -71,6 +70,6 @@ fn about(key: &NamedProvisioningKey) -> String {
     format!(
         "it is for devices of the type {}{ids}; it has added {}{max}",
         key.device_type,
-        devices(key.devices_made)
+        devices_in_words(key.devices_made)
     )
 }

@@ -2,13 +2,12 @@
 
 use martlet_rules::WaitingAlarm;
 
-use super::Finding;
-use super::facts::{Facts, InhibitedRuleAlarm, NamedRule, RuleAlarm};
-use super::found::{Found, Weight};
+use super::facts::{InhibitedRuleAlarm, NamedRule, RuleAlarm};
 use crate::cause::Cause;
 use crate::rfc3339;
 use crate::text::printable;
 use crate::wall_clock::unsigned;
+use crate::why::{Asked, Finding, Findings};
 
 /// Alarms that are named, at most.
 const ALARMS_NAMED: usize = 3;
@@ -26,9 +25,9 @@ pub(super) fn unpublished(rule: &NamedRule) -> Option<Finding> {
 }
 
 /// Its condition was not true for long enough.
-pub(super) fn waiting(facts: &Facts, rule: &NamedRule) -> Option<Finding> {
+pub(super) fn waiting(asked: &Asked, rule: &NamedRule) -> Option<Finding> {
     let waiting = rule.waiting.as_ref();
-    let waiting = waiting.filter(|alarm| may_be_of_topic(facts, &alarm.subject));
+    let waiting = waiting.filter(|alarm| may_be_of_topic(asked, &alarm.subject));
     let WaitingAlarm {
         subject,
         since_ms,
@@ -60,15 +59,14 @@ pub(super) fn waiting(facts: &Facts, rule: &NamedRule) -> Option<Finding> {
 
 /// An alarm about this subject may follow from the topic that was asked about. A subject is the id
 /// of a device, or a topic.
-fn may_be_of_topic(facts: &Facts, subject: &str) -> bool {
-    let Some(topic) = facts.question.topic.as_deref() else {
+fn may_be_of_topic(asked: &Asked, subject: &str) -> bool {
+    let Some(topic) = asked.question.topic.as_deref() else {
         return true;
     };
     // A device may publish to a topic without its id.
-    let mut devices = facts.named_in_topic.iter().filter(|one| one.is_device);
-    let is_of_device = match devices.clone().next() {
-        None => !subject.contains('/'),
-        Some(_) => devices.any(|device| device.client_id == subject),
+    let is_of_device = match &*asked.devices_in_topic {
+        [] => !subject.contains('/'),
+        devices => devices.iter().any(|device| device == subject),
     };
     subject == topic || is_of_device
 }
@@ -81,7 +79,7 @@ fn seconds(ms: i64) -> String {
 }
 
 /// Its alarms that are active, as the end of a sentence.
-pub(super) fn active(facts: &Facts, rule: &NamedRule) -> String {
+pub(super) fn active(asked: &Asked, rule: &NamedRule) -> String {
     if rule.alarms.is_empty() {
         return match rule.keeps_alarm {
             true => "; its alarm is not active".to_owned(),
@@ -89,7 +87,7 @@ pub(super) fn active(facts: &Facts, rule: &NamedRule) -> String {
         };
     }
     let alarms = rule.alarms.iter();
-    let alarms = alarms.filter(|alarm| may_be_of_topic(facts, &alarm.subject));
+    let alarms = alarms.filter(|alarm| may_be_of_topic(asked, &alarm.subject));
     let all: Vec<&RuleAlarm> = alarms.collect();
     if all.is_empty() {
         return String::new();
@@ -121,8 +119,8 @@ fn kept(alarm: &RuleAlarm) -> String {
 }
 
 /// Alarms about a device that are active, whichever rule has raised them.
-pub(super) fn about_device(facts: &Facts, found: &mut Found) {
-    for alarm in facts.alarms.iter().take(ALARMS_NAMED) {
+pub(super) fn about_device(alarms: &[RuleAlarm], findings: &mut Findings) {
+    for alarm in alarms.iter().take(ALARMS_NAMED) {
         let message = match &*alarm.message {
             "" => String::new(),
             message => format!(": {}", printable(message)),
@@ -139,14 +137,14 @@ pub(super) fn about_device(facts: &Facts, found: &mut Found) {
             .since(alarm.raised_ms)
             .remedy(remedy)
             .command(&alarm.command);
-        found.push((Weight::Aside, finding));
+        findings.add(finding);
     }
 }
 
 /// Nobody is notified of an alarm: of one that is shelved, else of one that is active, if the
 /// condition was true again since.
-pub(super) fn silent(facts: &Facts, rule: &NamedRule) -> Option<Finding> {
-    let is_it = |alarm: &&RuleAlarm| may_be_of_topic(facts, &alarm.subject);
+pub(super) fn silent(asked: &Asked, rule: &NamedRule) -> Option<Finding> {
+    let is_it = |alarm: &&RuleAlarm| may_be_of_topic(asked, &alarm.subject);
     let mut all = rule.alarms.iter().filter(is_it);
     let first = all.clone().next();
     let shelved = all.find(|alarm| alarm.shelved_until_ms.is_some());
@@ -206,9 +204,9 @@ fn of_alarm(rule: &NamedRule, alarm: &RuleAlarm) -> Finding {
 }
 
 /// Its alarm would be raised, and another one silences it.
-pub(super) fn inhibited(facts: &Facts, rule: &NamedRule) -> Option<Finding> {
+pub(super) fn inhibited(asked: &Asked, rule: &NamedRule) -> Option<Finding> {
     let alarm = rule.inhibited.as_ref()?;
-    if !may_be_of_topic(facts, &alarm.subject) {
+    if !may_be_of_topic(asked, &alarm.subject) {
         return None;
     }
     let InhibitedRuleAlarm { subject, by, .. } = alarm;

@@ -1,8 +1,13 @@
-//! Facts of rollouts about a device, or about a rollout, for `why`.
+//! Rollouts of firmware that wait for a device, or a rollout that was asked about.
+
+mod facts;
+mod judge;
+#[cfg(test)]
+mod tests;
 
 use martlet_broker::TenantId;
 use martlet_registry::rollout::{DeviceState, PauseReason, RolloutState};
-use martlet_registry::{PageRequest, Rollout, RolloutDevice, Visibility};
+use martlet_registry::{PageRequest, Rollout, RolloutDevice};
 
 use super::cause::{Facts as DeviceFacts, pause_in_words};
 use super::{Cause, CauseKind, Rollouts, cause_of};
@@ -10,9 +15,8 @@ use crate::control::Control;
 use crate::journal::WordedRemedy;
 use crate::text::typed;
 use crate::wall_clock::{now_signed_ms, unsigned};
-use crate::why::facts::{
-    DeviceRollout, DeviceStuck, Facts, HeldUpBy, NamedRollout, NotForDevice, RolloutStanding,
-};
+use crate::why::{Asked, Examine, Findings, NotForDevice};
+use facts::{DeviceRollout, DeviceStuck, HeldUpBy, NamedRollout, RolloutFacts, RolloutStanding};
 
 /// Rollouts of a device that are reported, at most.
 const TOLD: u32 = 3;
@@ -23,11 +27,11 @@ const LOOKED_AT: usize = 50;
 /// Devices of one state that are looked at.
 const DEVICES_MAX: usize = 100;
 
-impl Rollouts {
-    /// Adds it. `team`: the caller sees rollouts of this team alone. Where the tables cannot be
-    /// read, health reports it, and the rest is shown.
-    pub async fn complete(&self, control: &Control, team: Option<&str>, facts: &mut Facts) {
-        let (name, tenant) = (facts.question.name.clone(), facts.question.tenant);
+impl Examine for Rollouts {
+    type Facts = RolloutFacts;
+
+    async fn gather(&self, control: &Control, asked: &Asked) -> RolloutFacts {
+        let (name, tenant) = (asked.question.name.clone(), asked.question.tenant);
         let device = name.clone();
         let read = self.tables.read(move |registry| {
             Box::pin(async move {
@@ -36,6 +40,7 @@ impl Rollouts {
                 registry.recent_rollouts_of(device, since_ms, TOLD).await
             })
         });
+        let team = asked.team.as_deref();
         let is_seen = |rollout: &Rollout| team.is_none_or(|team| rollout.team == team);
         let all = read.await.unwrap_or_default().into_iter();
         let all = all.filter(|(rollout, _)| is_seen(rollout));
@@ -56,37 +61,52 @@ impl Rollouts {
                 firmware: firmware(&rollout),
                 version: rollout.version,
                 why: cause.text,
-                since_ms: u64::try_from(device.device.since_ms).unwrap_or(0),
-                ended_ms: u64::try_from(rollout.finished_ms).unwrap_or(0),
+                since_ms: unsigned(device.device.since_ms),
+                ended_ms: unsigned(rollout.finished_ms),
                 id: rollout.id,
                 stuck,
             })
         });
-        facts.rollouts = found.collect();
-        self.before_joining(control, team, facts).await;
-        if let Ok(rollout) = self.show(Visibility::of(team), name).await {
-            let skipped = self.skipped(control, &rollout, team).await;
-            let held_up_by = self.held_up_by(control, &rollout, team).await;
-            let named = named_rollout(control, rollout);
-            facts.named_rollout = Some(NamedRollout {
-                skipped,
-                held_up_by,
-                ..named
-            });
+        let rollouts: Vec<DeviceRollout> = found.collect();
+        let named = match self.show(asked.visibility(), name).await {
+            Ok(rollout) => Some(NamedRollout {
+                skipped: self.skipped(control, &rollout, asked).await,
+                held_up_by: self.held_up_by(control, &rollout, asked).await,
+                ..named_rollout(control, rollout)
+            }),
+            Err(_) => None,
+        };
+        RolloutFacts {
+            not_for_device: self.before_joining(control, asked, &rollouts).await,
+            rollouts,
+            named,
         }
     }
 
-    /// Adds the last rollout to each group that the device joined recently, if it is from before.
-    async fn before_joining(&self, control: &Control, team: Option<&str>, facts: &mut Facts) {
-        if facts.joined.is_empty() {
-            return;
+    fn judge(facts: &RolloutFacts, asked: &Asked, findings: &mut Findings) {
+        judge::judge(facts, asked, findings);
+    }
+}
+
+impl Rollouts {
+    /// The last rollout to each group that the device joined recently, if it is from before, and is
+    /// none of these.
+    async fn before_joining(
+        &self,
+        control: &Control,
+        asked: &Asked,
+        own: &[DeviceRollout],
+    ) -> Vec<NotForDevice> {
+        let mut found = Vec::new();
+        if asked.joined.is_empty() {
+            return found;
         }
         let page = PageRequest::first(LOOKED_AT);
-        let Ok(all) = self.list(Visibility::of(team), false, page).await else {
-            return;
+        let Ok(all) = self.list(asked.visibility(), false, page).await else {
+            return found;
         };
         let since_ms = now_signed_ms() - ENDED_SINCE_MS;
-        for joined in &facts.joined {
+        for joined in &asked.joined {
             let is_for = |rollout: &&Rollout| {
                 let target: Option<Target> = serde_json::from_str(&rollout.target).ok();
                 let group = target.and_then(|target| target.group);
@@ -97,7 +117,7 @@ impl Rollouts {
                 continue;
             };
             let created_ms = unsigned(rollout.created_ms);
-            let is_listed = facts.rollouts.iter().any(|one| one.id == rollout.id);
+            let is_listed = own.iter().any(|one| one.id == rollout.id);
             if rollout.created_ms < since_ms || created_ms > joined.at_ms || is_listed {
                 continue;
             }
@@ -118,15 +138,15 @@ impl Rollouts {
                     command: Some(control.command_with_options("rollout start", &arguments)),
                 },
             };
-            facts.not_for_device.push(NotForDevice {
+            found.push(NotForDevice {
                 what: format!("the rollout {} of {}", rollout.id, firmware(rollout)),
-                is_rollout: true,
                 group: joined.name.clone(),
                 created_ms,
                 joined_ms: Some(joined.at_ms),
                 worded,
             });
         }
+        found
     }
 
     fn cause(&self, control: &Control, rollout: &Rollout, device: &RolloutDevice) -> Option<Cause> {
@@ -144,9 +164,9 @@ impl Rollouts {
         &self,
         control: &Control,
         rollout: &Rollout,
-        team: Option<&str>,
+        asked: &Asked,
     ) -> Option<(String, String)> {
-        let skipped = self.in_state(control, rollout, team, DeviceState::Skipped);
+        let skipped = self.in_state(control, rollout, asked, DeviceState::Skipped);
         let mut skipped = skipped.await.into_iter();
         let (id, cause) = skipped.find(|(_, cause)| cause.kind != CauseKind::HasVersion)?;
         Some((id, cause.text))
@@ -158,12 +178,12 @@ impl Rollouts {
         &self,
         control: &Control,
         rollout: &Rollout,
-        team: Option<&str>,
+        asked: &Asked,
     ) -> Option<HeldUpBy> {
         use DeviceState::{Delivered, Downloading, Installing, Silent};
         let mut begun = Vec::new();
         for state in [Silent, Installing, Downloading, Delivered] {
-            begun.extend(self.in_state(control, rollout, team, state).await);
+            begun.extend(self.in_state(control, rollout, asked, state).await);
         }
         let mut kinds = [CauseKind::VersionDiffers, CauseKind::NotConnected].into_iter();
         kinds.find_map(|kind| {
@@ -182,13 +202,13 @@ impl Rollouts {
         &self,
         control: &Control,
         rollout: &Rollout,
-        team: Option<&str>,
+        asked: &Asked,
         state: DeviceState,
     ) -> Vec<(String, Cause)> {
         if !rollout.states().contains_key(&state) {
             return Vec::new();
         }
-        let whose = (Visibility::of(team), rollout.id.clone());
+        let whose = (asked.visibility(), rollout.id.clone());
         let page = PageRequest::first(DEVICES_MAX);
         let devices = self.devices(control, whose, Some(state), page).await;
         let devices = devices.map_or_else(|_| Vec::new(), |page| page.items);

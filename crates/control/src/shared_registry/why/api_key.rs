@@ -1,10 +1,9 @@
 //! A key of the API that was asked about by name.
 
-use super::Finding;
 use super::facts::{NamedApiKey, RefusedToKey};
-use super::found::{RECENT_MS, times};
 use crate::cause::Cause;
 use crate::rfc3339;
+use crate::why::{Finding, RECENT_MS, times_in_words};
 
 /// How a key is that was not revoked.
 pub(super) fn of_named(now_ms: u64, key: &NamedApiKey) -> Finding {
@@ -101,7 +100,7 @@ pub(super) fn about(key: &NamedApiKey) -> String {
     match key.last_used_ms {
         Some(at_ms) => format!(
             "{scopes}; it was used {}, last on {}",
-            times(key.uses.max(1)),
+            times_in_words(key.uses.max(1)),
             rfc3339::in_words(at_ms)
         ),
         None if key.refused.is_some() => format!("{scopes}; no request with it has succeeded"),

@@ -1,0 +1,91 @@
+//! What is known of commands.
+
+use martlet_registry::CommandState;
+
+use crate::misread::Misread;
+use crate::why::NotForDevice;
+
+/// What is known of commands.
+#[derive(Debug, Default)]
+pub(crate) struct CommandFacts {
+    /// Commands to the device that have not ended, or have ended recently, the latest first.
+    pub(super) commands: Vec<DeviceCommand>,
+    /// Commands to groups of the device that are not for it.
+    pub(super) not_for_device: Vec<NotForDevice>,
+    /// The command that was asked about.
+    pub(super) named: Option<NamedCommand>,
+}
+
+/// A command to a device.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub(crate) struct DeviceCommand {
+    /// Its id.
+    pub(super) id: String,
+    /// What is to be done.
+    pub(super) name: String,
+    /// The device.
+    pub(super) device: String,
+    /// How far it has come.
+    pub(super) state: CommandState,
+    /// What the device answered last, or why the command ended.
+    pub(super) result: String,
+    /// Percent, as the device last answered.
+    pub(super) progress: Option<u8>,
+    /// It is the command of a rollout, which is reported itself.
+    pub(super) is_of_rollout: bool,
+    /// The topic that it is published to.
+    pub(super) topic: String,
+    /// The topic on which the device answers.
+    pub(super) answers: String,
+    /// When it was added, milliseconds since the Unix epoch.
+    pub(super) created_ms: u64,
+    /// Until when the device must have acknowledged it, likewise.
+    pub(super) expires_ms: u64,
+    /// When it was last published with a receiver; 0: never.
+    pub(super) sent_ms: u64,
+    /// When the device acknowledged the message; 0: never.
+    pub(super) delivered_ms: u64,
+    /// When the device first answered; 0: never.
+    pub(super) acknowledged_ms: u64,
+    /// When it ended; 0: it has not.
+    pub(super) finished_ms: u64,
+    /// The last answer of the device that is for none of its commands.
+    pub(super) misread: Option<Misread>,
+    /// Whether its message reaches the device.
+    pub(super) reach: Reach,
+    /// The command line that publishes it again.
+    pub(super) retry: String,
+    /// The command line that cancels it.
+    pub(super) cancel: String,
+    /// The command line that shows it.
+    pub(super) show: String,
+}
+
+/// Whether messages reach a device.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub(crate) struct Reach {
+    /// A client with its id as the Client Identifier is connected.
+    pub(super) is_connected: bool,
+    /// Since when none is, milliseconds since the Unix epoch, as far as known.
+    pub(super) gone_ms: Option<u64>,
+    /// Topic Filters of its session, with the QoS that was granted.
+    pub(super) subscriptions: Vec<(String, u8)>,
+}
+
+/// A command that the question names.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub(crate) enum NamedCommand {
+    /// It was sent to one device.
+    One(Box<DeviceCommand>),
+    /// It was sent to several.
+    Many {
+        /// Its id.
+        id: String,
+        /// What is to be done.
+        name: String,
+        /// How many devices are in which state.
+        states: Vec<(CommandState, u64)>,
+        /// The command line that lists the devices.
+        show: String,
+    },
+}

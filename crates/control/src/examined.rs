@@ -1,0 +1,92 @@
+//! The parts of the node that `why` examines, in order: what a part finds of an object that has the
+//! name in the question is reported before what later ones find.
+
+use std::sync::Arc;
+
+use crate::activity::Inactivity;
+use crate::commands::Commands;
+use crate::control::{Control, ControlError};
+use crate::feed::PublishedTopics;
+use crate::firmware::FirmwareStore;
+use crate::integrations::Integrations;
+use crate::operate::OtherSessions;
+use crate::rollouts::Rollouts;
+use crate::rules::Rules;
+use crate::shared_registry::SharedRegistry;
+use crate::telemetry::Telemetry;
+use crate::twins::Twins;
+use crate::why::{Examine, Inquiry, Question};
+
+/// The parts of a node, as far as it has them.
+#[derive(Clone, Copy, Debug, Default)]
+pub struct ExaminedParts<'a> {
+    /// Sinks that take messages for other systems.
+    pub integrations: Option<&'a Integrations>,
+    /// Values that devices send.
+    pub telemetry: Option<&'a Telemetry>,
+    /// Users, devices and the rest.
+    pub tables: Option<&'a Arc<SharedRegistry>>,
+    /// Rules about messages.
+    pub rules: Option<&'a Rules>,
+    /// Rollouts of firmware.
+    pub rollouts: Option<&'a Rollouts>,
+    /// Commands to devices.
+    pub commands: Option<&'a Commands>,
+    /// Configurations of devices.
+    pub twins: Option<&'a Twins>,
+    /// Firmware for devices.
+    pub firmware: Option<&'a FirmwareStore>,
+}
+
+impl Control {
+    /// Examines why something does not work. `team`: the caller sees what is of this team alone.
+    ///
+    /// # Errors
+    /// If a shard does not answer in time.
+    pub async fn inquire(
+        &self,
+        parts: &ExaminedParts<'_>,
+        question: &Question,
+        team: Option<&str>,
+    ) -> Result<Inquiry, ControlError> {
+        let mut facts = self
+            .facts(parts.integrations, parts.telemetry, question)
+            .await?;
+        let mut own = self.info.own_topics.clone();
+        parts.rules.inspect(|part| part.own_topics(&mut own));
+        parts.commands.inspect(|part| part.own_topics(&mut own));
+        parts.twins.inspect(|part| part.own_topics(&mut own));
+        parts.firmware.inspect(|part| part.own_topics(&mut own));
+        facts.received.clone_from(&own.received);
+        let published = PublishedTopics(own);
+        if let Some(tables) = parts.tables {
+            tables.complete(team, &mut facts).await;
+        }
+        let mut inquiry = Inquiry::new(facts, team);
+        inquiry.examine_clients(self, &published).await;
+        inquiry.examine_clients(self, &OtherSessions).await;
+        if let Some(telemetry) = parts.telemetry {
+            inquiry.examine_clients(self, telemetry).await;
+        }
+        if let Some(rules) = parts.rules {
+            inquiry.examine(self, rules).await;
+        }
+        if let Some(rollouts) = parts.rollouts {
+            inquiry.examine(self, rollouts).await;
+        }
+        if let Some(commands) = parts.commands {
+            inquiry.examine(self, commands).await;
+        }
+        if let Some(twins) = parts.twins {
+            inquiry.examine(self, twins).await;
+        }
+        if let Some(firmware) = parts.firmware {
+            inquiry.examine(self, firmware).await;
+        }
+        if let Some(tables) = parts.tables {
+            inquiry.examine(self, &Inactivity(Arc::clone(tables))).await;
+            inquiry.examine(self, &**tables).await;
+        }
+        Ok(inquiry)
+    }
+}

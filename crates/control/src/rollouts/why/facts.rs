@@ -1,0 +1,117 @@
+//! What is known of rollouts.
+
+use crate::why::NotForDevice;
+
+/// What is known of rollouts.
+#[derive(Debug, Default)]
+pub(crate) struct RolloutFacts {
+    /// Rollouts of firmware for the device that have not ended, the latest first.
+    pub(super) rollouts: Vec<DeviceRollout>,
+    /// Rollouts to groups of the device that are not for it.
+    pub(super) not_for_device: Vec<NotForDevice>,
+    /// The rollout that was asked about.
+    pub(super) named: Option<NamedRollout>,
+}
+
+/// A rollout of firmware, as far as it concerns a device.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub(crate) struct DeviceRollout {
+    /// Its id.
+    pub(super) id: String,
+    /// Name and version of the firmware.
+    pub(super) firmware: String,
+    /// Its version.
+    pub(super) version: String,
+    /// Why the device has not installed it.
+    pub(super) stuck: DeviceStuck,
+    /// The same in words.
+    pub(super) why: String,
+    /// Since when the device is in its state, milliseconds since the Unix epoch.
+    pub(super) since_ms: u64,
+    /// When the rollout ended, likewise; 0: it has not.
+    pub(super) ended_ms: u64,
+    /// The command that starts or resumes the rollout, or shows its devices.
+    pub(super) command: String,
+}
+
+/// Why a device has not installed the firmware of a rollout.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum DeviceStuck {
+    /// The rollout has not been started.
+    NotStarted,
+    /// The rollout is paused.
+    Paused,
+    /// Its turn has not come, or it is at work.
+    InTurn,
+    /// It is not connected.
+    Absent,
+    /// It is not subscribed to the topic of its commands, or with QoS 0.
+    NotSubscribed,
+    /// It has not answered.
+    NoAnswer,
+    /// It reports nearly the version of the rollout as its own.
+    VersionDiffers,
+    /// It has sent nothing for the time of the gate.
+    Silent,
+    /// It has failed.
+    Failed,
+    /// The firmware is for another type of devices.
+    WrongType,
+    /// It was disabled.
+    Disabled,
+    /// The rollout was aborted or has ended, or the device's command was cancelled.
+    Cancelled,
+    /// It has the version.
+    HasVersion,
+}
+
+/// A rollout that the question names.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub(crate) struct NamedRollout {
+    /// Its id.
+    pub(super) id: String,
+    /// Name and version of the firmware.
+    pub(super) firmware: String,
+    /// How it is.
+    pub(super) standing: RolloutStanding,
+    /// How many of its devices are in which state, in words.
+    pub(super) devices: String,
+    /// Devices that failed or are silent.
+    pub(super) troubled: u64,
+    /// A device that was skipped though it does not have the version, and why.
+    pub(super) skipped: Option<(String, String)>,
+    /// A device that has begun and does not go on by itself.
+    pub(super) held_up_by: Option<HeldUpBy>,
+    /// The command that comes first so that it goes on.
+    pub(super) go_on: String,
+    /// The command that lists its devices, and why each is stuck.
+    pub(super) list: String,
+}
+
+/// A device that has begun to install the firmware of a rollout, and does not go on by itself.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub(crate) struct HeldUpBy {
+    /// Its id.
+    pub(super) device: String,
+    /// Why, in words.
+    pub(super) why: String,
+    /// The version that it should report, if it reports another one; none: it is away.
+    pub(super) version: Option<String>,
+}
+
+/// How a rollout is.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum RolloutStanding {
+    /// It has not been started.
+    Planned,
+    /// Its waves begin as the gate permits.
+    Running,
+    /// It is paused, for this reason.
+    Paused(&'static str),
+    /// It has ended, with success.
+    Succeeded,
+    /// Somebody has aborted it.
+    Aborted,
+    /// It has ended without success, with this state.
+    Ended(&'static str),
+}

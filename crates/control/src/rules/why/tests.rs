@@ -1,0 +1,160 @@
+//! Verdicts on rules.
+
+use super::*;
+use crate::cause::Cause;
+use crate::rules::MissingMember;
+use crate::why::facts::Facts;
+use crate::why::tests::{NOW, connected, expect, facts};
+use crate::why::{Case, Diagnosis, State};
+
+fn rule(messages: u64, matched: u64) -> NamedRule {
+    NamedRule {
+        name: "hot".to_owned(),
+        topics: vec!["plant/+/temperature".to_owned()],
+        is_on: true,
+        is_in_force: true,
+        messages,
+        matched,
+        switch_on: "martlet rule on hot".to_owned(),
+        show: "martlet rule show hot".to_owned(),
+        ..NamedRule::default()
+    }
+}
+
+fn of_rule(rule: NamedRule, client: Facts) -> Diagnosis {
+    let facts = RuleFacts {
+        named: Some(rule),
+        ..RuleFacts::default()
+    };
+    Case::of(client).with::<Rules>(facts).diagnosis()
+}
+
+#[test]
+fn a_rule_is_told_by_its_name() {
+    let off = NamedRule {
+        is_on: false,
+        ..rule(0, 0)
+    };
+    let failing = NamedRule {
+        errors: 2,
+        last_error: Some("no number".to_owned()),
+        ..rule(2, 0)
+    };
+    let missing = NamedRule {
+        missing: 3,
+        missing_member: Some(MissingMember {
+            name: "temp".to_owned(),
+            topic: "plant/7/temperature".to_owned(),
+            others: vec!["Temp".to_owned(), "unit".to_owned()],
+        }),
+        ..rule(3, 0)
+    };
+    let stopped = NamedRule {
+        stopped: 2,
+        stopped_by: Some("dedupe".to_owned()),
+        ..rule(0, 0)
+    };
+    let near = "plant/7/temprature";
+    for (rule, topic, cause, expected) in [
+        (off, None, Cause::RuleOff, "the rule hot is off"),
+        (
+            rule(0, 0),
+            None,
+            Cause::RuleUnmatched,
+            "has looked at no message",
+        ),
+        (
+            stopped,
+            None,
+            Cause::RuleUnmatched,
+            "the rule dedupe has stopped 2 messages before",
+        ),
+        (
+            rule(0, 0),
+            Some(near),
+            Cause::RuleUnmatched,
+            "level 3 is \"temperature\"",
+        ),
+        (
+            rule(3, 0),
+            None,
+            Cause::RuleUnmatched,
+            "looked at 3 messages",
+        ),
+        (
+            missing,
+            None,
+            Cause::RuleUnmatched,
+            "in all of them the field temp, which it names, is missing, last on plant/7/temperature; the \
+             payload has Temp",
+        ),
+        (
+            failing,
+            None,
+            Cause::RuleFailing,
+            "has failed 2 times: no number",
+        ),
+        (
+            rule(3, 1),
+            None,
+            Cause::NothingWrong,
+            "its condition was true for 1 of them",
+        ),
+    ] {
+        let diagnosis = of_rule(rule, facts(topic));
+        expect(&diagnosis, cause, State::NoClient, expected);
+        assert_eq!(diagnosis.wrong, cause != Cause::NothingWrong);
+    }
+}
+
+#[test]
+fn a_client_with_the_name_of_a_rule_comes_first() {
+    let off = NamedRule {
+        is_on: false,
+        ..rule(0, 0)
+    };
+    let client = Facts {
+        session: Some(connected()),
+        registered_as: Some("device".to_owned()),
+        ..facts(None)
+    };
+    let diagnosis = of_rule(off, client);
+    expect(
+        &diagnosis,
+        Cause::NothingWrong,
+        State::Connected,
+        "it is connected",
+    );
+    assert!(
+        diagnosis.also.iter().any(|one| one.cause == Cause::RuleOff),
+        "{diagnosis:#?}"
+    );
+}
+
+#[test]
+fn an_alarm_that_was_raised_once_is_no_fault() {
+    let alarm = RuleAlarm {
+        name: "hot".to_owned(),
+        subject: "d7".to_owned(),
+        raised_ms: NOW - 5_000,
+        ..RuleAlarm::default()
+    };
+    let mut rule = NamedRule {
+        name: "hot".to_owned(),
+        is_on: true,
+        is_in_force: true,
+        messages: 1,
+        matched: 1,
+        alarms: vec![alarm],
+        ..NamedRule::default()
+    };
+    assert!(!of_rule(rule.clone(), facts(None)).wrong);
+    rule.matched = 2;
+    let expected = "is active since";
+    expect(
+        &of_rule(rule, facts(None)),
+        Cause::AlarmSilent,
+        State::NoClient,
+        expected,
+    );
+}

@@ -1,0 +1,354 @@
+//! Why telemetry of a client was not stored.
+
+use jiff::Timestamp;
+
+use super::Telemetry;
+use crate::cause::{Bearing, Cause};
+use crate::control::Control;
+use crate::text::typed;
+use crate::wall_clock::unsigned;
+use crate::why::{Asked, Examine, Finding, Findings, Side, first_of, is_nearly_matched, matches};
+
+/// Payloads that are named, at most.
+const NAMED: usize = 3;
+
+/// What is known of telemetry.
+#[derive(Debug, Default)]
+pub(crate) struct TelemetryFacts {
+    /// Payloads that the client published and that are not stored, the latest first.
+    not_stored: Vec<NotStored>,
+    /// Topic Filters of the rules of telemetry; empty: no telemetry is stored.
+    filters: Vec<Box<str>>,
+    /// The times of its last telemetry are weeks off.
+    clock_off: Option<ClockOff>,
+}
+
+/// Payloads that are not stored as telemetry, of one topic and for one reason.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub(crate) struct NotStored {
+    /// When the last one came, milliseconds since the Unix epoch.
+    at_ms: u64,
+    /// Their topic.
+    topic: String,
+    /// Word of the reason.
+    reason: &'static str,
+    /// What is wrong with the last one.
+    detail: String,
+    /// How many there were.
+    count: u64,
+    /// A later payload of that topic is stored.
+    is_over: bool,
+    /// Client Identifier of the last publisher, if that is another client.
+    by: Option<String>,
+    /// They are of a device that is not known, whose id is nearly that of the one that was asked
+    /// about: this one.
+    near_id: Option<String>,
+}
+
+/// The last values of a device are stored at times that it has given and that are years off.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub(crate) struct ClockOff {
+    /// The time that it has given last, in words.
+    time: String,
+    /// By how many days that is before the time of receipt; negative: after it.
+    days_behind: i64,
+    /// When the first such payload was received, milliseconds since the Unix epoch.
+    since_ms: u64,
+    /// When the last one was, likewise.
+    last_ms: u64,
+    /// How many there were.
+    count: u64,
+    /// The command that shows the last values.
+    command: String,
+}
+
+impl Examine for Telemetry {
+    type Facts = TelemetryFacts;
+
+    async fn gather(&self, control: &Control, asked: &Asked) -> TelemetryFacts {
+        TelemetryFacts {
+            not_stored: self.not_stored(asked),
+            filters: self.filters(),
+            clock_off: self.clock_off(control, asked),
+        }
+    }
+
+    fn judge(facts: &TelemetryFacts, asked: &Asked, findings: &mut Findings) {
+        without_rule(facts, asked, findings);
+        if let Some(off) = &facts.clock_off {
+            // The topic of the values is not known.
+            let bearing = match asked.question.topic {
+                Some(_) => Bearing::Aside,
+                None => Bearing::Present,
+            };
+            findings.add_as(bearing, of_times(off));
+        }
+        let is_meant = |one: &&NotStored| one.near_id.is_none() || asked.is_registered;
+        let recent = facts
+            .not_stored
+            .iter()
+            .filter(|one| asked.is_recent(one.at_ms));
+        for one in recent.filter(is_meant).take(NAMED) {
+            not_stored(asked, one, findings);
+        }
+    }
+}
+
+impl Telemetry {
+    /// The times of the last telemetry of a device, if they are years off.
+    fn clock_off(&self, control: &Control, asked: &Asked) -> Option<ClockOff> {
+        let (tenant, device) = (asked.question.tenant, &*asked.client_id);
+        let off = self.off_time(tenant.0, device)?;
+        let ms = |secs: i64| unsigned(secs.saturating_mul(1_000));
+        let words = |secs: i64| match Timestamp::from_second(secs) {
+            Ok(at) => at.to_string(),
+            Err(_) => secs.to_string(),
+        };
+        let (from, to) = (words(off.time_secs), words(off.time_secs.saturating_add(1)));
+        let arguments = format!("--table --from {from} --to {to} {}", typed(device));
+        Some(ClockOff {
+            days_behind: off.received_secs.saturating_sub(off.time_secs) / (24 * 60 * 60),
+            since_ms: ms(off.since_secs),
+            last_ms: ms(off.received_secs),
+            count: off.count,
+            command: control.command_of_tenant("telemetry query", tenant, &arguments),
+            time: from,
+        })
+    }
+
+    /// Payloads of a client that are not stored as telemetry, and those that name it as a device
+    /// that is not known; of the integration of telemetry all of them.
+    fn not_stored(&self, asked: &Asked) -> Vec<NotStored> {
+        let (tenant, client_id) = (asked.question.tenant.0, &*asked.client_id);
+        let rejected = match Self::is_part(client_id) {
+            true => self.all_rejected(),
+            false => self.rejected_about(tenant, client_id),
+        };
+        // Only for a device that is known by this id.
+        let near = self.rejected_nearly_about(tenant, client_id);
+        let near = near.into_iter().map(|(one, id)| (one, Some(id)));
+        let rejected = rejected.into_iter().map(|one| (one, None)).chain(near);
+        let not_stored = rejected.map(|(one, near_id)| NotStored {
+            near_id,
+            at_ms: one.at_ms,
+            topic: one.topic,
+            reason: one.reason,
+            detail: one.detail,
+            count: one.count,
+            is_over: one.stored_ms.is_some(),
+            by: one.client_id.filter(|by| by != client_id),
+        });
+        let mut all: Vec<NotStored> = not_stored.collect();
+        // A message that it published itself is listed once.
+        let mut listed: Vec<(String, &str)> = Vec::new();
+        all.retain(|one| {
+            let is_new = !listed
+                .iter()
+                .any(|(topic, reason)| (&**topic, *reason) == (&*one.topic, one.reason));
+            listed.push((one.topic.clone(), one.reason));
+            is_new
+        });
+        all
+    }
+}
+
+/// Payloads of one topic that are not stored.
+fn not_stored(asked: &Asked, one: &NotStored, findings: &mut Findings) {
+    let payloads = match one.count {
+        1 => "a payload was".to_owned(),
+        count => format!("{count} payloads were"),
+    };
+    let by = one.by.iter().map(|by| format!(", published by {by}"));
+    let by: String = by.collect();
+    let meant = one.near_id.as_ref().map_or_else(String::new, |id| {
+        let name = &asked.question.name;
+        format!("; {name} may be meant by {id}: upper and lower case, - and _ differ")
+    });
+    let sentence = format!(
+        "{payloads} not stored as telemetry ({}), the last one of {}{by}: {}{meant}",
+        one.reason, one.topic, one.detail
+    );
+    let mut finding = Finding::new(Cause::TelemetryNotStored, sentence).of_many(one.count);
+    finding.last_ms = Some(one.at_ms);
+    finding.is_guess = one.near_id.is_some();
+    if one.is_over {
+        let over = "; a later one of that topic is stored";
+        finding.sentence.push_str(over);
+        return findings.add_as(Bearing::Over, finding);
+    }
+    let mut finding = finding.remedy(remedy(one.reason));
+    if is_unknown_device(asked, one) {
+        finding.command.clone_from(&asked.adding);
+    }
+    findings.add_as(bearing(asked, one), finding);
+}
+
+/// A topic of the device, the one that was asked about or the last that it published to without a
+/// receiver, is matched by no rule of telemetry.
+fn without_rule(facts: &TelemetryFacts, asked: &Asked, findings: &mut Findings) {
+    let filters = &facts.filters;
+    if !asked.is_device || filters.is_empty() {
+        return;
+    }
+    let is_taken = |topic: &str| filters.iter().any(|filter| matches(filter, topic));
+    // What integrations nearly take is reported as theirs.
+    let is_near = |topic: &str| is_nearly_matched(filters.iter(), topic);
+    // What the node itself receives is no telemetry.
+    let is_received = |topic: &str| asked.received.iter().any(|filter| matches(filter, topic));
+    let is_own = |topic: &str| asked.is_named_in(topic) && !is_taken(topic) && !is_received(topic);
+    match asked.question.topic.as_deref() {
+        Some(topic) => {
+            let is_publisher = asked.side != Side::Receiver;
+            if is_own(topic) && is_publisher && !asked.question.is_about_filter() {
+                let finding = unmatched(facts, asked, topic, "what it publishes there");
+                findings.add_as(Bearing::Aside, finding);
+            }
+        }
+        None => {
+            let mut latest = asked.published_in_vain().rev();
+            let missed = latest.find(|one| is_own(&one.topic) && !is_near(&one.topic));
+            if let Some(one) = missed {
+                let finding = unmatched(facts, asked, &one.topic, "what it published there");
+                findings.add_as(Bearing::Remark, finding.with_messages(one));
+            }
+        }
+    }
+}
+
+/// No rule of telemetry matches the topic.
+fn unmatched(facts: &TelemetryFacts, asked: &Asked, topic: &str, what: &str) -> Finding {
+    let reached = match asked.question.topic {
+        Some(_) => "",
+        None => ", and it reached nobody",
+    };
+    let sentence = format!(
+        "no rule of telemetry matches {topic}, so {what} is not stored{reached}: the topics of the \
+         rules are {}",
+        first_of(&facts.filters, NAMED)
+    );
+    Finding::new(Cause::TelemetryNotStored, sentence).remedy(
+        "if it is telemetry, have the device publish to a topic that they match, or add a rule to \
+         [[telemetry.rules]]",
+    )
+}
+
+/// The clock of the device is weeks off.
+fn of_times(off: &ClockOff) -> Finding {
+    let side = match off.days_behind > 0 {
+        true => "behind",
+        false => "ahead of",
+    };
+    let days = off.days_behind.unsigned_abs();
+    let by = match days / 365 {
+        0 | 1 => format!("{days} days"),
+        years => format!("{years} years"),
+    };
+    let payloads = match off.count {
+        1 => "the values of its last payload are stored at".to_owned(),
+        count => format!("the values of its last {count} payloads are stored at times such as"),
+    };
+    let sentence = format!(
+        "{payloads} {}, {by} {side} the time of receipt: the device gives these times, so its \
+         clock or the unit of its times is wrong, or it sends old values",
+        off.time
+    );
+    Finding::new(Cause::TimeWrong, sentence)
+        .since(off.since_ms)
+        .last(off.last_ms)
+        .of_many(off.count)
+        .remedy(
+            "set the clock of the device, or have it send no time; with telemetry.skew_behind_secs \
+             and telemetry.skew_ahead_secs the node stores the time of receipt instead of a time \
+             that differs more; to see the last values, run",
+        )
+        .command(&off.command)
+}
+
+/// Payloads of another topic than the one that was asked about are reported beside the answer.
+fn bearing(asked: &Asked, one: &NotStored) -> Bearing {
+    match &asked.question.topic {
+        // It is not known whether it is about this device.
+        _ if one.near_id.is_some() => Bearing::Remark,
+        Some(expected) if *expected != one.topic && !matches(expected, &one.topic) => {
+            Bearing::Aside
+        }
+        // Nothing else is known of it.
+        _ if is_unknown_device(asked, one) => Bearing::Refused,
+        _ => Bearing::Present,
+    }
+}
+
+/// Other clients published for a device of that name, which does not exist.
+fn is_unknown_device(asked: &Asked, one: &NotStored) -> bool {
+    one.by.is_some() && asked.is_unknown()
+}
+
+/// What to do about a reason.
+fn remedy(reason: &str) -> &'static str {
+    match reason {
+        "too_many_keys" => {
+            "check whether the device generates keys, such as one for each message; otherwise \
+             delete keys that are no longer needed, or raise telemetry.keys_per_device"
+        }
+        "too_many_series" => {
+            "delete values of devices that are no longer needed, or raise telemetry.series"
+        }
+        "team_series" => {
+            "delete values of devices that are no longer needed, or raise limits.team_percent"
+        }
+        "unknown_device" | "no_device" => {
+            "add the device, or correct the topic or its rule in [[telemetry.rules]]"
+        }
+        "bad_time" => {
+            "have the device send its time as a number of seconds or milliseconds since 1970, or as \
+             text such as 2026-01-31T12:00:00Z"
+        }
+        "no_time" | "skewed_time" => {
+            "set the clock of the device, or see telemetry.skew and telemetry.missing_time"
+        }
+        _ => "correct what the device publishes: martlet telemetry rejected has all of them",
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::why::tests::{NOW, connected, expect, facts};
+    use crate::why::{Case, Diagnosis, State};
+
+    fn of_topic(topic: &str, with_topic: Option<&str>) -> Diagnosis {
+        let not_stored = NotStored {
+            near_id: None,
+            at_ms: NOW - 1_000,
+            topic: topic.to_owned(),
+            reason: "unknown_device",
+            detail: "no device of that id".to_owned(),
+            count: 1,
+            is_over: false,
+            by: None,
+        };
+        let mut client = facts(with_topic);
+        client.session = Some(connected());
+        let facts = TelemetryFacts {
+            not_stored: vec![not_stored],
+            ..TelemetryFacts::default()
+        };
+        Case::of(client).with::<Telemetry>(facts).diagnosis()
+    }
+
+    #[test]
+    fn telemetry_of_another_topic_is_told_beside_the_answer() {
+        let of = "d/ghost/telemetry";
+        for (with_topic, cause) in [
+            (None, Cause::TelemetryNotStored),
+            (Some(of), Cause::TelemetryNotStored),
+            (Some("loop/x"), Cause::NothingWrong),
+        ] {
+            let diagnosis = of_topic(of, with_topic);
+            expect(&diagnosis, cause, State::Connected, "");
+            let mut also = diagnosis.also.iter();
+            let is_reported = also.any(|one| one.cause == Cause::TelemetryNotStored);
+            assert!(is_reported || cause == Cause::TelemetryNotStored);
+        }
+    }
+}

@@ -1,0 +1,80 @@
+//! What can be examined: each part of the node explains itself.
+
+use super::asked::Asked;
+use super::found::Found;
+use super::{Bearing, Finding};
+use crate::control::{Control, OwnTopics};
+
+/// A part of the node that `why` examines. It alone knows its facts.
+pub(crate) trait Examine {
+    /// What it knows about the question.
+    type Facts: Send + Sync + 'static;
+
+    /// Reads what it knows. Where the tables cannot be read, health reports it, and the rest is
+    /// examined.
+    fn gather(&self, control: &Control, asked: &Asked) -> impl Future<Output = Self::Facts> + Send;
+
+    /// Finds what is wrong, without further questions.
+    fn judge(facts: &Self::Facts, asked: &Asked, findings: &mut Findings);
+
+    /// Adds the topics of messages that it publishes or receives itself.
+    fn own_topics(&self, _own: &mut OwnTopics) {}
+}
+
+/// What the parts of the node have found.
+#[derive(Debug, Default)]
+pub(crate) struct Findings {
+    /// About the client in the question.
+    pub(super) found: Found,
+    /// About each client of a user, of the parts that examine each.
+    pub(super) clients: Vec<Found>,
+    /// About objects of the name in the question, which is perhaps no client's.
+    pub(super) named: Vec<Finding>,
+    /// Objects whose names are spelt nearly so, each with its kind: "the rule hot-tank".
+    pub(super) near: Vec<String>,
+    /// Topics whose messages the tables keep, with the Client Identifier of the part that publishes
+    /// them; none: any.
+    pub(super) kept: Vec<(String, Option<&'static str>)>,
+}
+
+impl Findings {
+    /// Adds a finding about the client, which weighs what its cause weighs.
+    pub(crate) fn add(&mut self, finding: Finding) {
+        self.found.push((Bearing::Present, finding));
+    }
+
+    /// Adds one that bears on the question in this way.
+    pub(crate) fn add_as(&mut self, bearing: Bearing, finding: Finding) {
+        self.found.push((bearing, finding));
+    }
+
+    /// Adds a finding about an object that has the name in the question.
+    pub(crate) fn add_named(&mut self, finding: Finding) {
+        self.named.push(finding);
+    }
+
+    /// Messages to this topic, of this part if one is given, are kept in the tables, and are
+    /// published again once the client subscribes: that is reported instead.
+    pub(crate) fn keeps(&mut self, topic: impl Into<String>, part: Option<&'static str>) {
+        self.kept.push((topic.into(), part));
+    }
+
+    /// An object was found that has the name in the question.
+    pub(crate) fn has_named(&self) -> bool {
+        !self.named.is_empty()
+    }
+
+    /// Adds objects of a kind whose names are spelt nearly like that in the question.
+    pub(crate) fn add_near(&mut self, kind: &str, names: &[String]) {
+        let names = names.iter().map(|name| format!("the {kind} {name}"));
+        self.near.extend(names);
+    }
+}
+
+/// The facts of one part, with its judge.
+pub(super) type Examined = Box<dyn Fn(&Asked, &mut Findings) + Send + Sync>;
+
+/// Keeps the facts of a part for its judge.
+pub(super) fn examined<P: Examine>(facts: P::Facts) -> Examined {
+    Box::new(move |asked, findings| P::judge(&facts, asked, findings))
+}
