@@ -305,5 +305,6 @@ both!(who_is_banned_is_kept_out_until_the_ban_ends, registry, {
     assert_eq!(registry.remove_ended_bans().await?, 1);
     assert_eq!(registry.bans(&Visibility::All).await?.len(), 3);
     let after = Snapshot::read(registry).await?;
-    assert!(!is_out(&after, "c2", "ann", "192.0.2.200", 1));
+    assert!(is_out(&after, "c2", "ann", "192.0.2.200", 1));
+    assert!(!is_out(&after, "c2", "bob", "192.0.2.200", 1));
 });

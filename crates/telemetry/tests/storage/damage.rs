@@ -18,6 +18,7 @@ fn points() -> Vec<Point> {
     };
     let point = |index: i64| Point {
         device: 1,
+        tenant: 0,
         key: "level".into(),
         time: BEGIN + index * SECOND,
         origin: 0,
