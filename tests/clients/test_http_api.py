@@ -145,9 +145,10 @@ def test_open_routes_are_told_of(tmp_path):
         assert ask(node, "/api/v1/shutdown", "POST")[0] == 401
         report = json.loads(ask(node, "/health/ready")[2])
         own = ask(node, "/api/v1/health", headers={"X-API-Key": KEY})
-        # To operators it also says how many may connect.
+        # To operators it also says how many may connect, and what to do about warnings.
         of_operators = json.loads(own[2])
         assert of_operators.pop("connections_max") > 0
+        assert [one["configuration"] for one in of_operators.pop("remedies")] == ["http.open_routes"]
         assert own[0] == 200 and of_operators == report
         assert any("POST /api/v1/reload" in warning for warning in report["warnings"])
 

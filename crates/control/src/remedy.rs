@@ -15,6 +15,7 @@ use requests::{CHANGES, Request, VIEWS};
 /// What kind of remedy it is.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize, ToSchema)]
 #[serde(rename_all = "snake_case")]
+#[schema(as = FaultRemedyKind)]
 pub enum RemedyKind {
     /// A request that removes the problem.
     Request,
@@ -30,6 +31,7 @@ pub enum RemedyKind {
 
 /// What is to be done about a problem.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize, ToSchema)]
+#[schema(as = FaultRemedy)]
 pub struct Remedy {
     /// What kind of remedy it is.
     pub kind: RemedyKind,
