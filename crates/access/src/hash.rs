@@ -12,6 +12,8 @@ use crate::password::is_short;
 
 /// Most iterations of PBKDF2 that are computed: some seconds.
 const ITERATIONS_MAX: u32 = 10_000_000;
+/// Most iterations of a hash of Werkzeug; its default is 1,000,000.
+const WERKZEUG_ITERATIONS_MAX: u32 = 1_000_000;
 /// Most memory of Argon2 in KiB, and most passes.
 const MEMORY_KIB_MAX: u32 = 1024 * 1024;
 const PASSES_MAX: u32 = 100;
@@ -125,13 +127,16 @@ impl PasswordHash {
     }
 
     /// The hash of a password as Werkzeug stores it: `pbkdf2:sha256:ITERATIONS$SALT$HASH` or the
-    /// same with `sha512`. `None`: another format, such as scrypt or bcrypt.
+    /// same with `sha512`. `None`: another format, such as scrypt or bcrypt, or more iterations
+    /// than Werkzeug computes, so that a foreign database cannot make logins slow.
     pub fn of_werkzeug(text: &str) -> Option<Self> {
         let parts: Vec<&str> = text.split('$').collect();
         let [method, salt, hash] = parts.as_slice() else {
             return None;
         };
         let (salt, hash) = (salt.as_bytes().into(), of_hexadecimal(hash)?);
+        let iterations_of =
+            |text| iterations_of(text).filter(|count| count.get() <= WERKZEUG_ITERATIONS_MAX);
         let method: Vec<&str> = method.split(':').collect();
         let form = match method.as_slice() {
             ["pbkdf2", "sha256", iterations] => Form::Pbkdf2Sha256 {
@@ -459,7 +464,7 @@ mod tests {
         for other in [
             "scrypt:32768:8:1$salt$00",
             "pbkdf2:sha256:1000$salt$00",
-            "pbkdf2:sha256:99999999$saltsalt$00",
+            "pbkdf2:sha256:1000001$saltsalt$3482fb41bffdc3ee60526c56f887aa05ec49af37ce914dbe4182db901af1df6c",
             "$2b$12$abcdefghijklmnopqrstuv",
             "",
         ] {

@@ -50,7 +50,7 @@ pub use environment::{Credential, credentials};
 pub use explain::{Explanation, explain};
 pub use lint::{Lint, lint_rules, locks_out};
 pub use password::{PASSWORD_MIN, check_password, is_short};
-pub use password_file::{Check, PasswordFile, Plain};
+pub use password_file::{Check, PasswordFile, Plain, commonest};
 pub use rule_line::RuleLine;
 pub use subscribing::Subscribing;
 pub use traffic::{Needs, RuleReview, USES_MIN, Use, judge_rules_by};

@@ -168,8 +168,9 @@ impl PasswordFile {
     }
 }
 
-/// A hash with the most common cost; among equally common ones, the slowest.
-fn commonest<'a>(hashes: impl Iterator<Item = &'a PasswordHash>) -> Option<PasswordHash> {
+/// A hash with the most common cost; among equally common ones, the slowest. It is what an unknown
+/// name is compared with, so that it takes as long as most others.
+pub fn commonest<'a>(hashes: impl Iterator<Item = &'a PasswordHash>) -> Option<PasswordHash> {
     let mut counts: BTreeMap<(u8, u64), (usize, &PasswordHash)> = BTreeMap::new();
     for hash in hashes {
         counts.entry(hash.effort()).or_insert((0, hash)).0 += 1;

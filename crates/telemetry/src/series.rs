@@ -13,7 +13,13 @@ const KNOWN_MAX: usize = 500_000;
 /// Bytes of a cached series.
 const KNOWN_BYTES: usize = 100;
 
-type Keys = HashMap<Arc<str>, SeriesId>;
+/// Series of a device.
+#[derive(Debug, Default)]
+struct Keys {
+    /// The tenant whose share they use, as the tables have it.
+    tenant: u32,
+    by_key: HashMap<Arc<str>, SeriesId>,
+}
 
 /// Numbers of series by device and key.
 #[derive(Debug, Default)]
@@ -34,10 +40,20 @@ pub(crate) struct SeriesCounts {
 
 impl KnownSeries {
     pub(crate) fn get(&self, device: i64, key: &str) -> Option<SeriesId> {
-        self.by_device.get(&device)?.get(key).copied()
+        self.by_device.get(&device)?.by_key.get(key).copied()
     }
 
-    /// The numbers of the series of points, and unknown pairs, each once.
+    /// The tables have these tenants of devices.
+    pub(crate) fn note_tenants(&mut self, tenants: &BTreeMap<i64, u32>) {
+        for (device, tenant) in tenants {
+            if let Some(keys) = self.by_device.get_mut(device) {
+                keys.tenant = *tenant;
+            }
+        }
+    }
+
+    /// The numbers of the series of points, and unknown pairs, each once. Those of a device that
+    /// has moved to another tenant are unknown.
     pub(crate) fn find(&self, points: &[Point]) -> (Vec<Option<SeriesId>>, Vec<Pair>) {
         let mut found = Vec::with_capacity(points.len());
         let mut seen: HashSet<(i64, &str)> = HashSet::new();
@@ -51,7 +67,8 @@ impl KnownSeries {
                 _ => self.by_device.get(&device),
             };
             last = Some((device, keys));
-            let series = keys.and_then(|keys| keys.get(&*point.key)).copied();
+            let keys = keys.filter(|keys| keys.tenant == point.tenant);
+            let series = keys.and_then(|keys| keys.by_key.get(&*point.key)).copied();
             if series.is_none() && seen.insert((device, &*point.key)) {
                 unknown.push((device, Arc::clone(&point.key)));
             }
@@ -70,12 +87,12 @@ impl KnownSeries {
             self.clear();
         }
         let keys = self.by_device.entry(device).or_default();
-        self.count += usize::from(keys.insert(key, series).is_none());
+        self.count += usize::from(keys.by_key.insert(key, series).is_none());
     }
 
     pub(crate) fn forget_device(&mut self, device: i64) {
         let keys = self.by_device.remove(&device);
-        self.count -= keys.map_or(0, |keys| keys.len());
+        self.count -= keys.map_or(0, |keys| keys.by_key.len());
         self.counts = SeriesCounts::default();
     }
 

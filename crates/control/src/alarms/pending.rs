@@ -29,6 +29,8 @@ pub(super) struct Pending {
     sent: Vec<i64>,
     /// The tables may have messages that do not wait in memory.
     has_more: bool,
+    /// These may be older than what waits, as those of earlier runs are: they are read first.
+    has_older: bool,
     /// A message that led to one of the changes is not settled before they are written.
     is_owed: bool,
 }
@@ -66,9 +68,9 @@ impl Pending {
         excess as u64
     }
 
-    /// The tables have, or may have, messages that do not wait in memory.
+    /// The tables may have messages that do not wait in memory, and are older than what does.
     pub(super) fn read_again(&mut self) {
-        self.has_more = true;
+        self.has_older = true;
     }
 
     /// The writing is waited for by what led to it.
@@ -144,13 +146,17 @@ impl Pending {
 
     /// How many messages are to be read from the tables; none if all wait in memory.
     pub(super) fn to_read(&self) -> Option<usize> {
-        let is_due = self.has_more && self.waiting.is_empty() && self.sent.is_empty();
-        is_due.then_some(ROWS)
+        match self.sent.is_empty() {
+            true if self.has_older => Some(WAITING_MAX),
+            true if self.has_more && self.waiting.is_empty() => Some(ROWS),
+            _ => None,
+        }
     }
 
-    /// Adds the oldest messages of the tables.
-    pub(super) fn read(&mut self, messages: Vec<OutboxRow>) {
-        self.has_more = messages.len() >= ROWS;
+    /// Adds the oldest messages of the tables, of which up to `most` were asked for.
+    pub(super) fn read(&mut self, messages: Vec<OutboxRow>, most: usize) {
+        self.has_older = false;
+        self.has_more = messages.len() >= most;
         let waiting = self.waiting.iter().map(|message| message.number);
         let waiting: BTreeSet<i64> = waiting.collect();
         let others = messages.into_iter();
@@ -216,10 +222,11 @@ mod tests {
     fn what_does_not_fit_into_memory_is_read_from_the_tables_in_order() {
         let mut pending = Pending::default();
         pending.read_again();
-        assert_eq!(pending.to_read(), Some(ROWS));
         pending.add(alarm(1, "active"), vec![message(10, "new")]);
+        // Those of earlier runs come first, though a new one waits.
+        assert_eq!(pending.to_read(), Some(WAITING_MAX));
         let of_earlier_runs = [message(8, "old"), message(9, "late")];
-        pending.read(of_earlier_runs.into());
+        pending.read(of_earlier_runs.into(), WAITING_MAX);
         assert_eq!(pending.to_read(), None);
         assert_eq!(
             payloads(&pending.take_waiting(true)),

@@ -38,6 +38,10 @@ impl Alarms {
                 true => self.read_outbox().await,
                 false => Ok(()),
             };
+            if let Err(error) = read {
+                // Those of the tables may be older than what waits.
+                return warn!(%error, "cannot read messages about alarms; retrying");
+            }
             let due = lock(&self.pending).take_waiting(!are_written);
             let is_last = due.is_empty();
             let left = self.publish_all(publisher, due).await;
@@ -47,8 +51,8 @@ impl Alarms {
                 true => self.remove_sent().await,
                 false => Ok(()),
             };
-            if let Err(error) = read.and(removed) {
-                return warn!(%error, "cannot read or remove messages about alarms; retrying");
+            if let Err(error) = removed {
+                return warn!(%error, "cannot remove messages about alarms; retrying");
             }
             if is_last || is_stuck {
                 return;
@@ -98,7 +102,7 @@ impl Alarms {
             .tables
             .read(move |registry| Box::pin(async move { registry.outbox(&node, limit).await }));
         let rows = read.await?;
-        lock(&self.pending).read(rows);
+        lock(&self.pending).read(rows, limit);
         Ok(())
     }
 

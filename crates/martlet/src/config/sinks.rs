@@ -254,6 +254,13 @@ fn common(kind: &'static str, table: &Table) -> Result<Settings, String> {
         Some("hold") => OnFull::Hold,
         _ => OnFull::DropOldest,
     };
+    if on_full == OnFull::Hold && order.needs_one_queue() {
+        return Err(
+            "`on_full` is hold, which a sink whose `order` is user or topic cannot do: its messages \
+             come from all threads, and those on the way would be dropped. Leave out one of them"
+                .to_owned(),
+        );
+    }
     let filters = filters.iter().map(|filter| filter.as_str().into());
     Ok(Settings {
         tenant: tenant.into(),

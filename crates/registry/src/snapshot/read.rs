@@ -13,6 +13,8 @@ use super::numbers::Numbers;
 use super::sets::{By, SetNumber, Sets};
 use super::team_tokens::TeamTokens;
 use super::{Credential, DeviceEntry, Devices, Origin, Snapshot, Tenants, Used, UserEntry};
+use martlet_access::commonest;
+
 use crate::bans::Bans;
 use crate::changes::seen;
 use crate::credentials::{CredentialKind, CredentialRow};
@@ -90,12 +92,10 @@ impl Snapshot {
         let mut sets = Arc::new(Sets::read(on, place, &iotflow_base).await?);
         let tokens = TeamTokens::read(on, place).await?;
         let mut users = SharedMap::default();
-        let mut stranger = None;
         for row in user_rows(on).await? {
             let name: Arc<str> = row.user.name.as_str().into();
             let rules = number_of(&mut sets, By::Role(row.user.role.clone()), &name, place)?;
             let entry = user_entry(row, rules, &tokens, place)?;
-            stranger.get_or_insert_with(|| entry.hash.clone());
             users.insert(name, Arc::new(entry));
         }
         let read_ms = now_ms();
@@ -150,12 +150,12 @@ impl Snapshot {
             read_ms,
             changes_ms,
             sets,
-            users,
             devices,
             numbers,
             deleted: Deleted::read(on, place).await?,
             closed: Arc::new(Rules::closed()),
-            stranger,
+            stranger: commonest(users.values().map(|user| &user.hash)),
+            users,
             uses: Arc::default(),
         })
     }

@@ -238,6 +238,7 @@ async fn find_series(
         known.counts.tenants.clear();
     }
     let new = look_up(on, known, wanted).await?;
+    known.note_tenants(&tenants);
     if new.is_empty() {
         return Ok(Refusals::default());
     }
@@ -275,6 +276,7 @@ async fn find_series(
     let insert = sqlx::query(sql).bind(devices).bind(keys);
     insert.execute(&mut *on).await?;
     look_up(on, known, admitted).await?;
+    known.note_tenants(&tenants);
     known.counts.tenants = counted.tenants;
     Ok(refused)
 }

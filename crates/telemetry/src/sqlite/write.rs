@@ -211,6 +211,7 @@ async fn find_series(
         known.counts.tenants.clear();
     }
     let new = look_up(&mut *on, known, wanted).await?;
+    known.note_tenants(&tenants);
     if new.is_empty() {
         return Ok(Refusals::default());
     }
@@ -246,6 +247,7 @@ async fn find_series(
         .execute(&mut *on)
         .await?;
     look_up(on, known, admitted).await?;
+    known.note_tenants(&tenants);
     known.counts = SeriesCounts {
         all: Some(counted.all),
         tenants: counted.tenants,

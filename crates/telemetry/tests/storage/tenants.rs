@@ -50,8 +50,9 @@ pub(crate) async fn check_share(place: &TestStorage) {
     let deleted = storage.delete(selection, Time::MIN, Time::MAX).await;
     assert_eq!(deleted.unwrap().values, 1);
     assert!(stores(&storage, 2, 5, "b").await && !stores(&storage, 2, 5, "c").await);
-    // A device that has moved counts for its new tenant, once it has sent something new.
-    assert!(stores(&storage, 1, 6, "c").await && !stores(&storage, 1, 6, "d").await);
+    // A device that has moved counts for its new tenant, once it has sent a value, new or not.
+    assert!(stores(&storage, 1, 6, "b").await);
     assert!(stores(&storage, 2, 5, "c").await && !stores(&storage, 2, 5, "d").await);
+    assert!(stores(&storage, 1, 6, "c").await && !stores(&storage, 1, 6, "d").await);
     storage.close().await.unwrap();
 }

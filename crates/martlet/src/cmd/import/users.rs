@@ -2,6 +2,7 @@
 
 use martlet_access::hash::{Kind, PasswordHash, made_up_password};
 use martlet_api::in_commands;
+use martlet_control::text::typed;
 use martlet_control::use_cases::{FindUser, ImportUser, UseCaseError};
 use martlet_registry::{ApiRole, IotFlowUser, NO_ROLE, NewUser};
 
@@ -31,7 +32,7 @@ pub(super) fn of_iotflow(found: IotFlowUser) -> Result<ImportedUser, String> {
             let hash = PasswordHash::new(password.as_bytes(), Kind::default())?;
             let note = format!(
                 "its password cannot be checked here: set one with martlet user passwd {}",
-                found.name
+                typed(&found.name)
             );
             (hash, note)
         }

@@ -130,11 +130,11 @@ impl SettingNames<'_> {
         Ok(())
     }
 
-    /// A number of requests of at least 1. The inner `None` means that the value is invalid.
+    /// A number of requests. The inner `None` means that the value is invalid.
     fn count(&self, name: &str) -> Option<Option<u64>> {
         const MOST: u64 = 1_000_000;
         let count = self.get(name)?.parse::<u64>().ok();
-        Some(count.filter(|count| (1..=MOST).contains(count)))
+        Some(count.filter(|count| *count <= MOST))
     }
 
     /// Sets a key. An invalid value is skipped with a warning, because many programs use these
