@@ -218,6 +218,27 @@ def test_alarms_about_silent_devices_are_as_the_tables_are_after_a_kill(start_no
     until(lambda: silent() == {"talks"}, node.log)
 
 
+def test_messages_of_an_earlier_run_come_before_new_ones(start_node, tmp_path):
+    data = tmp_path / "data"
+    options = {**configured(tmp_path, text=HOT, data_dir=data), "variables": KEYS}
+    node = start_node(**options)
+    leave_monitor(node)
+    with Client(node, "pump") as pump:
+        pump.publish("plant/p1/temperature", "90")
+    [raised] = alerts(node, any)
+    until(lambda: sql(data, None, {}, "SELECT number FROM outbox") == [], node.log)
+    crash(node)
+    [[name]] = sql(data, None, {}, "SELECT DISTINCT node FROM alarms")
+    old = json.dumps({"id": "old", "change": "raised"})
+    sql(data, None, {}, "INSERT INTO outbox (node, number, tenant, subject, topic, payload, hops) "
+        f"VALUES ('{name}', 1, 0, 'hot', '{ALERTS}', '{old}', 1)")
+    node = start_node(**options)
+    with Client(node, "pump") as pump:
+        pump.publish("plant/p1/temperature", "20")
+    found = alerts(node, lambda found: len(found) == 2)
+    assert [(one["id"], one["change"]) for one in found] == [("old", "raised"), (raised["id"], "cleared")]
+
+
 @pytest.mark.long
 def test_kills_shortly_after_the_acknowledgement_lose_no_alert(start_node, tmp_path, variables):
     options = {**configured(tmp_path, text=HOT, data_dir=tmp_path / "data"), "variables": variables}
