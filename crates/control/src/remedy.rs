@@ -6,6 +6,7 @@ mod requests;
 
 use std::net::IpAddr;
 
+use percent_encoding::{AsciiSet, NON_ALPHANUMERIC, utf8_percent_encode};
 use serde::{Deserialize, Serialize};
 use utoipa::ToSchema;
 
@@ -57,6 +58,15 @@ pub struct Remedy {
     pub configuration: Option<String>,
 }
 
+/// What is encoded in one segment of a path (RFC 3986, 2.3).
+const SEGMENT: &AsciiSet = &NON_ALPHANUMERIC
+    .remove(b'-')
+    .remove(b'.')
+    .remove(b'_')
+    .remove(b'~');
+/// What is encoded in several segments of a path.
+const PATH: &AsciiSet = &SEGMENT.remove(b'/');
+
 /// Sections of the configuration whose keys remedies name.
 const SECTIONS: [&str; 12] = [
     "auth",
@@ -74,7 +84,7 @@ const SECTIONS: [&str; 12] = [
 ];
 
 impl Remedy {
-    /// The remedies of which a sentence tells, with the command behind it.
+    /// Remedies that a sentence names, and that of the command that belongs to it.
     pub fn all(sentence: Option<&str>, command: Option<&str>) -> Vec<Self> {
         let mut found: Vec<Self> = Vec::new();
         let text = sentence.unwrap_or_default();
@@ -148,7 +158,10 @@ fn filled(request: &Request, line: &Line) -> Option<Filled> {
     let mut path = with_values(request.path, |name| in_path(name, words, line))?;
     if let Some(team) = line.value("--team").filter(|_| request.body != "{=--set}") {
         let begin = if path.contains('?') { '&' } else { '?' };
-        path.push_str(&format!("{begin}team={}", encoded(team, "")));
+        path.push_str(&format!(
+            "{begin}team={}",
+            utf8_percent_encode(team, SEGMENT)
+        ));
     }
     let body = match request.body {
         "" => None,
@@ -186,15 +199,16 @@ fn with_values(template: &str, value: impl Fn(&str) -> Option<String>) -> Option
 fn in_path(name: &str, words: &[String], line: &Line) -> Option<String> {
     let word = |number: &str| words.get(number.parse::<usize>().ok()?);
     if let Some(number) = name.strip_prefix('/') {
-        return Some(encoded(word(number)?, "/"));
+        return Some(utf8_percent_encode(word(number)?, PATH).to_string());
     }
     if let Some(number) = name.strip_prefix('@') {
         return Some(word(number)?.parse::<IpAddr>().ok()?.to_string());
     }
-    match name.starts_with("--") {
-        true => Some(encoded(line.value(name)?, "")),
-        false => Some(encoded(word(name)?, "")),
-    }
+    let value = match name.starts_with("--") {
+        true => line.value(name)?,
+        false => word(name)?,
+    };
+    Some(utf8_percent_encode(value, SEGMENT).to_string())
 }
 
 /// `{0}` and `{--type}` are texts of JSON, `{*--scope}` several, and `{=--set}` is JSON itself.
@@ -211,16 +225,6 @@ fn in_body(name: &str, words: &[String], line: &Line) -> Option<String> {
         true => json(line.value(name)?),
         false => json(words.get(name.parse::<usize>().ok()?)?),
     }
-}
-
-/// A part of a path, percent-encoded but for these letters.
-fn encoded(text: &str, but: &str) -> String {
-    let bytes = text.bytes().map(|byte| match char::from(byte) {
-        letter if letter.is_ascii_alphanumeric() || "-._~".contains(letter) => letter.to_string(),
-        letter if but.contains(letter) => letter.to_string(),
-        _ => format!("%{byte:02X}"),
-    });
-    bytes.collect()
 }
 
 /// Keys of the configuration that a sentence names.

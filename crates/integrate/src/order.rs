@@ -11,7 +11,7 @@ pub enum Order {
     Publisher,
     /// Those of one user or device, over all of its sessions. The node has one queue for the sink.
     User,
-    /// Those of one topic, whoever publishes them. The node has one queue for the sink.
+    /// Messages of one topic, by any publisher. The node has one queue for the sink.
     Topic,
 }
 

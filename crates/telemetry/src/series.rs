@@ -1,6 +1,6 @@
 //! Cache of series numbers of the writer, and the limits of new series.
 
-use std::collections::{BTreeMap, HashMap, HashSet};
+use std::collections::{BTreeMap, BTreeSet, HashMap, HashSet};
 use std::ops::Range;
 use std::sync::Arc;
 
@@ -204,6 +204,15 @@ pub(crate) struct Counted {
     pub(crate) tenants: HashMap<u32, u64>,
     /// Number of series.
     pub(crate) all: u64,
+}
+
+impl Counted {
+    /// Tenants of new pairs whose series are not counted yet.
+    pub(crate) fn uncounted(&self, new: &[Pair], tenants: &BTreeMap<i64, u32>) -> BTreeSet<u32> {
+        let of_pairs = new.iter().filter_map(|(device, _)| tenants.get(device));
+        let is_uncounted = |tenant: &&u32| **tenant != 0 && !self.tenants.contains_key(tenant);
+        of_pairs.filter(is_uncounted).copied().collect()
+    }
 }
 
 /// State of the admission of new pairs.

@@ -153,7 +153,7 @@ impl Pending {
         }
     }
 
-    /// Adds the oldest messages of the tables, of which up to `most` were asked for.
+    /// Adds the oldest messages of the tables; `most` is the limit with which they were read.
     pub(super) fn read(&mut self, messages: Vec<OutboxRow>, most: usize) {
         self.has_older = false;
         self.has_more = messages.len() >= most;

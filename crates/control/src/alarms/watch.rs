@@ -260,7 +260,7 @@ impl Alarms {
             .collect()
     }
 
-    /// Clears alarms about rollouts, but for those of which this is true. Returns false if the
+    /// Clears alarms about rollouts, except those that `is_paused` names. Returns false if the
     /// alarms of earlier runs are not known yet.
     pub(crate) fn end_other_rollouts(&self, is_paused: impl Fn(u32, &str) -> bool) -> bool {
         let is_restored = self.is_restored.load(Ordering::Relaxed);

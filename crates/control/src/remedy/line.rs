@@ -14,9 +14,9 @@ pub(super) struct Line {
 }
 
 impl Line {
-    /// Takes a command apart; none: it is none of this program.
+    /// Takes a command apart. `None`: it is a command of another program, or is not well formed.
     pub(super) fn parse(command: &str) -> Option<Self> {
-        let mut all = shell_words(command).into_iter();
+        let mut all = shlex::split(command)?.into_iter();
         // Words with control characters are quoted in another way.
         if all.next()? != "martlet" || command.contains("$'") {
             return None;
@@ -59,24 +59,6 @@ impl Line {
         let all = self.options.iter().filter(move |(of, _)| of == option);
         all.map(|(_, value)| &**value)
     }
-}
-
-/// The words of a command for a shell.
-fn shell_words(command: &str) -> Vec<String> {
-    let (mut words, mut word, mut letters) = (Vec::new(), None::<String>, command.chars());
-    while let Some(letter) = letters.next() {
-        match letter {
-            ' ' => words.extend(word.take()),
-            '\'' => {
-                let quoted = letters.by_ref().take_while(|letter| *letter != '\'');
-                word.get_or_insert_default().extend(quoted);
-            }
-            '\\' => word.get_or_insert_default().extend(letters.next()),
-            letter => word.get_or_insert_default().push(letter),
-        }
-    }
-    words.extend(word);
-    words
 }
 
 #[cfg(test)]

@@ -590,7 +590,7 @@ fn perhaps_seen(facts: &Facts) -> Vec<Evidence> {
     perhaps.collect()
 }
 
-/// Facts of which a diagnosis is asked, in tests.
+/// Facts for the diagnoses of tests.
 #[cfg(test)]
 pub(crate) struct Case(Inquiry);
 

@@ -262,12 +262,9 @@ async fn find_series(
         tenants: std::mem::take(&mut known.counts.tenants),
         all: u64::try_from(all).unwrap_or(0),
     };
-    for (device, _) in &new {
-        let tenant = tenants.get(device).copied().unwrap_or_default();
-        if tenant != 0 && !counted.tenants.contains_key(&tenant) {
-            let series = count_of_tenant(on, tenant, limits.series_per_tenant_max).await?;
-            counted.tenants.insert(tenant, series);
-        }
+    for tenant in counted.uncounted(&new, &tenants) {
+        let series = count_of_tenant(on, tenant, limits.series_per_tenant_max).await?;
+        counted.tenants.insert(tenant, series);
     }
     let (admitted, refused) = admit(points, new, &mut counted, limits);
     let sql = "INSERT INTO martlet_telemetry.series (device, key) \
@@ -304,7 +301,7 @@ async fn count_of_tenant(
     Ok(series)
 }
 
-/// Writes of which tenant devices are; those of tenant 0 have no row. Returns whether one has
+/// Writes the tenants of devices. A device of tenant 0 has no row. Returns whether a device has
 /// moved.
 async fn write_tenants(
     on: &mut PgConnection,

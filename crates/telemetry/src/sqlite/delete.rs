@@ -58,7 +58,7 @@ impl SqliteWriter {
                 is_idle(&memory),
             );
             deleted += done.await.map_err(|failure| failure.at(&self.place))?;
-            self.forget_device(*device);
+            self.known.forget_device(*device);
         }
         Ok(deleted)
     }
@@ -103,7 +103,7 @@ impl SqliteWriter {
         let done = forget_some(connection, retention, first_days, after, is_idle).await;
         let (deleted, last) = done.map_err(|error| self.error(error))?;
         if deleted > 0 {
-            self.forget_series();
+            self.known.clear();
         }
         Ok((deleted, last))
     }

@@ -35,7 +35,7 @@ pub(crate) struct SqliteWriter {
     pub(crate) journal_end: i64,
     /// Held while the writer exists.
     _lock: File,
-    known: KnownSeries,
+    pub(super) known: KnownSeries,
     limits: SeriesLimits,
 }
 
@@ -154,16 +154,6 @@ impl SqliteWriter {
             }
         }
     }
-
-    /// Forgets the cached numbers of a device's series.
-    pub(crate) fn forget_device(&mut self, device: i64) {
-        self.known.forget_device(device);
-    }
-
-    /// Forgets the cached numbers of all series.
-    pub(crate) fn forget_series(&mut self) {
-        self.known.clear();
-    }
 }
 
 /// Points with the numbers of their series, and those whose series may not be created. A point
@@ -232,13 +222,10 @@ async fn find_series(
             None => count(on, "SELECT count(*) FROM series", 0).await?,
         },
     };
-    for (device, _) in &new {
-        let tenant = tenants.get(device).copied().unwrap_or_default();
-        if tenant != 0 && !counted.tenants.contains_key(&tenant) {
-            let sql = "SELECT count(*) FROM tenants JOIN series USING (device) WHERE tenant = ?1";
-            let series = count(on, sql, tenant).await?;
-            counted.tenants.insert(tenant, series);
-        }
+    for tenant in counted.uncounted(&new, &tenants) {
+        let sql = "SELECT count(*) FROM tenants JOIN series USING (device) WHERE tenant = ?1";
+        let series = count(on, sql, tenant).await?;
+        counted.tenants.insert(tenant, series);
     }
     let (admitted, refused) = admit(points, new, &mut counted, limits);
     let sql = "INSERT INTO series (device, key) SELECT value ->> 0, value ->> 1 FROM json_each(?1)";
@@ -264,7 +251,7 @@ async fn count(
     Ok(u64::try_from(count.fetch_one(on).await?).unwrap_or(0))
 }
 
-/// Writes of which tenant devices are; those of tenant 0 have no row. Returns whether one has
+/// Writes the tenants of devices. A device of tenant 0 has no row. Returns whether a device has
 /// moved.
 async fn write_tenants(
     on: &mut SqliteConnection,

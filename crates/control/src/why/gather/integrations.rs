@@ -333,7 +333,7 @@ impl Control {
         one.as_ref().map(of_webhook).unwrap_or_default()
     }
 
-    /// Why an integration does not deliver; none: it does, or there is none of this name.
+    /// Reason why an integration does not deliver. `None`: it delivers, or it does not exist.
     pub(crate) async fn not_delivered_by(&self, all: &Integrations, name: &str) -> Option<Finding> {
         of_rules(&self.named_integration(all, name).await?)
     }
