@@ -12,6 +12,7 @@ from paho_client import V5, Client, properties
 from test_access import until
 from test_alarms import HOT, alarms
 from test_http_api import KEYS
+from test_http_registry import call as call_with
 from test_rules import call, configured, crash
 from test_why_store import LIMIT, fill
 
@@ -216,6 +217,75 @@ def test_alarms_about_silent_devices_are_as_the_tables_are_after_a_kill(start_no
     sql(data, postgres, variables, change.format(7, "talks"))
     node = start_node(**options)
     until(lambda: silent() == {"talks"}, node.log)
+
+
+def test_alarms_about_paused_rollouts_are_as_the_tables_are_after_a_kill(start_node, tmp_path, variables, request):
+    """As a kill between the pause of a rollout, or its end, and the alarm leaves them."""
+    data = tmp_path / "data"
+    options = {**configured(tmp_path, text=HOT, data_dir=data), "variables": variables}
+    postgres = request.getfixturevalue("postgres") if len(variables) > len(KEYS) else None
+    node = start_node(**options)
+    for name in ("pauses", "resumes"):
+        call(node, "POST", "/devices", {"id": name, "tags": [name]}, status=201)
+    path = "/firmware?name=pump&version=2.0&device_type=device"
+    call_with(node, "POST", f"/api/v1{path}", b"firmware", kind="application/octet-stream")
+    begin = lambda tag: call(node, "POST", "/rollouts", {"firmware": "pump", "version": "2.0", "tag": tag},
+                             status=201)["id"]
+    pauses, resumes = begin("pauses"), begin("resumes")
+    paused = lambda: {one["subject"] for one in alarms(node) if one["name"] == "rollout_paused"}
+    change = "UPDATE rollouts SET state = '{}', reason = '{}' WHERE id = '{}'"
+    crash(node)
+    sql(data, postgres, variables, change.format("paused", "gate_failures", resumes))
+    node = start_node(**options)
+    until(lambda: paused() == {resumes}, node.log)
+    crash(node)
+    sql(data, postgres, variables, change.format("running", "", resumes))
+    sql(data, postgres, variables, change.format("paused", "gate_failures", pauses))
+    node = start_node(**options)
+    until(lambda: paused() == {pauses}, node.log)
+
+
+def test_desired_values_of_the_moment_before_a_kill_reach_the_device(start_node, tmp_path, variables):
+    """A device that is connected when they change, and one that comes later."""
+    options = {**configured(tmp_path, text=HOT, data_dir=tmp_path / "data"), "variables": variables}
+    node = start_node(**options)
+    made = [call(node, "POST", "/devices", {"id": name}, status=201) for name in ("stays", "comes")]
+    connect = lambda one: Client(node, one["id"], V5, clean=False, properties=LASTS).credentials(
+        one["user_name"], one["secret"])
+    with connect(made[0]) as device:
+        device.subscribe("d/stays/config", qos=1)
+    for name in ("stays", "comes"):
+        call(node, "PATCH", f"/devices/{name}/twin/desired", {"interval": 30}, headers={"If-Match": "*"})
+    crash(node)
+    node = start_node(**options)
+    for one in made:
+        with connect(one) as device:
+            if one["id"] == "comes":
+                device.subscribe("d/comes/config", qos=1)
+            assert json.loads(device.receive_payload())["desired"] == {"interval": 30}
+
+
+def test_the_states_of_a_command_to_a_group_come_after_a_kill(start_node, tmp_path, variables):
+    options = {**configured(tmp_path, text=HOT, data_dir=tmp_path / "data"), "variables": variables}
+    node = start_node(**options)
+    group = call(node, "POST", "/groups", {"name": "pumps"}, status=201)["id"]
+    call(node, "POST", "/device-types", {"name": "free", "rules": ["topic readwrite #"]}, status=201)
+    made = call(node, "POST", "/devices", {"id": "pump", "groups": [group]}, status=201)
+    watcher = call(node, "POST", "/devices", {"id": "watcher", "type": "free"}, status=201)
+    connect = lambda one: Client(node, one["id"], V5, clean=False, properties=LASTS).credentials(
+        one["user_name"], one["secret"])
+    with connect(watcher) as monitor:
+        monitor.subscribe("iotflow/fleet/status/pumps", qos=1)
+    with connect(made) as device:
+        device.subscribe("d/pump/commands/#", qos=1)
+        sent = call_with(node, "POST", "/api/v1/groups/pumps/commands", {"command": "open"})["id"]
+        assert json.loads(device.receive_payload())["id"] == sent
+        device.publish("d/pump/status/command", json.dumps({"command_id": sent, "status": "succeeded"}), qos=1)
+    crash(node)
+    node = start_node(**options)
+    with connect(watcher) as monitor:
+        while json.loads(monitor.receive_payload())["commands"][0]["states"] != {"succeeded": 1}:
+            pass
 
 
 def test_messages_of_an_earlier_run_come_before_new_ones(start_node, tmp_path):

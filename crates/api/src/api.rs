@@ -35,6 +35,7 @@ use crate::output::Output;
 use crate::page::Cursors;
 use crate::problem::Problem;
 use crate::rate::Rates;
+use crate::rate_limit::RateLimit;
 use crate::session::open::Sessions;
 use crate::settings::{RouteSettings, Settings};
 use crate::setup::token::{Setup, UNCLAIMED};
@@ -115,9 +116,6 @@ pub struct NodeParts {
 /// A probe waits no longer for the tables.
 const SETTLE_MAX: Duration = Duration::from_millis(500);
 
-/// Options that limit the requests of a caller.
-const RATE_OPTIONS: &str = "http.burst, http.rate";
-
 /// Queries of telemetry that run at once; one team may have its share of them.
 const QUERIES_MAX: usize = 8;
 /// Readers that follow telemetry, at most; one team may have its share of them.
@@ -141,7 +139,7 @@ impl Api {
         parts: NodeParts,
         settings: Settings,
     ) -> Option<Self> {
-        let rates = Rates::new(f64::from(settings.rate), settings.burst, Some(RATE_OPTIONS));
+        let rates = Rates::new(f64::from(settings.rate), settings.burst, RateLimit::Caller);
         let share = control.info.limits.team_share();
         let inner = Inner {
             callers,
@@ -149,8 +147,8 @@ impl Api {
             setup: Setup::default(),
             counts: Counts::default(),
             rates: Arc::new(rates),
-            logins: Arc::new(Rates::new(LOGIN_RATE, LOGIN_BURST, None)),
-            refusals: Arc::new(Rates::new(REFUSAL_RATE, REFUSAL_BURST, None)),
+            logins: Arc::new(Rates::new(LOGIN_RATE, LOGIN_BURST, RateLimit::Fixed)),
+            refusals: Arc::new(Rates::new(REFUSAL_RATE, REFUSAL_BURST, RateLimit::Fixed)),
             route_limits: Arc::new(RouteLimits::new(
                 settings.device_requests_per_minute,
                 settings.device_requests_burst,

@@ -151,13 +151,13 @@ struct ReportedCaller {
 
 impl ReportedCaller {
     fn of(caller: &IdentifiedCaller, connection: HttpConnection, parts: &Parts) -> Self {
-        // Devices ask again and again for what may not be there.
-        let is_write = !origin::is_safe(&parts.method);
-        let device = caller.device.as_ref().filter(|_| is_write);
         let is_key = matches!(caller.principal.kind, PrincipalKind::ApiKey { .. });
         let of_device = is_key.then(|| RequestName::of_device(connection, parts));
         Self {
-            device: device.map(|device| ((**device).clone(), RequestName::of(connection, parts))),
+            device: caller
+                .device
+                .as_ref()
+                .map(|device| ((**device).clone(), RequestName::of(connection, parts))),
             key: of_device
                 .flatten()
                 .map(|request| (caller.principal.clone(), request)),

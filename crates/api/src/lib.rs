@@ -66,6 +66,7 @@ pub mod problem;
 mod publish;
 mod range;
 mod rate;
+mod rate_limit;
 mod refused_requests;
 mod registry;
 mod remedies;

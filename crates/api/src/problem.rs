@@ -9,6 +9,7 @@ use serde::Serialize;
 use serde_json::Value;
 use utoipa::ToSchema;
 
+use crate::rate_limit::RateLimit;
 use crate::remedies::{RemedyView, in_requests};
 
 /// Declares the closed list of problems: name, slug, status, title, what it means.
@@ -161,6 +162,8 @@ pub struct Problem {
     extra: Box<Extra>,
     /// The journal or another list has recorded it.
     is_recorded: bool,
+    /// The limit of requests that refused the request.
+    rate_limit: Option<RateLimit>,
 }
 
 impl Problem {
@@ -174,6 +177,7 @@ impl Problem {
             headers: Vec::new(),
             extra: Box::default(),
             is_recorded: false,
+            rate_limit: None,
         }
     }
 
@@ -187,6 +191,18 @@ impl Problem {
     /// Another list has recorded it.
     pub(crate) fn is_recorded(&self) -> bool {
         self.is_recorded
+    }
+
+    /// With the limit of requests that refused the request.
+    #[must_use]
+    pub(crate) fn by_rate_limit(mut self, limit: RateLimit) -> Self {
+        self.rate_limit = Some(limit);
+        self
+    }
+
+    /// The limit of requests that refused the request.
+    pub(crate) fn rate_limit(&self) -> Option<RateLimit> {
+        self.rate_limit
     }
 
     /// A problem of this kind, for an error that may know what helps.

@@ -9,6 +9,7 @@ use axum::http::{HeaderMap, HeaderName, HeaderValue, header};
 use martlet_control::token_bucket::TokenBucket;
 
 use crate::problem::{Problem, ProblemKind};
+use crate::rate_limit::RateLimit;
 
 /// Buckets that are kept; above that number new callers share a bucket with others.
 const BUCKETS_MAX: usize = 10_000;
@@ -22,8 +23,7 @@ pub(crate) struct Rates {
     /// Tokens that come back in a second; 0 is no limit.
     per_second: f64,
     burst: f64,
-    /// Options that set both; none: they are fixed.
-    options: Option<&'static str>,
+    limit: RateLimit,
     buckets: Mutex<HashMap<String, TokenBucket>>,
 }
 
@@ -38,14 +38,14 @@ pub(crate) struct RateAnswer {
     pub(crate) wait: Option<Duration>,
     /// Tokens that come back in a second.
     pub(crate) per_second: f64,
-    /// Options that set that and the limit.
-    pub(crate) options: Option<&'static str>,
+    /// The limit that this is about.
+    pub(crate) of: RateLimit,
 }
 
 impl Rates {
-    pub(crate) fn new(per_second: f64, burst: u32, options: Option<&'static str>) -> Self {
+    pub(crate) fn new(per_second: f64, burst: u32, limit: RateLimit) -> Self {
         Self {
-            options,
+            limit,
             per_second,
             burst: f64::from(burst.max(1)),
             buckets: Mutex::default(),
@@ -85,7 +85,7 @@ impl Rates {
             reset: bucket.time_to(self.burst, now),
             wait,
             per_second: self.per_second,
-            options: self.options,
+            of: self.limit,
         })
     }
 
@@ -117,14 +117,17 @@ impl RateAnswer {
     /// The answer, if there was no token.
     pub(crate) fn refusal(&self) -> Option<Problem> {
         let secs = ceil(self.wait?);
-        let options = self
-            .options
-            .map_or(String::new(), |name| format!(" ({name})"));
+        let keys = self
+            .of
+            .keys()
+            .map_or(String::new(), |keys| format!(" ({keys})"));
         let detail = format!(
-            "too many requests: at most {} at once and {} a second{options}; try again in {secs} s",
-            self.limit, self.per_second
+            "too many requests: at most {} at once and {}{keys}; try again in {secs} s",
+            self.limit,
+            pace(self.per_second)
         );
         let problem = Problem::new(ProblemKind::RateLimited, detail)
+            .by_rate_limit(self.of)
             .with_member("retry_after", secs)
             .with_member("limit", self.limit)
             .with_member(
@@ -132,6 +135,14 @@ impl RateAnswer {
                 (self.limit as f64 / self.per_second).ceil() as u64,
             );
         Some(problem.with_header(header::RETRY_AFTER, HeaderValue::from(secs)))
+    }
+}
+
+/// A rate in words: in whole numbers for each second, or else for each minute.
+fn pace(per_second: f64) -> String {
+    match per_second.fract() == 0.0 {
+        true => format!("{per_second} a second"),
+        false => format!("{} a minute", (per_second * 60.0 * 100.0).round() / 100.0),
     }
 }
 
@@ -164,7 +175,7 @@ mod tests {
 
     #[test]
     fn a_bucket_refills_by_time() {
-        let (rates, now) = (Rates::new(2.0, 3, None), Instant::now());
+        let (rates, now) = (Rates::new(2.0, 3, RateLimit::Fixed), Instant::now());
         for remaining in [2, 1, 0] {
             let taken = rates.take("a", now).unwrap();
             assert_eq!((taken.remaining, taken.wait), (remaining, None));
@@ -179,8 +190,16 @@ mod tests {
     }
 
     #[test]
+    fn rates_are_told_in_round_numbers() {
+        assert_eq!(pace(50.0), "50 a second");
+        assert_eq!(pace(5.0 / 60.0), "5 a minute");
+        assert_eq!(pace(100.0 / 60.0), "100 a minute");
+        assert_eq!(pace(0.2), "12 a minute");
+    }
+
+    #[test]
     fn many_addresses_do_not_fill_the_memory() {
-        let (rates, now) = (Rates::new(1.0, 2, None), Instant::now());
+        let (rates, now) = (Rates::new(1.0, 2, RateLimit::Fixed), Instant::now());
         for number in 0..BUCKETS_MAX + 10 {
             rates.take(&number.to_string(), now);
         }

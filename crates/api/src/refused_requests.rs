@@ -18,6 +18,7 @@ use martlet_registry::{Device, Status, is_device_id};
 
 use crate::api::Api;
 use crate::connection::HttpConnection;
+use crate::origin;
 use crate::problem::{Problem, ProblemKind};
 
 /// Longest part of a path that an event shows, bytes.
@@ -31,6 +32,8 @@ pub(crate) struct RequestName {
     /// The device that the path names.
     device: Option<String>,
     address: Option<IpAddr>,
+    /// The method changes nothing.
+    is_read: bool,
 }
 
 impl RequestName {
@@ -43,6 +46,7 @@ impl RequestName {
             text: format!("{} {shown}", parts.method),
             device: device_in(route.map(MatchedPath::as_str), path),
             address: connection.peer,
+            is_read: origin::is_safe(&parts.method),
         }
     }
 
@@ -119,12 +123,18 @@ pub(crate) fn report_answer(api: &Api, request: &RequestName, device: &Device, a
     let Some(problem) = problem.filter(|problem| !problem.is_recorded()) else {
         return;
     };
-    let cause = match problem.kind() {
-        kind if !kind.status().is_client_error() => return,
-        ProblemKind::Forbidden => RefusalCause::Forbidden,
-        ProblemKind::RateLimited => RefusalCause::TooManyRequests,
-        _ => RefusalCause::RequestInvalid,
+    let cause = match (problem.rate_limit(), problem.kind()) {
+        (_, kind) if !kind.status().is_client_error() => return,
+        (Some(limit), _) => limit.cause(),
+        // Devices ask again and again for what may not be there.
+        _ if request.is_read => return,
+        (None, ProblemKind::Forbidden) => RefusalCause::Forbidden,
+        (None, _) => RefusalCause::RequestInvalid,
     };
+    // A device that is too fast sends more of these than anybody reads.
+    if problem.rate_limit().is_some() && !is_told_of(api, &device.user_name) {
+        return;
+    }
     let why = (cause, problem.detail().to_owned());
     report(api, request, head_of(device), why);
 }
@@ -238,6 +248,7 @@ pub(crate) fn report_user_login(api: &Api, connection: HttpConnection, user: &st
         text: "POST /api/v1/session".to_owned(),
         device: None,
         address: connection.peer,
+        is_read: false,
     };
     if let Some(tenant) = tenant_of_user(api, user)
         && is_within_limit(api, &request)
@@ -258,9 +269,12 @@ fn tenant_of_user(api: &Api, user: &str) -> Option<TenantId> {
 /// Whether requests of this address may be reported: a limited number are, within a time.
 pub(crate) fn is_within_limit(api: &Api, request: &RequestName) -> bool {
     let address = request.address.map(|address| address.to_string());
-    let taken = api
-        .refusals
-        .take(&address.unwrap_or_default(), Instant::now());
+    is_told_of(api, &address.unwrap_or_default())
+}
+
+/// Whether one more refusal of this caller, an address or a user, is told of.
+fn is_told_of(api: &Api, caller: &str) -> bool {
+    let taken = api.refusals.take(caller, Instant::now());
     taken.is_none_or(|taken| taken.wait.is_none())
 }
 

@@ -45,7 +45,7 @@ pub(crate) fn is_nearly_used(used: usize, limit: usize) -> bool {
     used > limit / PARTS * NEARLY_USED_PARTS
 }
 
-/// Bytes of which kept data may consist before subscriptions may grow no more.
+/// Bytes of kept data above which no subscription is added.
 pub(crate) fn subscriptions_part(limit: usize) -> usize {
     limit / PARTS * CLIENTS_PARTS
 }

@@ -145,7 +145,9 @@ impl Cause {
             Is::HookRefused => Self::HookRefused,
             Is::HookDown => Self::HookDown,
             Is::TokenKeysDown => Self::TokenKeysDown,
-            Is::TooManyRequests => Self::TooFast,
+            Is::TooManyRequests | Is::TooManyDeviceRequests | Is::TooManyRouteRequests => {
+                Self::TooFast
+            }
             Is::LoginsWait | Is::SharedSubscriptionsFull => Self::LimitReached,
             Is::Forbidden
             | Is::ServerTopic

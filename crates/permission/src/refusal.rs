@@ -215,6 +215,10 @@ causes! {
     HostNotAllowed = "the Host of the HTTP request is not a name of the node";
     /// A device exceeds its rate of HTTP requests.
     TooManyRequests = "too many HTTP requests";
+    /// A device exceeds the rate of its requests to the routes of another system.
+    TooManyDeviceRequests = "too many HTTP requests";
+    /// A device exceeds the fixed rate of a route, which no key sets.
+    TooManyRouteRequests = "too many HTTP requests";
     /// The topic of the Will belongs to the server.
     WillOnServerTopic = "Will Topic is one of the server's own";
     /// The disk of the message store is full.

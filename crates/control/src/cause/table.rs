@@ -179,7 +179,7 @@ causes! {
     NoKeepAlive = "no-keep-alive", Remark, [], "No packet has come for a while, and its Keep Alive is 0: it may be gone.";
     ProtocolError = "protocol-error", Trouble, [], "It violated the MQTT protocol.";
     TooLarge = "too-large", Trouble, [], "A packet or payload was larger than permitted.";
-    TooFast = "too-fast", Trouble, [], "It publishes faster than permitted.";
+    TooFast = "too-fast", Trouble, [], "It sends messages or requests faster than permitted.";
     QueueFull = "queue-full", Trouble, [], "Its queue is full.";
     SlowReader = "slow-reader", Trouble, [], "It reads more slowly than messages arrive.";
     Expired = "expired", Trouble, [], "Messages for it expired before they could be delivered.";

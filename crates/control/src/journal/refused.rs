@@ -225,6 +225,14 @@ fn by_itself(cause: RefusalCause) -> Option<WordedRemedy> {
             "have the device send fewer requests, each with several values, or raise http.rate \
              and http.burst"
         }
+        RefusalCause::TooManyDeviceRequests => {
+            "have the device send fewer requests, each with several values, or raise \
+             iotflow.requests_per_minute and iotflow.requests_burst"
+        }
+        RefusalCause::TooManyRouteRequests => {
+            "have the device send fewer requests, each with several values; the limit of this route \
+             is fixed, as in the system that it is of"
+        }
         RefusalCause::MqttToHttp => {
             "have the client connect to the port of an MQTT listener: martlet status lists them"
         }

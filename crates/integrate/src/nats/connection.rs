@@ -21,7 +21,7 @@ use super::complaints::{Complaints, Limit};
 use super::credentials::{Shown, filled};
 use super::guard::{Excess, check_max_payload};
 use super::relay::Relay;
-use super::server::ServerSettings;
+use super::server::{ServerSettings, server_of, servers};
 use crate::masking::SecretTexts;
 use crate::outcome::Outcome;
 use crate::secret::SecretValues;
@@ -50,22 +50,6 @@ pub(super) struct NatsConnection {
     secrets: SecretTexts,
     /// The excess for which the server was cut off; only with a relay.
     excess: Option<Arc<OnceLock<Excess>>>,
-}
-
-/// The servers of a URL, in order: several are separated by commas, and those without a scheme have
-/// that of the first one.
-fn servers(url: &str) -> Vec<String> {
-    let scheme = url.split_once("://").map_or("nats", |(scheme, _)| scheme);
-    let all = url.split(',').map(str::trim).filter(|one| !one.is_empty());
-    let servers = all.map(|one| match one.contains("://") {
-        true => one.to_owned(),
-        false => format!("{scheme}://{one}"),
-    });
-    let servers: Vec<String> = servers.collect();
-    match servers.is_empty() {
-        true => vec![url.to_owned()],
-        false => servers,
-    }
 }
 
 impl std::fmt::Debug for NatsConnection {
@@ -103,12 +87,7 @@ impl NatsConnection {
         capacity: usize,
     ) -> Result<Self, String> {
         let mut secrets = SecretTexts::of(values);
-        let server: ServerAddr = url.parse().map_err(|_| {
-            "`url` is not a NATS URL, expected one such as nats://host:4222".to_owned()
-        })?;
-        if !matches!(server.scheme(), "nats" | "tls") {
-            return Err("`url` must begin with nats:// or tls://".to_owned());
-        }
+        let server = server_of(url)?;
         for text in [server.username(), server.password()].into_iter().flatten() {
             secrets.add(text.as_bytes());
         }

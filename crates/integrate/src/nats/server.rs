@@ -3,6 +3,8 @@
 use std::path::{Path, PathBuf};
 use std::time::Duration;
 
+use async_nats::ServerAddr;
+
 use super::credentials::{Credentials, key_pair};
 use crate::kind::{Key, Surroundings, Takes};
 use crate::networks::AllowedNetworks;
@@ -76,8 +78,16 @@ impl ServerSettings {
     /// # Errors
     /// They are unusable; the reason.
     pub(super) fn of(table: &Table, surroundings: &Surroundings<'_>) -> Result<Self, String> {
+        let url = table.required_template("url", "nats:// or tls://")?;
+        // A value with a secret is checked when it is read.
+        if url.names().next().is_none() {
+            let url = url.fill(&SecretValues::new()).map_err(String::from)?;
+            for one in servers(url.expose()) {
+                server_of(&one)?;
+            }
+        }
         Ok(Self {
-            url: table.required_template("url", "nats:// or tls://")?,
+            url,
             credentials: credentials(table, surroundings.data_dir)?,
             ca_file: table.path("ca_file", surroundings.data_dir),
             certificate: table.client_certificate(surroundings.data_dir)?,
@@ -107,6 +117,37 @@ impl ServerSettings {
         let all = others.into_iter().flatten().chain(certificate);
         all.cloned().collect()
     }
+}
+
+/// The servers of a URL, in order: several are separated by commas, and those without a scheme have
+/// that of the first one.
+pub(super) fn servers(url: &str) -> Vec<String> {
+    let scheme = url.split_once("://").map_or("nats", |(scheme, _)| scheme);
+    let all = url.split(',').map(str::trim).filter(|one| !one.is_empty());
+    let servers = all.map(|one| match one.contains("://") {
+        true => one.to_owned(),
+        false => format!("{scheme}://{one}"),
+    });
+    let servers: Vec<String> = servers.collect();
+    match servers.is_empty() {
+        true => vec![url.to_owned()],
+        false => servers,
+    }
+}
+
+/// The address of one server.
+///
+/// # Errors
+/// It is not a URL of NATS.
+pub(super) fn server_of(url: &str) -> Result<ServerAddr, String> {
+    let server = url.parse().ok();
+    server
+        .filter(|server: &ServerAddr| matches!(server.scheme(), "nats" | "tls"))
+        .ok_or_else(|| {
+            "`url` is not a NATS URL, expected nats:// or tls:// with a host, such as \
+             nats://host:4222"
+                .to_owned()
+        })
 }
 
 fn credentials(table: &Table, data_dir: &Path) -> Result<Credentials, String> {

@@ -124,7 +124,7 @@ fn show(options: &ConfigOptions, json: bool, changed: bool) -> anyhow::Result<St
     for note in &effective.notes {
         text.push_str(&format!("# {note}\n"));
     }
-    for warning in effective.warnings.iter().chain(&effective.unused_tables) {
+    for warning in effective.warnings.iter().chain(&effective.unused_addresses) {
         text.push_str(&format!("# warning: {warning}\n"));
     }
     Ok(text)
@@ -232,7 +232,14 @@ fn reference() -> String {
             text.push_str(&format!("| `{name}` | {takes} | {what} |\n"));
         }
     }
-    text.push_str(OTHERS_HEAD);
+    let list = |names: &[&str]| {
+        let quoted: Vec<String> = names.iter().map(|name| format!("`{name}`")).collect();
+        quoted.join(", ")
+    };
+    let head = OTHERS_HEAD
+        .replace("GENERIC", &list(config::GENERIC_VARIABLES))
+        .replace("UNIQUE", &list(config::UNIQUE_VARIABLES));
+    text.push_str(&head);
     for (name, what) in config::NAMES_OF_OTHERS {
         text.push_str(&format!("| `{name}` | {what} |\n"));
     }
@@ -329,11 +336,10 @@ next start.\n
 const OTHERS_HEAD: &str = "\n## Variables of other programs\n
 A node reads these variables as their programs did. They override the file, and Martlet's own
 variables override them. Those that name listeners (host, ports, TLS) apply only if nothing else
-names a listener. A switch is `true` or `false` (also 1 and 0, yes and no, on and off). `HOST`,
-`PORT`, `LOG_LEVEL`, `LOG_FORMAT`, `LOG_FILE`, `ALLOWED_ORIGINS` and `RATE_LIMIT_…` are generic
-names, which many programs use: they apply in a `.env`, or if a name is set that only one of these
-systems has, such as `HTTP_SERVER_PORT` or `IOTFLOW_ADMIN_TOKEN`. `martlet config env` shows how
-each variable is used.\n
+names a listener. A switch is `true` or `false` (also 1 and 0, yes and no, on and off).
+`martlet config env` shows how each variable is used.\n
+Many programs use the names GENERIC. They apply in a `.env`, or if a name is set that only one of
+these systems has: UNIQUE, or `NATS_URL` beside `LISTEN_ADDR`.\n
 | Variable | What it means |
 |---|---|
 ";
@@ -354,7 +360,7 @@ fn check(options: &ConfigOptions) -> anyhow::Result<String> {
     for warning in effective
         .warnings
         .iter()
-        .chain(&effective.unused_tables)
+        .chain(&effective.unused_addresses)
         .chain(&node.warnings)
         .chain(&config::exposed_files(&effective))
         .chain(&node.weak_passwords)

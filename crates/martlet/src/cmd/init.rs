@@ -142,7 +142,7 @@ fn warn_of_other_tables(config: &Path) {
         ..ConfigOptions::default()
     };
     let loaded = options.load();
-    for warning in loaded.iter().flat_map(|loaded| &loaded.unused_tables) {
+    for warning in loaded.iter().flat_map(|loaded| &loaded.unused_addresses) {
         errln!("martlet: warning: {}", printable(warning));
     }
 }

@@ -59,7 +59,7 @@ pub(super) fn adopt(
         if !is_understood(url) {
             let warning =
                 format!("{place}: not used, it begins with neither postgres:// nor sqlite:");
-            effective.unused_tables.push(warning);
+            effective.unused_addresses.push(warning);
             continue;
         }
         let is_told = effective.settings().registry.adopt
@@ -79,7 +79,7 @@ pub(super) fn adopt(
             }
             Decision::Leave(why) => {
                 let warning = format!("{place}: {location} is not used: {why}");
-                effective.unused_tables.push(warning);
+                effective.unused_addresses.push(warning);
             }
         }
         return Ok(());
@@ -98,7 +98,7 @@ pub(super) fn warn_of_unused_file(effective: &mut Effective) -> Result<(), Confi
     // A file that cannot be read may have some, too.
     if wait(has_accounts(&file)).unwrap_or(true) {
         let source = effective.source(key!(registry.url));
-        effective.unused_tables.push(format!(
+        effective.unused_addresses.push(format!(
             "the users and devices of {} are not used, such as an administrator of martlet init:              {source} says that they are in {location}. Add them there (martlet user add, martlet              device add with the same setting), or remove the setting",
             file.display()
         ));

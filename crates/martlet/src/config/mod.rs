@@ -75,7 +75,10 @@ pub(crate) use resolve::{NodeConfig, listener_url, resolve, resolve_with};
 pub(crate) use schema::{
     HttpListenerKeys, ListenerKeys, LogFormat, Settings, TableKeys, Value, keys,
 };
-pub(crate) use seeds::{ENDS_OF_CONNECTIONS, NAMES as NAMES_OF_OTHERS, Use, Variables, with_host};
+pub(crate) use seeds::{
+    ENDS_OF_CONNECTIONS, GENERIC as GENERIC_VARIABLES, NAMES as NAMES_OF_OTHERS,
+    UNIQUE as UNIQUE_VARIABLES, Use, Variables, with_host,
+};
 pub(crate) use sinks::unusable_files as unusable_files_of_sinks;
 pub(crate) use table_kinds::table_kinds;
 pub(crate) use telemetry::{of as telemetry_settings, tables as telemetry_tables};

@@ -21,7 +21,7 @@ mod webhook;
 
 pub(crate) use connections::ENDS as ENDS_OF_CONNECTIONS;
 pub(crate) use http::{add_http_listeners, with_host};
-pub(crate) use names::NAMES;
+pub(crate) use names::{GENERIC, NAMES, UNIQUE};
 pub(crate) use nats::add_nats;
 pub(crate) use report::Use;
 pub(crate) use variables::Variables;
@@ -65,9 +65,10 @@ impl SettingNames<'_> {
         for name in ["NATS_URL", "WEBHOOK_URL"] {
             if self.variables.value(name).is_some() && self.get(name).is_none() {
                 let place = self.place(name);
-                self.warn(format!(
+                let warning = format!(
                     "{place} is not used: {NOT_MEANT}; martlet config env lists what is read"
-                ));
+                );
+                self.effective.unused_addresses.push(warning);
             }
         }
     }

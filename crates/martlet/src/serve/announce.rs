@@ -24,7 +24,7 @@ const EXPOSED: &str = "exposed files";
 const WEAK_PASSWORDS: &str = "weak passwords";
 
 /// Name of the warning about databases of users and devices that are not used.
-const UNUSED_TABLES: &str = "unused tables";
+const UNUSED_ADDRESSES: &str = "unused addresses";
 /// Name of the warning about rules that give no client any rights.
 const LOCKED_OUT: &str = "locked out";
 
@@ -84,7 +84,7 @@ fn tell_warnings(
 ) {
     let warnings = control.health.report().warnings;
     let logged = node.warnings.iter().map(|warning| format!("{warning}."));
-    let unused = format!("{}.", effective.unused_tables.join("; "));
+    let unused = format!("{}.", effective.unused_addresses.join("; "));
     let logged: Vec<String> = logged.chain([unused]).collect();
     // The line about the link contains the same.
     let is_said =
@@ -97,10 +97,17 @@ fn tell_warnings(
             true => ", and the HTTP listeners are open to all users of this machine",
             false => "",
         };
+        let mut listeners = node.listeners.iter();
+        let closes = listeners
+            .any(|listener| listener.policy.allow_anonymous && !listener.policy.authenticate)
+            && !effective.settings().mqtt.allow_anonymous;
+        let then = match closes {
+            true => ". As soon as there is one, MQTT clients need credentials too",
+            false => "",
+        };
         warn!(
-            "no administrator yet{open}. To create one, open the link in {} once, within an hour. \
-             As soon as an administrator exists, MQTT clients need credentials too, unless \
-             mqtt.allow_anonymous is true",
+            "no administrator yet{open}. To create one, open the link in {} once, within an \
+             hour{then}",
             setup.place()
         );
     }
@@ -159,7 +166,8 @@ fn json_banner(
 
 /// Sets warnings in health about insecure files of the configuration: files that other users can
 /// change, secrets that they can read, passwords that are too short, rules that give no client any
-/// rights, and databases that are not used. Withdraws earlier warnings. Returns all warnings.
+/// rights, and databases and receivers that are named and not used. Withdraws earlier warnings.
+/// Returns all warnings.
 pub(super) fn warn_of_files(
     effective: &config::Effective,
     node: &NodeConfig,
@@ -170,7 +178,7 @@ pub(super) fn warn_of_files(
         (EXPOSED, &exposed),
         (WEAK_PASSWORDS, &node.weak_passwords),
         (LOCKED_OUT, &node.locked_out),
-        (UNUSED_TABLES, &effective.unused_tables),
+        (UNUSED_ADDRESSES, &effective.unused_addresses),
     ];
     for (name, warnings) in all {
         match warnings.is_empty() {

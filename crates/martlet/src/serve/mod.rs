@@ -114,7 +114,7 @@ fn serve(options: &ConfigOptions) -> anyhow::Result<()> {
         // What the database contains decides about warnings.
         effective = options.load()?;
     }
-    for warning in effective.warnings.iter().chain(&effective.unused_tables) {
+    for warning in effective.warnings.iter().chain(&effective.unused_addresses) {
         warn!("{warning}");
     }
     let node = config::resolve(&effective)?;

@@ -1,6 +1,7 @@
 //! Limits of single routes, and their use by caller.
 
 use crate::rate::Rates;
+use crate::rate_limit::RateLimit;
 
 /// The limits, and their use by caller.
 #[derive(Debug)]
@@ -12,9 +13,6 @@ pub(crate) struct RouteLimits {
     pub(super) telemetry: Rates,
 }
 
-/// Keys that set the limit of all requests of a device.
-const REQUESTS: &str = "iotflow.requests_per_minute, iotflow.requests_burst";
-
 impl RouteLimits {
     /// The limits, with those of all requests of a device; 0 requests are no limit, a burst of 0 is
     /// the requests of a minute.
@@ -25,10 +23,10 @@ impl RouteLimits {
             burst => burst,
         };
         Self {
-            requests: Rates::new(per_second, burst, Some(REQUESTS)),
-            registrations: Rates::new(10.0 / 300.0, 10, None),
-            heartbeats: Rates::new(30.0 / 60.0, 30, None),
-            telemetry: Rates::new(100.0 / 60.0, 100, None),
+            requests: Rates::new(per_second, burst, RateLimit::Device),
+            registrations: Rates::new(10.0 / 300.0, 10, RateLimit::Fixed),
+            heartbeats: Rates::new(30.0 / 60.0, 30, RateLimit::Fixed),
+            telemetry: Rates::new(100.0 / 60.0, 100, RateLimit::Fixed),
         }
     }
 

@@ -59,8 +59,9 @@ pub(crate) struct Effective {
     pub(crate) rules: Vec<RuleTable>,
     /// Warnings that do not prevent the start.
     pub(crate) warnings: Vec<String>,
-    /// Warnings about databases of users and devices that are not used. Health shows them too.
-    pub(crate) unused_tables: Vec<String>,
+    /// Warnings about databases, and receivers of messages, that a setting names and the node does
+    /// not use. Health shows them too.
+    pub(crate) unused_addresses: Vec<String>,
     /// Notes for the start: permitted private addresses of integrations that are not configured in
     /// our own file.
     pub(crate) notes: Vec<String>,
@@ -97,7 +98,7 @@ impl Effective {
             telemetry_retention: Vec::new(),
             rules: Vec::new(),
             warnings: Vec::new(),
-            unused_tables: Vec::new(),
+            unused_addresses: Vec::new(),
             notes: Vec::new(),
             files: Vec::new(),
             environment_file: None,

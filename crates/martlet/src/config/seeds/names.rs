@@ -197,7 +197,7 @@ pub(super) const NOT_MEANT: &str = "many programs use this name: it applies in .
                          only one of these systems has";
 
 /// Names that many programs use.
-pub(super) const GENERIC: &[&str] = &[
+pub(crate) const GENERIC: &[&str] = &[
     "HOST",
     "PORT",
     "LOG_LEVEL",
@@ -217,7 +217,7 @@ pub(super) const GENERIC: &[&str] = &[
 ];
 
 /// Names that only one of these systems uses.
-pub(super) const UNIQUE: &[&str] = &[
+pub(crate) const UNIQUE: &[&str] = &[
     "MQTT_BROKER_CREDENTIALS",
     "MQTT_BROKER_AUTH_ENABLED",
     "MQTT_DEFAULT_CONNECTION",
