@@ -2,6 +2,8 @@
 
 import json
 import os
+import re
+import shlex
 import subprocess
 
 import pytest
@@ -51,6 +53,34 @@ def test_a_list_of_devices_with_a_kind_shows_it(place):
     assert header.split() == ["DEVICE", "STATUS", "ONLINE", "TYPE", "KIND", "CREDENTIALS", "NAME"]
     assert one.split()[:5] == ["d2", "active", "never", "device", "valve"]
     assert place.run("device", "ls").splitlines()[1].split()[4] == "-"
+
+
+def test_what_is_advised_about_a_device_of_a_team_leaves_that_of_another_tenant_alone(place):
+    """A device of the same id in the common tenant: what is printed, pasted into a shell, is about the other one."""
+    place.run("team", "add", "north", "--own-tenant")
+    place.device("pump")
+    place.run("device", "add", "pump", "--team", "north")
+
+    def advised(*arguments):
+        said = place.run("device", *arguments, "--team", "north", code=1)
+        found = re.findall(r"martlet (device .*? pump)\b", said)
+        assert found and all("--team north" in one for one in found), said
+        return found
+
+    assert [shlex.split(one)[1] for one in advised("add", "pump")] == ["rotate"]
+    place.run("device", "rm", "pump", "--team", "north")
+    for arguments in (["show", "pump"], ["rotate", "pump"], ["set", "pump", "--name=x"], ["rm", "pump"]):
+        [restore] = advised(*arguments)
+    place.run(*shlex.split(restore))
+    assert sorted(ids(place)) == ["pump", "pump@north"]
+    place.run("device", "rm", "pump", "--team", "north")
+    restore, purge = advised("add", "pump")
+    place.run(*shlex.split(restore))
+    place.run(*shlex.split(purge), "--yes")
+    assert ids(place) == ["pump"] and ids(place, "--deleted") == []
+    assert shown(place, "device", "show", "pump")["credentials"] == 1
+    said = place.run("device", "add", "valve", "--team", "north", "--group", "hall", code=1)
+    assert "martlet group add --team north hall" in said, said
 
 
 @pytest.mark.parametrize("deleted", (False, True), ids=("there", "deleted"))

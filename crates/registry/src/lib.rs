@@ -132,7 +132,9 @@ pub use devices::{
     AddedDevice, Device, DeviceChange, DeviceRef, DeviceSecret, ExportedValue, FIRMWARE_VERSION,
     Import, NewDevice, ReportedVersion, RowOutcome, Status, is_device_id, reported_version,
 };
-pub use error::{Conflict, Exists, NotFound, ObjectKind, Refused, RegistryError, Remedies, Remedy};
+pub use error::{
+    Conflict, Exists, NotFound, ObjectKind, ObjectName, Refused, RegistryError, Remedies, Remedy,
+};
 pub use expected::Expected;
 pub use firmware::{FIRMWARE_MAX, Firmware, FirmwareFilter, NewFirmware};
 pub use foreign::{

@@ -481,7 +481,7 @@ async fn groups_after(
         }
     }
     if let Some(odd) = changes.leaves.iter().find(|text| !left.contains(text)) {
-        let missing = NotFound::GroupOfDevice(device.id.clone(), (*odd).clone());
+        let missing = NotFound::GroupOfDevice(device.object_name(), (*odd).clone());
         return Err(RegistryError::from(missing).into());
     }
     if changes.to_team.is_some() {

@@ -353,10 +353,6 @@ fn found(system: Option<OtherSystem>) -> String {
 impl Remedies for Refused {
     fn remedies(&self) -> Vec<Remedy> {
         match self {
-            // The request would be carried out if there were such a group.
-            Self::NotFound(NotFound::Object(kind @ ObjectKind::Group, name)) => {
-                vec![Remedy::List(*kind), Remedy::Add(*kind, name.clone())]
-            }
             Self::NotFound(missing) => missing.remedies(),
             Self::GivenSecret => vec![Remedy::UsePasswordFile],
             Self::OtherProgram(_) => vec![Remedy::Import(None)],
