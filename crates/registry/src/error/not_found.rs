@@ -71,6 +71,9 @@ pub enum NotFound {
     /// A ban of this name or address.
     #[error("there is no such ban of {0}")]
     BanOf(String),
+    /// A ban of this name, which only these teams have. At least one is named.
+    #[error("there is no such ban of {0}: there is one in the team {teams}", teams = .1.join(", and one in "))]
+    BanOfTeams(String, Vec<String>),
     /// A role or type of this name that the caller may give.
     #[error("there is no {0} {1} that the caller may assign")]
     Grantable(ObjectKind, String),
@@ -96,7 +99,7 @@ impl Remedies for NotFound {
             }
             Self::Object(kind, _) => vec![Remedy::List(*kind)],
             Self::DeletedDevice(id) => vec![Remedy::Restore(ObjectKind::Device, id.clone())],
-            Self::DeviceOfTeams(_, teams) => {
+            Self::DeviceOfTeams(_, teams) | Self::BanOfTeams(_, teams) => {
                 let first = teams.first().cloned();
                 first.map(Remedy::InTeam).into_iter().collect()
             }
