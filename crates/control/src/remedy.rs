@@ -184,8 +184,8 @@ fn with_values(template: &str, value: impl Fn(&str) -> Option<String>) -> Option
     Some(text + rest)
 }
 
-/// `{0}` is a word, `{/0}` one whose slashes stay, `{:0}` the kind and name of an integration, whose
-/// name may have a slash, and `{@0}` an IP address.
+/// `{0}` is a word, `{/0}` one whose slashes stay, `{:0}` the kind and name of an integration, a
+/// name with perhaps a slash, and `{@0}` an IP address.
 fn path_value(name: &str, words: &[String], line: &Line) -> Option<String> {
     let word = |number: &str| words.get(number.parse::<usize>().ok()?);
     if let Some(number) = name.strip_prefix('/') {
