@@ -380,6 +380,8 @@ pub struct Session {
     pub since_ms: Option<u64>,
     /// Seconds; 0 is none.
     pub keep_alive_secs: u16,
+    /// URL of the listener that it came by; empty: it is away.
+    pub listener: String,
     /// When its last packet arrived, milliseconds since the Unix epoch; none: it is not connected.
     pub last_packet_ms: Option<u64>,
     /// Seconds that it outlives its connection.
