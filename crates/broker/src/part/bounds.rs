@@ -15,7 +15,7 @@ pub(crate) struct PartQueue {
     pub(crate) limits: PartQueueLimits,
     /// Publishers wait.
     pub(crate) holds: bool,
-    /// Bytes in it when they began to: what nobody waits with may still come, whatever the bound is.
+    /// Bytes in it when they began to: what nobody waits with may still come, whatever the bound.
     pub(crate) held_at: u64,
     /// They wait because memory is short, and do as long as it is.
     pub(crate) holds_for_memory: bool,
