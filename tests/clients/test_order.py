@@ -11,7 +11,7 @@ import nats_process
 from paho_client import Client
 from server_process import free_port
 from test_access import mosquitto_passwd
-from test_nats import configured, state
+from test_nats import configured, state, warnings
 from test_sinks import until
 
 USERS, CONNECTIONS_OF_EACH = ("ann", "bob"), 4
@@ -128,3 +128,31 @@ def test_a_changed_order_loses_nothing(start_node, tmp_path, nats):
     until(lambda: state(node)["state"] == "running" and state(node)["lag"] == 0, lambda: [state(node), node.log()])
     numbers = list(itertools.chain(*by_subject(nats).values()))
     assert len(numbers) == len(set(numbers)) and acknowledged <= set(numbers)
+
+
+@pytest.mark.parametrize("order", ["user", "topic"])
+def test_publishers_of_all_threads_wait_for_a_full_queue_and_nothing_is_lost(start_node, tmp_path, nats, order):
+    nats.kill()
+    options = options_of(tmp_path, nats, free_port(), subject="raw.{topic}", order=order, on_full="hold", max_bytes=100_000)
+    node = start_node(**options)
+    clients = [Client(node, f"{user}-{number}").credentials(user, "secret")
+               for user in USERS for number in range(CONNECTIONS_OF_EACH)]
+    for one in clients:
+        one.client.max_inflight_messages_set(100)
+        one.start()
+    count = 40
+    # Together they are more than the queue and all that is on its way to it.
+    sent = [one.client.publish(f"plant/{place}", str(number).ljust(32_768), 1)
+            for number in range(count) for place, one in enumerate(clients)]
+    told = "its queue is full, and clients that publish for it wait"
+    until(lambda: any(told in one for one in warnings(node)), node.log)
+    assert not all(one.is_published() for one in sent)
+    with Client(node, "other").credentials(USERS[0], "secret") as other:
+        other.publish("elsewhere", "x")
+    nats.start()
+    until(lambda: all(one.is_published() for one in sent), node.log)
+    until(lambda: state(node)["lag"] == 0, lambda: [state(node), node.log()])
+    for one in clients:
+        one.disconnect()
+    expected = {f"raw.plant.{place}": list(range(count)) for place in range(len(clients))}
+    assert by_subject(nats) == expected

@@ -87,3 +87,17 @@ def test_a_team_has_webhooks_of_its_own_tenant(start_node, tmp_path, receiver): 
         with Client(node, "pump").credentials(made["user_name"], made["secret"]) as client:
             client.publish("plant/1", name)
     until(lambda: receiver.payloads() == ["north"], lambda: f"{receiver.payloads()}\n{node.log()}")
+
+
+def test_a_webhook_that_was_paused_and_is_added_again_is_not_paused(start_node, tmp_path, receiver):  # noqa: F811
+    node = start_node(**options(tmp_path))
+    assert ask(node, "PUT", WEBHOOK, settings(receiver))[0] == 201
+    shown = "/api/v1/integrations/webhook/crm"
+    assert ask(node, "POST", f"{shown}/pause")[0] < 300
+    # A change leaves it paused.
+    assert ask(node, "PUT", WEBHOOK, settings(receiver, notes={"by": "me"}))[0] == 200
+    until(lambda: ask(node, "GET", shown)[1]["state"] == "paused", node.log)
+    assert ask(node, "DELETE", WEBHOOK)[0] == 204
+    assert ask(node, "PUT", WEBHOOK, settings(receiver))[0] == 201
+    publish(node, ("plant/1", "one"))
+    until(lambda: receiver.payloads() == ["one"], lambda: f"{ask(node, 'GET', shown)}\n{node.log()}")

@@ -43,6 +43,8 @@ pub struct Publication<'a> {
     pub received_mono_ms: u64,
     /// How often a part of a node has passed it on: see [`HOPS_MAX`].
     pub hops: u8,
+    /// It is a Will: nobody waits for its acknowledgement. Not recorded.
+    pub is_will: bool,
 }
 
 /// How long ago a message came in: see [`Publication::received_mono_ms`].
@@ -163,26 +165,30 @@ struct Header {
     forwarded_len: u32,
     topic_len: u16,
     qos: QoS,
-    retained_hops: RetainedHops,
+    flags: Flags,
 }
 
-/// RETAIN and the number of hops in one byte: with another one a message of 64 bytes would take the
-/// next size of the allocator.
+/// RETAIN, whether it is a Will, and the number of hops in one byte: with another one a message of
+/// 64 bytes would take the next size of the allocator.
 #[derive(Clone, Copy, Debug)]
-struct RetainedHops(u8);
+struct Flags(u8);
 
-impl RetainedHops {
-    fn new(retain: bool, hops: u8) -> Self {
+impl Flags {
+    fn new(retain: bool, is_will: bool, hops: u8) -> Self {
         // More hops than may be are as good as the most that fit.
-        Self(hops.min(0x7F) << 1 | u8::from(retain))
+        Self(hops.min(0x3F) << 2 | u8::from(is_will) << 1 | u8::from(retain))
     }
 
     fn retain(self) -> bool {
         self.0 & 1 != 0
     }
 
+    fn is_will(self) -> bool {
+        self.0 & 2 != 0
+    }
+
     fn hops(self) -> u8 {
-        self.0 >> 1
+        self.0 >> 2
     }
 }
 
@@ -206,7 +212,7 @@ impl Header {
             forwarded_len: publication.forwarded.len() as u32,
             topic_len: publication.topic.len() as u16,
             qos: publication.qos,
-            retained_hops: RetainedHops::new(publication.retain, publication.hops),
+            flags: Flags::new(publication.retain, publication.is_will, publication.hops),
         }
     }
 
@@ -271,7 +277,7 @@ impl Message {
             forwarded_len,
             topic_len,
             qos: stored.qos,
-            retained_hops: RetainedHops::new(stored.retain, stored.hops),
+            flags: Flags::new(stored.retain, false, stored.hops),
         };
         header.counted(text)
     }
@@ -287,11 +293,12 @@ impl Message {
             forwarded: self.forwarded(),
             payload: self.payload(),
             qos: header.qos,
-            retain: header.retained_hops.retain(),
+            retain: header.flags.retain(),
             received_wall_ms: header.received_wall_ms,
             expires_at_ms: header.expires_at_ms,
             received_mono_ms: header.received_mono_ms,
-            hops: header.retained_hops.hops(),
+            hops: header.flags.hops(),
+            is_will: header.flags.is_will(),
         }
     }
 
@@ -356,14 +363,19 @@ impl Message {
         now.record_ms.saturating_sub(self.age_ms(now.mono_ms))
     }
 
+    /// It is a Will of this run of the node.
+    pub(crate) fn is_will(&self) -> bool {
+        self.0.header.header.flags.is_will()
+    }
+
     /// How often a part of a node has passed it on.
     pub fn hops(&self) -> u8 {
-        self.0.header.header.retained_hops.hops()
+        self.0.header.header.flags.hops()
     }
 
     /// It was published with RETAIN 1.
     pub fn retain(&self) -> bool {
-        self.0.header.header.retained_hops.retain()
+        self.0.header.header.flags.retain()
     }
 
     /// QoS it was published with.
@@ -545,6 +557,7 @@ mod tests {
             expires_at_ms: 10_500,
             received_mono_ms: 1,
             hops: 0,
+            is_will: false,
         };
         let message = Message::new(&publication, None, &mut Vec::new(), &gauge);
         let clone = message.clone();
@@ -575,6 +588,7 @@ mod tests {
             expires_at_ms: u64::MAX,
             received_mono_ms: 1,
             hops: 0,
+            is_will: false,
         };
         let held = messages.make(&publication("held", b"payload"), None, &gauge);
         messages.put_back(held.clone());

@@ -24,6 +24,7 @@ fn message_with(topic: &str, payload: &[u8], expires_at_ms: u64) -> Message {
         expires_at_ms,
         received_mono_ms: 0,
         hops: 0,
+        is_will: false,
     };
     Message::new(
         &publication,

@@ -342,6 +342,7 @@ impl Shard {
             expires_at_ms: u64::MAX,
             received_mono_ms: cx.now.mono_ms,
             hops: 0,
+            is_will: false,
         };
         let mut routing = self.buffers.begin_routing(publication, None);
         let qos = granted.min(qos);

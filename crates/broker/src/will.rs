@@ -155,6 +155,7 @@ impl Shard {
             expires_at_ms: crate::routing::expires_at(now.mono_ms, will.message_expiry_secs),
             received_mono_ms: now.mono_ms,
             hops: 0,
+            is_will: true,
         };
         let may = self.may_publish_own(index, &will.topic);
         if !may && !fault::is(Fault::WillUnchecked) {

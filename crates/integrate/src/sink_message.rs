@@ -299,5 +299,6 @@ pub(crate) fn publication<'a>(topic: &'a str, payload: &'a [u8]) -> Publication<
         expires_at_ms: u64::MAX,
         received_mono_ms: 0,
         hops: 0,
+        is_will: false,
     }
 }

@@ -65,6 +65,7 @@ fn tick(entries: u64, routed_at_once: bool) -> Vec<Record> {
             expires_at_ms: u64::MAX,
             received_mono_ms: NOW.mono_ms,
             hops: 0,
+            is_will: false,
         };
         let message = Message::new(&publication, Some(client.clone()), &mut Vec::new(), &gauge);
         let id = message.id();

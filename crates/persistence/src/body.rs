@@ -318,6 +318,7 @@ mod tests {
             expires_at_ms: u64::MAX,
             received_mono_ms: NOW.mono_ms,
             hops: 0,
+            is_will: false,
         };
         MessageRecord {
             message: Message::new(&publication, None, &mut Vec::new(), &Arc::default()),

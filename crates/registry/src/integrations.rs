@@ -1,6 +1,6 @@
 //! States of integrations, which survive a restart of their node.
 
-use sqlx::Row as _;
+use sqlx::{AnyConnection, Row as _};
 
 use crate::sql::{Fault, clean};
 use crate::{Actor, Registry, RegistryError};
@@ -74,6 +74,20 @@ impl Registry {
         work.end(done).await
     }
 
+    /// Forgets the state of an integration of a node.
+    ///
+    /// # Errors
+    /// The database cannot be changed.
+    pub async fn forget_integration_state(
+        &mut self,
+        node: &str,
+        of: (&str, &str),
+    ) -> Result<(), RegistryError> {
+        let mut work = self.begin(&Actor::local()).await?;
+        let done = delete_state(&mut work.all, node, of).await;
+        work.end(done).await
+    }
+
     /// Forgets the states of all integrations of a node but these (kind and name).
     ///
     /// # Errors
@@ -92,14 +106,23 @@ impl Registry {
                 if kept.contains(&one) {
                     continue;
                 }
-                let sql = "DELETE FROM integration_states WHERE node = $1 AND kind = $2 AND \
-                           name = $3";
-                let query = sqlx::query(sql).bind(clean(node)).bind(one.0).bind(one.1);
-                query.execute(&mut *work.all).await?;
+                delete_state(&mut work.all, node, (&one.0, &one.1)).await?;
             }
             Ok(())
         };
         let done = done.await;
         work.end(done).await
     }
+}
+
+async fn delete_state(
+    on: &mut AnyConnection,
+    node: &str,
+    (kind, name): (&str, &str),
+) -> Result<(), Fault> {
+    let sql = "DELETE FROM integration_states WHERE node = $1 AND kind = $2 AND name = $3";
+    let query = sqlx::query(sql).bind(clean(node));
+    let query = query.bind(clean(kind)).bind(clean(name));
+    query.execute(on).await?;
+    Ok(())
 }

@@ -4,8 +4,8 @@
 use std::collections::BTreeSet;
 
 use martlet_broker::{
-    ListenerPolicy, PartCall, PartEvent, PartId, PartOutcome, PartQueueLimits, PartReach, PartSpec,
-    PartSubscription, Settings, Settlement, TenantId,
+    DropReason, ListenerPolicy, OnFull, PartCall, PartEvent, PartId, PartOutcome, PartQueueLimits,
+    PartReach, PartSpec, PartSubscription, Settings, Settlement, TenantId,
 };
 use martlet_codec::RetainHandling;
 use martlet_script::{Harness, Link, Wiring};
@@ -21,6 +21,11 @@ const SHARDS: u16 = 3;
 
 /// A node with the part, attached.
 fn node(wiring: Wiring) -> Harness {
+    node_with(wiring, PartQueueLimits::default())
+}
+
+/// As [`node`], with bounds of the queue.
+fn node_with(wiring: Wiring, queue: PartQueueLimits) -> Harness {
     let wiring = Wiring {
         shards: SHARDS,
         ..wiring
@@ -38,7 +43,7 @@ fn node(wiring: Wiring) -> Harness {
         credit: 10,
         session_expiry_secs: u32::MAX,
         keeps_qos0: false,
-        queue: PartQueueLimits::default(),
+        queue,
         identity: None,
         reach: PartReach::NodeAfterLanes,
     };
@@ -56,7 +61,8 @@ fn node(wiring: Wiring) -> Harness {
                         is_present: true,
                         ..
                     }
-                )
+                ),
+                ..
             ]
         ),
         "{told:?}"
@@ -181,4 +187,58 @@ fn what_is_published_after_an_acknowledgement_comes_behind_it() {
         short_turns: true,
         ..Wiring::default()
     });
+}
+
+/// Publishers of all shards fill a short queue at the same time: messages that are on their way
+/// when its publishers begin to wait enter it too, however many they are.
+#[test]
+fn a_queue_that_holds_drops_nothing_that_comes_from_other_shards() {
+    const PAYLOAD_BYTES: usize = 64 * 1024;
+    let queue = PartQueueLimits {
+        bytes_max: 2 * PAYLOAD_BYTES as u64,
+        on_full: OnFull::Hold,
+        ..PartQueueLimits::default()
+    };
+    let mut node = node_with(Wiring::default(), queue);
+    let all = publishers(&mut node);
+    let send_long = |node: &mut Harness, link: Link, number: u8| {
+        let payload = vec![number; PAYLOAD_BYTES];
+        let body = [&text("t/a")[..], &[0, 9], &payload].concat();
+        node.send(link, &packet(0x32, &body));
+    };
+    node.hold_mail(true);
+    for (number, link) in (0..).zip(all.iter().cycle()).take(60) {
+        send_long(&mut node, *link, number);
+        node.elapse(10);
+    }
+    node.hold_mail(false);
+    node.elapse(100);
+    // The publishers of all shards wait now. Others do not.
+    for link in &all {
+        node.take(*link);
+        send(&mut node, *link, "t/a", 100);
+    }
+    let other = connect(&mut node, "other", CLEAN);
+    node.take(other);
+    send(&mut node, other, "u/a", 0);
+    node.elapse(100);
+    assert!(is_acknowledged(&mut node, other));
+    for link in &all {
+        assert!(!is_acknowledged(&mut node, *link));
+    }
+    let got = taken(&mut node);
+    for link in &all {
+        assert!(is_acknowledged(&mut node, *link));
+    }
+    assert_eq!(node.counters().dropped[DropReason::QueueFull as usize], 0);
+    assert_eq!(
+        got.iter().filter(|number| **number == 100).count(),
+        all.len()
+    );
+    for publisher in 0..all.len() {
+        let of_one = (0..60).filter(|number| number % all.len() == publisher);
+        let found = got.iter().map(|number| usize::from(*number));
+        let found = found.filter(|number| *number < 60 && number % all.len() == publisher);
+        assert_eq!(found.collect::<Vec<_>>(), of_one.collect::<Vec<_>>());
+    }
 }

@@ -84,6 +84,7 @@ const HINTS: &[(Fault, u64)] = &[
     (Fault::ReviewSkipsAway, 15),
     (Fault::PartRefusalForgotten, 50),
     (Fault::KeptQos0NotRouted, 1),
+    (Fault::AckBeforePartQueue, 419),
     (Fault::LaneOfOtherShard, 2),
     (Fault::LaneRunTooEarly, 19),
     (Fault::LaneNotAdded, 19),
@@ -112,7 +113,6 @@ const OF_SCRIPTS: &[Fault] = &[
     Fault::HoldIgnoresMemory,
     Fault::ReliefDropsHeld,
     Fault::HoldSparesLeavers,
-    Fault::AckBeforePartQueue,
 ];
 
 /// Faults of permissions, tenants and lockouts.
@@ -168,6 +168,7 @@ const OF_PARTS: &[Fault] = &[
     Fault::PartPublishUnchecked,
     Fault::PartRefusalNotAnswered,
     Fault::PartOwnComesBack,
+    Fault::AckBeforePartQueue,
     Fault::LaneOfOtherShard,
     Fault::LaneRunTooEarly,
     Fault::LaneNotAdded,

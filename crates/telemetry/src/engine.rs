@@ -2,6 +2,7 @@
 
 use std::sync::Arc;
 
+use crate::damage::Damage;
 use crate::memory::SharedMemory;
 use crate::postgres::write::PostgresWriter;
 use crate::query::Selection;
@@ -23,10 +24,12 @@ impl Engine {
         location: &Location,
         settings: &Settings,
         memory: Arc<SharedMemory>,
+        damage: Damage,
     ) -> Result<Self, StorageError> {
         Ok(match location {
             Location::File(path) => {
-                Self::Sqlite(Box::new(SqliteWriter::open(path, settings, memory).await?))
+                let opened = SqliteWriter::open(path, settings, memory, damage).await;
+                Self::Sqlite(Box::new(opened?))
             }
             Location::Postgres(url) => {
                 Self::Postgres(Box::new(PostgresWriter::open(url, settings).await?))

@@ -34,7 +34,11 @@ pub enum StorageError {
         what: String,
     },
     /// The file or a row of it is damaged.
-    #[error("{place}: the telemetry is damaged: {what}; restore it from a backup")]
+    #[error(
+        "{place}: the telemetry is damaged: {what}; restore the file from a backup, or stop the \
+         node, copy what can be read with `sqlite3 {place} .recover | sqlite3 NEW`, and put NEW in \
+         its place"
+    )]
     Damaged {
         /// The location, without a password.
         place: String,

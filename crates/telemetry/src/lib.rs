@@ -15,6 +15,7 @@
 mod aggregate;
 mod bucket;
 mod codec;
+mod damage;
 pub mod decode;
 mod engine;
 mod error;

@@ -312,6 +312,17 @@ impl Storage {
         self.inner.told.trouble.get()
     }
 
+    /// Number of damaged rows that the writer has found since the storage was opened. Values in
+    /// them are not served, all others are.
+    pub fn damage_count(&self) -> usize {
+        self.inner.told.damage.count()
+    }
+
+    /// The first of these rows, in words.
+    pub fn damage(&self) -> Vec<String> {
+        self.inner.told.damage.first()
+    }
+
     /// Packs all values in the journal into blocks, and creates the roll-ups of completed days.
     /// Both also happen automatically: packing when [`Settings::memory_bytes_max`] is reached,
     /// roll-ups when there is little to write.

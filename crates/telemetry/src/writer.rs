@@ -9,6 +9,7 @@ use std::time::{Duration, SystemTime, UNIX_EPOCH};
 use tokio::sync::{OwnedSemaphorePermit, mpsc, oneshot};
 use tokio::time::{Instant, timeout, timeout_at};
 
+use crate::damage::Damage;
 use crate::engine::Engine;
 use crate::memory::SharedMemory;
 use crate::query::Selection;
@@ -65,6 +66,8 @@ pub(crate) struct Writer {
 #[derive(Clone, Debug, Default)]
 pub(crate) struct WriterState {
     pub(crate) trouble: Trouble,
+    /// Damage that the writer has found and does without.
+    pub(crate) damage: Damage,
     /// Bytes of memory of the series known to the writer.
     pub(crate) known_bytes: Arc<AtomicUsize>,
 }
@@ -92,7 +95,7 @@ impl Writer {
         jobs: mpsc::Receiver<Job>,
         told: WriterState,
     ) -> Result<Self, StorageError> {
-        let engine = Engine::open(location, settings, memory).await?;
+        let engine = Engine::open(location, settings, memory, told.damage).await?;
         Ok(Self {
             engine,
             jobs,

@@ -170,6 +170,7 @@ impl Shard {
             expires_at_ms: expires_at(cx.now.mono_ms, message.message_expiry_secs),
             received_mono_ms: cx.now.mono_ms,
             hops: message.hops,
+            is_will: false,
         };
         let id = publication.id;
         let origin = Origin {

@@ -5,7 +5,8 @@ use martlet_fault::{self as fault, Fault};
 use crate::limits::QueueFull;
 use crate::part::interface::{OnFull, PartQueueLimits, PartQueueState};
 
-/// Bytes that may come to any queue after its publishers have begun to wait.
+/// Bytes with which nobody waits, such as Wills, that may come to any queue after its publishers
+/// have begun to wait.
 const BEYOND_HOLD: u64 = 1024 * 1024;
 
 /// The queue of a part with bounds of its own.
@@ -14,7 +15,7 @@ pub(crate) struct PartQueue {
     pub(crate) limits: PartQueueLimits,
     /// Publishers wait.
     pub(crate) holds: bool,
-    /// Bytes in it when they began to: what was under way then may come, whatever the bound is now.
+    /// Bytes in it when they began to: what nobody waits with may still come, whatever the bound.
     pub(crate) held_at: u64,
     /// They wait because memory is short, and do as long as it is.
     pub(crate) holds_for_memory: bool,
@@ -51,7 +52,7 @@ pub(super) fn held_from(share: u64) -> u64 {
     less.max(share / 2)
 }
 
-/// What a queue whose publishers wait may have, for what was under way when they began to.
+/// What a queue whose publishers wait may have, for what nobody waits with.
 pub(super) fn beyond_hold(bytes_max: u64) -> u64 {
     if fault::is(Fault::HoldDrops) {
         return bytes_max;

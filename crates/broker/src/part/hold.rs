@@ -2,6 +2,9 @@
 //! the part takes stays in its connection's input, with all that follows but acknowledgements and
 //! pings, on whichever shard. Nothing is counted for each publisher, so nothing grows while a part
 //! takes nothing for days.
+//!
+//! What is between shards when the hold begins enters the queue, beyond its bound. So nothing is
+//! dropped that is acknowledged, and the order stays. The mailboxes limit how much that is.
 
 use martlet_codec::{FixedHeader, ProtocolVersion, Publish, TopicName};
 use martlet_fault::{self as fault, Fault};

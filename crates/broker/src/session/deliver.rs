@@ -43,6 +43,13 @@ pub(super) fn enqueued(to: EntryRecord, from: Option<SessionEpoch>) -> Record {
     }
 }
 
+/// Whether the publisher of an entry waits while a part holds publishers back. No one waits for
+/// Wills, for the node's own topics and for what was retained.
+fn is_awaited(entry: &Entry) -> bool {
+    let message = &entry.message;
+    entry.why == EnqueuedAs::Routed && !message.is_will() && !is_own_topic(message.topic())
+}
+
 /// Longest output of a client, in bytes, to which QoS 0 messages are added while memory is used up.
 /// Without it, one client that uses up the memory would make all others lose messages.
 const SMALL_OUTPUT_BYTES: usize = 1024;
@@ -467,7 +474,7 @@ impl Shard {
         if needs_memory && self.memory.is_spent() {
             return self.drop_entry(cx, index, TakenEntry::Held(entry), DropReason::MemoryFull);
         }
-        if !self.make_room(cx, index, entry.message.bytes()) {
+        if !self.make_room(cx, index, &entry) {
             return self.drop_entry(cx, index, TakenEntry::Held(entry), DropReason::QueueFull);
         }
         if entry.recorded {
@@ -497,7 +504,8 @@ impl Shard {
     }
 
     /// Makes room in a full queue as configured; false if the new message has to go.
-    fn make_room<N: Node>(&mut self, cx: &mut Cx<'_, N>, index: u32, bytes: usize) -> bool {
+    fn make_room<N: Node>(&mut self, cx: &mut Cx<'_, N>, index: u32, entry: &Entry) -> bool {
+        let bytes = entry.message.bytes();
         let is_in_memory = self.is_queue_in_memory(index);
         let bounds = self.bounds_of_queue(self.sessions.id_of(index));
         let (count_max, mut bytes_max) = (bounds.messages, bounds.bytes);
@@ -511,7 +519,12 @@ impl Shard {
             if self.is_queue_full_for(index, bytes, bounds.bytes) {
                 self.begin_hold(cx, index);
             }
-            // What was under way already.
+            if is_awaited(entry) && !fault::is(Fault::HoldDrops) {
+                // Its shard did not know of the hold yet. It is in memory and in the store already,
+                // and its publisher waits with the next one.
+                return true;
+            }
+            // For what nobody waits with.
             bytes_max = self
                 .parts
                 .bytes_beyond_hold(self.sessions.id_of(index), bytes_max);

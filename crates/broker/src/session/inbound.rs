@@ -239,6 +239,7 @@ impl Shard {
             expires_at_ms: expires_at(cx.now.mono_ms, properties.message_expiry_secs),
             received_mono_ms: cx.now.mono_ms,
             hops: 0,
+            is_will: false,
         };
         let answer = self.route_accepted(cx, index, publication, receipt);
         self.buffers.forwarded = forwarded;

@@ -27,6 +27,7 @@ fn message(counter: u64, payload: usize, expires_at_ms: u64, gauge: &Arc<MemoryG
         expires_at_ms,
         received_mono_ms: 0,
         hops: 0,
+        is_will: false,
     };
     Message::new(&publication, None, &mut Vec::new(), gauge)
 }

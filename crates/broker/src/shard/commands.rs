@@ -95,6 +95,7 @@ impl Shard {
             expires_at_ms: u64::MAX,
             received_mono_ms: cx.now.mono_ms,
             hops: 0,
+            is_will: false,
         };
         self.route(cx, publication, Origin::default());
     }

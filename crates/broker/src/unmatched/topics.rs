@@ -121,6 +121,7 @@ mod tests {
             expires_at_ms: u64::MAX,
             received_mono_ms: at_ms,
             hops: 0,
+            is_will: false,
         }
     }
 

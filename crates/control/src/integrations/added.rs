@@ -152,6 +152,10 @@ impl Integrations {
             })
         });
         let is_new = written.await?;
+        if is_new {
+            // Not paused, as an earlier one of this name may have been.
+            self.host.forget_state(kind.name(), &full_name).await?;
+        }
         let ended_before = self.end(kind, &full_name).await;
         if !is_enabled {
             // What it would not deliver is not kept for it.

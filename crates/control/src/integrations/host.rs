@@ -19,7 +19,7 @@ use martlet_registry::{DeadLetterCount, DeadLettersKept, IntegrationState, Visib
 use super::letters::Letters;
 use crate::control::{Control, ControlError};
 use crate::request::Requested;
-use crate::shared_registry::SharedRegistry;
+use crate::shared_registry::{SharedRegistry, SharedRegistryError};
 use crate::wall_clock::now_ms;
 
 /// Time that the number of dead letters is waited for.
@@ -187,6 +187,22 @@ impl NodeHost {
             true => Ok(()),
             false => Err(RequestTrouble::Forbidden(not_permitted(name, topic))),
         }
+    }
+
+    /// Forgets that an integration was paused or has stopped.
+    pub(super) async fn forget_state(
+        &self,
+        kind: &'static str,
+        name: &str,
+    ) -> Result<(), SharedRegistryError> {
+        let (node, name) = (self.node.clone(), name.to_owned());
+        let forgotten = self.tables.note(move |registry| {
+            Box::pin(async move {
+                let of = (kind, name.as_str());
+                registry.forget_integration_state(&node, of).await
+            })
+        });
+        forgotten.await
     }
 
     /// Forgets the states of all integrations but these, so that one of the same name begins anew.

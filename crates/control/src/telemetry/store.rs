@@ -28,6 +28,8 @@ use crate::wall_clock::now_signed_ms;
 
 /// Names the warning that telemetry cannot be stored.
 const WARNING: &str = "telemetry";
+/// Names the warning that some of the telemetry is damaged.
+const DAMAGE_WARNING: &str = "telemetry-damage";
 /// Time between two attempts to open the storage.
 const OPEN_EVERY: Duration = Duration::from_secs(1);
 /// Time after which health reports a write that is not answered yet.
@@ -69,6 +71,8 @@ pub struct Telemetry {
     opened: Mutex<Opened>,
     /// Bytes of memory of the storage when they were last counted.
     storage_bytes: AtomicUsize,
+    /// Number of damaged rows that were reported.
+    damage_noted: AtomicUsize,
     /// Where the storage's tasks run: parts of the node have runtimes of their own, which end.
     runtime: Handle,
 }
@@ -201,6 +205,7 @@ impl Telemetry {
             last_origin: AtomicI64::new(0),
             opened: Mutex::default(),
             storage_bytes: AtomicUsize::new(0),
+            damage_noted: AtomicUsize::new(0),
             runtime: Handle::current(),
         }
     }
@@ -248,6 +253,7 @@ impl Telemetry {
         match storage {
             Ok(storage) => {
                 info!(location = %self.settings.location, "telemetry storage is open");
+                self.note_damage(&storage);
                 *opened = Opened::There(storage.clone());
                 Ok(storage)
             }
@@ -537,8 +543,14 @@ impl Telemetry {
         let copy = (self.tails.readers() > 0).then(|| points.clone());
         let keys: Vec<Arc<str>> = points.iter().map(|point| Arc::clone(&point.key)).collect();
         let written = match self.storage().await {
-            Ok(storage) if is_whole => self.patiently(storage.write_whole(points)).await,
-            Ok(storage) => self.patiently(storage.write(points)).await,
+            Ok(storage) => {
+                let written = match is_whole {
+                    true => self.patiently(storage.write_whole(points)).await,
+                    false => self.patiently(storage.write(points)).await,
+                };
+                self.note_damage(&storage);
+                written
+            }
             Err(error) => Err(error),
         };
         let written = written.inspect_err(|error| {
@@ -577,6 +589,23 @@ impl Telemetry {
                 write.await
             }
         }
+    }
+
+    /// Reports damage of the file that does not stop the storage, once for each number of findings.
+    fn note_damage(&self, storage: &Storage) {
+        let count = storage.damage_count();
+        if self.damage_noted.swap(count, Ordering::Relaxed) == count {
+            return;
+        }
+        let found = storage.damage().join("; ");
+        let location = &self.settings.location;
+        warn!(%location, count, found, "telemetry is damaged");
+        let sentence = format!(
+            "{location}: {count} damaged rows of the telemetry: {found}. All others are served. \
+             Restore the file from a backup if you need what is missing, or delete the values of \
+             that day"
+        );
+        self.control.health.warn_as(DAMAGE_WARNING, sentence);
     }
 
     fn warn(&self, error: &StorageError) {

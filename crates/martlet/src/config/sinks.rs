@@ -245,8 +245,8 @@ fn common(kind: &'static str, table: &Table) -> Result<Settings, String> {
     let tenant = table.text("tenant").unwrap_or_default();
     if tenant == ALL_TENANTS && order.needs_one_queue() {
         return Err(
-            "`order` is user or topic, which a sink for the messages of all tenants cannot keep: \
-             set `tenant` to one team, or leave out `order`"
+            "`order` is user or topic, for which the node has one queue, and a queue subscribes for \
+             one tenant: set `tenant` to one team, or leave out `order`"
                 .to_owned(),
         );
     }
@@ -254,13 +254,6 @@ fn common(kind: &'static str, table: &Table) -> Result<Settings, String> {
         Some("hold") => OnFull::Hold,
         _ => OnFull::DropOldest,
     };
-    if on_full == OnFull::Hold && order.needs_one_queue() {
-        return Err(
-            "`on_full` is hold, which a sink whose `order` is user or topic cannot do: its messages \
-             come from all threads, and those on the way would be dropped. Leave out one of them"
-                .to_owned(),
-        );
-    }
     let filters = filters.iter().map(|filter| filter.as_str().into());
     Ok(Settings {
         tenant: tenant.into(),

@@ -1,4 +1,4 @@
-//! Packets of MQTT 3.1.1 as bytes, each shorter than 128 bytes.
+//! Packets of MQTT 3.1.1 as bytes.
 
 use martlet_script::{Harness, Link};
 
@@ -13,7 +13,14 @@ pub(crate) fn text(text: &str) -> Vec<u8> {
 
 /// A packet: its first byte, its length, and its body.
 pub(crate) fn packet(first: u8, body: &[u8]) -> Vec<u8> {
-    [&[first, body.len() as u8], body].concat()
+    let mut packet = vec![first];
+    let mut left = body.len();
+    while left > 127 {
+        packet.push(left as u8 | 0x80);
+        left >>= 7;
+    }
+    packet.push(left as u8);
+    [&packet, body].concat()
 }
 
 /// Connects a client with these Connect Flags.

@@ -116,7 +116,7 @@ impl Checks {
             self.part_hold.see(at_us, fact, ledger, findings);
             self.part_lost.see(fact, ledger, findings);
             self.part_once.see(fact, ledger, findings);
-            self.part_order.see(fact, ledger, findings);
+            self.part_order.see(at_us, fact, ledger, findings);
             self.part_publish.see(fact, ledger, findings);
             self.part_queue.see(at_us, fact, ledger, findings);
             self.part_receipt.see(at_us, fact, ledger, findings);

@@ -1,6 +1,9 @@
 //! Order for parts: messages of one publisher on one topic at one QoS are delivered in publishing
 //! order, both new ones and, in a new attachment, redeliveries. A postponed message, which is
 //! delivered twice in one attachment, may come later.
+//!
+//! A durable part that has the messages of all shards in one queue gets messages of all publishers
+//! in order: what is published after another one was acknowledged comes behind that.
 
 use std::collections::{BTreeMap, BTreeSet};
 
@@ -25,6 +28,19 @@ pub(super) struct PartOrder {
     /// Parts for which the node has dropped a message: its publisher may send it again, after
     /// others.
     dropped: BTreeSet<PartIndex>,
+    /// When the publisher of a message had its acknowledgement, microseconds.
+    acknowledged_us: BTreeMap<MessageIndex, u64>,
+    /// Progress of each durable part with one queue.
+    queues: BTreeMap<PartIndex, QueueProgress>,
+}
+
+#[derive(Debug, Default)]
+struct QueueProgress {
+    life: u32,
+    /// All messages seen in this life.
+    seen: BTreeSet<MessageIndex>,
+    /// The message that was published last of those, and when, microseconds.
+    last_sent: (u64, MessageIndex),
 }
 
 #[derive(Debug, Default)]
@@ -40,7 +56,21 @@ struct AttachmentProgress {
 }
 
 impl PartOrder {
-    pub(super) fn see(&mut self, fact: &Fact, ledger: &Ledger, findings: &mut Findings) {
+    pub(super) fn see(
+        &mut self,
+        at_us: u64,
+        fact: &Fact,
+        ledger: &Ledger,
+        findings: &mut Findings,
+    ) {
+        if let Fact::Acknowledged {
+            message,
+            refused: false,
+            ..
+        } = *fact
+        {
+            self.acknowledged_us.entry(message).or_insert(at_us);
+        }
         let Fact::Part { part, what } = *fact else {
             return;
         };
@@ -52,6 +82,7 @@ impl PartOrder {
                 if ledger.topics.class(delivery.topic) == Class::Plain =>
             {
                 self.check_delivery(part, &delivery, ledger, findings);
+                self.check_queue(part, &delivery, ledger, findings);
             }
             _ => {}
         }
@@ -102,5 +133,44 @@ impl PartOrder {
             findings.add(CHECK, format!("{name} got {what} after m{last}"));
         }
         place.behind_last = message + 1;
+    }
+
+    /// Checks the order of messages of all publishers, by their first deliveries.
+    fn check_queue(
+        &mut self,
+        part: PartIndex,
+        delivery: &PartDelivery,
+        ledger: &Ledger,
+        findings: &mut Findings,
+    ) {
+        let receiver = ledger.part(part);
+        let Some(message) = delivery.message else {
+            return;
+        };
+        if !receiver.durable || receiver.lanes > 0 || self.dropped.contains(&part) {
+            return;
+        }
+        let queue = self.queues.entry(part).or_default();
+        if queue.life != receiver.life {
+            *queue = QueueProgress {
+                life: receiver.life,
+                ..QueueProgress::default()
+            };
+        }
+        let row = ledger.message(message);
+        // A message that its publisher sent again is several messages for the broker.
+        if !queue.seen.insert(message) || row.sends > 1 {
+            return;
+        }
+        let (sent_us, last) = queue.last_sent;
+        let acknowledged_us = self.acknowledged_us.get(&message);
+        if acknowledged_us.is_some_and(|at_us| *at_us < sent_us) && receiver.since_us < row.sent_us
+        {
+            let (name, what) = (&receiver.name, ledger.describe(message));
+            let later = ledger.describe(last);
+            let what = format!("{name} got {what} behind {later}, sent after its acknowledgement");
+            findings.add(CHECK, what);
+        }
+        queue.last_sent = queue.last_sent.max((row.sent_us, message));
     }
 }

@@ -307,6 +307,15 @@ async fn write_tenants(
     on: &mut PgConnection,
     tenants: &BTreeMap<i64, u32>,
 ) -> Result<bool, sqlx::Error> {
+    let sql = "SELECT EXISTS (SELECT 1 FROM martlet_telemetry.tenants)";
+    if tenants.values().all(|tenant| *tenant == 0)
+        && !sqlx::query_scalar::<_, bool>(sql)
+            .fetch_one(&mut *on)
+            .await?
+    {
+        // No team has a tenant.
+        return Ok(false);
+    }
     let all = tenants.iter();
     let all = all.map(|(device, tenant)| (*device, i64::from(*tenant)));
     let (devices, tenants): (Vec<_>, Vec<_>) = all.unzip();

@@ -267,13 +267,21 @@ async fn delete_in_day(
     Ok(deleted)
 }
 
-/// Deletes the series without values.
+/// Deletes the series without values, and the tenants of devices without series.
 async fn delete_empty(on: &mut SqliteConnection, series: &[i64]) -> Result<(), sqlx::Error> {
+    let series = json(series);
+    let sql = "SELECT DISTINCT device FROM series JOIN tenants USING (device) \
+               WHERE id IN (SELECT value FROM json_each(?1))";
+    let of_tenants = sqlx::query_scalar::<_, i64>(sql).bind(&series);
+    let of_tenants = of_tenants.fetch_all(&mut *on).await?;
     let sql = "DELETE FROM series WHERE id IN (SELECT value FROM json_each(?1)) \
                AND NOT EXISTS (SELECT 1 FROM days WHERE days.series = series.id)";
-    sqlx::query(sql)
-        .bind(json(series))
-        .execute(on)
-        .await
-        .map(drop)
+    sqlx::query(sql).bind(&series).execute(&mut *on).await?;
+    if of_tenants.is_empty() {
+        return Ok(());
+    }
+    let sql = "DELETE FROM tenants WHERE device IN (SELECT value FROM json_each(?1)) \
+               AND NOT EXISTS (SELECT 1 FROM series WHERE series.device = tenants.device)";
+    let delete = sqlx::query(sql).bind(json(&of_tenants));
+    delete.execute(on).await.map(drop)
 }

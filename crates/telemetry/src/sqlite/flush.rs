@@ -48,6 +48,8 @@ pub(crate) struct Changes {
     added: Vec<(SeriesId, Block)>,
     /// Number of samples and bytes added per day.
     days: BTreeMap<(SeriesId, i64), (i64, i64)>,
+    /// Blocks that are damaged, in words. They stay as they are.
+    damaged: Vec<String>,
 }
 
 fn signed(number: usize) -> i64 {
@@ -97,16 +99,27 @@ impl Changes {
         }
     }
 
-    /// Replaces a block by its samples merged with other, newer ones.
+    /// Replaces a block by its samples merged with other, newer ones. Beside a damaged block these
+    /// get a block of their own, so that neither they nor other series wait for it.
     fn merge_into(
         &mut self,
         series: SeriesId,
         block: &Block,
-        samples: Vec<Sample>,
+        mut samples: Vec<Sample>,
     ) -> Result<(), Failure> {
-        let old = block.samples_of(series)?;
-        self.remove(series, block);
-        self.add(series, &merge(old, samples, false));
+        match block.samples_of(series) {
+            Ok(old) => {
+                self.remove(series, block);
+                self.add(series, &merge(old, samples, false));
+            }
+            Err(Failure::Damaged(what)) => {
+                self.damaged.push(what);
+                // A block with the same beginning would replace the damaged one.
+                samples.retain(|sample| sample.at != block.at);
+                self.add(series, &samples);
+            }
+            Err(error) => return Err(error),
+        }
         Ok(())
     }
 
@@ -291,7 +304,8 @@ impl SqliteWriter {
         let is_last = moving.is_last(some.len());
         let until = is_last.then_some(self.frozen_until);
         let done = move_series(&mut self.connection, &some, until).await;
-        done.map_err(|failure| failure.at(&self.place))?;
+        let damaged = done.map_err(|failure| failure.at(&self.place))?;
+        self.damage.note(damaged);
         match moving.advance(some.len()) {
             Some(until) if !is_last => self.memory.moved(until),
             _ => {
@@ -313,11 +327,12 @@ impl SqliteWriter {
     }
 }
 
+/// Moves samples into blocks. Returns which blocks are damaged.
 async fn move_series(
     on: &mut SqliteConnection,
     moving: &[(SeriesId, Vec<Sample>)],
     journal_until: Option<i64>,
-) -> Result<(), Failure> {
+) -> Result<Vec<String>, Failure> {
     in_transaction(on, async |work| {
         let mut changes = Changes::default();
         let mut tails = last_blocks(work, moving).await?;
@@ -331,12 +346,13 @@ async fn move_series(
             append(&mut changes, *series, &tail, newer)?;
             merge_late(work, &mut changes, *series, late, tail.at).await?;
         }
+        let damaged = std::mem::take(&mut changes.damaged);
         changes.write(work).await?;
         if let Some(until) = journal_until {
             let sql = "DELETE FROM journal WHERE id <= ?1";
             sqlx::query(sql).bind(until).execute(work).await?;
         }
-        Ok(())
+        Ok(damaged)
     })
     .await
 }

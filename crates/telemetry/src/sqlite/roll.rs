@@ -22,18 +22,23 @@ impl SqliteWriter {
     /// Creates the roll-ups of some days before `today`. Returns whether more wait.
     pub(crate) async fn roll_some(&mut self, today: i64) -> Result<bool, StorageError> {
         let done = roll(&mut self.connection, today).await;
-        done.map_err(|failure| failure.at(&self.place))
+        let (has_more, damaged) = done.map_err(|failure| failure.at(&self.place))?;
+        self.damage.note(damaged);
+        Ok(has_more)
     }
 }
 
-async fn roll(on: &mut SqliteConnection, today: i64) -> Result<bool, Failure> {
+/// Whether more wait, and which blocks are damaged.
+type Rolled = (bool, Vec<String>);
+
+async fn roll(on: &mut SqliteConnection, today: i64) -> Result<Rolled, Failure> {
     let sql = "SELECT series, day, samples FROM days WHERE rolled = 0 AND day < ?1 \
                ORDER BY day, series LIMIT ?2";
     let waiting = sqlx::query_as::<_, (i64, i64, i64)>(sql);
     let waiting = waiting.bind(today).bind(DAYS_PER_STEP);
     let mut waiting = waiting.fetch_all(&mut *on).await?;
     if waiting.is_empty() {
-        return Ok(false);
+        return Ok((false, Vec::new()));
     }
     let mut samples = 0;
     let few = waiting.iter().take_while(|(_, _, of_day)| {
@@ -44,19 +49,31 @@ async fn roll(on: &mut SqliteConnection, today: i64) -> Result<bool, Failure> {
     let few = few.count();
     waiting.truncate(few);
     in_transaction(on, async |work| {
+        let mut damaged = Vec::new();
         for some in waiting.chunks(ROWS_PER_STATEMENT) {
-            roll_days(work, some).await?;
+            damaged.extend(roll_days(work, some).await?);
         }
-        Ok(true)
+        Ok((true, damaged))
     })
     .await
 }
 
-/// Creates the roll-ups of days: series, day and number of samples of each.
-async fn roll_days(on: &mut SqliteConnection, days: &[(i64, i64, i64)]) -> Result<(), Failure> {
-    let sums = sum_up(&mut *on, days).await?;
+/// Value of `rolled` of a day without roll-ups, since a block of it is damaged. Queries read its
+/// blocks, and say so.
+const DAMAGED: i64 = 2;
+
+/// Creates the roll-ups of days: series, day and number of samples of each. Returns which blocks
+/// are damaged.
+async fn roll_days(
+    on: &mut SqliteConnection,
+    days: &[(i64, i64, i64)],
+) -> Result<Vec<String>, Failure> {
+    let (sums, damaged) = sum_up(&mut *on, days).await?;
+    let is_damaged = |series, day| damaged.contains_key(&(SeriesId(series), day));
     let mut rows = Vec::new();
-    for ((series, day), roller) in sums {
+    let whole = sums.into_iter();
+    let whole = whole.filter(|((series, day), _)| !is_damaged(series.0, *day));
+    for ((series, day), roller) in whole {
         let levels = roller.end().into_iter();
         rows.extend(levels.map(|(level, data)| (series, level.number(), day, data)));
     }
@@ -77,22 +94,30 @@ async fn roll_days(on: &mut SqliteConnection, days: &[(i64, i64, i64)]) -> Resul
     // All these rows exist: this updates many rows at once.
     let mut query = with_rows(
         "INSERT INTO days (series, day, samples, bytes, rolled) VALUES ",
-        "(?, ?, 0, 0, 1)",
+        "(?, ?, 0, 0, ?)",
         days.len(),
-        " ON CONFLICT DO UPDATE SET rolled = 1",
+        " ON CONFLICT DO UPDATE SET rolled = excluded.rolled",
     );
     for (series, day, _) in days {
-        query = query.bind(*series).bind(*day);
+        let rolled = if is_damaged(*series, *day) {
+            DAMAGED
+        } else {
+            1
+        };
+        query = query.bind(*series).bind(*day).bind(rolled);
     }
     query.execute(on).await?;
-    Ok(())
+    Ok(damaged.into_values().collect())
 }
 
+/// The sums of days that have blocks, and the days that have a damaged one, in words.
+type Sums = (
+    BTreeMap<(SeriesId, i64), DayRoller>,
+    BTreeMap<(SeriesId, i64), String>,
+);
+
 /// The sums of each day that has blocks.
-async fn sum_up(
-    on: &mut SqliteConnection,
-    days: &[(i64, i64, i64)],
-) -> Result<BTreeMap<(SeriesId, i64), DayRoller>, Failure> {
+async fn sum_up(on: &mut SqliteConnection, days: &[(i64, i64, i64)]) -> Result<Sums, Failure> {
     let mut query = with_rows(
         "WITH wanted (series, day) AS (VALUES ",
         "(?, ?)",
@@ -106,16 +131,24 @@ async fn sum_up(
         query = query.bind(*series).bind(*day);
     }
     let mut rows = query.fetch(on);
-    let mut sums: BTreeMap<(SeriesId, i64), DayRoller> = BTreeMap::new();
+    let (mut sums, mut damaged) = Sums::default();
     while let Some(row) = rows.try_next().await? {
         let (series, block) = (SeriesId(row.try_get(5)?), block_of(&row)?);
-        let samples = block.samples_of(series)?;
-        let roller = sums.entry((series, day_of(block.at.time))).or_default();
+        let day = (series, day_of(block.at.time));
+        let samples = match block.samples_of(series) {
+            Ok(samples) => samples,
+            Err(Failure::Damaged(what)) => {
+                damaged.insert(day, what);
+                continue;
+            }
+            Err(error) => return Err(error),
+        };
+        let roller = sums.entry(day).or_default();
         for sample in &samples {
             roller.add(sample);
         }
     }
-    Ok(sums)
+    Ok((sums, damaged))
 }
 
 // The statement above contains the length of a day.

@@ -21,7 +21,8 @@ CREATE TABLE blocks (
     data BLOB NOT NULL,
     PRIMARY KEY (series, time, origin)
 ) WITHOUT ROWID;
--- What a series has on a day, in blocks. `rolled`: its roll-ups are as the blocks are.
+-- What a series has on a day, in blocks. `rolled`: 1 if its roll-ups are as the blocks are, 2 if it
+-- has none because a block is damaged.
 CREATE TABLE days (
     series INTEGER NOT NULL,
     day INTEGER NOT NULL,

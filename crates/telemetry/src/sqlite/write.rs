@@ -9,6 +9,8 @@ use futures_util::TryStreamExt as _;
 use sqlx::{Connection as _, SqliteConnection};
 
 use super::{in_transaction, journal};
+use crate::codec::Broken;
+use crate::damage::Damage;
 use crate::memory::{Moving, SharedMemory};
 use crate::series::{
     Counted, KnownSeries, Pair, PointResult, Points, Refusals, SeriesCounts, SeriesLimits,
@@ -37,6 +39,7 @@ pub(crate) struct SqliteWriter {
     _lock: File,
     pub(super) known: KnownSeries,
     limits: SeriesLimits,
+    pub(super) damage: Damage,
 }
 
 impl SqliteWriter {
@@ -45,6 +48,7 @@ impl SqliteWriter {
         path: &Path,
         settings: &Settings,
         memory: Arc<SharedMemory>,
+        damage: Damage,
     ) -> Result<Self, StorageError> {
         let lock = super::lock(path).await?;
         let connection = super::connect(path, settings).await?;
@@ -59,26 +63,47 @@ impl SqliteWriter {
             _lock: lock,
             known: KnownSeries::default(),
             limits: SeriesLimits::of(settings),
+            damage,
         };
         writer.read_journal().await?;
         Ok(writer)
     }
 
+    /// Reads the journal into memory. Damaged rows are set aside, so that the others are not lost
+    /// with them.
     async fn read_journal(&mut self) -> Result<(), StorageError> {
         let sql = "SELECT id, data FROM journal ORDER BY id";
         let mut rows = sqlx::query_as::<_, (i64, Vec<u8>)>(sql).fetch(&mut self.connection);
         let failed = |error| StorageError::of_sql(&self.place, error);
+        let (mut damaged, mut said) = (Vec::new(), Vec::new());
         while let Some((id, data)) = rows.try_next().await.map_err(failed)? {
-            let read = journal::decode(&data).map_err(|broken| StorageError::Damaged {
-                place: self.place.clone(),
-                what: format!("row {id} of the journal: {}", broken.0),
-            })?;
+            self.journal_end = id;
+            let read = match journal::decode(&data) {
+                Ok(read) => read,
+                Err(Broken(what)) => {
+                    damaged.push(id);
+                    said.push(format!(
+                        "row {id} of the journal, with {} bytes of values of several devices: \
+                         {what}. It is in the table `damaged_journal` now",
+                        data.len()
+                    ));
+                    continue;
+                }
+            };
             let mut memory = self.memory.write();
             for (series, sample) in read {
                 memory.active.insert(series, sample);
             }
-            self.journal_end = id;
         }
+        drop(rows);
+        if damaged.is_empty() {
+            return Ok(());
+        }
+        let aside = in_transaction(&mut self.connection, async |work| {
+            set_aside(work, &json(&damaged)).await
+        });
+        aside.await.map_err(failed)?;
+        self.damage.note(said);
         Ok(())
     }
 
@@ -154,6 +179,21 @@ impl SqliteWriter {
             }
         }
     }
+}
+
+/// Moves rows of the journal into a table of their own.
+async fn set_aside(on: &mut SqliteConnection, ids: &str) -> Result<(), sqlx::Error> {
+    let table =
+        "CREATE TABLE IF NOT EXISTS damaged_journal (id INTEGER PRIMARY KEY, data BLOB NOT NULL)";
+    sqlx::raw_sql(table).execute(&mut *on).await?;
+    for sql in [
+        "INSERT INTO damaged_journal SELECT id, data FROM journal \
+         WHERE id IN (SELECT value FROM json_each(?1))",
+        "DELETE FROM journal WHERE id IN (SELECT value FROM json_each(?1))",
+    ] {
+        sqlx::query(sql).bind(ids).execute(&mut *on).await?;
+    }
+    Ok(())
 }
 
 /// Points with the numbers of their series, and those whose series may not be created. A point
@@ -257,6 +297,15 @@ async fn write_tenants(
     on: &mut SqliteConnection,
     tenants: &BTreeMap<i64, u32>,
 ) -> Result<bool, sqlx::Error> {
+    let sql = "SELECT EXISTS (SELECT 1 FROM tenants)";
+    if tenants.values().all(|tenant| *tenant == 0)
+        && !sqlx::query_scalar::<_, bool>(sql)
+            .fetch_one(&mut *on)
+            .await?
+    {
+        // No team has a tenant.
+        return Ok(false);
+    }
     let all = tenants.iter();
     let all = all.map(|(device, tenant)| (*device, i64::from(*tenant)));
     let all = json(&all.collect::<Vec<_>>());

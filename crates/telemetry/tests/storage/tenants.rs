@@ -56,3 +56,37 @@ pub(crate) async fn check_share(place: &TestStorage) {
     assert!(stores(&storage, 1, 6, "c").await && !stores(&storage, 1, 6, "d").await);
     storage.close().await.unwrap();
 }
+
+#[tokio::test]
+async fn the_tenant_of_a_device_is_forgotten_with_its_values() {
+    let place = TestStorage::new("forgotten-tenants");
+    let storage = place.open(small()).await;
+    assert!(stores(&storage, 1, 5, "a").await && stores(&storage, 1, 5, "b").await);
+    assert!(stores(&storage, 2, 5, "a").await);
+    storage.close().await.unwrap();
+    assert_eq!(tenants(&place).await, [(1, 5), (2, 5)]);
+    let storage = place.open(small()).await;
+    for (selection, left) in [
+        (Selection::device(1).keys(["a"]), 2),
+        (Selection::device(1), 1),
+        (Selection::device(2), 0),
+    ] {
+        storage
+            .delete(selection, Time::MIN, Time::MAX)
+            .await
+            .unwrap();
+        assert_eq!(tenants(&place).await.len(), left);
+    }
+    storage.close().await.unwrap();
+}
+
+/// The devices of tenants in the file.
+async fn tenants(place: &TestStorage) -> Vec<(i64, i64)> {
+    let options = sqlx::sqlite::SqliteConnectOptions::new().filename(place.file());
+    let mut connection = sqlx::ConnectOptions::connect(&options).await.unwrap();
+    let sql = "SELECT device, tenant FROM tenants ORDER BY device";
+    sqlx::query_as(sql)
+        .fetch_all(&mut connection)
+        .await
+        .unwrap()
+}

@@ -293,6 +293,7 @@ fn message_of(
         expires_at_ms: u64::MAX,
         received_mono_ms: 0,
         hops: 0,
+        is_will: false,
     };
     let gauge = Arc::<MemoryGauge>::default();
     Message::new(&publication, publisher, &mut Vec::new(), &gauge)
