@@ -1,6 +1,7 @@
 //! What is to be done about a problem, for programs: the request of the API that does it, the key
 //! of the configuration that is to be changed, or that it is not the node that can do something.
 
+mod commands;
 mod line;
 mod requests;
 

@@ -6,7 +6,6 @@ use martlet_broker::{
     DropReason, GroupDetail, LossTimes, ReachedLimit, RetainedAtSubscribe, RetainedEnded,
     UnmatchedTopic, WillNotice,
 };
-use martlet_integrate::{AccessRefused, BroughtTopics};
 
 use crate::authentication::Standing;
 use crate::explain::Explained;
@@ -42,8 +41,8 @@ pub struct Facts {
     pub no_credential: Option<NoCredential>,
     /// The node was started without a configuration file, in which rules and integrations may be.
     pub has_no_configuration: bool,
-    /// An integration was asked about that is not there.
-    pub integration_missing: Option<IntegrationMissing>,
+    /// It is an integration.
+    pub is_integration: bool,
     /// The part of the program that was asked about.
     pub named_part: Option<NamedPart>,
     /// The type of the device was changed.
@@ -168,8 +167,6 @@ pub struct Facts {
     /// An integration that takes messages of all tenants takes those of the topic that was asked
     /// about.
     pub taken_for_all: bool,
-    /// Integrations of its tenant that do not deliver, or the one that was asked about.
-    pub integrations: Vec<Integration>,
     /// Topics whose messages are kept in the tables, with the part that publishes them; none: any.
     pub kept: Vec<(String, Option<&'static str>)>,
     /// The facts of each client, if the name is a user's with several clients.
@@ -237,90 +234,6 @@ pub enum StoreTrouble {
     },
     /// It writes more slowly than messages are published.
     Slow,
-}
-
-/// An integration, as far as messages wait for it.
-#[derive(Clone, Debug, Default, PartialEq, Eq)]
-pub struct Integration {
-    /// Kind and name, such as `file/audit`.
-    pub name: String,
-    /// It was asked about.
-    pub is_own: bool,
-    /// It takes messages of the topic that was asked about.
-    pub takes_topic: bool,
-    /// The Topic Filters whose messages it takes.
-    pub filters: Vec<String>,
-    /// Topics of messages that it brings from elsewhere, as a bridge.
-    pub brings: Vec<BroughtTopics>,
-    /// Messages that it has brought since the start.
-    pub brought: u64,
-    /// The command that shows it.
-    pub show_command: String,
-    /// It has messages of this client in hand.
-    pub has_messages: bool,
-    /// Messages that wait for it; none if unknown.
-    pub waiting: Option<u64>,
-    /// Why it does not deliver; none if it delivers.
-    pub why: Option<NotDelivering>,
-    /// What operators should know although it delivers, in words.
-    pub health: Option<String>,
-    /// Messages that were refused since the start.
-    pub refused: u64,
-    /// Its queue is full or near its bound, in words.
-    pub queue: Option<String>,
-    /// Clients that publish for it wait, because its queue is full.
-    pub holds: bool,
-    /// The command that tests whether its target can be reached.
-    pub command: String,
-    /// Its target refuses the credentials of the integration.
-    pub access_refused: Option<AccessRefused>,
-    /// Its dead letters that are stored; 0 unless it was asked about, or its target has refused
-    /// messages since the start.
-    pub dead_letters: u64,
-    /// Why its target has refused one of these; empty: that is not known.
-    pub letter_reason: String,
-    /// The command that lists them.
-    pub letters_command: String,
-    /// The command that sends them again.
-    pub send_again_command: String,
-    /// Messages that its target has taken since the start.
-    pub delivered: u64,
-    /// How long a message may wait, seconds; 0: for ever.
-    pub age_max_secs: u32,
-    /// When the oldest message came that it has not delivered, milliseconds since the Unix epoch.
-    pub oldest_ms: Option<u64>,
-}
-
-/// Why an integration does not deliver.
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub enum NotDelivering {
-    /// It fails, and tries again.
-    Failing {
-        /// The last error.
-        error: String,
-        /// Time of the first error since the last success, milliseconds since the Unix epoch.
-        since_ms: u64,
-        /// Attempts that failed since then.
-        attempts: u32,
-        /// What to do.
-        remedy: &'static str,
-        /// The command for that, or that tests whether the target can be reached.
-        command: Option<String>,
-    },
-    /// It has stopped by itself.
-    Stopped {
-        /// Why.
-        why: String,
-        /// The command that resumes it.
-        command: String,
-    },
-    /// An operator has paused it.
-    Paused {
-        /// The command that resumes it.
-        command: String,
-    },
-    /// It is not attached to the node yet.
-    Starting,
 }
 
 /// A lockout of a name or an address.
@@ -416,6 +329,18 @@ pub struct Session {
     pub no_local: Vec<String>,
     /// Those of them that brought no retained messages when they were last asked for, and why.
     pub without_retained: Vec<(String, RetainedAtSubscribe)>,
+}
+
+impl Session {
+    /// Messages for it that were dropped, by reason, and when.
+    pub(crate) fn losses(&self) -> impl Iterator<Item = (DropReason, u64, LossTimes)> {
+        let all = self.drops.iter().enumerate();
+        let all = all.filter(|(_, (_, count))| *count > 0);
+        all.map(|(index, (reason, count))| {
+            let at = self.dropped_at.get(index).copied().unwrap_or_default();
+            (*reason, *count, at)
+        })
+    }
 }
 
 /// A retained message.
@@ -599,17 +524,4 @@ pub struct NearSubscriber {
     pub filter: String,
     /// What differs, in words.
     pub words: String,
-}
-
-/// An integration that was asked about by kind and name, and that is not there.
-#[derive(Clone, Debug, Default, PartialEq, Eq)]
-pub struct IntegrationMissing {
-    /// Kind and name of those that the caller sees, those with a similar name first.
-    pub there: Vec<String>,
-    /// How many of these have a similar name.
-    pub near: usize,
-    /// The node was started with a configuration file.
-    pub has_configuration: bool,
-    /// The command that lists those that there are.
-    pub list: String,
 }

@@ -18,7 +18,7 @@ use crate::why::Question;
 use crate::why::facts::{
     GroupMissing, NearSubscriber, OwnNameRule, Retained, Subscriber, TopicRules,
 };
-use crate::why::own_name::ANY_LEVEL;
+use crate::why::topic::ANY_LEVEL;
 
 const SUBSCRIBERS_MAX: usize = 20;
 

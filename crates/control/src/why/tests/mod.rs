@@ -2,7 +2,6 @@
 
 mod admission;
 mod more;
-mod named;
 mod parts;
 mod session;
 mod sessions;
