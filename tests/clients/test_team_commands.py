@@ -2,13 +2,15 @@
 
 import json
 import os
+import re
+import shlex
 import subprocess
 
 import pytest
 
 import martlet_process
 from paho_client import Client
-from test_access import publish
+from test_access import publish, until
 from test_registry import DEADLINE_SECS, Place, device, martlet, place, start  # noqa: F401
 
 
@@ -30,10 +32,13 @@ def test_a_deleted_device_is_gone_at_once_and_comes_back_as_it_was(start, place)
     with device(node, "d1", secret) as connected:
         said = place.run("device", "rm", "d1")
         connected.wait_for_end()
+    assert "The name stays reserved until 20" in said and "(registry.deleted_keep_days)" in said
     assert "martlet device restore d1" in said and "martlet device rm --purge d1" in said
     assert not is_in(node, "d1", secret)
     assert ids(place) == [] and ids(place, "--deleted") == ["d1"]
-    assert place.run("device", "ls", "--deleted").splitlines()[1].split()[:2] == ["d1", "deleted"]
+    [listed] = shown(place, "device", "ls", "--deleted")["items"]
+    header, line = place.run("device", "ls", "--deleted").splitlines()
+    assert header.split()[2] == "UNTIL" and line.split()[:3] == ["d1", "deleted", listed["kept_until"][:10]]
     for command in (["show"], ["rotate"], ["set", "--name=x"], ["rm"]):
         said = place.run("device", *command, "d1", code=1)
         assert "there is no device d1: it was deleted" in said and "martlet device restore d1" in said
@@ -51,6 +56,34 @@ def test_a_list_of_devices_with_a_kind_shows_it(place):
     assert header.split() == ["DEVICE", "STATUS", "ONLINE", "TYPE", "KIND", "CREDENTIALS", "NAME"]
     assert one.split()[:5] == ["d2", "active", "never", "device", "valve"]
     assert place.run("device", "ls").splitlines()[1].split()[4] == "-"
+
+
+def test_what_is_advised_about_a_device_of_a_team_leaves_that_of_another_tenant_alone(place):
+    """A device of the same id in the common tenant: what is printed, pasted into a shell, is about the other one."""
+    place.run("team", "add", "north", "--own-tenant")
+    place.device("pump")
+    place.run("device", "add", "pump", "--team", "north")
+
+    def advised(*arguments):
+        said = place.run("device", *arguments, "--team", "north", code=1)
+        found = re.findall(r"martlet (device .*? pump)\b", said)
+        assert found and all("--team north" in one for one in found), said
+        return found
+
+    assert [shlex.split(one)[1] for one in advised("add", "pump")] == ["rotate"]
+    place.run("device", "rm", "pump", "--team", "north")
+    for arguments in (["show", "pump"], ["rotate", "pump"], ["set", "pump", "--name=x"], ["rm", "pump"]):
+        [restore] = advised(*arguments)
+    place.run(*shlex.split(restore))
+    assert sorted(ids(place)) == ["pump", "pump@north"]
+    place.run("device", "rm", "pump", "--team", "north")
+    restore, purge = advised("add", "pump")
+    place.run(*shlex.split(restore))
+    place.run(*shlex.split(purge), "--yes")
+    assert ids(place) == ["pump"] and ids(place, "--deleted") == []
+    assert shown(place, "device", "show", "pump")["credentials"] == 1
+    said = place.run("device", "add", "valve", "--team", "north", "--group", "hall", code=1)
+    assert "martlet group add --team north hall" in said, said
 
 
 @pytest.mark.parametrize("deleted", (False, True), ids=("there", "deleted"))
@@ -382,6 +415,46 @@ def test_a_ban_is_taken_back_by_what_it_was_added_with(place):
     assert "not a kind of ban" in place.run("ban", "rm", "name", "bob", code=1)
     place.run("ban", "rm", made["id"])
     assert len(shown(place, "audit", "-n", "3")["items"]) == 3
+
+
+def test_a_ban_says_of_whom_it_is_until_when_and_what_it_replaces(place):
+    for team in ("north", "south"):
+        place.run("team", "add", team, "--own-tenant")
+    place.user("nina", "--team", "north")
+    place.run("ban", "add", "address", "192.0.2.1")
+    assert "TEAM" not in place.run("ban", "ls").splitlines()[0]
+    # A user's name is enough, whatever team it is of: to add the ban, and to remove it.
+    said = place.run("ban", "add", "user", "nina")
+    [ban] = [one for one in shown(place, "ban", "ls")["items"] if one["value"] == "nina"]
+    assert ban["team_name"] == "north" and f"nina of the team north is banned for ever ({ban['id']})" in said
+    header, *lines = place.run("ban", "ls").splitlines()
+    assert header.split()[3] == "TEAM" and any(line.split()[2:4] == ["nina", "north"] for line in lines)
+    said = place.run("ban", "add", "user", "nina", "--for", "1h")
+    assert " UTC (" in said and f"it replaces the ban {ban['id']}" in said
+    again = shown(place, "ban", "add", "user", "nina@north")
+    assert again["replaced"] and again["until"] is None and len(shown(place, "ban", "ls")["items"]) == 2
+    place.run("ban", "rm", "user", "nina")
+    # A name that no user has: the teams are named that have such a ban.
+    place.run("ban", "add", "client-id", "pump", "--team", "south")
+    said = place.run("ban", "rm", "client-id", "pump", code=1)
+    assert "one in the team south" in said and "--team south" in said
+    place.run("ban", "rm", "client-id", "pump", "--team", "south")
+    for words in (["user", "nina@nosuch"], ["user", "nina", "--team", "nosuch"], ["client-id", "c", "--team", "nosuch"]):
+        said = place.run("ban", "add", *words, code=1)
+        assert "no team nosuch" in said and "martlet team ls" in said, said
+    assert len(shown(place, "ban", "ls")["items"]) == 1
+    # A user whom another system knows may have an address of e-mail for a name.
+    place.run("ban", "add", "user", "nina@example.org")
+
+
+def test_a_ban_that_has_ended_is_marked(place):
+    place.run("ban", "add", "user", "ann")
+    made = shown(place, "ban", "add", "user", "bob", "--for", "1s")
+    until(lambda: [one["value"] for one in shown(place, "ban", "ls")["items"]] == ["ann"], "the ban has ended")
+    told = {one["id"]: one["has_ended"] for one in shown(place, "ban", "ls", "--ended")["items"]}
+    assert told.pop(made["id"]) is True and list(told.values()) == [False]
+    lines = place.run("ban", "ls", "--ended").splitlines()
+    assert [made["id"] in line for line in lines] == ["(ended)" in line for line in lines]
 
 
 def test_keys_are_listed_with_their_team(place):

@@ -359,6 +359,11 @@ def test_an_address_is_banned_and_asked_about():
         node.bash(told)
         answer = node.why(HERE)
         assert not answer["wrong"] and "that is over" in answer["sentence"], answer
+        # Nobody has connected from an address of this network.
+        node.run("ban", "add", "address", "192.0.2.0/24")
+        told = node.headline("banned", "192.0.2.0/24 is banned", "192.0.2.7")
+        assert "martlet ban rm " in told["command"]
+        assert node.why("198.51.100.7")["cause"] != "banned"
 
 
 def test_a_device_uses_a_version_of_tls_that_is_too_old(tmp_path):

@@ -352,6 +352,19 @@ def test_it_is_told_what_becomes_of_each_variable(tmp_path):
     assert re.search(rf"^unknown +APP_NAME +no such variable +{re.escape(str(tmp_path))}/.env line \d+$", table, re.M), table
 
 
+@pytest.mark.parametrize("name, says", [
+    ("RATE_LIMIT_PER_MINUTES", "no such setting; did you mean `RATE_LIMIT_PER_MINUTE`?"),
+    ("RATE_LIMIT_PER_MINUTE", "is not used: many programs use this name"),
+    ("RATE_LIMIT_BURST", "is not used: many programs use this name"),
+    ("NATS_URL", "is not used: many programs use this name"),
+])
+def test_a_variable_without_effect_is_warned_of(tmp_path, name, says):
+    clean = {name: value for name, value in martlet_process.environment().items() if name in ("PATH", "HOME")}
+    done = subprocess.run([martlet_process.binary(), "config", "check"], cwd=tmp_path, capture_output=True, text=True,
+                          env={**clean, name: "5"}, timeout=60)
+    assert f"environment {name}" in done.stdout + done.stderr and says in done.stdout + done.stderr, done
+
+
 def test_the_flags_of_the_microservice(tmp_path):
     [port] = free_ports(1)
     options = ["--http-addr", f"127.0.0.1:{port}", "--log-level", "info", "--log-format", "text", "--log-file", "mqtt-service.log",

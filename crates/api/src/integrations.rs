@@ -50,6 +50,10 @@ pub struct IntegrationView {
     pub keep_qos0: bool,
     /// What happens to messages that it refuses: `dead-letter` or `stop`.
     pub on_reject: String,
+    /// Which messages it delivers in order: those of one `publisher`, `user` or `topic`.
+    #[serde(default)]
+    #[schema(example = "publisher")]
+    pub order: String,
     /// `starting`, `running`, `retrying`, `draining`, `paused`, `stopped` or `ended`.
     #[schema(example = "running")]
     pub state: String,
@@ -161,6 +165,7 @@ impl From<IntegrationInfo> for IntegrationView {
                 OnReject::DeadLetter => "dead-letter".to_owned(),
                 OnReject::Stop => "stop".to_owned(),
             },
+            order: of.order.word().to_owned(),
             state: state.activity.word().to_owned(),
             stopped_because: state.stopped_because,
             paused_since: state.paused_since_ms.and_then(at),

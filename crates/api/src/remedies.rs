@@ -1,6 +1,7 @@
 //! Remedies of errors: as requests, as commands, and as members of an answer.
 
-use martlet_registry::{ObjectKind, OtherSystem, Remedies, Remedy};
+use martlet_control::text::{in_path, typed};
+use martlet_registry::{ObjectKind, ObjectName, OtherSystem, Remedies, Remedy};
 use serde::{Deserialize, Serialize};
 use utoipa::ToSchema;
 
@@ -53,22 +54,29 @@ pub struct RemedyView {
     #[serde(default, skip_serializing_if = "Option::is_none")]
     #[schema(example = "pump")]
     name: Option<String>,
+    /// Name of the team in whose tenant the object is: the parameter `team` of the request.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    #[schema(example = "north")]
+    team: Option<String>,
 }
 
 impl From<&Remedy> for RemedyView {
     fn from(remedy: &Remedy) -> Self {
         let name = |name: &str| Some(name.to_owned());
+        let team = remedy.object().and_then(|object| object.team.clone());
         let (action, kind, name) = match remedy {
             Remedy::List(kind) => (RemedyAction::List, Some(*kind), None),
-            Remedy::ShowDevice(id) => (RemedyAction::Show, Some(ObjectKind::Device), name(id)),
-            Remedy::Add(kind, of) => (RemedyAction::Add, Some(*kind), name(of)),
+            Remedy::ShowDevice(of) => {
+                (RemedyAction::Show, Some(ObjectKind::Device), name(&of.name))
+            }
+            Remedy::Add(kind, of) => (RemedyAction::Add, Some(*kind), name(&of.name)),
             Remedy::ChangeRules(kind, of) => (RemedyAction::ChangeRules, Some(*kind), name(of)),
-            Remedy::Restore(kind, of) => (RemedyAction::Restore, Some(*kind), name(of)),
-            Remedy::Purge(kind, of) => (RemedyAction::Purge, Some(*kind), name(of)),
-            Remedy::RotateSecret(id) => (
+            Remedy::Restore(kind, of) => (RemedyAction::Restore, Some(*kind), name(&of.name)),
+            Remedy::Purge(kind, of) => (RemedyAction::Purge, Some(*kind), name(&of.name)),
+            Remedy::RotateSecret(of) => (
                 RemedyAction::RotateSecret,
                 Some(ObjectKind::Device),
-                name(id),
+                name(&of.name),
             ),
             Remedy::SetPassword(of) => {
                 (RemedyAction::SetPassword, Some(ObjectKind::User), name(of))
@@ -97,6 +105,7 @@ impl From<&Remedy> for RemedyView {
             action,
             kind: kind.map(|kind| kind.name().to_owned()),
             name,
+            team,
         }
     }
 }
@@ -110,14 +119,16 @@ impl RemedyView {
     fn remedy(self) -> Option<Remedy> {
         let kind = |name: String| ObjectKind::ALL.into_iter().find(|kind| kind.name() == name);
         let kind = self.kind.and_then(kind);
+        let team = self.team;
+        let of = |name: String| ObjectName { name, team };
         Some(match (self.action, kind, self.name) {
             (RemedyAction::List, Some(kind), _) => Remedy::List(kind),
-            (RemedyAction::Show, Some(ObjectKind::Device), Some(id)) => Remedy::ShowDevice(id),
-            (RemedyAction::Add, Some(kind), Some(name)) => Remedy::Add(kind, name),
+            (RemedyAction::Show, Some(ObjectKind::Device), Some(id)) => Remedy::ShowDevice(of(id)),
+            (RemedyAction::Add, Some(kind), Some(name)) => Remedy::Add(kind, of(name)),
             (RemedyAction::ChangeRules, Some(kind), Some(name)) => Remedy::ChangeRules(kind, name),
-            (RemedyAction::Restore, Some(kind), Some(name)) => Remedy::Restore(kind, name),
-            (RemedyAction::Purge, Some(kind), Some(name)) => Remedy::Purge(kind, name),
-            (RemedyAction::RotateSecret, _, Some(id)) => Remedy::RotateSecret(id),
+            (RemedyAction::Restore, Some(kind), Some(name)) => Remedy::Restore(kind, of(name)),
+            (RemedyAction::Purge, Some(kind), Some(name)) => Remedy::Purge(kind, of(name)),
+            (RemedyAction::RotateSecret, _, Some(id)) => Remedy::RotateSecret(of(id)),
             (RemedyAction::SetPassword, _, Some(name)) => Remedy::SetPassword(name),
             (RemedyAction::NameTeam, Some(ObjectKind::Group), _) => Remedy::NameTeamOfGroup,
             (RemedyAction::NameTeam, _, Some(team)) => Remedy::InTeam(team),
@@ -191,44 +202,53 @@ fn wording(remedy: &Remedy) -> Wording {
             let request = format!("GET {route}");
             Wording::of(&request, &format!("martlet {noun} ls"), "lists them")
         }
-        Remedy::ShowDevice(id) => {
-            let request = format!("GET /api/v1/devices/{id}");
-            Wording::of(&request, &format!("martlet device show {id}"), "shows it")
+        Remedy::ShowDevice(of) => {
+            let kind = ObjectKind::Device;
+            Wording::of(
+                &on("GET", kind, of, ""),
+                &command_on("show", kind, of),
+                "shows it",
+            )
         }
-        Remedy::Add(kind, name) => {
-            let (route, noun) = (route(*kind), noun(*kind));
-            let request = format!("POST {route}");
-            Wording::of(&request, &format!("martlet {noun} add {name}"), "adds it")
+        Remedy::Add(kind, of) => {
+            let request = format!("POST {}{}", route(*kind), parameter(of));
+            Wording::of(&request, &command_on("add", *kind, of), "adds it")
         }
         Remedy::ChangeRules(kind, name) => {
-            let (route, noun) = (route(*kind), noun(*kind));
-            let command = format!("martlet {noun} rules {name}");
-            Wording::of(&format!("PUT {route}/{name}"), &command, "changes it")
+            let of = name.as_str().into();
+            let (request, command) = (on("PUT", *kind, &of, ""), command_on("rules", *kind, &of));
+            Wording::of(&request, &command, "changes it")
         }
-        Remedy::Restore(kind, name) => {
-            let (route, noun) = (route(*kind), noun(*kind));
-            let request = format!("POST {route}/{name}/restore");
-            let command = format!("martlet {noun} restore {name}");
-            Wording::of(&request, &command, "restores it")
+        Remedy::Restore(kind, of) => {
+            let request = on("POST", *kind, of, "/restore");
+            Wording::of(&request, &command_on("restore", *kind, of), "restores it")
         }
-        Remedy::Purge(kind, name) => {
-            let (route, noun) = (route(*kind), noun(*kind));
-            let request = format!("POST {route}/{name}/purge");
-            let command = format!("martlet {noun} rm --purge {name}");
+        Remedy::Purge(kind, of) => {
+            let (request, command) = (
+                on("POST", *kind, of, "/purge"),
+                command_on("rm --purge", *kind, of),
+            );
             Wording::of(&request, &command, "removes it permanently")
         }
-        Remedy::RotateSecret(id) => {
-            let request = format!("POST /api/v1/devices/{id}/rotate");
-            let command = format!("martlet device rotate {id}");
+        Remedy::RotateSecret(of) => {
+            let kind = ObjectKind::Device;
+            let (request, command) = (
+                on("POST", kind, of, "/rotate"),
+                command_on("rotate", kind, of),
+            );
             Wording::of(&request, &command, "gives it another credential")
         }
         Remedy::SetPassword(name) => {
-            let request = format!("PUT /api/v1/users/{name}/password");
-            let command = format!("martlet user passwd {name}");
+            let (kind, of) = (ObjectKind::User, name.as_str().into());
+            let (request, command) = (
+                on("PUT", kind, &of, "/password"),
+                command_on("passwd", kind, &of),
+            );
             Wording::of(&request, &command, "sets another password")
         }
         Remedy::InTeam(team) => {
-            let (parameter, option) = (format!("?team={team}"), format!("--team {team}"));
+            let parameter = format!("?team={}", in_path(team));
+            let option = format!("--team {}", typed(team));
             Wording::of(&parameter, &option, "selects it")
         }
         Remedy::NameTeamOfGroup => Wording {
@@ -236,8 +256,8 @@ fn wording(remedy: &Remedy) -> Wording {
             command: "name the team (--team TEAM), or the group by its id".to_owned(),
         },
         Remedy::MoveUsers(user) => {
-            let request = format!("PATCH /api/v1/users/{user}");
-            let command = format!("martlet user set {user} --team ''");
+            let request = format!("PATCH /api/v1/users/{}", in_path(user));
+            let command = format!("martlet user set {} --team ''", typed(user));
             Wording {
                 request: format!("move its users first, such as by {request} ({command})"),
                 command: format!("move its users first, such as by `{command}`"),
@@ -251,8 +271,11 @@ fn wording(remedy: &Remedy) -> Wording {
             }
         }
         Remedy::PauseIntegration(kind, name) => {
-            let request = format!("POST /api/v1/integrations/{kind}/{name}/pause");
-            let command = format!("martlet integration pause {kind}/{name}");
+            // The name of an integration of a team is TEAM/NAME.
+            let (in_kind, in_name) = (in_path(kind), in_path(name));
+            let request = format!("POST /api/v1/integrations/{in_kind}/{in_name}/pause");
+            let name = format!("{kind}/{name}");
+            let command = format!("martlet integration pause {}", typed(&name));
             Wording::of(&request, &command, "stops its delivery")
         }
         Remedy::UsePasswordFile => Wording::of_both(
@@ -267,6 +290,28 @@ fn wording(remedy: &Remedy) -> Wording {
             Wording::of_both(format!("martlet import {} imports them", system.word()))
         }
     }
+}
+
+/// A request about an object, in the tenant of its team.
+fn on(method: &str, kind: ObjectKind, of: &ObjectName, rest: &str) -> String {
+    let (route, name) = (route(kind), in_path(&of.name));
+    format!("{method} {route}/{name}{rest}{}", parameter(of))
+}
+
+/// The parameter that selects the team of an object; empty: none is needed.
+fn parameter(of: &ObjectName) -> String {
+    let team = of.team.as_deref();
+    team.map_or_else(String::new, |team| format!("?team={}", in_path(team)))
+}
+
+/// A command about an object, in the tenant of its team.
+fn command_on(action: &str, kind: ObjectKind, of: &ObjectName) -> String {
+    let team = of.team.as_deref();
+    let team = team.map_or_else(String::new, |team| format!("--team {} ", typed(team)));
+    // A name is no option.
+    let dashes = if of.name.starts_with('-') { "-- " } else { "" };
+    let (noun, name) = (noun(kind), typed(&of.name));
+    format!("martlet {noun} {action} {team}{dashes}{name}")
 }
 
 /// Path of a kind of objects.
@@ -319,9 +364,13 @@ mod tests {
 
     #[test]
     fn a_remedy_is_a_request_or_a_command() {
-        let errors: [(&dyn Remedies, &str, &str); 7] = [
+        let of_north = ObjectName {
+            name: "pump 1".to_owned(),
+            team: Some("north".to_owned()),
+        };
+        let errors: [(&dyn Remedies, &str, &str); 8] = [
             (
-                &Refused::NotFound(NotFound::Object(ObjectKind::Group, "pumps".to_owned())),
+                &Refused::NotFound(NotFound::GroupForDevice("pumps".into())),
                 "there is no group pumps: GET /api/v1/groups (martlet group ls) lists them, POST \
                  /api/v1/groups (martlet group add pumps) adds it",
                 "there is no group pumps: martlet group ls lists them, martlet group add pumps \
@@ -342,7 +391,16 @@ mod tests {
                  it",
             ),
             (
-                &Exists::Deleted(ObjectKind::User, "ann".to_owned()),
+                &Exists::Deleted(ObjectKind::Device, of_north),
+                "pump 1 was deleted: POST /api/v1/devices/pump%201/restore?team=north (martlet \
+                 device restore --team north 'pump 1') restores it, POST \
+                 /api/v1/devices/pump%201/purge?team=north (martlet device rm --purge --team north \
+                 'pump 1') removes it permanently",
+                "pump 1 was deleted: martlet device restore --team north 'pump 1' restores it, \
+                 martlet device rm --purge --team north 'pump 1' removes it permanently",
+            ),
+            (
+                &Exists::Deleted(ObjectKind::User, "ann".into()),
                 "ann was deleted: POST /api/v1/users/ann/restore (martlet user restore ann) \
                  restores it, POST /api/v1/users/ann/purge (martlet user rm --purge ann) removes \
                  it permanently",
@@ -376,9 +434,8 @@ mod tests {
     #[test]
     fn a_remedy_is_read_back_from_an_answer() {
         let name = || "x".to_owned();
+        let names = [None, Some("north".to_owned())].map(|team| ObjectName { name: name(), team });
         let mut all = vec![
-            Remedy::ShowDevice(name()),
-            Remedy::RotateSecret(name()),
             Remedy::SetPassword(name()),
             Remedy::InTeam(name()),
             Remedy::NameTeamOfGroup,
@@ -391,15 +448,13 @@ mod tests {
         all.extend(OtherSystem::ALL.map(|system| Remedy::Import(Some(system))));
         for kind in ObjectKind::ALL {
             all.push(Remedy::List(kind));
-            for of in [
-                Remedy::Add,
-                Remedy::ChangeRules,
-                Remedy::Restore,
-                Remedy::Purge,
-            ] {
-                all.push(of(kind, name()));
+            all.push(Remedy::ChangeRules(kind, name()));
+            for of in [Remedy::Add, Remedy::Restore, Remedy::Purge] {
+                all.extend(names.iter().map(|name| of(kind, name.clone())));
             }
         }
+        all.extend(names.iter().cloned().map(Remedy::ShowDevice));
+        all.extend(names.into_iter().map(Remedy::RotateSecret));
         for remedy in all {
             let text = serde_json::to_string(&RemedyView::from(&remedy)).unwrap();
             let view: RemedyView = serde_json::from_str(&text).unwrap();

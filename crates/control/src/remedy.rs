@@ -7,12 +7,13 @@ mod requests;
 
 use std::net::IpAddr;
 
-use percent_encoding::{AsciiSet, NON_ALPHANUMERIC, utf8_percent_encode};
 use serde::{Deserialize, Serialize};
 use utoipa::ToSchema;
 
 use line::Line;
 use requests::{CHANGES, Request, VIEWS};
+
+use crate::text;
 
 /// What kind of remedy it is.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize, ToSchema)]
@@ -58,15 +59,6 @@ pub struct Remedy {
     #[schema(example = "limits.packet_bytes")]
     pub configuration: Option<String>,
 }
-
-/// What is encoded in one segment of a path (RFC 3986, 2.3).
-const SEGMENT: &AsciiSet = &NON_ALPHANUMERIC
-    .remove(b'-')
-    .remove(b'.')
-    .remove(b'_')
-    .remove(b'~');
-/// What is encoded in several segments of a path.
-const PATH: &AsciiSet = &SEGMENT.remove(b'/');
 
 /// Sections of the configuration whose keys remedies name.
 const SECTIONS: [&str; 12] = [
@@ -156,13 +148,10 @@ type Filled = (&'static str, String, Option<serde_json::Value>);
 /// The request with what the command line gives; none: it is that of another command.
 fn filled(request: &Request, line: &Line) -> Option<Filled> {
     let words = line.behind(request.command)?;
-    let mut path = with_values(request.path, |name| in_path(name, words, line))?;
+    let mut path = with_values(request.path, |name| path_value(name, words, line))?;
     if let Some(team) = line.value("--team").filter(|_| request.body != "{=--set}") {
         let begin = if path.contains('?') { '&' } else { '?' };
-        path.push_str(&format!(
-            "{begin}team={}",
-            utf8_percent_encode(team, SEGMENT)
-        ));
+        path.push_str(&format!("{begin}team={}", text::in_path(team)));
     }
     let body = match request.body {
         "" => None,
@@ -196,11 +185,17 @@ fn with_values(template: &str, value: impl Fn(&str) -> Option<String>) -> Option
     Some(text + rest)
 }
 
-/// `{0}` is a word, `{/0}` one whose slashes stay, and `{@0}` an IP address.
-fn in_path(name: &str, words: &[String], line: &Line) -> Option<String> {
+/// `{0}` is a word, `{/0}` one whose slashes stay, `{:0}` the kind and name of an integration, whose
+/// name may have a slash, and `{@0}` an IP address.
+fn path_value(name: &str, words: &[String], line: &Line) -> Option<String> {
     let word = |number: &str| words.get(number.parse::<usize>().ok()?);
     if let Some(number) = name.strip_prefix('/') {
-        return Some(utf8_percent_encode(word(number)?, PATH).to_string());
+        let segments = word(number)?.split('/').map(text::in_path);
+        return Some(segments.collect::<Vec<_>>().join("/"));
+    }
+    if let Some(number) = name.strip_prefix(':') {
+        let (kind, name) = word(number)?.split_once('/')?;
+        return Some(format!("{}/{}", text::in_path(kind), text::in_path(name)));
     }
     if let Some(number) = name.strip_prefix('@') {
         return Some(word(number)?.parse::<IpAddr>().ok()?.to_string());
@@ -209,7 +204,7 @@ fn in_path(name: &str, words: &[String], line: &Line) -> Option<String> {
         true => line.value(name)?,
         false => word(name)?,
     };
-    Some(utf8_percent_encode(value, SEGMENT).to_string())
+    Some(text::in_path(value))
 }
 
 /// `{0}` and `{--type}` are texts of JSON, `{*--scope}` several, and `{=--set}` is JSON itself.
@@ -257,6 +252,12 @@ mod tests {
                 "martlet integration resume file/audit",
                 "POST",
                 "/api/v1/integrations/file/audit/resume",
+                "",
+            ),
+            (
+                "martlet integration resume webhook/north/main",
+                "POST",
+                "/api/v1/integrations/webhook/north%2Fmain/resume",
                 "",
             ),
             (

@@ -4,6 +4,8 @@
 use std::borrow::Cow;
 use std::net::{IpAddr, SocketAddr};
 
+use percent_encoding::{AsciiSet, NON_ALPHANUMERIC, utf8_percent_encode};
+
 /// Text that does nothing to a terminal: what controls it, turns the direction of writing or is not
 /// to be seen stands there escaped.
 pub fn printable(text: &str) -> String {
@@ -37,6 +39,18 @@ pub fn harmless(text: &str) -> Cow<'_, str> {
         }
     }
     Cow::Owned(shown)
+}
+
+/// What is encoded in one segment of a path or in a value of a query (RFC 3986, 2.3).
+const SEGMENT: &AsciiSet = &NON_ALPHANUMERIC
+    .remove(b'-')
+    .remove(b'.')
+    .remove(b'_')
+    .remove(b'~');
+
+/// Text as one segment of a path or a value of a query.
+pub fn in_path(text: &str) -> String {
+    utf8_percent_encode(text, SEGMENT).to_string()
 }
 
 /// Text as it is typed in a shell: one word, whatever is in it, and safe to print. What cannot be

@@ -18,7 +18,7 @@ use crate::page::Listed;
 use crate::secret;
 use crate::shared_map::SharedMap;
 use crate::sql::{Fault, Sql, clean};
-use crate::teams::{named as named_team, team_seen};
+use crate::teams::{name_of, named as named_team, team_seen};
 use crate::{
     Actor, COMMON_TENANT, NotFound, ObjectKind, Page, PageRequest, Refused, Registry,
     RegistryError, Visibility, check_text,
@@ -82,6 +82,15 @@ impl Ban {
     pub fn holds(&self, now_ms: i64) -> bool {
         self.until_ms == 0 || self.until_ms > now_ms
     }
+}
+
+/// A ban that was added.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct AddedBan {
+    /// The ban.
+    pub ban: Ban,
+    /// The id of the ban of the same value that it has replaced, which still held.
+    pub replaced: Option<String>,
 }
 
 /// A ban to be added.
@@ -291,10 +300,26 @@ impl Registry {
     ///
     /// # Errors
     /// The value is none, there is no such team, or it has no tenant of its own.
-    pub async fn add_ban(&mut self, actor: &Actor, ban: NewBan) -> Result<Ban, RegistryError> {
+    pub async fn add_ban(&mut self, actor: &Actor, ban: NewBan) -> Result<AddedBan, RegistryError> {
         let mut work = self.begin(actor).await?;
         let done = insert(&mut work, ban).await;
         work.end(done).await
+    }
+
+    /// Finds a ban by what it was added with: the kind, the value, and a team by id or name.
+    ///
+    /// # Errors
+    /// There is no such ban, or only teams have one that were not named.
+    pub async fn ban_named(
+        &mut self,
+        visibility: &Visibility,
+        kind: BanKind,
+        value: &str,
+        team: Option<&str>,
+    ) -> Result<Ban, RegistryError> {
+        let mut reading = self.reading().await?;
+        let found = find_named(reading.connection(), visibility, (kind, value), team).await;
+        reading.end(found).await
     }
 
     /// Removes a ban.
@@ -420,7 +445,40 @@ fn read_ban(row: &AnyRow) -> Result<Ban, Fault> {
     })
 }
 
-async fn insert(work: &mut Work<'_>, new: NewBan) -> Result<Ban, Fault> {
+/// The ban of this kind and value, in the tenant where it would be added.
+async fn find_named(
+    on: &mut AnyConnection,
+    visibility: &Visibility,
+    (kind, value): (BanKind, &str),
+    team: Option<&str>,
+) -> Result<Ban, Fault> {
+    let target = target(on, visibility, (kind, value), team).await?;
+    let own = tenant_of(on, visibility).await?;
+    let mut bans = all_bans(on).await?;
+    bans.retain(|ban| {
+        let is_seen = own.is_none_or(|own| own != 0 && own == i64::from(ban.tenant));
+        is_seen && ban.kind == kind && ban.value == target.value
+    });
+    let is_meant = |ban: &Ban| i64::from(ban.tenant) == target.tenant;
+    match bans.iter().position(is_meant) {
+        Some(at) => Ok(bans.swap_remove(at)),
+        None => {
+            let mut teams = Vec::new();
+            for ban in bans.iter().filter(|ban| !ban.team.is_empty()) {
+                teams.push(name_of(on, &ban.team).await?);
+            }
+            teams.sort_unstable();
+            let value = value.to_owned();
+            Err(match teams.is_empty() {
+                true => NotFound::BanOf(value),
+                false => NotFound::BanOfTeams(value, teams),
+            }
+            .into())
+        }
+    }
+}
+
+async fn insert(work: &mut Work<'_>, new: NewBan) -> Result<AddedBan, Fault> {
     check_text("reason", &new.why)?;
     if new.until_ms != 0 && new.until_ms <= work.now_ms {
         return Err(Refused::BanOver.into());
@@ -437,6 +495,7 @@ async fn insert(work: &mut Work<'_>, new: NewBan) -> Result<Ban, Fault> {
         team,
         value,
     } = whom(work, &new).await?;
+    let replaced = replace(work, tenant, new.kind, &value).await?;
     let ban = Ban {
         id: secret::new_id()?,
         tenant: u32::try_from(tenant).unwrap_or(u32::MAX),
@@ -448,12 +507,6 @@ async fn insert(work: &mut Work<'_>, new: NewBan) -> Result<Ban, Fault> {
         created_ms: work.now_ms,
         until_ms: new.until_ms,
     };
-    let old = sqlx::query("DELETE FROM bans WHERE tenant = $1 AND kind = $2 AND value = $3");
-    let old = old
-        .bind(tenant)
-        .bind(ban.kind.word())
-        .bind(ban.value.clone());
-    old.execute(&mut *work.all).await?;
     let sql = "INSERT INTO bans (id, tenant, kind, value, why, made_by, created_ms, until_ms) \
                VALUES ($1, $2, $3, $4, $5, $6, $7, $8)";
     let query = sqlx::query(sql)
@@ -468,7 +521,29 @@ async fn insert(work: &mut Work<'_>, new: NewBan) -> Result<Ban, Fault> {
     });
     work.audit("ban.add", ("ban", &ban.id), &ban.team, changed)
         .await?;
-    Ok(ban)
+    Ok(AddedBan { ban, replaced })
+}
+
+/// Removes the ban of a value. Returns its id if it still held.
+async fn replace(
+    work: &mut Work<'_>,
+    tenant: i64,
+    kind: BanKind,
+    value: &str,
+) -> Result<Option<String>, Fault> {
+    let sql = "SELECT id, until_ms FROM bans WHERE tenant = $1 AND kind = $2 AND value = $3";
+    let old = sqlx::query_as::<_, (String, i64)>(sql).bind(tenant);
+    let old = old.bind(kind.word()).bind(value.to_owned());
+    let Some((id, until_ms)) = old.fetch_optional(&mut *work.all).await? else {
+        return Ok(None);
+    };
+    let deleted = sqlx::query("DELETE FROM bans WHERE tenant = $1 AND kind = $2 AND value = $3");
+    let deleted = deleted.bind(tenant).bind(kind.word());
+    deleted
+        .bind(value.to_owned())
+        .execute(&mut *work.all)
+        .await?;
+    Ok(Some(id).filter(|_| until_ms == 0 || until_ms > work.now_ms))
 }
 
 /// What a ban names: a name, or an address, in a tenant.
@@ -479,15 +554,47 @@ struct BanTarget {
     value: String,
 }
 
+/// Whom a new ban names.
 async fn whom(work: &mut Work<'_>, new: &NewBan) -> Result<BanTarget, Fault> {
-    let visibility = work.actor.visibility.clone();
-    let named = new.team.as_deref().or(visibility.team());
-    let is_name = new.kind != BanKind::Address;
+    let (visibility, named) = (work.actor.visibility.clone(), (new.kind, &*new.value));
+    let target = target(&mut work.all, &visibility, named, new.team.as_deref()).await?;
+    let is_of_nobody = target.tenant == ALL_TENANTS && new.kind == BanKind::UserName;
+    if is_of_nobody && let Some((_, team)) = new.value.rsplit_once('@') {
+        expect_user(&mut work.all, &new.value, team).await?;
+    }
+    Ok(target)
+}
+
+/// Checks that a name with an `@` is that of somebody, where there are teams. It may be an address
+/// of e-mail, whose domain has a dot, of a user whom another system knows.
+async fn expect_user(on: &mut AnyConnection, name: &str, team: &str) -> Result<(), Fault> {
+    if team.contains('.') {
+        return Ok(());
+    }
+    let teams = sqlx::query("SELECT id FROM teams LIMIT 1").fetch_optional(&mut *on);
+    let has_teams = teams.await?.is_some();
+    let sql = "SELECT name FROM users WHERE name = $1 UNION ALL SELECT id FROM devices WHERE \
+               tenant = 0 AND id = $1";
+    let known = sqlx::query(sql).bind(clean(name)).fetch_optional(on);
+    match has_teams && known.await?.is_none() {
+        true => Err(Refused::NoTeamOfUser(name.to_owned(), team.to_owned()).into()),
+        false => Ok(()),
+    }
+}
+
+/// Whom a ban of this kind and value names, in a team by id or name.
+async fn target(
+    on: &mut AnyConnection,
+    visibility: &Visibility,
+    (kind, value): (BanKind, &str),
+    team: Option<&str>,
+) -> Result<BanTarget, Fault> {
+    let is_name = kind != BanKind::Address;
     // `NAME@TEAM` is a name of that team's tenant, as in a login.
-    let qualified = new.value.rsplit_once('@').filter(|_| is_name);
-    let Some(named) = named else {
+    let qualified = value.rsplit_once('@').filter(|_| is_name);
+    let Some(named) = team.or(visibility.team()) else {
         if let Some((name, team)) = qualified
-            && let Some(team) = named_team(&mut work.all, &visibility, team, false).await?
+            && let Some(team) = named_team(&mut *on, visibility, team, false).await?
             && team.tenant != COMMON_TENANT
         {
             return Ok(BanTarget {
@@ -496,10 +603,10 @@ async fn whom(work: &mut Work<'_>, new: &NewBan) -> Result<BanTarget, Fault> {
                 value: name.to_owned(),
             });
         }
-        return of_no_team(work, new).await;
+        return of_no_team(on, kind, value).await;
     };
     let missing = || Refused::from(NotFound::Object(ObjectKind::Team, named.to_owned()));
-    let team = named_team(&mut work.all, &visibility, named, false).await?;
+    let team = named_team(on, visibility, named, false).await?;
     let team = team.ok_or_else(missing)?;
     if team.tenant == COMMON_TENANT {
         return Err(Refused::NoTenant(team.name).into());
@@ -508,24 +615,28 @@ async fn whom(work: &mut Work<'_>, new: &NewBan) -> Result<BanTarget, Fault> {
     Ok(BanTarget {
         tenant: i64::from(team.tenant),
         team: team.id,
-        value: own.map_or(&*new.value, |(own, _)| own).to_owned(),
+        value: own.map_or(value, |(own, _)| own).to_owned(),
     })
 }
 
 /// A user has a name that no other tenant has, and logs in with it alone.
-async fn of_no_team(work: &mut Work<'_>, new: &NewBan) -> Result<BanTarget, Fault> {
+async fn of_no_team(
+    on: &mut AnyConnection,
+    kind: BanKind,
+    value: &str,
+) -> Result<BanTarget, Fault> {
     let mut whom = BanTarget {
         tenant: ALL_TENANTS,
         team: String::new(),
-        value: new.value.clone(),
+        value: value.to_owned(),
     };
-    if new.kind == BanKind::UserName {
+    if kind == BanKind::UserName {
         let sql = "SELECT teams.tenant, teams.id FROM users JOIN teams ON teams.tenant = \
                    users.tenant WHERE users.tenant > 0 AND users.name = $1 AND \
                    users.deleted_ms = 0 AND NOT EXISTS (SELECT 1 FROM devices WHERE \
                    devices.tenant = 0 AND devices.id = $1 AND devices.deleted_ms = 0)";
-        let query = sqlx::query(sql).bind(clean(&new.value));
-        if let Some(row) = query.fetch_optional(&mut *work.all).await? {
+        let query = sqlx::query(sql).bind(clean(value));
+        if let Some(row) = query.fetch_optional(on).await? {
             (whom.tenant, whom.team) = (row.try_get("tenant")?, row.try_get("id")?);
         }
     }

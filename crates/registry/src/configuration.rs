@@ -189,7 +189,7 @@ impl Registry {
 ///
 /// # Errors
 /// The key is not a valid name, or the value is not of its type.
-pub fn check_setting(key: &str, value: &str, data_type: DataType) -> Result<(), RegistryError> {
+fn check_setting(key: &str, value: &str, data_type: DataType) -> Result<(), RegistryError> {
     check_new_name("key", key)?;
     if data_type != DataType::Json {
         check_text("value", value)?;

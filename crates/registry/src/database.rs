@@ -36,6 +36,8 @@ pub struct Registry {
     file: Option<(u64, u64)>,
     pub(crate) connection: AnyConnection,
     key: Option<DigestKey>,
+    /// All changes are undone when it is closed.
+    is_dry_run: bool,
     pub(crate) settings: RegistrySettings,
 }
 
@@ -180,6 +182,7 @@ impl Registry {
             place,
             connection,
             key: None,
+            is_dry_run: false,
             settings: RegistrySettings::default(),
         })
     }
@@ -206,6 +209,7 @@ impl Registry {
             place,
             connection,
             key: None,
+            is_dry_run: false,
             settings: RegistrySettings::default(),
         })
     }
@@ -213,6 +217,21 @@ impl Registry {
     /// The same with other settings.
     pub fn with(self, settings: RegistrySettings) -> Self {
         Self { settings, ..self }
+    }
+
+    /// Begins a dry run: this registry alone sees what it changes from now on, and all of it is
+    /// undone when it is closed. Others cannot change anything meanwhile.
+    ///
+    /// # Errors
+    /// The database cannot be changed.
+    pub async fn begin_dry_run(&mut self) -> Result<(), RegistryError> {
+        let (engine, place) = (self.engine(), Arc::clone(&self.place));
+        let begun = begin_writing(self.connected().await?, engine).await;
+        let all = begun.map_err(|error| Fault::Sql(error).at(&place))?;
+        // The end of the connection undoes it. Dropping it would do so now.
+        std::mem::forget(all);
+        self.is_dry_run = true;
+        Ok(())
     }
 
     /// Closes it; what was changed is in the file itself then, not in the log beside it.
@@ -263,7 +282,8 @@ impl Registry {
 
     /// The connection; one that has broken, as when the database was started anew, is opened again.
     async fn connected(&mut self) -> Result<&mut AnyConnection, RegistryError> {
-        if let Location::Url(url) = &self.location {
+        // A new connection would not be in the transaction of a dry run.
+        if let (Location::Url(url), false) = (&self.location, self.is_dry_run) {
             let alive = tokio::time::timeout(PING_MAX, self.connection.ping()).await;
             if !matches!(alive, Ok(Ok(()))) {
                 self.connection = postgres::connect(&self.place, url.whole()).await?;
@@ -279,8 +299,10 @@ impl Registry {
     /// [`Self::consistent_reading`] is for what must be of one moment.
     pub(crate) async fn reading(&mut self) -> Result<Reading<'_>, RegistryError> {
         let (engine, place) = (self.engine(), Arc::clone(&self.place));
+        let is_dry_run = self.is_dry_run;
         let connection = self.connected().await?;
         let on = match engine {
+            _ if is_dry_run => On::Connection(connection),
             Engine::Sqlite => On::Connection(connection),
             Engine::Postgres => {
                 let begun = postgres::begin(connection).await;
@@ -297,7 +319,12 @@ impl Registry {
         let team_share = self.settings.team_share;
         let messages_of_changes = self.settings.messages_of_changes.clone();
         let place = Arc::clone(&self.place);
-        let begun = begin_writing(self.connected().await?, engine).await;
+        let is_dry_run = self.is_dry_run;
+        let connection = self.connected().await?;
+        let begun = match is_dry_run {
+            true => connection.begin().await,
+            false => begin_writing(connection, engine).await,
+        };
         Ok(Work {
             all: begun.map_err(|error| Fault::Sql(error).at(&place))?,
             engine,
@@ -313,7 +340,12 @@ impl Registry {
     /// Begins a read transaction. All its statements see the same state.
     pub(crate) async fn consistent_reading(&mut self) -> Result<Reading<'_>, RegistryError> {
         let (engine, place) = (self.engine(), Arc::clone(&self.place));
+        let is_dry_run = self.is_dry_run;
         let connection = self.connected().await?;
+        if is_dry_run {
+            let on = On::Connection(connection);
+            return Ok(Reading { on, place });
+        }
         let begun = match engine {
             Engine::Sqlite => connection.begin_with("BEGIN").await,
             Engine::Postgres => postgres::begin_snapshot(connection).await,

@@ -8,6 +8,10 @@ use sqlx::any::install_default_drivers;
 use sqlx::{AnyConnection, AssertSqlSafe, Connection as _};
 
 use crate::database::sqlite_url;
+use crate::foreign_columns::{
+    IMPORTED_TABLES, IOTFLOW_DEVICES, IOTFLOW_SETTINGS, IOTFLOW_TELEMETRY, IOTFLOW_USERS,
+    ImportedTable, SERVICE_MQTT_DEVICES,
+};
 use crate::foreign_rows::{ForeignRow, ForeignTable, Unread, UnreadableRow, read_each};
 use crate::migrations::first_checksum;
 use crate::other_system::OtherSystem;
@@ -176,17 +180,18 @@ pub async fn service_mqtt_devices(
     read_from(location, async |on, engine| {
         let tables = Tables::read(on, engine).await?;
         tables.expect(OtherSystem::ServiceMqtt, location)?;
-        let columns = ["id", "device_type", "mqtt_user", "mqtt_password"];
-        let table = ForeignTable::read((&mut *on, engine), "devices", &columns).await?;
+        let table = tables
+            .open((&mut *on, engine), &SERVICE_MQTT_DEVICES)
+            .await?;
         let rows = sqlx::query(table.select("devices ORDER BY id"));
         let rows = rows.fetch_all(on).await?;
         let mut unreadable = Vec::new();
         let device = |row: ForeignRow<'_>| -> Result<_, Unread> {
             Ok(ServiceMqttDevice {
                 id: row.text(0)?.ok_or_else(|| row.odd(0, "is NULL"))?,
-                device_type: row.text_or_empty(1)?,
-                user_name: row.text_or_empty(2)?,
-                password: row.text_or_empty(3)?,
+                user_name: row.text_or_empty(1)?,
+                password: row.text_or_empty(2)?,
+                device_type: row.text_or_empty(3)?,
             })
         };
         Ok(ForeignTables {
@@ -268,20 +273,6 @@ pub(crate) struct Tables {
     has_any: bool,
 }
 
-/// The telemetry of IoTFlow, and the columns without which it is not read.
-pub(crate) const TELEMETRY: &str = "telemetry_data";
-pub(crate) const TELEMETRY_COLUMNS: [&str; 4] = ["id", "device_id", "payload", "timestamp"];
-
-/// Tables that are looked at.
-const LOOKED_AT: [&str; 6] = [
-    "devices",
-    "users",
-    "device_configurations",
-    TELEMETRY,
-    "webhooks",
-    "messages",
-];
-
 impl Tables {
     pub(crate) async fn read(on: &mut AnyConnection, engine: Engine) -> Result<Self, Fault> {
         let columns_of = match engine {
@@ -292,7 +283,7 @@ impl Tables {
             }
         };
         let mut columns = HashMap::new();
-        for table in LOOKED_AT {
+        for table in IMPORTED_TABLES.map(|table| table.name) {
             let found = sqlx::query_scalar::<_, String>(columns_of).bind(table);
             let found: HashSet<String> = found.fetch_all(&mut *on).await?.into_iter().collect();
             if !found.is_empty() {
@@ -330,12 +321,49 @@ impl Tables {
         }
     }
 
+    /// Checks that the database is one of this system, with all that an import needs.
     pub(crate) fn expect(&self, system: OtherSystem, location: &Location) -> Result<(), Fault> {
         let found = self.system();
-        if found == Some(system) {
-            return Ok(());
+        let other = || Refused::OtherSystem(location.to_string(), system, found);
+        if found.is_some_and(|found| found != system) {
+            return Err(other().into());
         }
-        Err(Refused::OtherSystem(location.to_string(), system, found).into())
+        let mut missing = Vec::new();
+        for table in IMPORTED_TABLES {
+            if table.system != system || !table.is_required {
+                continue;
+            }
+            if !self.columns.contains_key(table.name) {
+                return Err(other().into());
+            }
+            let lacking = table.required.iter();
+            let lacking = lacking.filter(|column| !self.has(table.name, &[*column]));
+            missing.extend(lacking.map(|column| format!("{}.{column}", table.name)));
+        }
+        match missing.is_empty() {
+            true => Ok(()),
+            false => Err(Refused::MissingColumns(location.to_string(), system, missing).into()),
+        }
+    }
+
+    /// Whether an optional table can be read.
+    pub(crate) fn has_needed(&self, table: &ImportedTable) -> bool {
+        self.has(table.name, table.required)
+    }
+
+    /// A table with its columns. Those that are missing are NULL in all rows.
+    pub(crate) async fn open(
+        &self,
+        (on, engine): (&mut AnyConnection, Engine),
+        table: &ImportedTable,
+    ) -> Result<ForeignTable, Fault> {
+        let columns = table.columns();
+        let columns = columns.map(|column| match self.has(table.name, &[column]) {
+            true => column,
+            false => "NULL",
+        });
+        let columns: Vec<&'static str> = columns.collect();
+        ForeignTable::read((on, engine), table.name, &columns).await
     }
 
     /// Those of these tables that have rows.
@@ -356,24 +384,11 @@ impl Tables {
     }
 }
 
-/// Columns of a device of IoTFlow.
-const IOTFLOW: [&str; 9] = [
-    "id",
-    "name",
-    "description",
-    "device_type",
-    "api_key",
-    "status",
-    "location",
-    "firmware_version",
-    "hardware_version",
-];
-
 async fn read_iotflow(
     (on, engine): (&mut AnyConnection, Engine),
     tables: &Tables,
 ) -> Result<ForeignTables<IotFlowDevice>, Fault> {
-    let table = ForeignTable::read((&mut *on, engine), "devices", &IOTFLOW).await?;
+    let table = tables.open((&mut *on, engine), &IOTFLOW_DEVICES).await?;
     let rows = sqlx::query(table.select("devices ORDER BY id"));
     let rows = rows.fetch_all(&mut *on).await?;
     let mut unreadable = Vec::new();
@@ -393,19 +408,21 @@ async fn read_iotflow(
         left_out: Vec::new(),
     };
     let mut left_out = Vec::new();
-    if tables.has("users", &["username"]) {
+    if tables.has_needed(&IOTFLOW_USERS) {
         read_users((&mut *on, engine), tables, &mut found).await?;
-        if tables.has("devices", &["user_id"]) {
+        if tables.has("devices", &["user_id"]) && tables.has("users", &["id"]) {
             read_owners((&mut *on, engine), &places, &mut found).await?;
         }
     } else {
-        left_out.push("users");
+        left_out.push(IOTFLOW_USERS.name);
     }
-    if tables.has("device_configurations", &["config_key"]) {
-        read_settings((&mut *on, engine), &places, &mut found).await?;
+    if tables.has_needed(&IOTFLOW_SETTINGS) {
+        read_settings((&mut *on, engine), (tables, &places), &mut found).await?;
+    } else {
+        left_out.push(IOTFLOW_SETTINGS.name);
     }
-    if !tables.has(TELEMETRY, &TELEMETRY_COLUMNS) {
-        left_out.push(TELEMETRY);
+    if !tables.has_needed(&IOTFLOW_TELEMETRY) {
+        left_out.push(IOTFLOW_TELEMETRY.name);
     }
     found.left_out = tables.left_out(on, &left_out).await?;
     Ok(found)
@@ -416,22 +433,7 @@ async fn read_users(
     tables: &Tables,
     found: &mut ForeignTables<IotFlowDevice>,
 ) -> Result<(), Fault> {
-    // Versions of the system have more of these columns or fewer.
-    let columns = [
-        "username",
-        "email",
-        "password_hash",
-        "is_admin",
-        "is_active",
-    ]
-    .map(|column| {
-        if tables.has("users", &[column]) {
-            column
-        } else {
-            "NULL"
-        }
-    });
-    let table = ForeignTable::read((&mut *on, engine), "users", &columns).await?;
+    let table = tables.open((&mut *on, engine), &IOTFLOW_USERS).await?;
     let rows = sqlx::query(table.select("users ORDER BY username"));
     let rows = rows.fetch_all(on).await?;
     let user = |row: ForeignRow<'_>| -> Result<_, Unread> {
@@ -472,18 +474,10 @@ async fn read_owners(
 
 async fn read_settings(
     (on, engine): (&mut AnyConnection, Engine),
-    places: &HashMap<i64, usize>,
+    (tables, places): (&Tables, &HashMap<i64, usize>),
     found: &mut ForeignTables<IotFlowDevice>,
 ) -> Result<(), Fault> {
-    let columns = [
-        "device_id",
-        "config_key",
-        "config_value",
-        "data_type",
-        "is_active",
-    ];
-    let name = "device_configurations";
-    let table = ForeignTable::read((&mut *on, engine), name, &columns).await?;
+    let table = tables.open((&mut *on, engine), &IOTFLOW_SETTINGS).await?;
     let sql = table.select("device_configurations ORDER BY device_id, config_key");
     let rows = sqlx::query(sql).fetch_all(on).await?;
     let setting = |row: ForeignRow<'_>| -> Result<_, Unread> {
@@ -530,10 +524,10 @@ fn iotflow_device(row: ForeignRow<'_>) -> Result<IotFlowDevice, Unread> {
     Ok(IotFlowDevice {
         number,
         name,
-        description: row.text_or_empty(2)?,
-        device_type: row.text_or_empty(3)?,
-        api_key: row.text_or_empty(4)?,
-        status: row.text_or_empty(5)?,
+        device_type: row.text_or_empty(2)?,
+        api_key: row.text_or_empty(3)?,
+        status: row.text_or_empty(4)?,
+        description: row.text_or_empty(5)?,
         location: row.text_or_empty(6)?,
         firmware_version: row.text_or_empty(7)?,
         hardware_version: row.text_or_empty(8)?,

@@ -3,7 +3,8 @@
 use std::fmt;
 
 use crate::foreign::{Tables, read_from};
-use crate::foreign_rows::{ForeignRow, ForeignTable, Unread, UnreadableRow, read_each};
+use crate::foreign_columns::{MESSAGES, WEBHOOKS};
+use crate::foreign_rows::{ForeignRow, Unread, UnreadableRow, read_each};
 use crate::other_system::OtherSystem;
 use crate::sql::Engine;
 use crate::{Location, Refused, RegistryError};
@@ -91,7 +92,7 @@ pub async fn microservice_contents(
             return Err(Refused::NotSqlite(location.to_string()).into());
         }
         let mut unreadable = Vec::new();
-        let table = ForeignTable::read((&mut *on, engine), "webhooks", &WEBHOOK).await?;
+        let table = tables.open((&mut *on, engine), &WEBHOOKS).await?;
         let rows = sqlx::query(table.select("webhooks ORDER BY id"));
         let rows = rows.fetch_all(&mut *on).await?;
         let webhooks = read_each(
@@ -103,7 +104,7 @@ pub async fn microservice_contents(
         )?;
         let sql = "SELECT COUNT(*) FROM messages";
         let messages_there = sqlx::query_scalar(sql).fetch_one(&mut *on).await?;
-        let table = ForeignTable::read((&mut *on, engine), "messages", &MESSAGE).await?;
+        let table = tables.open((&mut *on, engine), &MESSAGES).await?;
         let sql = table.select("messages ORDER BY id DESC LIMIT $1");
         let query = sqlx::query(sql).bind(i64::from(messages_max));
         let mut rows = query.fetch_all(&mut *on).await?;
@@ -125,27 +126,14 @@ pub async fn microservice_contents(
     .await
 }
 
-const WEBHOOK: [&str; 10] = [
-    "id",
-    "name",
-    "url",
-    "method",
-    "topic_filter",
-    "enabled",
-    "headers",
-    "timeout",
-    "retry_count",
-    "retry_delay",
-];
-
 fn webhook(row: ForeignRow<'_>) -> Result<MicroserviceWebhook, Unread> {
     Ok(MicroserviceWebhook {
         id: row.text(0)?.ok_or_else(|| row.odd(0, "is NULL"))?,
-        name: row.text_or_empty(1)?,
-        url: row.text_or_empty(2)?,
-        method: row.text_or_empty(3)?,
-        topic_filter: row.text_or_empty(4)?,
-        enabled: row.flag(5)?,
+        url: row.text_or_empty(1)?,
+        topic_filter: row.text_or_empty(2)?,
+        name: row.text_or_empty(3)?,
+        method: row.text_or_empty(4)?,
+        enabled: row.text(5)?.is_none() || row.flag(5)?,
         headers: row.text_or_empty(6)?,
         timeout: row.number(7)?.unwrap_or_default(),
         retry_count: row.number(8)?.unwrap_or_default(),
@@ -153,25 +141,15 @@ fn webhook(row: ForeignRow<'_>) -> Result<MicroserviceWebhook, Unread> {
     })
 }
 
-const MESSAGE: [&str; 7] = [
-    "id",
-    "topic",
-    "payload",
-    "qos",
-    "retained",
-    "timestamp",
-    "confirmed",
-];
-
 fn message(row: ForeignRow<'_>) -> Result<MicroserviceMessage, Unread> {
     Ok(MicroserviceMessage {
         id: row.text(0)?.ok_or_else(|| row.odd(0, "is NULL"))?,
         place: row.place(),
         topic: row.text_or_empty(1)?,
         payload: row.bytes(2)?.unwrap_or_default(),
-        qos: row.number(3)?.unwrap_or_default(),
-        retained: row.flag(4)?,
-        time: row.text_or_empty(5)?,
-        confirmed: row.flag(6)?,
+        confirmed: row.flag(3)?,
+        qos: row.number(4)?.unwrap_or_default(),
+        retained: row.flag(5)?,
+        time: row.text_or_empty(6)?,
     })
 }

@@ -4,7 +4,8 @@ use std::collections::HashMap;
 
 use futures_util::TryStreamExt as _;
 
-use crate::foreign::{TELEMETRY, TELEMETRY_COLUMNS, Tables, read_from};
+use crate::foreign::{Tables, read_from};
+use crate::foreign_columns::IOTFLOW_TELEMETRY;
 use crate::foreign_rows::{ForeignRow, ForeignTable, Unread};
 use crate::other_system::OtherSystem;
 use crate::sql::{Engine, Fault};
@@ -45,11 +46,12 @@ pub async fn iotflow_record_counts(
     read_from(location, async |on, engine| {
         let tables = Tables::read(on, engine).await?;
         tables.expect(OtherSystem::IotFlow, location)?;
-        if !tables.has(TELEMETRY, &TELEMETRY_COLUMNS) {
+        if !tables.has_needed(&IOTFLOW_TELEMETRY) {
             return Ok(Vec::new());
         }
         let columns = ["device_id", "COUNT(*)"];
-        let table = ForeignTable::counting((&mut *on, engine), TELEMETRY, &columns).await?;
+        let table =
+            ForeignTable::counting((&mut *on, engine), IOTFLOW_TELEMETRY.name, &columns).await?;
         let sql = table.select("telemetry_data GROUP BY device_id ORDER BY device_id");
         let mut counts: Vec<(String, i64)> = Vec::new();
         let mut places: HashMap<String, usize> = HashMap::new();
@@ -71,11 +73,6 @@ pub async fn iotflow_record_counts(
     .await
 }
 
-/// Columns of a record.
-const COLUMNS: [&str; 4] = ["id", "device_id", "timestamp", "payload"];
-const METADATA: &str = "device_metadata";
-const DATA_TYPE: &str = "data_type";
-
 /// Reads all records, those of a device together and in the order of their times, and hands them
 /// over, that many at once. It ends early where they are not taken.
 ///
@@ -94,14 +91,7 @@ pub async fn iotflow_records(
             sqlx::raw_sql(sql).execute(&mut *on).await?;
         }
         let tables = Tables::read(on, engine).await?;
-        let mut columns = COLUMNS.to_vec();
-        for column in [METADATA, DATA_TYPE] {
-            columns.push(match tables.has(TELEMETRY, &[column]) {
-                true => column,
-                false => "NULL",
-            });
-        }
-        let table = ForeignTable::read((&mut *on, engine), TELEMETRY, &columns).await?;
+        let table = tables.open((&mut *on, engine), &IOTFLOW_TELEMETRY).await?;
         let sql = table.select("telemetry_data ORDER BY device_id, timestamp, id");
         let mut rows = sqlx::query(sql).fetch(on);
         let mut records = Vec::new();

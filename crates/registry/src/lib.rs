@@ -28,7 +28,7 @@
 //! * `rules`, `alarms`: rules about messages that were added by the API, and alarms
 //! * `outbox`, `table_change`: messages that follow from changes, until they are published
 //! * `audit`: the audit log, and which objects a caller sees
-//! * `other_system`, `foreign`, `foreign_rows`, `foreign_microservice`, `foreign_telemetry`:
+//! * `other_system`, `foreign`, `foreign_columns`, `foreign_rows`, `foreign_microservice`, `foreign_telemetry`:
 //!   databases of other systems, and the devices, webhooks, messages and telemetry in them
 //! * `offline_queue`: queues that devices keep in SQLite
 //! * `secret`: credentials that are made up, and the digests that are kept of them
@@ -62,6 +62,7 @@ mod error;
 mod expected;
 mod firmware;
 mod foreign;
+mod foreign_columns;
 mod foreign_microservice;
 mod foreign_rows;
 mod foreign_telemetry;
@@ -109,7 +110,7 @@ pub use alarm_watches::AlarmWatchRow;
 pub use alarms::{AlarmFilter, AlarmRow, AlarmsKept};
 pub use api_keys::{ApiKey, ApiKeyBarred, NewApiKey, may_be_api_key};
 pub use audit::{Actor, AuditEntry, AuditFilter, AuditKept, AuditLine, NewAuditEntry, Visibility};
-pub use bans::{Ban, BanKind, NewBan};
+pub use bans::{AddedBan, Ban, BanKind, NewBan};
 pub use bridge_subscriptions::BridgeSubscription;
 pub use certificate_ends::CertificateEnd;
 pub use client_ids::{ClientIds, TypeSettings};
@@ -118,7 +119,7 @@ pub use commands::{
     CommandOutcome, CommandState, CommandStep, CommandUpdate, CommandsKept, FleetCommand,
     FleetReport, FleetTarget, NewCommand, new_command_id,
 };
-pub use configuration::{DataType, Setting, check_setting};
+pub use configuration::{DataType, Setting};
 pub use credentials::{
     Credential, CredentialKind, CredentialUse, NewCredential, ROTATION_GRACE, ROTATION_GRACE_MAX,
 };
@@ -132,7 +133,9 @@ pub use devices::{
     AddedDevice, Device, DeviceChange, DeviceRef, DeviceSecret, ExportedValue, FIRMWARE_VERSION,
     Import, NewDevice, ReportedVersion, RowOutcome, Status, is_device_id, reported_version,
 };
-pub use error::{Conflict, Exists, NotFound, ObjectKind, Refused, RegistryError, Remedies, Remedy};
+pub use error::{
+    Conflict, Exists, NotFound, ObjectKind, ObjectName, Refused, RegistryError, Remedies, Remedy,
+};
 pub use expected::Expected;
 pub use firmware::{FIRMWARE_MAX, Firmware, FirmwareFilter, NewFirmware};
 pub use foreign::{

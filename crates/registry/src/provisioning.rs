@@ -296,7 +296,7 @@ async fn insert(
         match group_for_team(&mut work.all, &team, named).await? {
             Some((id, of)) if visibility.sees(&of) => groups.push(id),
             _ => {
-                let why = none_for_team(&mut work.all, &visibility, named).await?;
+                let why = none_for_team(&mut work.all, &visibility, &team, named).await?;
                 return Err(why.into());
             }
         }
@@ -513,7 +513,7 @@ async fn provision_again(
     // A device that was changed, rotated, revoked or moved since gets no secret here.
     let is_as_it_was = matches!(&rows[..], [(id, 0)] if id == shown);
     if !is_as_it_was || device.last_seen_ms > 0 || tenant != Some(device.tenant) {
-        return Err(Exists::InUse(device.id).into());
+        return Err(Exists::InUse(device.object_name()).into());
     }
     let secret = rotate_one(work, digests, number.into(), Duration::ZERO).await?;
     Ok(Some(AddedDevice {

@@ -342,7 +342,7 @@ async fn insert(
     if sql.execute(&mut work.all).await? == 0 {
         let why = match is_user(&mut work.all, &Visibility::All, name).await? {
             true => Exists::User(name.clone()),
-            false => Exists::Deleted(ObjectKind::User, name.clone()),
+            false => Exists::Deleted(ObjectKind::User, name.as_str().into()),
         };
         return Err(why.into());
     }

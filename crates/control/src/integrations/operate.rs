@@ -37,6 +37,8 @@ pub struct IntegrationInfo {
     pub keeps_qos0: bool,
     /// What happens to messages that it refuses.
     pub on_reject: OnReject,
+    /// Which messages it delivers in order.
+    pub order: martlet_integrate::Order,
     /// Its state.
     pub state: State,
     /// Names of the secrets that it uses.
@@ -167,6 +169,7 @@ impl Operator<'_> {
             filters: entry.settings.filters.clone(),
             keeps_qos0: entry.settings.keeps_qos0,
             on_reject: entry.settings.on_reject,
+            order: entry.settings.order,
             state: entry.state(),
             secrets: entry.secrets.names().to_vec(),
             secret_trouble: entry.secrets.trouble(),

@@ -443,7 +443,8 @@ impl Commands {
                 "permit it in a type of your own, since the device type {name} is built in and \
                  cannot be changed: one that has the rules of {name} too (martlet device type \
                  rules {name} lists them; martlet device type add NAME --rule … --rule …, martlet \
-                 device set {} --type NAME), or in the rules of a group that the device is in",
+                 device set {}{} --type NAME), or in the rules of a group that the device is in",
+                self.team_option(),
                 typed(user)
             ),
             (_, false) => format!(
@@ -464,6 +465,15 @@ impl Commands {
         let rule = lacking.rule(*owner).filter(|_| !place.is_builtin());
         let command = rule.and_then(|rule| self.line(allow, &[], &[name, &rule]));
         WordedRemedy { text, command }
+    }
+
+    /// Option for a command in words about a device of the tenant, with a blank behind it.
+    fn team_option(&self) -> String {
+        let commands = self.in_tenant(self.tenant);
+        let team = commands
+            .as_ref()
+            .and_then(|commands| commands.team.as_ref());
+        team.map_or_else(String::new, |team| format!("--team {} ", typed(team)))
     }
 
     /// Advises to give a user without rights a role that permits the topic.

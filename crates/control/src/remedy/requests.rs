@@ -84,12 +84,12 @@ pub(super) const CHANGES: &[Request] = &[
     bare(
         "integration dead-letter send",
         "POST",
-        "/api/v1/integrations/{/0}/dead-letters/send-again",
+        "/api/v1/integrations/{:0}/dead-letters/send-again",
     ),
     bare(
         "integration resume",
         "POST",
-        "/api/v1/integrations/{/0}/resume",
+        "/api/v1/integrations/{:0}/resume",
     ),
     with_body(
         "key add",
@@ -164,11 +164,11 @@ pub(super) const VIEWS: &[Request] = &[
     bare(
         "integration dead-letter ls",
         "GET",
-        "/api/v1/integrations/{/0}/dead-letters",
+        "/api/v1/integrations/{:0}/dead-letters",
     ),
     bare("integration ls", "GET", "/api/v1/integrations"),
-    bare("integration show", "GET", "/api/v1/integrations/{/0}"),
-    bare("integration test", "POST", "/api/v1/integrations/{/0}/test"),
+    bare("integration show", "GET", "/api/v1/integrations/{:0}"),
+    bare("integration test", "POST", "/api/v1/integrations/{:0}/test"),
     bare("key ls", "GET", "/api/v1/keys"),
     bare("lockout ls", "GET", "/api/v1/lockouts"),
     bare("provision ls", "GET", "/api/v1/provisioning-keys"),

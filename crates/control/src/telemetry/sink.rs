@@ -3,6 +3,7 @@
 use std::collections::{BTreeSet, HashMap, HashSet};
 use std::sync::Arc;
 
+use martlet_broker::TenantId;
 use martlet_integrate::{
     ALL_TENANTS, CLIENT_IDS, ConfiguredSink, Outcome, Settings, Sink, SinkMessage,
 };
@@ -14,6 +15,7 @@ use super::rejected::{NO_DEVICE, UNKNOWN_DEVICE};
 use super::rule::{DEVICE, TelemetryRule, TopicVariables};
 use super::store::{StoreError, Telemetry, points_of};
 use crate::remembered::Name;
+use crate::text::typed;
 
 /// Kind and name of the integration.
 const KIND: &str = "telemetry";
@@ -124,10 +126,13 @@ impl Telemetry {
         for one in taken {
             let message = one.message;
             let Some(device) = devices.get(&one.device) else {
-                let id = &one.device.1;
+                let (tenant, id) = &one.device;
+                let team = self.control.team_of_tenant(TenantId(*tenant));
+                let team = team.map_or_else(String::new, |team| format!("--team {team} "));
                 let why = format!(
-                    "there is no device {id:?}: add it (martlet device add {id}), or correct the \
-                     topic"
+                    "there is no device {id:?}: add it (martlet device add {team}{}), or correct \
+                     the topic",
+                    typed(id)
                 );
                 not_stored.push((message, Some(one.device.1), UNKNOWN_DEVICE, why));
                 continue;

@@ -3,15 +3,13 @@
 use std::sync::Arc;
 
 use martlet_broker::TenantId;
-use martlet_registry::{
-    Ban, BanKind, NewBan, NotFound, Page, PageRequest, Registry, RegistryError,
-};
+use martlet_registry::{AddedBan, Ban, BanKind, NewBan, Page, PageRequest, Registry};
 
 use crate::callers::{Caller, rights};
 use crate::principal::Scopes;
 use crate::shared_registry::SharedRegistry;
 use crate::use_cases::error::UseCaseError;
-use crate::use_cases::teams::{FindTeamId, ListTeamNames, team_id};
+use crate::use_cases::teams::FindTeamId;
 use crate::use_cases::use_case::{UseCase, UseCaseEffect};
 use crate::wall_clock::now_signed_ms;
 
@@ -76,24 +74,9 @@ impl UseCase for FindBan {
 
     async fn run(self, registry: &mut Registry, caller: &Caller) -> Result<Ban, UseCaseError> {
         let Self { kind, value, team } = self;
-        let team = match team {
-            Some(team) => Some(team_id(registry, caller, &team).await?),
-            None => None,
-        };
-        let names = ListTeamNames.run(registry, caller).await?;
-        let is_meant = |ban: &Ban| {
-            let name = names.get(&ban.team).map_or("", String::as_str);
-            let is_whole = team.is_none() && value == format!("{}@{name}", ban.value);
-            let is_own = ban.value == value && ban.team == team.as_deref().unwrap_or_default();
-            ban.kind == kind && (is_whole || is_own)
-        };
-        let found = registry
-            .bans(&caller.visibility())
-            .await?
-            .into_iter()
-            .find(is_meant);
-        let missing = || RegistryError::from(NotFound::BanOf(value.clone()));
-        Ok(found.ok_or_else(missing)?)
+        let visibility = caller.visibility();
+        let found = registry.ban_named(&visibility, kind, &value, team.as_deref());
+        Ok(found.await?)
     }
 }
 
@@ -107,10 +90,10 @@ pub struct AddBan {
 }
 
 impl UseCase for AddBan {
-    type Output = Ban;
+    type Output = AddedBan;
     const EFFECT: UseCaseEffect = UseCaseEffect::Changes;
 
-    async fn run(self, registry: &mut Registry, caller: &Caller) -> Result<Ban, UseCaseError> {
+    async fn run(self, registry: &mut Registry, caller: &Caller) -> Result<AddedBan, UseCaseError> {
         let mut needed = Scopes::NONE;
         for user in &self.users {
             needed = needed.or(rights::of_user(registry, caller, user).await?);
@@ -150,7 +133,8 @@ pub async fn add_ban(
         tables.run(caller.clone(), FindTeamId { team }).await?;
     }
     let users = refused_users(tables, &caller, &ban).await?;
-    tables.run(caller, AddBan { ban, users }).await
+    let added = tables.run(caller, AddBan { ban, users }).await?;
+    Ok(added.ban)
 }
 
 /// Names of users that a ban may refuse. A ban of an address has none: an address belongs to no

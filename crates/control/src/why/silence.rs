@@ -26,10 +26,18 @@ pub(super) fn without_keep_alive(facts: &Facts) -> Option<(Bearing, Finding)> {
     if session.keep_alive_secs > 0 || facts.now_ms.saturating_sub(last_ms) < QUIET_MS {
         return None;
     }
+    let listener = facts.presence.as_ref();
+    let listener = listener.and_then(|presence| presence.listener.as_deref());
+    let otherwise = match listener.is_some_and(|listener| listener.starts_with("unix://")) {
+        true => "It is on this machine, and its connection ends with its program",
+        false => {
+            "If its machine has lost its power, TCP finds that about five minutes after the last \
+             packet"
+        }
+    };
     let sentence = format!(
         "it has sent nothing since {}, and its Keep Alive is 0: the node cannot know by MQTT \
-         whether it is still there. If its machine has lost its power, TCP finds that about five \
-         minutes after the last packet",
+         whether it is still there. {otherwise}",
         rfc3339::in_words(last_ms)
     );
     let finding = Finding::new(Cause::NoKeepAlive, sentence)

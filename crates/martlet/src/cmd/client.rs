@@ -206,7 +206,10 @@ fn detail_text(found: &ClientDetailView) -> String {
             connection.output_bytes, connection.input_bytes
         );
         line("waiting", waits);
-        line("keep alive", keep_alive(client.keep_alive_secs));
+        line(
+            "keep alive",
+            keep_alive(client.keep_alive_secs, &connection.listener),
+        );
         if let Some(at) = &connection.last_packet_at {
             line("last packet", at.clone());
         }
@@ -271,8 +274,12 @@ fn state(found: &ClientDetailView) -> String {
 }
 
 /// The Keep Alive of a client, and what its absence means.
-fn keep_alive(secs: u16) -> String {
+fn keep_alive(secs: u16, listener: &str) -> String {
     match secs {
+        0 if listener.starts_with("unix://") => {
+            "none: the client is on this machine, and its connection ends with its program"
+                .to_owned()
+        }
         0 => "none: if its machine loses its power, only TCP shows that, about five minutes after \
               the last packet"
             .to_owned(),

@@ -22,6 +22,7 @@ use martlet_registry::{
 };
 
 use crate::cmd::admin::finish_as;
+use crate::cmd::deleted::DeletedKept;
 use crate::cmd::duration::{grace, time};
 use crate::cmd::listing;
 use crate::cmd::node_and_form::NodeAndForm;
@@ -481,7 +482,7 @@ async fn groups_after(
         }
     }
     if let Some(odd) = changes.leaves.iter().find(|text| !left.contains(text)) {
-        let missing = NotFound::GroupOfDevice(device.id.clone(), (*odd).clone());
+        let missing = NotFound::GroupOfDevice(device.object_name(), (*odd).clone());
         return Err(RegistryError::from(missing).into());
     }
     if changes.to_team.is_some() {
@@ -523,15 +524,10 @@ fn remove(options: &RemoveOptions) -> anyhow::Result<String> {
         (true, _) => format!("{view}\n"),
         (false, true) => format!("Removed device {id} permanently\n{reload_note}"),
         (false, false) => {
-            let back = match &of.team {
-                Some(team) => format!("--team={} {}", typed(team), typed(id)),
-                None => typed(id),
-            };
-            format!(
-                "Deleted device {id}\n{reload_note}Its id remains reserved. To restore it: martlet \
-                 device restore {back}; to remove it permanently: martlet device rm --purge \
-                 {back}\n"
-            )
+            let team = of.team.as_ref();
+            let team = team.map_or_else(String::new, |team| format!("--team={} ", typed(team)));
+            let note = DeletedKept::of(&on.node)?.note(&on.node, "device", id, &team);
+            format!("Deleted device {id}\n{reload_note}{note}")
         }
     })
 }
@@ -582,16 +578,21 @@ fn show(options: &NamedOptions) -> anyhow::Result<String> {
 
 fn list(options: &ListOptions) -> anyhow::Result<String> {
     let all = listed(options)?;
+    let kept = DeletedKept::of(&options.on.node)?;
     if options.on.json {
         let all = all.iter().map(|device| {
+            let is_deleted = device.deleted_ms > 0;
+            let until = kept.until(device.deleted_ms).filter(|_| is_deleted);
+            let until = until.map_or(0, jiff::Timestamp::as_millisecond);
             serde_json::json!({
                 "id": device.id, "user_name": device.user_name, "team": device.team,
                 "name": device.name, "type": device.device_type, "kind": device.kind,
                 "status": device.status.word(), "credentials": device.credentials,
                 "created_at": listing::time(device.created_ms), "deleted_at": listing::time(device.deleted_ms),
+                "kept_until": listing::time(until),
             })
         });
         return Ok(listing::items(all));
     }
-    Ok(list::table(&all))
+    Ok(list::table(&all, options.deleted.then_some(kept)))
 }

@@ -303,6 +303,7 @@ fn one_text(one: &IntegrationView) -> String {
         line("team", team.clone());
     }
     line("filters", one.filters.join(" "));
+    line("order", one.order.clone());
     let lag = one
         .lag
         .map_or_else(|| "unknown".to_owned(), |lag| counted(lag, "message"));

@@ -19,6 +19,7 @@ mod columns;
 pub(crate) mod command;
 pub(crate) mod completions;
 pub(crate) mod config_cmd;
+pub(crate) mod deleted;
 pub(crate) mod desired;
 pub(crate) mod device;
 mod duration;

@@ -1,5 +1,6 @@
 //! `martlet key`, `team`, `ban`, `provision` and `audit`: other entries in the tables of a node.
 
+use std::collections::HashMap;
 use std::process::ExitCode;
 
 use clap::{Args, Subcommand, ValueEnum};
@@ -7,8 +8,8 @@ use martlet_control::principal::{Role, Scopes};
 use martlet_control::text::{printable, typed};
 use martlet_control::use_cases;
 use martlet_registry::{
-    AuditFilter, BanKind, DEVICE_TYPE, Expected, NewApiKey, NewBan, NewProvisioningKey, NewTeam,
-    PageRequest, Refused, RegistryError,
+    AddedBan, AuditFilter, Ban, BanKind, DEVICE_TYPE, Expected, NewApiKey, NewBan,
+    NewProvisioningKey, NewTeam, PageRequest, Refused, RegistryError,
 };
 use serde_json::{Value, json};
 
@@ -486,6 +487,34 @@ pub(crate) fn ban(command: &BanCommand) -> ExitCode {
     role::finish(try_ban(command))
 }
 
+/// A ban in JSON.
+fn ban_view(ban: &Ban, teams: &HashMap<String, String>) -> Value {
+    json!({
+        "id": ban.id, "kind": ban.kind.word(), "value": ban.value, "team": ban.team,
+        "team_name": teams.get(&ban.team).map_or("", String::as_str), "why": ban.why,
+        "until": listing::time(ban.until_ms), "has_ended": !ban.holds(now_ms()),
+    })
+}
+
+/// What a new ban refuses, and until when.
+fn ban_line(added: &AddedBan, teams: &HashMap<String, String>) -> String {
+    let ban = &added.ban;
+    let team = teams.get(&ban.team);
+    let team = team.map_or_else(String::new, |team| format!(" of the team {team}"));
+    let until = match ban.until_ms {
+        0 => "for ever".to_owned(),
+        ms => format!("until {} UTC", time(ms)),
+    };
+    let replaced = added.replaced.as_ref();
+    let replaced = replaced.map_or_else(String::new, |id| format!("; it replaces the ban {id}"));
+    let (value, id) = (&ban.value, &ban.id);
+    format!("{value}{team} is banned {until} ({id}){replaced}")
+}
+
+fn now_ms() -> i64 {
+    jiff::Timestamp::now().as_millisecond()
+}
+
 fn try_ban(command: &BanCommand) -> anyhow::Result<String> {
     match command {
         BanCommand::Add(options) => {
@@ -500,28 +529,42 @@ fn try_ban(command: &BanCommand) -> anyhow::Result<String> {
                 ban: new,
                 users: Vec::new(),
             };
-            let ban = tables::run(&options.on.node, add)?;
+            let (added, teams) = tables::with(&options.on.node, async |open| {
+                let added = open.run(add).await?;
+                Ok((added, open.run(use_cases::ListTeamNames).await?))
+            })?;
             let reload_note = tables::reload_tables(&options.on.node);
-            let view =
-                json!({ "id": ban.id, "value": ban.value, "until": listing::time(ban.until_ms) });
-            let line = format!("{} is banned ({})", ban.value, ban.id);
+            let mut view = ban_view(&added.ban, &teams);
+            view["replaced"] = added.replaced.clone().into();
+            let line = ban_line(&added, &teams);
             Ok(done(&options.on, &view, &line, &reload_note))
         }
         BanCommand::Ls(options) => {
             let on = &options.on;
             let with_ended = options.ended;
-            let all = tables::run(&on.node, use_cases::ListBans { with_ended })?;
-            let row = |ban: martlet_registry::Ban| {
-                let (kind, until) = (ban.kind.word(), time(ban.until_ms));
-                let view = json!({
-                    "id": ban.id, "kind": kind, "value": ban.value, "why": ban.why,
-                    "until": listing::time(ban.until_ms),
-                });
-                (view, [ban.id, kind.to_owned(), ban.value, until, ban.why])
+            let (all, teams) = tables::read(&on.node, async |open| {
+                let all = open.run(use_cases::ListBans { with_ended }).await?;
+                Ok((all, open.run(use_cases::ListTeamNames).await?))
+            })?;
+            let row = |ban: Ban| {
+                let ended = if ban.holds(now_ms()) { "" } else { " (ended)" };
+                let until = format!("{}{ended}", time(ban.until_ms));
+                let team = teams.get(&ban.team).cloned().unwrap_or_default();
+                let (view, kind) = (ban_view(&ban, &teams), ban.kind.word().to_owned());
+                (view, [ban.id, kind, ban.value, team, until, ban.why])
             };
-            let rows = all.into_iter().map(row).collect();
+            let none = "There are no bans.";
+            let is_any_of_team = all.iter().any(|ban| !ban.team.is_empty());
+            let rows = all.into_iter().map(row);
+            if is_any_of_team {
+                let headers = ["ID", "KIND", "VALUE", "TEAM", "UNTIL", "WHY"];
+                return Ok(listed(on, headers, rows.collect(), none));
+            }
+            let without_team = rows.map(|(view, [id, kind, value, _, until, why])| {
+                (view, [id, kind, value, until, why])
+            });
             let headers = ["ID", "KIND", "VALUE", "UNTIL", "WHY"];
-            Ok(listed(on, headers, rows, "There are no bans."))
+            Ok(listed(on, headers, without_team.collect(), none))
         }
         BanCommand::Rm(options) => {
             let (on, find) = (&options.on, options.find()?);

@@ -66,13 +66,26 @@ pub(crate) fn with<T>(
     node: &NodeOptions,
     work: impl AsyncFnOnce(&mut OpenTables) -> Result<T, UseCaseError>,
 ) -> anyhow::Result<T> {
+    with_or_dry_run(node, false, work)
+}
+
+/// Like [`with`]. What a dry run changes is undone, so that its result is that of the same work
+/// without one.
+pub(crate) fn with_or_dry_run<T>(
+    node: &NodeOptions,
+    is_dry_run: bool,
+    work: impl AsyncFnOnce(&mut OpenTables) -> Result<T, UseCaseError>,
+) -> anyhow::Result<T> {
     let mut settings = config::tables_settings(&node.load()?)?;
     settings.keeps_scram |= expect_same(node, &settings.location)?;
     check_restored(&node.data_dir()?)?;
     make_data_dir(&node.data_dir()?)?;
     admin::wait(async {
         let registry = Registry::open(&settings.location).await?;
-        let registry = registry.with(settings.of_registry());
+        let mut registry = registry.with(settings.of_registry());
+        if is_dry_run {
+            registry.begin_dry_run().await?;
+        }
         OpenTables { registry }.work(work).await
     })
 }

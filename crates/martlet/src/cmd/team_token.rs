@@ -1,6 +1,7 @@
 //! `martlet team token`: credentials shared by the devices of a team.
 
 use clap::{Args, Subcommand};
+use martlet_control::text::typed;
 use martlet_control::use_cases::{AddTeamToken, ListTeamTokens, RestoreTeamToken, RevokeTeamToken};
 use martlet_registry::TeamToken;
 use serde_json::{Value, json};
@@ -102,8 +103,10 @@ pub(super) fn run(command: &TokenCommand) -> anyhow::Result<String> {
             };
             let token = tables::run(&on.node, revoke)?;
             let line = format!(
-                "Revoked the team token {}; martlet team token restore {team} {id} restores it",
-                token.name
+                "Revoked the team token {}; martlet team token restore {} {} restores it",
+                token.name,
+                typed(team),
+                typed(id)
             );
             Ok(done(
                 on,

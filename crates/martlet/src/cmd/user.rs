@@ -20,6 +20,7 @@ use martlet_registry::{ApiRole, Expected, NewUser, USER_ROLE, UserChange};
 
 use crate::cmd::admin;
 use crate::cmd::columns::columns;
+use crate::cmd::deleted::DeletedKept;
 use crate::cmd::errors::error_text;
 use crate::cmd::node_and_form::NodeAndForm;
 use crate::cmd::node_options::NodeOptions;
@@ -590,18 +591,13 @@ fn remove_from_tables(options: &RemoveOptions) -> anyhow::Result<String> {
     warn_of_none(&file.node, before)?;
     let reload_note = tables::reload_tables(&file.node);
     let place = tables::place(&file.node)?;
-    let (view, name) = (
-        serde_json::json!({ "removed": user, "can_be_restored": !options.purge }),
-        typed(user),
-    );
+    let view = serde_json::json!({ "removed": user, "can_be_restored": !options.purge });
     Ok(match (file.json, options.purge) {
         (true, _) => format!("{view}\n"),
         (false, true) => format!("Removed user {shown} from {place} permanently\n{reload_note}"),
         (false, false) => format!(
-            "Deleted user {shown} from {place}\n{reload_note}The name remains reserved. To restore \
-             the user: martlet user restore {name}{node}; to remove it permanently: martlet user \
-             rm --purge {name}{node}\n",
-            node = file.node.in_command()
+            "Deleted user {shown} from {place}\n{reload_note}{}",
+            DeletedKept::of(&file.node)?.note(&file.node, "user", user, "")
         ),
     })
 }

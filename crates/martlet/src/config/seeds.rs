@@ -6,6 +6,7 @@ use std::net::IpAddr;
 use crate::config::error::ConfigError;
 use crate::config::key;
 use crate::config::load::Effective;
+use crate::config::nearest::nearest;
 use crate::config::schema::Value;
 
 mod connections;
@@ -59,10 +60,22 @@ pub(crate) fn read(
 }
 
 impl SettingNames<'_> {
-    /// Warns about addresses of other systems that are not used, because nobody would notice the
-    /// missing messages.
+    /// Warns about addresses and limits of other systems that are not used, because nobody would
+    /// notice the missing messages or limits, and about names that are probably misspelt.
     fn tell_of_unused(&mut self) {
-        for name in ["NATS_URL", "WEBHOOK_URL"] {
+        for (name, near) in self.variables.misspelt() {
+            let place = self.place(name);
+            self.warn(format!(
+                "{place}: no such setting{}; martlet config env lists what is read",
+                nearest(&Some(near))
+            ));
+        }
+        for name in [
+            "NATS_URL",
+            "WEBHOOK_URL",
+            "RATE_LIMIT_PER_MINUTE",
+            "RATE_LIMIT_BURST",
+        ] {
             if self.variables.value(name).is_some() && self.get(name).is_none() {
                 let place = self.place(name);
                 self.warn(format!(

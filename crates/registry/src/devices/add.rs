@@ -257,7 +257,7 @@ async fn check_new(
         match looked_up.groups.get(&place) {
             Some(Some(id)) => group.clone_from(id),
             _ => {
-                let why = none_for_team(&mut work.all, &visibility, group).await?;
+                let why = none_for_team(&mut work.all, &visibility, &team, group).await?;
                 return Ok(Err(RowOutcome::Refused(why)));
             }
         }
@@ -294,13 +294,21 @@ async fn taken(work: &mut Work<'_>, rows: &[Row]) -> Result<HashMap<(i64, String
         .collect();
     let mut sql = work.sql("SELECT tenant, id, deleted_ms FROM devices WHERE tenant IN ");
     sql.list(tenants).push(" AND id IN ").list(ids());
+    let named: HashMap<(i64, &str), &Device> = rows
+        .iter()
+        .map(|row| ((i64::from(row.device.tenant), &*row.device.id), &row.device))
+        .collect();
     for row in sql.all(&mut work.all).await? {
-        let id: String = row.try_get("id")?;
-        let why = match row.try_get::<i64, _>("deleted_ms")? {
-            0 => Exists::Device(id.clone()),
-            _ => Exists::Deleted(ObjectKind::Device, id.clone()),
+        let (tenant, id): (i64, String) = (row.try_get("tenant")?, row.try_get("id")?);
+        // The statement also finds the id of one device in the tenant of another.
+        let Some(device) = named.get(&(tenant, &*id)) else {
+            continue;
         };
-        taken.insert((row.try_get("tenant")?, id), why);
+        let why = match row.try_get::<i64, _>("deleted_ms")? {
+            0 => Exists::Device(device.object_name()),
+            _ => Exists::Deleted(ObjectKind::Device, device.object_name()),
+        };
+        taken.insert((tenant, id), why);
     }
     let mut sql = work.sql("SELECT tenant, name FROM users WHERE name IN ");
     sql.list(ids());

@@ -136,7 +136,7 @@ async fn set_groups(
         match group_for_team(&mut work.all, &device.team, group).await? {
             Some((id, of)) if visibility.sees(&of) => places.push((id, device.number)),
             _ => {
-                let why = none_for_team(&mut work.all, &visibility, group).await?;
+                let why = none_for_team(&mut work.all, &visibility, &device.team, group).await?;
                 return Err(why.into());
             }
         }

@@ -17,7 +17,7 @@ use super::secret::DeviceSecret;
 use super::status::Status;
 use crate::presence::Presence;
 use crate::sql::{Fault, Sql};
-use crate::{DEVICE_TYPE, RegistryError};
+use crate::{DEVICE_TYPE, ObjectName, RegistryError};
 
 /// A column of the table `devices`.
 pub(crate) struct Column {
@@ -158,6 +158,19 @@ impl Given<String> for Option<String> {
 /// The user name of a device: in the tenant of a team, its id with the team's name.
 pub(super) fn user_name(id: &str, owning_team: Option<&str>) -> String {
     owning_team.map_or_else(|| id.to_owned(), |team| format!("{id}@{team}"))
+}
+
+impl Device {
+    /// The device as remedies name it.
+    pub fn object_name(&self) -> ObjectName {
+        let of_team = self.user_name.strip_prefix(&*self.id);
+        ObjectName {
+            name: self.id.clone(),
+            team: of_team
+                .and_then(|rest| rest.strip_prefix('@'))
+                .map(str::to_owned),
+        }
+    }
 }
 
 /// Makes the list of columns into the types and functions that follow from it.

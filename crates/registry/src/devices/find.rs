@@ -183,18 +183,17 @@ async fn not_found(
         }
         sql.push(" ORDER BY tenant");
         for row in sql.all(on).await? {
-            let owning_team: Option<String> = row.try_get("owning_team")?;
-            others.push((read_device(&row)?, owning_team));
+            others.push(read_device(&row)?);
         }
     }
     let is_looked_for = |other: &Device| visibility.team().is_some() || other.tenant == 0;
-    let mut own = others.iter().filter(|(other, _)| is_looked_for(other));
+    let own = others.iter().find(|other| is_looked_for(other));
     let device = device.to_string();
-    Ok(match (own.next(), deleted) {
-        (Some(_), false) => NotFound::DeletedDevice(device),
+    Ok(match (own, deleted) {
+        (Some(own), false) => NotFound::DeletedDevice(own.object_name()),
         (Some(_), true) => NotFound::DeviceNotDeleted(device),
         (None, _) => {
-            let teams = others.into_iter().filter_map(|(_, team)| team);
+            let teams = others.iter().filter_map(|other| other.object_name().team);
             let mut teams: Vec<String> = teams.collect();
             teams.sort_unstable();
             match teams.is_empty() {

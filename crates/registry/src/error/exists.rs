@@ -1,19 +1,19 @@
 //! What is there already, or has the name.
 
-use super::remedy::{ObjectKind, Remedies, Remedy};
+use super::remedy::{ObjectKind, ObjectName, Remedies, Remedy};
 
 /// What is there already, or has the name that is asked for.
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
 pub enum Exists {
     /// A device of this id.
     #[error("{0} already exists")]
-    Device(String),
+    Device(ObjectName),
     /// A user of this name.
     #[error("{0} already exists")]
     User(String),
     /// A deleted device or user of this name.
     #[error("{1} was deleted")]
-    Deleted(ObjectKind, String),
+    Deleted(ObjectKind, ObjectName),
     /// A deleted team of this name.
     #[error("a team {0} was deleted")]
     DeletedTeam(String),
@@ -50,7 +50,7 @@ pub enum Exists {
         "{0} was added by this request and has been in use or changed since, so its secret is not \
          shown again"
     )]
-    InUse(String),
+    InUse(ObjectName),
     /// A device with this credential.
     #[error("a device has this credential already")]
     Credential,
@@ -87,8 +87,8 @@ impl Remedies for Exists {
                 Remedy::Purge(*kind, name.clone()),
             ],
             Self::DeletedTeam(name) => vec![
-                Remedy::Restore(ObjectKind::Team, name.clone()),
-                Remedy::Purge(ObjectKind::Team, name.clone()),
+                Remedy::Restore(ObjectKind::Team, name.as_str().into()),
+                Remedy::Purge(ObjectKind::Team, name.as_str().into()),
             ],
             Self::RuleSet(kind, name) => vec![Remedy::ChangeRules(*kind, name.clone())],
             Self::Named(..)

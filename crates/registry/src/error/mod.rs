@@ -16,7 +16,7 @@ pub use conflict::Conflict;
 pub use exists::Exists;
 pub use not_found::NotFound;
 pub use refused::Refused;
-pub use remedy::{ObjectKind, Remedies, Remedy};
+pub use remedy::{ObjectKind, ObjectName, Remedies, Remedy};
 
 /// Why the tables are not read or changed.
 #[derive(Debug, thiserror::Error)]

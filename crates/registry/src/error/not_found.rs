@@ -1,6 +1,6 @@
 //! What is not there, or not seen by the caller.
 
-use super::remedy::{ObjectKind, Remedies, Remedy};
+use super::remedy::{ObjectKind, ObjectName, Remedies, Remedy};
 
 /// What is not there, or not seen by the caller.
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
@@ -10,7 +10,7 @@ pub enum NotFound {
     Object(ObjectKind, String),
     /// The device of this id, which was deleted.
     #[error("there is no device {0}: it was deleted")]
-    DeletedDevice(String),
+    DeletedDevice(ObjectName),
     /// A deleted device of this id: the device was not deleted.
     #[error("the device {0} is not deleted")]
     DeviceNotDeleted(String),
@@ -28,7 +28,10 @@ pub enum NotFound {
     DeviceGone,
     /// A group of this device, which is not in the group of this name.
     #[error("{0} is in no group {1}")]
-    GroupOfDevice(String, String),
+    GroupOfDevice(ObjectName, String),
+    /// The group of this name for a device of this team.
+    #[error("{}", no_object(ObjectKind::Group, &.0.name))]
+    GroupForDevice(ObjectName),
     /// The group of this name: there are several.
     #[error("several groups have the name {0}")]
     SeveralGroups(String),
@@ -68,6 +71,9 @@ pub enum NotFound {
     /// A ban of this name or address.
     #[error("there is no such ban of {0}")]
     BanOf(String),
+    /// A ban of this name, which only these teams have. At least one is named.
+    #[error("there is no such ban of {0}: there is one in the team {teams}", teams = .1.join(", and one in "))]
+    BanOfTeams(String, Vec<String>),
     /// A role or type of this name that the caller may give.
     #[error("there is no {0} {1} that the caller may assign")]
     Grantable(ObjectKind, String),
@@ -86,15 +92,22 @@ impl Remedies for NotFound {
     fn remedies(&self) -> Vec<Remedy> {
         match self {
             Self::Object(kind @ (ObjectKind::Role | ObjectKind::DeviceType), name) => {
-                vec![Remedy::List(*kind), Remedy::Add(*kind, name.clone())]
+                vec![
+                    Remedy::List(*kind),
+                    Remedy::Add(*kind, name.as_str().into()),
+                ]
             }
             Self::Object(kind, _) => vec![Remedy::List(*kind)],
             Self::DeletedDevice(id) => vec![Remedy::Restore(ObjectKind::Device, id.clone())],
-            Self::DeviceOfTeams(_, teams) => {
+            Self::DeviceOfTeams(_, teams) | Self::BanOfTeams(_, teams) => {
                 let first = teams.first().cloned();
                 first.map(Remedy::InTeam).into_iter().collect()
             }
             Self::GroupOfDevice(device, _) => vec![Remedy::ShowDevice(device.clone())],
+            Self::GroupForDevice(group) => vec![
+                Remedy::List(ObjectKind::Group),
+                Remedy::Add(ObjectKind::Group, group.clone()),
+            ],
             Self::SeveralGroups(_) => vec![Remedy::NameTeamOfGroup],
             Self::Firmware(..) | Self::FirmwareForType(..) => {
                 vec![Remedy::List(ObjectKind::Firmware)]

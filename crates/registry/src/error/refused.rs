@@ -53,6 +53,12 @@ pub enum Refused {
     /// The team of this name has no tenant of its own.
     #[error("the team {0} has no tenant of its own")]
     NoTenant(String),
+    /// A user of this name, who would be of the team of the second name.
+    #[error(
+        "there is no user or device {0}, and no team {1} with a tenant of its own, in which a ban \
+         would be: correct the name of the team"
+    )]
+    NoTeamOfUser(String, String),
     /// Several teams have the firmware of this name and version.
     #[error("several teams have a firmware {0:?} of the version {1:?}: give the team")]
     FirmwareOfTeams(String, String),
@@ -329,6 +335,12 @@ pub enum Refused {
     /// A database that is not one of the first system; it may be one of the second.
     #[error("{0} is not a database of {1}: {found}", found = found(*.2))]
     OtherSystem(String, OtherSystem, Option<OtherSystem>),
+    /// A database of a system without these columns.
+    #[error(
+        "{0}: an import from {1} needs columns that the database lacks: {missing}",
+        missing = .2.join(", ")
+    )]
+    MissingColumns(String, OtherSystem, Vec<String>),
     /// A database of the microservice that is no file.
     #[error("{0}: the database of the MQTT microservice is a file of SQLite")]
     NotSqlite(String),
@@ -353,11 +365,8 @@ fn found(system: Option<OtherSystem>) -> String {
 impl Remedies for Refused {
     fn remedies(&self) -> Vec<Remedy> {
         match self {
-            // The request would be carried out if there were such a group.
-            Self::NotFound(NotFound::Object(kind @ ObjectKind::Group, name)) => {
-                vec![Remedy::List(*kind), Remedy::Add(*kind, name.clone())]
-            }
             Self::NotFound(missing) => missing.remedies(),
+            Self::NoTeamOfUser(..) => vec![Remedy::List(ObjectKind::Team)],
             Self::GivenSecret => vec![Remedy::UsePasswordFile],
             Self::OtherProgram(_) => vec![Remedy::Import(None)],
             Self::OtherSystem(.., found @ Some(_)) => vec![Remedy::Import(*found)],

@@ -97,23 +97,49 @@ impl Display for ObjectKind {
     }
 }
 
+/// Name of an object, with the team in whose tenant it is a name.
+///
+/// A remedy names an object in this way: several tenants may have a device of one id.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct ObjectName {
+    /// Name or id of the object.
+    pub name: String,
+    /// Name of the team; none: the name is enough.
+    pub team: Option<String>,
+}
+
+impl From<&str> for ObjectName {
+    fn from(name: &str) -> Self {
+        Self {
+            name: name.to_owned(),
+            team: None,
+        }
+    }
+}
+
+impl Display for ObjectName {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(&self.name)
+    }
+}
+
 /// What helps against an error. The API words it as a request, a command as a command.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum Remedy {
     /// List the objects of this kind.
     List(ObjectKind),
     /// Show the device of this id.
-    ShowDevice(String),
+    ShowDevice(ObjectName),
     /// Add an object of this kind and name.
-    Add(ObjectKind, String),
+    Add(ObjectKind, ObjectName),
     /// Change the rules of the role, type or group of this name.
     ChangeRules(ObjectKind, String),
     /// Restore the deleted object of this kind and name.
-    Restore(ObjectKind, String),
+    Restore(ObjectKind, ObjectName),
     /// Remove the deleted object of this kind and name permanently.
-    Purge(ObjectKind, String),
+    Purge(ObjectKind, ObjectName),
     /// Give the device of this id another secret.
-    RotateSecret(String),
+    RotateSecret(ObjectName),
     /// Set another password of the user of this name.
     SetPassword(String),
     /// Ask for the object in the team of this name.
@@ -130,6 +156,31 @@ pub enum Remedy {
     UsePasswordFile,
     /// Import a database of this system; none: of one that is known.
     Import(Option<OtherSystem>),
+}
+
+impl Remedy {
+    /// The object that is addressed within its team.
+    pub fn object(&self) -> Option<&ObjectName> {
+        match self {
+            Self::ShowDevice(of)
+            | Self::Add(_, of)
+            | Self::Restore(_, of)
+            | Self::Purge(_, of)
+            | Self::RotateSecret(of) => Some(of),
+            // Names of users, roles, types and teams are unique, and those of integrations contain
+            // the team.
+            Self::List(_)
+            | Self::ChangeRules(..)
+            | Self::SetPassword(_)
+            | Self::InTeam(_)
+            | Self::NameTeamOfGroup
+            | Self::MoveUsers(_)
+            | Self::RemoveWithMembers
+            | Self::PauseIntegration(..)
+            | Self::UsePasswordFile
+            | Self::Import(_) => None,
+        }
+    }
 }
 
 /// An error that may know what helps.

@@ -4,7 +4,8 @@ use sqlx::any::AnyRow;
 use sqlx::{AnyConnection, Row as _};
 
 use crate::sql::{Fault, Sql, clean};
-use crate::{NotFound, ObjectKind, Refused, Visibility};
+use crate::teams::name_of;
+use crate::{NotFound, ObjectKind, ObjectName, Refused, Visibility};
 
 /// A group.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -100,14 +101,20 @@ pub(crate) async fn for_team(
 }
 
 /// Why [`for_team`] has found no group: there is none that these see, or it is of another team.
+/// `team` is the id of a team that is there; empty: none.
 pub(crate) async fn none_for_team(
     on: &mut AnyConnection,
     visibility: &Visibility,
+    team: &str,
     text: &str,
 ) -> Result<Refused, Fault> {
-    let text = text.to_owned();
-    Ok(match candidates(on, visibility, &text).await?.is_empty() {
-        true => NotFound::Object(ObjectKind::Group, text).into(),
-        false => Refused::GroupOfOtherTeam(text),
-    })
+    if !candidates(on, visibility, text).await?.is_empty() {
+        return Ok(Refused::GroupOfOtherTeam(text.to_owned()));
+    }
+    let team = match team {
+        "" => None,
+        team => Some(name_of(on, team).await?),
+    };
+    let name = text.to_owned();
+    Ok(NotFound::GroupForDevice(ObjectName { name, team }).into())
 }

@@ -33,7 +33,7 @@ both!(a_ban_is_of_the_tenant_that_its_name_is_in, registry, {
         (all(), new(user, "p", Some("north")), "p"),
         (all(), new(user, "p@north", Some(&north.id)), "p"),
     ] {
-        let added = registry.add_ban(&actor, ban).await?;
+        let added = registry.add_ban(&actor, ban).await?.ban;
         assert_eq!(
             (added.tenant, &*added.team, &*added.value),
             (north.tenant, &*north.id, value)
@@ -42,16 +42,17 @@ both!(a_ban_is_of_the_tenant_that_its_name_is_in, registry, {
     for ban in [
         new(client, "p", None),
         new(client, "ann", None),
-        new(user, "p@nowhere", None),
-        new(user, "p@plain", None),
+        new(user, "p@example.org", None),
     ] {
-        let added = registry.add_ban(&all(), ban.clone()).await?;
+        let added = registry.add_ban(&all(), ban.clone()).await?.ban;
         assert_eq!((added.tenant, &added.value), (0, &ban.value));
     }
     for ban in [
         new(client, "p", Some("plain")),
         new(client, "p", Some("nowhere")),
         new(client, "p", Some("")),
+        new(user, "p@nowhere", None),
+        new(user, "p@plain", None),
     ] {
         let refused = registry.add_ban(&all(), ban).await;
         assert!(matches!(refused, Err(RegistryError::Refused(_))));
@@ -63,7 +64,7 @@ both!(a_ban_is_of_the_tenant_that_its_name_is_in, registry, {
     let own = registry.bans(&of_team(&north.id).visibility).await?;
     assert_eq!(own.len(), 5, "{own:#?}");
     assert!(own.iter().all(|ban| ban.team == north.id));
-    assert_eq!(registry.bans(&Visibility::All).await?.len(), 9);
+    assert_eq!(registry.bans(&Visibility::All).await?.len(), 8);
 });
 
 both!(pages_of_users_and_bans_follow_each_other, registry, {
@@ -132,5 +133,8 @@ both!(a_ban_that_would_be_over_already_is_refused, registry, {
         assert!(matches!(outcome, Err(RegistryError::Refused(_))), "{over}");
     }
     let later = crate::now_ms() + 60_000;
-    assert_eq!(registry.add_ban(&all(), ban(later)).await?.until_ms, later);
+    assert_eq!(
+        registry.add_ban(&all(), ban(later)).await?.ban.until_ms,
+        later
+    );
 });

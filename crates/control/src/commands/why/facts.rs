@@ -59,6 +59,8 @@ pub(crate) struct DeviceCommand {
     pub(super) cancel: String,
     /// The command line that shows it.
     pub(super) show: String,
+    /// The command line that shows why its device does not connect.
+    pub(super) why: String,
 }
 
 /// Whether messages reach a device.

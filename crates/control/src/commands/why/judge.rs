@@ -239,8 +239,8 @@ fn of_stuck(command: &DeviceCommand, kind: Stuck, more: u64, elsewhere: Option<&
                 }
             },
             format!(
-                "have the device connect (martlet why {} shows why it does not)",
-                command.device
+                "have the device connect ({} shows why it does not)",
+                command.why
             ),
         ),
         Stuck::NotSubscribed => (

@@ -200,9 +200,9 @@ impl Commands {
     }
 
     fn recalled(&self, control: &Control, command: &Command, reach: &Reach) -> DeviceCommand {
+        let tenant = TenantId(command.tenant);
         let line = |action: &str| {
             let arguments = format!("--device {} {}", typed(&command.device), typed(&command.id));
-            let tenant = TenantId(command.tenant);
             control.command_of_tenant(&format!("command {action}"), tenant, &arguments)
         };
         let device = (&*command.device, &*command.device_type);
@@ -227,6 +227,7 @@ impl Commands {
             retry: line("retry"),
             cancel: line("cancel"),
             show: line("show"),
+            why: control.command_of_tenant("why", tenant, &typed(&command.device)),
         }
     }
 }

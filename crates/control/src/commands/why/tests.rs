@@ -43,6 +43,7 @@ fn command(id: &str, state: CommandState) -> DeviceCommand {
         cancel: format!("martlet command cancel --device d1 {id}"),
         retry: format!("martlet command retry --device d1 {id}"),
         show: format!("martlet command show --device d1 {id}"),
+        why: "martlet why d1".to_owned(),
     }
 }
 

@@ -259,7 +259,10 @@ impl Control {
         let groups = self.groups_of(tenant, session.as_ref()).await?;
         let address = address_of(&runs, presence.as_ref());
         let at = address.and_then(|address| address.parse::<SocketAddr>().ok());
-        let at = at.map(|address| address.ip());
+        // An address that was asked about may be one that nobody has connected from.
+        let at = at
+            .map(|address| address.ip())
+            .or_else(|| question.name.parse().ok());
         let nameless = match address.and_then(host) {
             host if question.sees_node => self.journal.nameless_from(host),
             _ => Vec::new(),

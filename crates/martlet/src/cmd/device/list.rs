@@ -5,6 +5,7 @@ use martlet_control::use_cases::PageOfDevices;
 use martlet_registry::{Device, DeviceFilter, DeviceOrder, PageRequest};
 
 use crate::cmd::columns::columns;
+use crate::cmd::deleted::DeletedKept;
 use crate::cmd::node_and_form::NodeAndForm;
 use crate::cmd::tables;
 
@@ -48,18 +49,21 @@ pub(super) fn listed(options: &ListOptions) -> anyhow::Result<Vec<Device>> {
     })
 }
 
-/// The devices as a table. It has a column of kinds if any of them has a kind.
-pub(super) fn table(devices: &[Device]) -> String {
+/// The devices as a table. It has a column of kinds if any of them has a kind. Of deleted devices,
+/// it shows until when they are kept.
+pub(super) fn table(devices: &[Device], deleted: Option<DeletedKept>) -> String {
+    let third = if deleted.is_some() { "UNTIL" } else { "ONLINE" };
     let none = "There are no devices.";
     let fields = devices.iter().map(|device| {
         let status = match device.deleted_ms > 0 {
             true => "deleted",
             false => device.status.word(),
         };
-        let online = match &device.presence {
-            Some(presence) if presence.online => "yes",
-            Some(_) => "no",
-            None => "never",
+        let online = match (&device.presence, deleted) {
+            (_, Some(kept)) => kept.day(device.deleted_ms),
+            (Some(presence), None) if presence.online => "yes".to_owned(),
+            (Some(_), None) => "no".to_owned(),
+            (None, None) => "never".to_owned(),
         };
         let name = match device.name == device.id {
             true => String::new(),
@@ -68,7 +72,7 @@ pub(super) fn table(devices: &[Device]) -> String {
         let first = [
             device.user_name.clone(),
             status.to_owned(),
-            online.to_owned(),
+            online,
             device.device_type.clone(),
         ];
         (
@@ -82,7 +86,7 @@ pub(super) fn table(devices: &[Device]) -> String {
             [
                 "DEVICE",
                 "STATUS",
-                "ONLINE",
+                third,
                 "TYPE",
                 "KIND",
                 ">CREDENTIALS",
@@ -94,7 +98,7 @@ pub(super) fn table(devices: &[Device]) -> String {
             none,
         ),
         false => columns(
-            ["DEVICE", "STATUS", "ONLINE", "TYPE", ">CREDENTIALS", "NAME"],
+            ["DEVICE", "STATUS", third, "TYPE", ">CREDENTIALS", "NAME"],
             fields.map(|([id, status, online, of], _, [count, name])| {
                 [id, status, online, of, count, name]
             }),

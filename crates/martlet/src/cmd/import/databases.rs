@@ -9,12 +9,12 @@ use martlet_api::in_commands;
 use martlet_control::devices::DeviceName;
 use martlet_control::use_cases::{
     AddDevices, FindDevice, FindDeviceOfSecret, FindUser, ReadConfiguration, SetConfiguration,
-    TryDevices, UseCaseError,
+    UseCaseError,
 };
 use martlet_registry::{
     DataType, DatabaseUrl, DeviceSecret, ForeignSetting, Import, IotFlowDevice, IotFlowUser,
     Location, NewDevice, RegistryError, RowOutcome, Secret, ServiceMqttDevice, Status,
-    UnreadableRow, check_setting, iotflow_devices, service_mqtt_devices, wait,
+    UnreadableRow, iotflow_devices, service_mqtt_devices, wait,
 };
 use martlet_text_file::text_without_bom;
 
@@ -104,7 +104,7 @@ impl DeviceOptions {
         self.device_type.as_deref().unwrap_or(usual).to_owned()
     }
 
-    /// Adds the devices of a database; a dry run only reports what would be done. Devices that
+    /// Adds the devices of a database; a dry run adds them, reports it and undoes it. Devices that
     /// cannot be added are returned with their id and the reason.
     fn import(
         &self,
@@ -125,16 +125,16 @@ impl DeviceOptions {
                 Err((id, why)) => report.add("device", &id, Outcome::Skipped, &why),
             }
         }
-        tables::with(&self.database.on.node, async |open| {
+        tables::with_or_dry_run(&self.database.on.node, dry_run, async |open| {
             // Devices have them as their owners.
             for user in users {
                 let name = user.name.clone();
                 match users::of_iotflow(user) {
-                    Ok(user) => users::add_user(open, &mut report, user, dry_run).await?,
+                    Ok(user) => users::add_user(open, &mut report, user).await?,
                     Err(why) => report.add("user", &name, Outcome::Skipped, &why),
                 }
             }
-            add(open, &mut report, devices, dry_run).await
+            add(open, &mut report, devices).await
         })?;
         if report.has_imported() {
             report.node = tables::reload_tables(&self.database.on.node);
@@ -272,19 +272,13 @@ async fn add(
     open: &mut OpenTables,
     report: &mut Report,
     mut wanted: Vec<DeviceToImport>,
-    dry_run: bool,
 ) -> Result<(), UseCaseError> {
     for one in &mut wanted {
-        own(open, one, dry_run).await?;
+        own(open, one).await?;
     }
     let devices = wanted.iter().map(|one| one.device.clone()).collect();
-    let outcomes = match dry_run {
-        true => open.run(TryDevices { devices }).await?,
-        false => {
-            let import = Import::EachByItself;
-            open.run(AddDevices { devices, import }).await?
-        }
-    };
+    let import = Import::EachByItself;
+    let outcomes = open.run(AddDevices { devices, import }).await?;
     for (one, outcome) in wanted.into_iter().zip(outcomes) {
         let (outcome, why) = match outcome {
             RowOutcome::Added(_) => (Outcome::Imported, one.note.clone()),
@@ -295,8 +289,7 @@ async fn add(
         };
         report.add("device", &one.id, outcome, &why);
         if outcome != Outcome::Skipped {
-            let is_there = outcome == Outcome::Exists || !dry_run;
-            add_settings(open, report, &one, is_there, dry_run).await?;
+            add_settings(open, report, &one).await?;
         } else {
             for setting in &one.settings {
                 let id = format!("{}/{}", one.id, setting.key);
@@ -324,13 +317,9 @@ async fn skipped(
     })
 }
 
-/// Sets the owner if a user of that name exists. In a dry run those of the other system do not yet.
-async fn own(
-    open: &mut OpenTables,
-    one: &mut DeviceToImport,
-    dry_run: bool,
-) -> Result<(), UseCaseError> {
-    if one.owner.is_empty() || dry_run {
+/// Sets the owner if a user of that name exists.
+async fn own(open: &mut OpenTables, one: &mut DeviceToImport) -> Result<(), UseCaseError> {
+    if one.owner.is_empty() {
         return Ok(());
     }
     let name = one.owner.clone();
@@ -372,20 +361,15 @@ async fn add_settings(
     open: &mut OpenTables,
     report: &mut Report,
     one: &DeviceToImport,
-    is_there: bool,
-    dry_run: bool,
 ) -> Result<(), UseCaseError> {
     if one.settings.is_empty() {
         return Ok(());
     }
     let device = DeviceName::Id(one.id.clone());
-    let known = match is_there {
-        true => {
-            let device = device.clone();
-            open.run(ReadConfiguration { device }).await?
-        }
-        false => Vec::new(),
+    let read = ReadConfiguration {
+        device: device.clone(),
     };
+    let known = open.run(read).await?;
     for setting in &one.settings {
         let id = format!("{}/{}", one.id, setting.key);
         if known.iter().any(|known| known.key == setting.key) {
@@ -399,22 +383,16 @@ async fn add_settings(
         };
         let key = setting.key.clone();
         let value = in_our_words(&setting.value, data_type);
-        let done = match dry_run {
-            true => check_setting(&key, &value, data_type).map_err(UseCaseError::from),
-            false => {
-                let set = SetConfiguration {
-                    device: device.clone(),
-                    key,
-                    value,
-                    data_type,
-                    is_active: setting.is_active,
-                    expected_revision: 0.into(),
-                };
-                open.run(set).await.map(drop)
-            }
+        let set = SetConfiguration {
+            device: device.clone(),
+            key,
+            value,
+            data_type,
+            is_active: setting.is_active,
+            expected_revision: 0.into(),
         };
-        match done {
-            Ok(()) => report.add("setting", &id, Outcome::Imported, ""),
+        match open.run(set).await {
+            Ok(_) => report.add("setting", &id, Outcome::Imported, ""),
             Err(error) if error.is_refused() => {
                 report.add("setting", &id, Outcome::Skipped, &in_commands(&error));
             }

@@ -52,16 +52,15 @@ pub(super) fn import(file: &Path, options: &MosquittoOptions) -> anyhow::Result<
              file of auth.acl_file",
         );
     }
-    tables::with(&options.node, async |open| {
-        let dry_run = options.dry_run();
-        let usable = add_roles(open, &mut report, roles, dry_run).await?;
+    tables::with_or_dry_run(&options.node, options.dry_run(), async |open| {
+        let usable = add_roles(open, &mut report, roles).await?;
         for (role, user) in wanted {
             if acl.is_some() && !usable.contains(&role) {
                 let why = format!("its role {role} could not be added");
                 report.add("user", &user.user.name, Outcome::Skipped, &why);
                 continue;
             }
-            add_user(open, &mut report, user, dry_run).await?;
+            add_user(open, &mut report, user).await?;
         }
         Ok(())
     })?;
@@ -102,7 +101,6 @@ async fn add_roles(
     open: &mut OpenTables,
     report: &mut Report,
     roles: Vec<(String, Vec<RuleLine>)>,
-    dry_run: bool,
 ) -> Result<Vec<String>, UseCaseError> {
     let owner = Owner::Role;
     let known = open.run(ListRuleSets { owner }).await?;
@@ -120,7 +118,6 @@ async fn add_roles(
                 report.add("role", &name, Outcome::Skipped, &why);
                 continue;
             }
-            None if dry_run => report.add("role", &name, Outcome::Imported, &counted(&rules)),
             None => {
                 let count = counted(&rules);
                 let add = AddRuleSet {

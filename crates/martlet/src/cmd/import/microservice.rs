@@ -2,25 +2,27 @@
 //! to the tables. Webhooks are added to the running node, which encrypts the values of their
 //! headers.
 
-use std::path::Path;
 use std::time::Duration;
 
 use jiff::Timestamp;
 use martlet_api::microservice_webhook;
 use martlet_codec::TopicName;
+use martlet_control::integrations::{AddedKind, IntegrationMaker as _};
 use martlet_control::telemetry::has_valid_offset;
 use martlet_control::use_cases::ImportMessages;
 use martlet_registry::{
     LoggedMessage, MicroserviceMessage, MicroserviceWebhook, microservice_contents, wait,
 };
-use serde_json::{Value, json};
+use serde_json::{Map, Value, json};
 
 use super::databases::DatabaseOptions;
 use super::report::{Outcome, Report, Skipped};
-use crate::cmd::admin::{ask, ask_with};
+use crate::cmd::admin::{NodeRefusal, ask, ask_with};
 use crate::cmd::errors::error_text;
+use crate::cmd::node_options::NodeOptions;
 use crate::cmd::query::encoded;
 use crate::cmd::tables;
+use crate::config::{self, MadeIntegrations};
 
 /// Most messages that are imported, the newest ones: the default limit of the message log.
 const MESSAGES_MAX: u32 = 100_000;
@@ -46,9 +48,8 @@ pub(super) fn import(options: &DatabaseOptions) -> anyhow::Result<Report> {
     if left > 0 {
         report.leave(vec![("messages", left)]);
     }
-    let data_dir = options.on.node.data_dir()?;
     for webhook in &found.webhooks {
-        let (outcome, why) = match added(&data_dir, options.dry_run, webhook) {
+        let (outcome, why) = match added(&options.on.node, options.dry_run, webhook) {
             Ok(outcome) => (outcome, String::new()),
             Err(why) => (Outcome::Skipped, why),
         };
@@ -74,9 +75,9 @@ fn add_messages(
     }
     let count = messages.len() as u64;
     let mut stored = count;
-    if !options.dry_run && count > 0 {
+    if count > 0 {
         stored = 0;
-        tables::with(&options.on.node, async |open| {
+        tables::with_or_dry_run(&options.on.node, options.dry_run, async |open| {
             for some in messages.chunks(MESSAGES_AT_ONCE) {
                 let messages = some.to_vec();
                 stored += open.run(ImportMessages { messages }).await?;
@@ -145,8 +146,12 @@ fn ms_of_id(id: &str) -> Option<u64> {
     Some(id.parse::<u64>().ok()? / 1_000_000)
 }
 
-/// Adds a webhook to the running node.
-fn added(data_dir: &Path, dry_run: bool, found: &MicroserviceWebhook) -> Result<Outcome, String> {
+/// Adds a webhook to the running node. A dry run only checks its settings.
+fn added(
+    node: &NodeOptions,
+    dry_run: bool,
+    found: &MicroserviceWebhook,
+) -> Result<Outcome, String> {
     let headers: Value = match found.headers.trim() {
         "" => json!({}),
         text => serde_json::from_str(text).map_err(|_| "its headers are not JSON".to_owned())?,
@@ -166,11 +171,16 @@ fn added(data_dir: &Path, dry_run: bool, found: &MicroserviceWebhook) -> Result<
     });
     let made = microservice_webhook(&found.id, body)?;
     let target = format!("/api/v1/webhooks/{}", encoded(&found.id));
-    let asked = |done: anyhow::Result<String>| done.map_err(|error| error_text(&error));
-    if ask(data_dir, "GET", &target).is_ok() {
-        return Ok(Outcome::Exists);
+    let in_words = |error: anyhow::Error| error_text(&error);
+    let data_dir = &node.data_dir().map_err(in_words)?;
+    let asked = |done: anyhow::Result<String>| done.map_err(in_words);
+    match ask(data_dir, "GET", &target) {
+        Ok(_) => return Ok(Outcome::Exists),
+        Err(error) if NodeRefusal::of(&error).is_some_and(|why| why.status() == 404) => {}
+        Err(error) => return Err(in_words(error)),
     }
     if dry_run {
+        check(node, &found.id, &made.settings)?;
         return Ok(Outcome::Imported);
     }
     for (name, value) in made.secrets {
@@ -181,6 +191,24 @@ fn added(data_dir: &Path, dry_run: bool, found: &MicroserviceWebhook) -> Result<
     let body = Value::Object(made.settings).to_string();
     asked(ask_with(data_dir, ("PUT", &target), &body, LONGER))?;
     Ok(Outcome::Imported)
+}
+
+/// Checks the settings of a webhook as the node of this configuration does.
+fn check(node: &NodeOptions, id: &str, settings: &Map<String, Value>) -> Result<(), String> {
+    let in_words = |error: anyhow::Error| error_text(&error);
+    let resolved = node.load().map_err(in_words)?;
+    let resolved = config::resolve(&resolved).map_err(|error| error.to_string())?;
+    let maker = MadeIntegrations {
+        data_dir: resolved.data_dir,
+        allowed: resolved.sinks.allowed,
+        queue_bytes: u64::MAX,
+    };
+    let checked = maker.check_new(AddedKind::Webhook, settings);
+    let made = checked.and_then(|()| maker.make(AddedKind::Webhook, id, "", settings, true));
+    made.map(drop).map_err(|unusable| match unusable.key {
+        Some(key) => format!("{key}: {}", unusable.why),
+        None => unusable.why,
+    })
 }
 
 #[cfg(test)]

@@ -8,7 +8,7 @@ use std::sync::mpsc::{Receiver, sync_channel};
 use std::time::Duration;
 
 use anyhow::anyhow;
-use martlet_control::telemetry::{DeviceNumber, StoreError, TelemetryAtRest};
+use martlet_control::telemetry::{Decoder, DeviceNumber, StoreError, TelemetryAtRest};
 use martlet_control::use_cases::FindDevice;
 use martlet_registry::{
     IotFlowPayload, IotFlowRecord, Location, iotflow_record_counts, iotflow_records, wait,
@@ -32,7 +32,8 @@ const BYTES_AT_ONCE: usize = 256 << 10;
 /// Additional time limit of a request to the node.
 const LONGER: Duration = Duration::from_secs(60);
 
-/// Imports the telemetry of the devices that exist according to the report. A dry run only counts.
+/// Imports the telemetry of the devices that exist according to the report. A dry run decodes it,
+/// and stores nothing.
 pub(super) fn import(
     report: &mut Report,
     node: &NodeOptions,
@@ -54,14 +55,12 @@ pub(super) fn import(
             return Ok(());
         }
     };
-    if dry_run {
-        for (id, records) in there {
-            report.add("telemetry", &id, Outcome::Imported, &records_text(records));
-        }
-        return Ok(());
-    }
+    let storage = match dry_run {
+        true => target.dry_run(node)?,
+        false => target.open(node, &there)?,
+    };
     let mut import = Import {
-        storage: target.open(node, &there)?,
+        storage,
         progress: Progress::new(there.iter().map(|(_, records)| records).sum()),
         devices: HashMap::new(),
         batch: RecordBatch::default(),
@@ -178,6 +177,16 @@ impl Target {
         }
     }
 
+    /// A target that only checks what would be stored.
+    fn dry_run(self, node: &NodeOptions) -> anyhow::Result<Storage> {
+        let settings = match self {
+            Self::AtRest(settings) => Some(*settings),
+            Self::Node(_) => config::telemetry_settings(&node.load()?)?,
+        };
+        let decoder = settings.map(|settings| settings.decoder.of_past());
+        Ok(Storage::DryRun(decoder.map(Box::new)))
+    }
+
     fn open(self, node: &NodeOptions, devices: &[(String, i64)]) -> anyhow::Result<Storage> {
         let settings = match self {
             Self::Node(data_dir) => return Ok(Storage::Node(data_dir)),
@@ -209,6 +218,8 @@ impl Target {
 
 /// An open target.
 enum Storage {
+    /// Nothing is stored. Payloads are decoded, unless another node's configuration says how.
+    DryRun(Option<Box<Decoder>>),
     Node(PathBuf),
     AtRest {
         /// Numbers of the devices by their ids.
@@ -231,6 +242,13 @@ impl Storage {
     fn store(&self, id: &str, records: &[Value]) -> Result<u64, Failure> {
         let body = Value::from(records).to_string();
         match self {
+            Self::DryRun(None) => Ok(records.len() as u64),
+            Self::DryRun(Some(decoder)) => {
+                let decoded = decoder.decode_whole(body.as_bytes(), 0);
+                let decoded = decoded.map_err(StoreError::from);
+                let decoded = decoded.map_err(|why| Failure::Records(why.to_string()))?;
+                Ok(decoded.readings.len() as u64)
+            }
             Self::Node(data_dir) => {
                 let route = format!("/api/v1/devices/{}/telemetry?past=true", encoded(id));
                 let answer = ask_with(data_dir, ("POST", &route), &body, LONGER);
@@ -264,7 +282,7 @@ impl Storage {
 
     fn close(self) -> anyhow::Result<()> {
         match self {
-            Self::Node(_) => Ok(()),
+            Self::DryRun(_) | Self::Node(_) => Ok(()),
             Self::AtRest {
                 runtime, telemetry, ..
             } => Ok(runtime.block_on(telemetry.close())?),

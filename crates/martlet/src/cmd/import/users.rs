@@ -61,7 +61,6 @@ pub(super) async fn add_user(
     open: &mut OpenTables,
     report: &mut Report,
     wanted: ImportedUser,
-    dry_run: bool,
 ) -> Result<(), UseCaseError> {
     let ImportedUser { user, hash, note } = wanted;
     let name = user.name.clone();
@@ -73,10 +72,6 @@ pub(super) async fn add_user(
         }
         Err(error) if error.is_not_found() => {}
         Err(error) => return Err(error),
-    }
-    if dry_run {
-        report.add("user", &name, Outcome::Imported, &note);
-        return Ok(());
     }
     match open.run(ImportUser { user, hash }).await {
         Ok(_) => report.add("user", &name, Outcome::Imported, &note),

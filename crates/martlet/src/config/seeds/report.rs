@@ -55,10 +55,53 @@ impl<'a> Variables<'a> {
         all
     }
 
+    /// Variables whose name differs in a letter or two from one that a node reads, with that one.
+    pub(super) fn misspelt(&self) -> Vec<(&'a str, String)> {
+        let mut found = Vec::new();
+        for (name, value) in self.all {
+            let is_known = meaning(name).is_some() || ignored::reason(name).is_some();
+            if is_known || value.trim().is_empty() || name.starts_with("MARTLET_") {
+                continue;
+            }
+            let distance = |known: &str| strsim::damerau_levenshtein(known, name);
+            // Short names are near to those of many programs.
+            let near = NAMES.iter().map(|(known, _)| *known);
+            let near = near.filter(|known| distance(known) <= known.len() / 8);
+            if let Some(near) = near.min_by_key(|known| distance(known)) {
+                found.push((name.as_str(), near.to_owned()));
+            }
+        }
+        found
+    }
+
     /// Whether an unknown name was probably intended for the node.
     fn is_about_node(&self, name: &str) -> bool {
         name.starts_with("MARTLET_")
             || name.starts_with("MQTT_")
             || self.file.is_some_and(|file| file.sets(name))
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_name_that_is_nearly_one_that_is_read_is_found() {
+        for (name, near) in [
+            ("RATE_LIMIT_PER_MINUTES", Some("RATE_LIMIT_PER_MINUTE")),
+            ("MQTT_BROKER_PRT", Some("MQTT_BROKER_PORT")),
+            ("NATS_ULR", Some("NATS_URL")),
+            ("NATS_URL", None),
+            ("HOSTNAME", None),
+            ("LOGNAME", None),
+            ("PORTS", None),
+            ("MARTLET_NATS_URL", None),
+        ] {
+            let all = [(name.to_owned(), "x".to_owned())];
+            let found = Variables::new(&all, None).misspelt();
+            let near = near.map(|near| (name, near.to_owned()));
+            assert_eq!(found, near.into_iter().collect::<Vec<_>>(), "{name}");
+        }
     }
 }
