@@ -91,9 +91,8 @@ fn provisioning_refused(facts: &Facts) -> Option<(Bearing, Finding)> {
 
 fn banned(facts: &Facts) -> Option<Finding> {
     let banned = facts.banned.as_ref()?;
-    let mut finding = Finding::new(Cause::Banned, banned.why.clone()).remedy("lift the ban");
-    finding.command.clone_from(&banned.command);
-    Some(finding)
+    let finding = Finding::new(Cause::Banned, banned.why.clone()).remedy("lift the ban");
+    Some(finding.command(&banned.command))
 }
 
 /// Whether it is admitted.
@@ -238,8 +237,7 @@ fn would_be_let_in(run: &Run) -> Finding {
     let sentence = format!(
         "it was refused when it last tried ({why}); that is over, and it has not tried again"
     );
-    let mut finding = Finding::new(Cause::Away, sentence).since(run.since_ms);
-    (finding.count, finding.last_ms) = (Some(run.count), Some(run.last.at_ms));
+    let finding = Finding::new(Cause::Away, sentence).when(run);
     finding.remedy("have the client connect again")
 }
 
@@ -278,8 +276,7 @@ fn locked_out(facts: &Facts, lockout: &Lockout) -> (Bearing, Finding) {
     let mut finding = Finding::new(Cause::LockedOut, sentence).with_remedy(worded.clone());
     let refused = is_refused_now(facts).filter(is_lockout);
     if let Some(run) = refused {
-        (finding.since_ms, finding.count) = (Some(run.since_ms), Some(run.count));
-        finding.last_ms = Some(run.last.at_ms);
+        finding = finding.when(run);
     }
     // A client that is refused does not have that password.
     let is_let_in = accepted_secs.is_some() && is_refused_now(facts).is_none();
@@ -366,9 +363,7 @@ fn lockout_before(facts: &Facts) -> Option<Finding> {
     let mut runs = facts.runs.iter().rev();
     let run = runs.find(|run| is_lockout_over(facts, run))?;
     let sentence = "it was locked out for too many wrong credentials, and is no longer locked out";
-    let mut finding = Finding::new(Cause::LockedOut, sentence).since(run.since_ms);
-    (finding.count, finding.last_ms) = (Some(run.count), Some(run.last.at_ms));
-    Some(finding)
+    Some(Finding::new(Cause::LockedOut, sentence).when(run))
 }
 
 fn is_lockout_over(facts: &Facts, run: &Run) -> bool {
@@ -415,9 +410,8 @@ fn removed(deleted: &Deleted) -> Finding {
         Some(user) => format!("its user {user}: {sentence}"),
         None => sentence,
     };
-    let mut finding = Finding::new(Cause::Deleted, sentence);
-    finding.command.clone_from(&deleted.command);
-    finding.since(deleted.at_ms).remedy(remedy)
+    let finding = Finding::new(Cause::Deleted, sentence).since(deleted.at_ms);
+    finding.remedy(remedy).command(&deleted.command)
 }
 
 /// The listener by which it connected is closed.
@@ -717,7 +711,6 @@ pub(super) fn tried_by_another(run: &Run, cause: Cause, had: &str) -> Finding {
         _ => format!("tried its name {times}, and was refused ({why})"),
     };
     let sentence = format!("{whom} {tried}; this client {had} a connection of its own then");
-    let mut finding = Finding::new(cause, sentence).since(run.since_ms);
-    (finding.count, finding.last_ms) = (Some(run.count), Some(run.last.at_ms));
+    let finding = Finding::new(cause, sentence).when(run);
     finding.remedy("no action is needed for this client; find the other client if it continues")
 }

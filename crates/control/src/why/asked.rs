@@ -8,6 +8,7 @@ use super::found::RECENT_MS;
 use super::near::matches;
 use super::side::Side;
 use super::{Bearing, Question};
+use crate::remedy::Command;
 
 /// A question, and the client that it is about.
 #[derive(Clone, Debug, Default)]
@@ -51,7 +52,7 @@ pub(crate) struct Asked {
     /// Topic Filters of what devices publish for the node itself.
     pub(crate) received: Vec<String>,
     /// The command that adds a device or user of that name, if it is unknown.
-    pub(crate) adding: Option<String>,
+    pub(crate) adding: Option<Command>,
 }
 
 impl Asked {

@@ -35,11 +35,16 @@ fn never_had_one(facts: &Facts, refused: Option<&Run>) -> Option<(Bearing, Findi
         "the device {} has no credential, and never had one, so it cannot log in",
         facts.question.name
     );
-    let mut finding = Finding::new(Cause::NoCredentials, sentence).remedy("give it a credential");
-    finding.command.clone_from(&none.command);
-    if let Some(run) = refused {
-        finding = finding.when(run);
-    }
+    let finding = Finding::advised(
+        Cause::NoCredentials,
+        sentence,
+        "give it a credential",
+        &none.command,
+    );
+    let finding = match refused {
+        Some(run) => finding.when(run),
+        None => finding,
+    };
     Some((Bearing::Barred, finding))
 }
 
@@ -75,9 +80,10 @@ fn none_left(spent: &Spent) -> Finding {
         (1, false) => format!("its only credential expired on {at}"),
         (count, _) => format!("all {count} of its credentials {ended}, the last on {at}"),
     };
-    let mut finding = Finding::new(Cause::CredentialExpired, sentence).since(spent.last_ms);
-    finding.command.clone_from(&spent.command);
-    finding.remedy("give it another credential")
+    let finding = Finding::new(Cause::CredentialExpired, sentence).since(spent.last_ms);
+    finding
+        .remedy("give it another credential")
+        .command(&spent.command)
 }
 
 /// Another client was refused because its token is for this one.

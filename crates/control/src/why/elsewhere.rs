@@ -14,6 +14,8 @@ use crate::cause::Cause;
 use crate::control::{Control, ControlError};
 use crate::integrations::is_of_node;
 use crate::journal::Entry;
+use crate::remedy::Command;
+use crate::remedy::deed;
 use crate::telemetry::Telemetry;
 
 /// What to do about clients of two tenants.
@@ -243,7 +245,7 @@ impl Control {
     pub(super) async fn client_elsewhere(
         &self,
         question: &Question,
-    ) -> Result<Option<String>, ControlError> {
+    ) -> Result<Option<Command>, ControlError> {
         if !question.sees_node {
             return Ok(None);
         }
@@ -260,6 +262,6 @@ impl Control {
         let mut others = found
             .iter()
             .filter(|one| *one.client_id == *question.name && one.tenant != question.tenant);
-        Ok(others.find_map(|one| self.journal.asking_why(one.tenant, &question.name)))
+        Ok(others.find_map(|one| self.command_of_tenant(deed::WHY, one.tenant, &[&question.name])))
     }
 }

@@ -7,7 +7,7 @@
 //! question (`asked`), what was found (`found`), and what is to be found of clients, their sessions
 //! and topics:
 //!
-//! * [`facts`]: the facts, as plain data
+//! * `facts`: the facts, as plain data
 //! * `gather`: where it comes from
 //! * `judge`: the diagnosis on the facts, without further questions; `several`: of a user with
 //!   several clients
@@ -32,7 +32,7 @@ mod asked;
 mod credential;
 mod elsewhere;
 mod examine;
-pub mod facts;
+pub(crate) mod facts;
 mod found;
 mod gather;
 mod judge;
@@ -59,7 +59,7 @@ use utoipa::ToSchema;
 use crate::cause::{Bearing, Cause};
 use crate::event_words;
 use crate::journal::{Run, WordedRemedy};
-use crate::remedy::Remedy;
+use crate::remedy::{Command, Remedy};
 pub(crate) use asked::Asked;
 pub(crate) use examine::{Examine, Findings};
 pub(crate) use found::{
@@ -157,7 +157,8 @@ pub struct Finding {
     pub remedy: Option<String>,
     /// The command for that, ready for a shell on the node's machine.
     #[serde(skip_serializing_if = "Option::is_none", default)]
-    pub command: Option<String>,
+    #[schema(value_type = Option<String>)]
+    pub command: Option<Command>,
     /// The same for programs: requests of the API, keys of the configuration.
     #[serde(skip_serializing_if = "Vec::is_empty", default)]
     pub remedies: Vec<Remedy>,
@@ -245,8 +246,8 @@ impl Finding {
     }
 
     /// The command for the remedy.
-    pub(crate) fn command(mut self, command: impl Into<String>) -> Self {
-        self.command = Some(command.into());
+    pub(crate) fn command<'a>(mut self, command: impl Into<Option<&'a Command>>) -> Self {
+        self.command = command.into().cloned();
         self
     }
 
@@ -258,11 +259,11 @@ impl Finding {
     }
 
     /// A finding with what helps, and the command for it.
-    pub(crate) fn advised(
+    pub(crate) fn advised<'a>(
         cause: Cause,
         sentence: impl Into<String>,
         remedy: &str,
-        command: &str,
+        command: impl Into<Option<&'a Command>>,
     ) -> Self {
         Self::new(cause, sentence).remedy(remedy).command(command)
     }
@@ -282,7 +283,7 @@ impl Finding {
 
     /// With its remedies for programs.
     fn with_remedies(mut self) -> Self {
-        self.remedies = Remedy::all(self.remedy.as_deref(), self.command.as_deref());
+        self.remedies = Remedy::all(self.remedy.as_deref(), self.command.as_ref());
         self
     }
 

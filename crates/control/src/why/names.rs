@@ -11,6 +11,7 @@ use crate::authentication::Standing;
 use crate::cause::Cause;
 use crate::control::Control;
 use crate::journal::Entry;
+use crate::remedy::deed::{self, Deed};
 
 /// An unknown name may be a misspelt name, or one that was used before.
 pub(super) fn with_namesakes(facts: &Facts, mut finding: Finding) -> Finding {
@@ -226,7 +227,7 @@ pub(super) fn of_part(facts: &Facts) -> Option<Finding> {
 }
 
 /// Words, and the command that shows what they mean.
-const PARTS: [(&[&str], &str); 22] = [
+const PARTS: [(&[&str], Deed); 22] = [
     (
         &[
             "backup",
@@ -246,19 +247,19 @@ const PARTS: [(&[&str], &str); 22] = [
             "store",
             "tls",
         ],
-        "health",
+        deed::HEALTH,
     ),
-    (&["alarm", "alarms"], "alarm ls"),
-    (&["api", "key", "keys"], "key ls"),
-    (&["audit"], "audit"),
-    (&["ban", "bans"], "ban ls"),
-    (&["client", "clients"], "client ls"),
-    (&["command", "commands"], "command ls"),
-    (&["config", "configuration"], "config show"),
-    (&["device", "devices"], "device ls"),
-    (&["events", "log", "logs"], "logs"),
-    (&["firmware"], "firmware ls"),
-    (&["group", "groups"], "group ls"),
+    (&["alarm", "alarms"], deed::ALARM_LS),
+    (&["api", "key", "keys"], deed::KEY_LS),
+    (&["audit"], deed::AUDIT),
+    (&["ban", "bans"], deed::BAN_LS),
+    (&["client", "clients"], deed::CLIENT_LS),
+    (&["command", "commands"], deed::COMMAND_LS),
+    (&["config", "configuration"], deed::CONFIG_SHOW),
+    (&["device", "devices"], deed::DEVICE_LS),
+    (&["events", "log", "logs"], deed::LOGS),
+    (&["firmware"], deed::FIRMWARE_LS),
+    (&["group", "groups"], deed::GROUP_LS),
     (
         &[
             "bridge",
@@ -268,29 +269,29 @@ const PARTS: [(&[&str], &str); 22] = [
             "webhook",
             "webhooks",
         ],
-        "integration ls",
+        deed::INTEGRATION_LS,
     ),
-    (&["lockout", "lockouts"], "lockout ls"),
-    (&["provision", "provisioning"], "provision ls"),
-    (&["retained"], "retained ls"),
-    (&["role", "roles"], "role ls"),
-    (&["rollout", "rollouts"], "rollout ls"),
-    (&["rule", "rules"], "rule ls"),
-    (&["secret", "secrets"], "secret ls"),
-    (&["session", "sessions"], "session ls"),
-    (&["telemetry"], "telemetry rejected"),
+    (&["lockout", "lockouts"], deed::LOCKOUT_LS),
+    (&["provision", "provisioning"], deed::PROVISION_LS),
+    (&["retained"], deed::RETAINED_LS),
+    (&["role", "roles"], deed::ROLE_LS),
+    (&["rollout", "rollouts"], deed::ROLLOUT_LS),
+    (&["rule", "rules"], deed::RULE_LS),
+    (&["secret", "secrets"], deed::SECRET_LS),
+    (&["session", "sessions"], deed::SESSION_LS),
+    (&["telemetry"], deed::TELEMETRY_REJECTED),
 ];
 
 impl Control {
     /// The part of the program that a name is a word for.
     pub(super) fn part_named(&self, name: &str) -> Option<NamedPart> {
         let name = name.to_ascii_lowercase();
-        let (_, shows) = PARTS.iter().find(|(words, _)| words.contains(&&*name))?;
-        let is_health = *shows == "health";
+        let (words, shows) = PARTS.iter().find(|(words, _)| words.contains(&&*name))?;
+        let is_health = words.contains(&"health");
         Some(NamedPart {
             own_command: name.starts_with("backup").then_some("martlet backup"),
             is_health,
-            command: self.listing_command(shows),
+            command: self.command(*shows, &[]),
         })
     }
 }

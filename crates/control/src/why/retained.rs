@@ -13,6 +13,7 @@ use super::side::matching;
 use super::{Finding, Question};
 use crate::cause::Cause;
 use crate::control::{Control, ControlError};
+use crate::remedy::Command;
 use crate::rfc3339;
 
 /// Time for which the end of a retained message is why a client gets none.
@@ -117,7 +118,7 @@ fn past_will_of(topic: &str, at_ms: u64, (client_id, since_ms): &(String, u64)) 
 }
 
 /// The retained message is sent at each subscribe, also if the client has had it.
-fn sent_again(topic: &str, at_ms: u64, remove: &str) -> Finding {
+fn sent_again(topic: &str, at_ms: u64, remove: &Option<Command>) -> Finding {
     let sentence = format!(
         "{topic} has a retained message, kept since {}: it is sent to the client at each \
          subscribe, so after each reconnect",

@@ -325,9 +325,8 @@ fn is_in_question(facts: &Facts, shared: &str) -> bool {
 /// Messages for it that were dropped, as its session counts them. The journal has no drops of long
 /// ago, and one entry for many drops.
 fn lost(facts: &Facts, session: &Session, found: &mut Found) {
-    for (index, (reason, count)) in session.drops.iter().enumerate() {
-        let at = session.dropped_at.get(index).copied().unwrap_or_default();
-        let cause = Cause::of_drop(*reason);
+    for (reason, count, at) in session.losses() {
+        let cause = Cause::of_drop(reason);
         let is_of_course = match reason {
             // A client that is connected now receives new messages.
             DropReason::ClientAway => session.connected,
@@ -336,17 +335,16 @@ fn lost(facts: &Facts, session: &Session, found: &mut Found) {
             DropReason::NotPermitted => facts.runs.iter().any(|run| run.cause == Some(cause)),
             _ => false,
         };
-        if *count > 0 && !is_of_course {
-            found.push(lost_for(facts, session, (*reason, *count, at)));
+        if !is_of_course {
+            found.push(lost_for(facts, session, (reason, count, at)));
         }
     }
     if session.expired > 0 {
         let sentence = event_words::expired(session.expired, " for it");
-        let mut finding = Finding::new(Cause::Expired, sentence).of_many(session.expired);
-        let LossTimes { first_ms, last_ms } = session.expired_at;
-        finding.since_ms = Some(first_ms).filter(|ms| *ms > 0);
-        finding.last_ms = Some(last_ms).filter(|ms| *ms > 0);
+        let finding = Finding::new(Cause::Expired, sentence);
+        let finding = finding.lost(session.expired, session.expired_at);
         let remedy = "have it connect more often, or publish with a longer Message Expiry Interval";
+        let last_ms = session.expired_at.last_ms;
         let is_recent = facts.now_ms.saturating_sub(last_ms) <= RECENT_MS;
         let bearing = match is_recent {
             true => Bearing::Happened,
@@ -380,9 +378,7 @@ fn lost_by_group(facts: &Facts, session: &Session, group: &GroupDetail, found: &
         };
         let whose = format!(" for its share group {name}");
         let sentence = event_words::dropped(*count, &whose, &why, *reason) + again;
-        let mut finding = Finding::new(Cause::of_drop(*reason), sentence).of_many(*count);
-        finding.since_ms = Some(at.first_ms).filter(|ms| *ms > 0);
-        finding.last_ms = Some(at.last_ms).filter(|ms| *ms > 0);
+        let mut finding = Finding::new(Cause::of_drop(*reason), sentence).lost(*count, *at);
         let worded = limit.and_then(remedy_of_limit).map(|worded| worded.text);
         finding.remedy = worded.or_else(|| remedy_of_drop(*reason));
         let is_recent = facts.now_ms.saturating_sub(at.last_ms) <= RECENT_MS;
@@ -532,8 +528,6 @@ fn unstable(facts: &Facts, run: &Run) -> Option<(Bearing, Finding)> {
              client's own log: the client ended the connections, or the network interrupted them",
         ),
     };
-    let mut finding = Finding::new(Cause::Unstable, sentence).remedy(remedy);
-    (finding.count, finding.since_ms) = (Some(count), Some(run.since_ms));
-    finding.last_ms = Some(run.last.at_ms);
-    Some((Bearing::Happened, finding))
+    let finding = Finding::new(Cause::Unstable, sentence).when(run);
+    Some((Bearing::Happened, finding.remedy(remedy)))
 }

@@ -10,6 +10,7 @@ use super::found::{Bearing, Found, is_connected};
 use super::side::{Side, is_subscribed, side};
 use crate::cause::Cause;
 use crate::control::{Control, ControlError};
+use crate::remedy::deed;
 use crate::rfc3339;
 
 /// Time after which the tables have the last message of a device.
@@ -80,11 +81,8 @@ pub(super) fn publisher_absent(facts: &Facts, found: &mut Found) {
             finding
         }
     };
-    let mut finding = finding.remedy(
-        "if it should publish to the topic, find out why it is not \
-         connected",
-    );
-    finding.command.clone_from(&first.command);
+    let remedy = "if it should publish to the topic, find out why it is not connected";
+    let finding = finding.remedy(remedy).command(&first.command);
     found.push((Bearing::Remark, finding));
 }
 
@@ -231,7 +229,7 @@ impl Control {
             is_device,
             standing,
             last_message_ms: None,
-            command: self.journal.asking_why(tenant, name),
+            command: self.command_of_tenant(deed::WHY, tenant, &[name]),
         }))
     }
 

@@ -198,10 +198,7 @@ fn lost_by_groups(facts: &Facts, topic: &str) -> Vec<(Bearing, Finding)> {
                 group.filter
             );
             let sentence = event_words::dropped(*count, &whose, &why, *reason);
-            let mut finding = Finding::new(Cause::of_drop(*reason), sentence)
-                .of_many(*count)
-                .since(at.first_ms);
-            finding.last_ms = Some(at.last_ms);
+            let mut finding = Finding::new(Cause::of_drop(*reason), sentence).lost(*count, *at);
             let worded = limit.and_then(|limit| remedy_of_limit(limit.limit));
             let worded = worded.map(|worded| worded.text);
             finding.remedy = worded.or_else(|| remedy_of_drop(*reason));
@@ -235,9 +232,9 @@ fn not_acknowledged(facts: &Facts, topic: &str) -> Vec<(Bearing, Finding)> {
              for details, run martlet why {}",
             typed(client_id),
         );
-        let mut finding = Finding::new(Cause::SlowReader, sentence).since(backlog.since_ms);
-        finding.last_ms = Some(facts.now_ms);
-        found.push((Bearing::Topic, finding.remedy(ACKNOWLEDGE)));
+        let finding = Finding::new(Cause::SlowReader, sentence).since(backlog.since_ms);
+        let finding = finding.last(facts.now_ms).remedy(ACKNOWLEDGE);
+        found.push((Bearing::Topic, finding));
     }
     found
 }
@@ -266,10 +263,7 @@ fn lost_by_subscribers(facts: &Facts, topic: &str) -> Vec<(Bearing, Finding)> {
                 reason.name(),
                 typed(client_id),
             );
-            let mut finding = Finding::new(Cause::of_drop(*reason), sentence)
-                .of_many(*count)
-                .since(at.first_ms);
-            finding.last_ms = Some(at.last_ms);
+            let mut finding = Finding::new(Cause::of_drop(*reason), sentence).lost(*count, *at);
             finding.remedy = remedy_of_drop(*reason);
             found.push((Bearing::Topic, finding));
         }
@@ -515,12 +509,11 @@ fn may_not(side: Side, topic: &str, own: &[(&str, u8)], rules: &TopicRules) -> F
         Side::Either => "if it should publish: ",
         Side::Receiver | Side::Publisher => "",
     };
-    let mut finding = Finding::new(Cause::NotPermitted, sentence).remedy(format!(
+    let text = format!(
         "{begin}{}; or have the client use another topic",
         remedy.text
-    ));
-    finding.command.clone_from(&remedy.command);
-    finding
+    );
+    Finding::advised(Cause::NotPermitted, sentence, &text, &remedy.command)
 }
 
 /// A level that takes the place of a wildcard of a Topic Filter.

@@ -418,7 +418,7 @@ fn access_finding(one: &Integration, refused: AccessRefused) -> Finding {
         .remedy(format!(
             "give the integration credentials that its target accepts (its url, headers, \
              signing_key or secrets), then send the dead letters again ({}); to list them, run",
-            one.lines.send_again
+            one.lines.send_again.as_deref().unwrap_or_default()
         ))
         .command(&one.lines.letters)
 }
@@ -513,22 +513,22 @@ fn advised(why: &NotDelivering, sentence: String) -> Finding {
     let (cause, remedy, command) = match why {
         NotDelivering::Failing {
             remedy, command, ..
-        } => (Cause::IntegrationFailing, Some(*remedy), command.as_ref()),
+        } => (Cause::IntegrationFailing, Some(*remedy), command),
         NotDelivering::Stopped { command, .. } => (
             Cause::IntegrationFailing,
             Some("correct the message or the target, then resume the integration"),
-            Some(command),
+            command,
         ),
         NotDelivering::Paused { command } => (
             Cause::IntegrationPaused,
             Some("resume the integration"),
-            Some(command),
+            command,
         ),
-        NotDelivering::Starting => (Cause::IntegrationFailing, None, None),
+        NotDelivering::Starting => (Cause::IntegrationFailing, None, &None),
     };
     let mut finding = Finding::new(cause, sentence);
     finding.remedy = remedy.map(str::to_owned);
-    finding.command = command.cloned();
+    finding.command.clone_from(command);
     finding
 }
 

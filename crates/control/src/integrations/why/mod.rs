@@ -14,8 +14,9 @@ use martlet_integrate::{
 
 use super::{Activity, Examined, Integrations, part_of, queue_trouble};
 use crate::control::Control;
+use crate::remedy::{Command, deed};
 use crate::rules::publish::BY_RULE;
-use crate::text::typed;
+
 use crate::why::{Asked, Examine, Finding, Findings, Question, is_nearly_matched};
 
 /// What to do if the target fails. The command tests it.
@@ -83,17 +84,16 @@ struct Integration {
     oldest_ms: Option<u64>,
     /// What was dropped for its lanes together, if it takes the topic.
     drops: Vec<(DropReason, u64, LossTimes)>,
-    /// How the command lines about it begin.
     lines: Lines,
 }
 
 /// Command lines about an integration.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 struct Lines {
-    show: String,
-    test: String,
-    letters: String,
-    send_again: String,
+    show: Option<Command>,
+    test: Option<Command>,
+    letters: Option<Command>,
+    send_again: Option<Command>,
 }
 
 /// Why an integration does not deliver, and the command that helps.
@@ -105,12 +105,15 @@ enum NotDelivering {
         since_ms: u64,
         attempts: u32,
         remedy: &'static str,
-        command: Option<String>,
+        command: Option<Command>,
     },
     /// It has stopped by itself, and why; the command resumes it.
-    Stopped { why: String, command: String },
+    Stopped {
+        why: String,
+        command: Option<Command>,
+    },
     /// An operator has paused it; the command resumes it.
-    Paused { command: String },
+    Paused { command: Option<Command> },
     /// It is not attached to the node yet.
     Starting,
 }
@@ -185,7 +188,7 @@ pub(crate) struct InsteadOfMissing {
     has_configuration: bool,
     is_restored: bool,
     /// The command that lists those that there are.
-    list: String,
+    list: Option<Command>,
 }
 
 impl Examine for MissingIntegration<'_> {
@@ -218,7 +221,7 @@ impl Examine for MissingIntegration<'_> {
             there: there.into_iter().map(|(.., name)| name).collect(),
             has_configuration: !question.sees_node || control.has_configuration(),
             is_restored: control.restored_recently().is_some(),
-            list: control.listing_command("integration ls"),
+            list: control.command(deed::INTEGRATION_LS, &[]),
         })
     }
 
@@ -330,7 +333,7 @@ impl Control {
     ) -> Integration {
         let Examined { handle, state, .. } = examined;
         let name = name_of(handle);
-        let line = |action: &str| self.integration_command(action, &name);
+        let line = |deed| self.command(deed, &[&name]);
         let queue = state.queue.as_ref();
         let tenant = asked.question.tenant;
         Integration {
@@ -352,10 +355,10 @@ impl Control {
             age_max_secs: examined.age_max_secs,
             oldest_ms: state.oldest_received_ms,
             lines: Lines {
-                show: line("show"),
-                test: line("test"),
-                letters: line("dead-letter ls"),
-                send_again: line("dead-letter send --all"),
+                show: line(deed::INTEGRATION_SHOW),
+                test: line(deed::INTEGRATION_TEST),
+                letters: line(deed::LETTERS_LS),
+                send_again: line(deed::LETTERS_SEND),
             },
             name,
             ..Integration::default()
@@ -365,7 +368,7 @@ impl Control {
     /// Why an integration does not deliver; none: it does.
     fn not_delivering(&self, examined: &Examined, name: &str) -> Option<NotDelivering> {
         let state = &examined.state;
-        let command = self.integration_command("resume", name);
+        let command = self.command(deed::INTEGRATION_RESUME, &[name]);
         if let Some(why) = state.stopped_because.clone() {
             return Some(NotDelivering::Stopped { why, command });
         }
@@ -382,15 +385,15 @@ impl Control {
                     0 => REPAIR_TARGET,
                     _ => REPAIR_TARGET_IN_TIME,
                 };
-                (repair, Some(self.integration_command("test", name)))
+                (repair, self.command(deed::INTEGRATION_TEST, &[name]))
             }
             Some(SecretTrouble::Missing { names, team, .. }) => (
                 "set the secret (the command prompts for the value)",
-                Some(self.command_of_team("secret set", team, names.first().map_or("", |n| n))),
+                self.command_of_team(deed::SECRET_SET, team, &[names.first().map_or("", |n| n)]),
             ),
             Some(SecretTrouble::Unusable { name, team, .. }) => (
                 "set the secret again; the command prompts for the value",
-                Some(self.command_of_team("secret set", team, name)),
+                self.command_of_team(deed::SECRET_SET, team, &[name]),
             ),
             Some(SecretTrouble::NotRead) => ("wait until the tables answer", None),
             Some(_) => ("correct what the error names", None),
@@ -430,10 +433,6 @@ impl Control {
             letter_reason,
             ..self.integration(&examined, &Asked::default(), None)
         })
-    }
-
-    fn integration_command(&self, action: &str, name: &str) -> String {
-        self.command_with_options(&format!("integration {action}"), &typed(name))
     }
 }
 

@@ -56,7 +56,9 @@ fn what_is_dropped_for_an_integration_is_told_by_its_name() {
         drops: vec![(DropReason::QueueFull, 160, at)],
         ..Integration::default()
     };
-    let command = "martlet integration resume file/drop".to_owned();
+    let command = Some(Command::from(
+        "martlet integration resume file/drop".to_owned(),
+    ));
     let paused = Integration {
         why: Some(NotDelivering::Paused {
             command: command.clone(),
@@ -71,7 +73,7 @@ fn what_is_dropped_for_an_integration_is_told_by_its_name() {
         "the integration file/drop is paused, and its queue is full (max_bytes): 160 messages";
     let found = diagnosis(client(), paused, false);
     expect(&found, Cause::IntegrationPaused, State::Connected, expected);
-    assert_eq!(found.finding.command, Some(command));
+    assert_eq!(found.finding.command, command);
     let expected = "for the integration file/drop: the queue of the integration";
     let found = diagnosis(client(), delivers, false);
     expect(&found, Cause::QueueFull, State::Connected, expected);

@@ -27,8 +27,8 @@ use crate::control::{Control, ControlError};
 use crate::health::{RELOAD_FAILED, RESTART_PENDING};
 use crate::integrations::Integrations;
 use crate::journal::{AclFileOfListener, Entry, NamelessRules, Run, host};
+use crate::remedy::deed;
 use crate::telemetry::Telemetry;
-use crate::text::typed;
 use crate::wall_clock::{now_ms, now_signed_ms};
 use identity::Identified;
 use session::session_of;
@@ -55,7 +55,7 @@ impl Control {
     ///
     /// # Errors
     /// If a shard does not answer in time.
-    pub async fn facts(
+    pub(crate) async fn facts(
         &self,
         integrations: Option<&Integrations>,
         telemetry: Option<&Telemetry>,
@@ -416,17 +416,12 @@ impl Control {
     ) -> Option<Banned> {
         let tables = policy.tables_even_idle()?;
         let ban = tables.ban_of(tenant.0, client_id, user, address, now_signed_ms())?;
-        let mut command = "martlet ban rm ".to_owned();
-        if !self.info.command_options.is_empty() {
-            command.push_str(&format!("{} ", self.info.command_options));
-        }
-        command.push_str(&typed(&ban.id));
         Some(Banned {
             why: policy
                 .banned(tenant, client_id, Some(user), address)?
                 .into_detail()
                 .into_owned(),
-            command: Some(command),
+            command: self.command(deed::BAN_RM, &[&ban.id]),
         })
     }
 

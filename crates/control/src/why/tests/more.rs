@@ -27,7 +27,7 @@ fn what_was_refused_before_the_type_was_changed_is_not_for_that() {
         to: "new".to_owned(),
         at_ms: NOW - ago_ms,
         by: "user ann".to_owned(),
-        command: Some("martlet device set --type old d1".to_owned()),
+        command: Some("martlet device set --type old d1".to_owned().into()),
     };
     facts.type_change = Some(change(60_000));
     let diagnosis = judge(&facts);

@@ -16,7 +16,7 @@ fn a_device_that_left_a_group_is_told_so() {
         1,
         1_000,
     );
-    refused.last.command = Some("martlet group member add hall d1".to_owned());
+    refused.last.command = Some("martlet group member add hall d1".to_owned().into());
     let facts = Facts {
         session: Some(connected()),
         runs: vec![refused.clone()],
