@@ -40,6 +40,12 @@ def test_a_unix_socket_is_a_listener_for_whoever_may_write_to_it(start_node, tmp
         assert done.returncode == 0, done.stderr
     out, _ = sub.communicate(timeout=60)
     assert out.count("t x") == 2
+    with socket.socket(socket.AF_UNIX) as quiet:
+        quiet.connect(str(path))
+        quiet.sendall(b"\x10\x11\x00\x04MQTT\x04\x02\x00\x00\x00\x05quiet")
+        assert quiet.recv(4) == b"\x20\x02\x00\x00"
+        shown = martlet_process.run("client", "show", "quiet", "--data-dir", str(node.data_dir)).stdout
+        assert "keep alive    none: " in shown and "TCP" not in shown, shown
     node.close()
     assert not path.exists()
 

@@ -434,6 +434,10 @@ def test_a_ban_says_of_whom_it_is_until_when_and_what_it_replaces(place):
     again = shown(place, "ban", "add", "user", "nina@north")
     assert again["replaced"] and again["until"] is None and len(shown(place, "ban", "ls")["items"]) == 2
     place.run("ban", "rm", "user", "nina")
+    # A ban of a name that a user of a team has later.
+    place.run("ban", "add", "user", "otto")
+    place.user("otto", "--team", "north")
+    place.run("ban", "rm", "user", "otto")
     # A name that no user has: the teams are named that have such a ban.
     place.run("ban", "add", "client-id", "pump", "--team", "south")
     said = place.run("ban", "rm", "client-id", "pump", code=1)

@@ -63,6 +63,7 @@ def test_names_are_names_within_a_team(node, teams, tmp_path):
     run = lambda *words: martlet_process.run(*words, "--data-dir", data)
     shown = run("integration", "show", "webhook/north/main")
     assert shown.returncode == 0 and "paused" in shown.stdout, shown
+    assert "\norder        publisher\n" in shown.stdout, shown
     assert "webhook/north/main" in run("why", "webhook/main", "--team", "north").stdout
     call(node, "DELETE", "/api/v1/rules/none", expect=404)
     removed = run("rule", "rm", "--team", "south", "main")

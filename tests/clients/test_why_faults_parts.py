@@ -364,6 +364,7 @@ def test_an_address_is_banned_and_asked_about():
         told = node.headline("banned", "192.0.2.0/24 is banned", "192.0.2.7")
         assert "martlet ban rm " in told["command"]
         assert node.why("198.51.100.7")["cause"] != "banned"
+        node.bash(told)
 
 
 def test_a_device_uses_a_version_of_tls_that_is_too_old(tmp_path):

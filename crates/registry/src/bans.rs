@@ -318,7 +318,7 @@ impl Registry {
         team: Option<&str>,
     ) -> Result<Ban, RegistryError> {
         let mut reading = self.reading().await?;
-        let found = find_named(reading.connection(), visibility, (kind, value), team).await;
+        let found = find_named(reading.connection(), visibility, kind, value, team).await;
         reading.end(found).await
     }
 
@@ -449,18 +449,21 @@ fn read_ban(row: &AnyRow) -> Result<Ban, Fault> {
 async fn find_named(
     on: &mut AnyConnection,
     visibility: &Visibility,
-    (kind, value): (BanKind, &str),
+    kind: BanKind,
+    value: &str,
     team: Option<&str>,
 ) -> Result<Ban, Fault> {
-    let target = target(on, visibility, (kind, value), team).await?;
+    let target = target(on, visibility, kind, value, team).await?;
     let own = tenant_of(on, visibility).await?;
     let mut bans = all_bans(on).await?;
     bans.retain(|ban| {
         let is_seen = own.is_none_or(|own| own != 0 && own == i64::from(ban.tenant));
         is_seen && ban.kind == kind && ban.value == target.value
     });
-    let is_meant = |ban: &Ban| i64::from(ban.tenant) == target.tenant;
-    match bans.iter().position(is_meant) {
+    let of = |tenant: i64| bans.iter().position(|ban| i64::from(ban.tenant) == tenant);
+    // A user of this name may have been added to a team later.
+    let meant = of(target.tenant).or_else(|| of(ALL_TENANTS).filter(|_| team.is_none()));
+    match meant {
         Some(at) => Ok(bans.swap_remove(at)),
         None => {
             let mut teams = Vec::new();
@@ -556,8 +559,8 @@ struct BanTarget {
 
 /// Whom a new ban names.
 async fn whom(work: &mut Work<'_>, new: &NewBan) -> Result<BanTarget, Fault> {
-    let (visibility, named) = (work.actor.visibility.clone(), (new.kind, &*new.value));
-    let target = target(&mut work.all, &visibility, named, new.team.as_deref()).await?;
+    let (visibility, team) = (work.actor.visibility.clone(), new.team.as_deref());
+    let target = target(&mut work.all, &visibility, new.kind, &new.value, team).await?;
     let is_of_nobody = target.tenant == ALL_TENANTS && new.kind == BanKind::UserName;
     if is_of_nobody && let Some((_, team)) = new.value.rsplit_once('@') {
         expect_user(&mut work.all, &new.value, team).await?;
@@ -586,7 +589,8 @@ async fn expect_user(on: &mut AnyConnection, name: &str, team: &str) -> Result<(
 async fn target(
     on: &mut AnyConnection,
     visibility: &Visibility,
-    (kind, value): (BanKind, &str),
+    kind: BanKind,
+    value: &str,
     team: Option<&str>,
 ) -> Result<BanTarget, Fault> {
     let is_name = kind != BanKind::Address;

@@ -180,9 +180,7 @@ pub async fn service_mqtt_devices(
     read_from(location, async |on, engine| {
         let tables = Tables::read(on, engine).await?;
         tables.expect(OtherSystem::ServiceMqtt, location)?;
-        let table = tables
-            .open((&mut *on, engine), &SERVICE_MQTT_DEVICES)
-            .await?;
+        let table = tables.open(&mut *on, engine, &SERVICE_MQTT_DEVICES).await?;
         let rows = sqlx::query(table.select("devices ORDER BY id"));
         let rows = rows.fetch_all(on).await?;
         let mut unreadable = Vec::new();
@@ -354,7 +352,8 @@ impl Tables {
     /// A table with its columns. Those that are missing are NULL in all rows.
     pub(crate) async fn open(
         &self,
-        (on, engine): (&mut AnyConnection, Engine),
+        on: &mut AnyConnection,
+        engine: Engine,
         table: &ImportedTable,
     ) -> Result<ForeignTable, Fault> {
         let columns = table.columns();
@@ -388,7 +387,7 @@ async fn read_iotflow(
     (on, engine): (&mut AnyConnection, Engine),
     tables: &Tables,
 ) -> Result<ForeignTables<IotFlowDevice>, Fault> {
-    let table = tables.open((&mut *on, engine), &IOTFLOW_DEVICES).await?;
+    let table = tables.open(&mut *on, engine, &IOTFLOW_DEVICES).await?;
     let rows = sqlx::query(table.select("devices ORDER BY id"));
     let rows = rows.fetch_all(&mut *on).await?;
     let mut unreadable = Vec::new();
@@ -417,7 +416,7 @@ async fn read_iotflow(
         left_out.push(IOTFLOW_USERS.name);
     }
     if tables.has_needed(&IOTFLOW_SETTINGS) {
-        read_settings((&mut *on, engine), (tables, &places), &mut found).await?;
+        read_settings((&mut *on, engine), tables, &places, &mut found).await?;
     } else {
         left_out.push(IOTFLOW_SETTINGS.name);
     }
@@ -433,7 +432,7 @@ async fn read_users(
     tables: &Tables,
     found: &mut ForeignTables<IotFlowDevice>,
 ) -> Result<(), Fault> {
-    let table = tables.open((&mut *on, engine), &IOTFLOW_USERS).await?;
+    let table = tables.open(&mut *on, engine, &IOTFLOW_USERS).await?;
     let rows = sqlx::query(table.select("users ORDER BY username"));
     let rows = rows.fetch_all(on).await?;
     let user = |row: ForeignRow<'_>| -> Result<_, Unread> {
@@ -474,10 +473,11 @@ async fn read_owners(
 
 async fn read_settings(
     (on, engine): (&mut AnyConnection, Engine),
-    (tables, places): (&Tables, &HashMap<i64, usize>),
+    tables: &Tables,
+    places: &HashMap<i64, usize>,
     found: &mut ForeignTables<IotFlowDevice>,
 ) -> Result<(), Fault> {
-    let table = tables.open((&mut *on, engine), &IOTFLOW_SETTINGS).await?;
+    let table = tables.open(&mut *on, engine, &IOTFLOW_SETTINGS).await?;
     let sql = table.select("device_configurations ORDER BY device_id, config_key");
     let rows = sqlx::query(sql).fetch_all(on).await?;
     let setting = |row: ForeignRow<'_>| -> Result<_, Unread> {

@@ -92,7 +92,7 @@ pub async fn microservice_contents(
             return Err(Refused::NotSqlite(location.to_string()).into());
         }
         let mut unreadable = Vec::new();
-        let table = tables.open((&mut *on, engine), &WEBHOOKS).await?;
+        let table = tables.open(&mut *on, engine, &WEBHOOKS).await?;
         let rows = sqlx::query(table.select("webhooks ORDER BY id"));
         let rows = rows.fetch_all(&mut *on).await?;
         let webhooks = read_each(
@@ -104,7 +104,7 @@ pub async fn microservice_contents(
         )?;
         let sql = "SELECT COUNT(*) FROM messages";
         let messages_there = sqlx::query_scalar(sql).fetch_one(&mut *on).await?;
-        let table = tables.open((&mut *on, engine), &MESSAGES).await?;
+        let table = tables.open(&mut *on, engine, &MESSAGES).await?;
         let sql = table.select("messages ORDER BY id DESC LIMIT $1");
         let query = sqlx::query(sql).bind(i64::from(messages_max));
         let mut rows = query.fetch_all(&mut *on).await?;

@@ -91,7 +91,7 @@ pub async fn iotflow_records(
             sqlx::raw_sql(sql).execute(&mut *on).await?;
         }
         let tables = Tables::read(on, engine).await?;
-        let table = tables.open((&mut *on, engine), &IOTFLOW_TELEMETRY).await?;
+        let table = tables.open(&mut *on, engine, &IOTFLOW_TELEMETRY).await?;
         let sql = table.select("telemetry_data ORDER BY device_id, timestamp, id");
         let mut rows = sqlx::query(sql).fetch(on);
         let mut records = Vec::new();

@@ -28,8 +28,9 @@
 //! * `rules`, `alarms`: rules about messages that were added by the API, and alarms
 //! * `outbox`, `table_change`: messages that follow from changes, until they are published
 //! * `audit`: the audit log, and which objects a caller sees
-//! * `other_system`, `foreign`, `foreign_columns`, `foreign_rows`, `foreign_microservice`, `foreign_telemetry`:
-//!   databases of other systems, and the devices, webhooks, messages and telemetry in them
+//! * `other_system`, `foreign`, `foreign_columns`, `foreign_rows`, `foreign_microservice`,
+//!   `foreign_telemetry`: databases of other systems, and the devices, webhooks, messages and
+//!   telemetry in them
 //! * `offline_queue`: queues that devices keep in SQLite
 //! * `secret`: credentials that are made up, and the digests that are kept of them
 //! * `changes`: what was changed since they were last read

@@ -283,6 +283,8 @@ pub(crate) struct Session {
     pub(crate) since_ms: Option<u64>,
     /// Seconds; 0 is none.
     pub(crate) keep_alive_secs: u16,
+    /// URL of the listener that it came by; empty: it is away.
+    pub(crate) listener: String,
     /// When its last packet arrived; none: it is not connected.
     pub(crate) last_packet_ms: Option<u64>,
     /// Seconds that it outlives its connection.

@@ -27,9 +27,7 @@ pub(super) fn without_keep_alive(facts: &Facts) -> Option<(Bearing, Finding)> {
     if session.keep_alive_secs > 0 || facts.now_ms.saturating_sub(last_ms) < QUIET_MS {
         return None;
     }
-    let listener = facts.presence.as_ref();
-    let listener = listener.and_then(|presence| presence.listener.as_deref());
-    let otherwise = match listener.is_some_and(|listener| listener.starts_with("unix://")) {
+    let otherwise = match session.listener.starts_with("unix://") {
         true => "It is on this machine, and its connection ends with its program",
         false => {
             "If its machine has lost its power, TCP finds that about five minutes after the last \

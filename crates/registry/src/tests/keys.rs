@@ -290,8 +290,10 @@ both!(who_is_banned_is_kept_out_until_the_ban_ends, registry, {
     assert!(!is_out(&snapshot, "c2", "ann", "198.51.100.1", end));
     assert!(is_out(&snapshot, "c2", "bob", "192.0.2.200", 1));
     assert!(!is_out(&snapshot, "c2", "bob", "198.51.100.1", 1));
-    registry.remove_ban(&all(), &network.id).await?;
-    assert!(is_not_found(registry.remove_ban(&all(), &network.id).await));
+    registry.remove_ban(&all(), &network.ban.id).await?;
+    assert!(is_not_found(
+        registry.remove_ban(&all(), &network.ban.id).await
+    ));
     // One that ends later stays, and so does one that has ended today.
     assert_eq!(registry.remove_ended_bans().await?, 0);
     for value in ["c3", "c4"] {

@@ -75,6 +75,10 @@ pub(super) fn session_of(found: ClientDetail) -> Session {
             false => left_ms,
         },
         keep_alive_secs: info.keep_alive_secs,
+        listener: found
+            .connection
+            .as_ref()
+            .map_or_else(String::new, |connection| connection.listener.clone()),
         last_packet_ms: found
             .connection
             .as_ref()

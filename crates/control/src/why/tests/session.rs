@@ -241,6 +241,15 @@ fn a_silent_client_with_keep_alive_0_may_be_gone() {
     let is_last_packet = |one: &&Evidence| one.text == "its last packet arrived";
     let evidence = diagnosis.evidence.iter().find(is_last_packet);
     assert_eq!(evidence.expect("it is shown").at_ms, last_ms);
+    assert!(diagnosis.finding.sentence.contains("TCP"));
+    // TCP has no part in a connection within the machine.
+    facts.session = Some(Session {
+        listener: "unix:///run/mqtt.sock".to_owned(),
+        ..silent.clone()
+    });
+    let diagnosis = judge(&facts);
+    expect(&diagnosis, Cause::NoKeepAlive, State::Connected, says);
+    assert!(!diagnosis.finding.sentence.contains("TCP"));
     // One that has sent something just now, and one that has to send something every 60 s.
     for other in [
         Session {
