@@ -110,7 +110,7 @@ def test_a_command_waits_for_a_device_that_is_away(node):
     [also] = [one for one in told["also"] if one["cause"] == "command-waits"]
     assert command in also["sentence"], also
     told = node.headline("command-waits", f"the command open ({command}) to c5 waits", command)
-    assert "is connected" in told["sentence"] and "martlet why c5" in told["remedy"]
+    assert "is connected" in told["sentence"] and "martlet why " in told["remedy"]
     assert command in node.bash(told)
     with node.client("c5", secret, **KEPT) as device:
         device.subscribe("d/c5/commands/+", 1)

@@ -7,6 +7,7 @@
 //! * `use_cases`: handlers of the API run use cases, and do not access the registry directly
 //! * `sources`: the files of the repository
 //! * `test_run`: the tests of all crates
+//! * `why_lines`: the size of `martlet why`
 #![forbid(unsafe_code)]
 
 mod conformance;
@@ -16,9 +17,11 @@ mod sources;
 mod test_run;
 mod tidy;
 mod use_cases;
+mod why_lines;
 
 pub use conformance::Conformance;
 pub use pages::{Page, all_pages};
 pub use sources::{SourceFile, root, source_files};
 pub use test_run::{Form, run_tests};
 pub use tidy::problems;
+pub use why_lines::why_lines;

@@ -1,4 +1,4 @@
-//! `cargo xtask docs [--check]`, `cargo xtask tidy` and `cargo xtask test`.
+//! `cargo xtask docs [--check]`, `cargo xtask tidy`, `cargo xtask lines` and `cargo xtask test`.
 
 use std::io::{Result, Write};
 use std::process::ExitCode;
@@ -14,6 +14,7 @@ Usage: cargo xtask COMMAND
   docs           Generate the pages below docs/, and list statements without a test
   docs --check   Fail if one of them is stale
   tidy           Check the rules about the repository
+  lines          Count the lines of `martlet why`, without tests
   test [FORM]    Run tests of crates, two programs at a time: quick, all (default) or long
 ";
 
@@ -24,6 +25,7 @@ fn main() -> ExitCode {
         ["docs"] => write_docs(),
         ["docs", "--check"] => check_docs(),
         ["tidy"] => tidy(),
+        ["lines"] => count_lines(),
         ["test"] => xtask::run_tests(Form::All, AT_ONCE),
         ["test", name] if let Some(form) = Form::of_name(name) => xtask::run_tests(form, AT_ONCE),
         _ => {
@@ -70,4 +72,13 @@ fn tidy() -> Result<bool> {
         eprintln!("{problem}");
     }
     Ok(problems.is_empty())
+}
+
+fn count_lines() -> Result<bool> {
+    let all = xtask::why_lines(&xtask::source_files()?);
+    let sum: usize = all.iter().map(|(_, count)| count).sum();
+    for (what, count) in all.into_iter().chain([("together", sum)]) {
+        println!("{count:6} {what}");
+    }
+    Ok(true)
 }

@@ -8,7 +8,7 @@ use crate::commands::Commands;
 use crate::control::{Control, ControlError};
 use crate::feed::PublishedTopics;
 use crate::firmware::FirmwareStore;
-use crate::integrations::Integrations;
+use crate::integrations::{Integrations, MissingIntegration};
 use crate::operate::OtherSessions;
 use crate::rollouts::Rollouts;
 use crate::rules::Rules;
@@ -63,6 +63,9 @@ impl Control {
             tables.complete(team, &mut facts).await;
         }
         let mut inquiry = Inquiry::new(facts, team);
+        if let Some(integrations) = parts.integrations {
+            inquiry.examine_clients(self, integrations).await;
+        }
         inquiry.examine_clients(self, &published).await;
         inquiry.examine_clients(self, &OtherSessions).await;
         if let Some(telemetry) = parts.telemetry {
@@ -86,6 +89,10 @@ impl Control {
         if let Some(tables) = parts.tables {
             inquiry.examine(self, &Inactivity(Arc::clone(tables))).await;
             inquiry.examine(self, &**tables).await;
+        }
+        if let Some(integrations) = parts.integrations {
+            let missing = MissingIntegration(integrations);
+            inquiry.examine(self, &missing).await;
         }
         Ok(inquiry)
     }

@@ -18,7 +18,7 @@ mod tls;
 mod web;
 mod worded_remedy;
 
-pub(crate) use commands::{AclFileOfListener, NamelessRules, TablesNow};
+pub(crate) use commands::{AclFileOfListener, NamelessRules, TablesNow, restoring};
 pub(crate) use lacking::Lacking;
 pub(crate) use limits::by_limit as remedy_of_limit;
 pub(crate) use remedy::dropped as remedy_of_drop;
@@ -40,6 +40,8 @@ use tokio::sync::watch;
 
 use crate::cause::Cause;
 use crate::presence::{ClientTable, Presence};
+use crate::remedy::Command;
+use crate::remedy::deed::Deed;
 use crate::wall_clock::now_ms;
 pub use entry::Entry;
 use entry::NotedEvent;
@@ -225,19 +227,9 @@ impl Journal {
         remedy::worded(notice, &self.commands)
     }
 
-    /// The command that brings a deleted device or user of a tenant back.
-    pub(crate) fn restoring(
-        &self,
-        tenant: TenantId,
-        is_device: bool,
-        name: &str,
-    ) -> Option<String> {
-        self.commands.restore_in(tenant, is_device, name)
-    }
-
-    /// The command that brings a deleted team back.
-    pub(crate) fn restoring_team(&self, id: &str) -> Option<String> {
-        self.commands.restore_team(id)
+    /// A command about an object of a tenant; none: its team is not known.
+    pub(crate) fn command(&self, tenant: TenantId, deed: Deed, values: &[&str]) -> Option<Command> {
+        self.commands.in_tenant(tenant)?.line(deed, values)
     }
 
     /// Where a rule has to be that permits what a client of this tenant lacks. `acl_file`: that of
@@ -297,16 +289,6 @@ impl Journal {
         };
         let head = EventHead::new(tenant, client_id).with_user(Some(user));
         remedy::worded(&EventNotice { head, event }, &self.commands)
-    }
-
-    /// The command that gives a device of a tenant another credential.
-    pub(crate) fn rotating(&self, tenant: TenantId, id: &str) -> Option<String> {
-        self.commands.rotate_in(tenant, id)
-    }
-
-    /// The command that asks why a client of a tenant does not work.
-    pub(crate) fn asking_why(&self, tenant: TenantId, name: &str) -> Option<String> {
-        self.commands.why_in(tenant, name)
     }
 
     /// Whether the journal keeps it: connects, disconnects, refusals and losses. There are too many

@@ -1,18 +1,14 @@
-//! What is to be done about a problem, for programs: the request of the API that does it, the key
-//! of the configuration that is to be changed, or that it is not the node that can do something.
+//! What is to be done about a problem: the command and the request of the API that do it, the key of
+//! the configuration that is to be changed, or that it is not the node that can do something.
 
-mod line;
-mod requests;
-
-use std::net::IpAddr;
+mod command;
+pub mod deed;
 
 use serde::{Deserialize, Serialize};
 use utoipa::ToSchema;
 
-use line::Line;
-use requests::{CHANGES, Request, VIEWS};
-
-use crate::text;
+pub use command::Command;
+use deed::Deed;
 
 /// What kind of remedy it is.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize, ToSchema)]
@@ -77,15 +73,13 @@ const SECTIONS: [&str; 12] = [
 
 impl Remedy {
     /// Remedies that a sentence names, and that of the command that belongs to it.
-    pub fn all(sentence: Option<&str>, command: Option<&str>) -> Vec<Self> {
-        let mut found: Vec<Self> = Vec::new();
+    pub(crate) fn all(sentence: Option<&str>, command: Option<&Command>) -> Vec<Self> {
         let text = sentence.unwrap_or_default();
-        found.extend(command.map(|command| Self::by_command(text, command)));
+        let mut found: Vec<Self> = Vec::new();
+        found.extend(command.map(|command| Self::of_command(text, command)));
         for key in keys_in(text) {
-            let is_known = found
-                .iter()
-                .any(|one| one.configuration.as_deref() == Some(key));
-            if !is_known {
+            let mut known = found.iter();
+            if !known.any(|one| one.configuration.as_deref() == Some(key)) {
                 found.push(Self {
                     configuration: Some(key.to_owned()),
                     ..Self::new(RemedyKind::Configuration, text)
@@ -101,10 +95,10 @@ impl Remedy {
     /// Those of a warning, which has commands between grave accents.
     pub(crate) fn of_warning(warning: &str) -> Vec<Self> {
         let mut quoted = warning.split('`').skip(1).step_by(2);
-        Self::all(
-            Some(warning),
-            quoted.find(|text| text.starts_with("martlet ")),
-        )
+        let command = quoted.find(|text| text.starts_with("martlet "));
+        let command =
+            command.map(|line| Deed::read(line).unwrap_or_else(|| Command::from(line.to_owned())));
+        Self::all(Some(warning), command.as_ref())
     }
 
     fn new(kind: RemedyKind, sentence: &str) -> Self {
@@ -119,106 +113,16 @@ impl Remedy {
         }
     }
 
-    fn by_command(sentence: &str, command: &str) -> Self {
-        let line = Line::parse(command);
-        let request = |all: &[Request]| all.iter().find_map(|one| filled(one, line.as_ref()?));
-        let change = request(CHANGES).map(|request| (RemedyKind::Request, request));
-        let found = change.or_else(|| Some((RemedyKind::View, request(VIEWS)?)));
-        let command = Some(command.to_owned());
-        match found {
-            None => Self {
-                command,
-                ..Self::new(RemedyKind::Command, sentence)
-            },
-            Some((kind, (method, path, body))) => Self {
-                method: Some(method.to_owned()),
-                path: Some(path),
-                body,
-                command,
-                ..Self::new(kind, sentence)
-            },
+    fn of_command(sentence: &str, command: &Command) -> Self {
+        let request = command.request();
+        let kind = request.map_or(RemedyKind::Command, |request| request.kind);
+        Self {
+            method: request.map(|request| request.method.to_owned()),
+            path: request.map(|request| request.path.clone()),
+            body: request.and_then(|request| request.body.clone()),
+            command: Some(command.to_string()),
+            ..Self::new(kind, sentence)
         }
-    }
-}
-
-/// Method, path and body of a request.
-type Filled = (&'static str, String, Option<serde_json::Value>);
-
-/// The request with what the command line gives; none: it is that of another command.
-fn filled(request: &Request, line: &Line) -> Option<Filled> {
-    let words = line.behind(request.command)?;
-    let mut path = with_values(request.path, |name| path_value(name, words, line))?;
-    if let Some(team) = line.value("--team").filter(|_| request.body != "{=--set}") {
-        let begin = if path.contains('?') { '&' } else { '?' };
-        path.push_str(&format!("{begin}team={}", text::in_path(team)));
-    }
-    let body = match request.body {
-        "" => None,
-        body => {
-            let text = with_values(body, |name| in_body(name, words, line))?;
-            Some(serde_json::from_str(&text).ok()?)
-        }
-    };
-    Some((request.method, path, body))
-}
-
-/// A template with its placeholders replaced; none: one has no value. Braces of JSON are no
-/// placeholders.
-fn with_values(template: &str, value: impl Fn(&str) -> Option<String>) -> Option<String> {
-    let (mut text, mut rest) = (String::new(), template);
-    while let Some((before, behind)) = rest.split_once('{') {
-        text.push_str(before);
-        let name = behind.split_once('}').map(|(name, _)| name);
-        let is_name = |name: &&str| !name.is_empty() && !name.contains([' ', '"', '{']);
-        match name.filter(is_name) {
-            Some(name) => {
-                text.push_str(&value(name)?);
-                rest = &behind[name.len() + 1..];
-            }
-            None => {
-                text.push('{');
-                rest = behind;
-            }
-        }
-    }
-    Some(text + rest)
-}
-
-/// `{0}` is a word, `{/0}` one whose slashes stay, `{:0}` the kind and name of an integration, a
-/// name with perhaps a slash, and `{@0}` an IP address.
-fn path_value(name: &str, words: &[String], line: &Line) -> Option<String> {
-    let word = |number: &str| words.get(number.parse::<usize>().ok()?);
-    if let Some(number) = name.strip_prefix('/') {
-        let segments = word(number)?.split('/').map(text::in_path);
-        return Some(segments.collect::<Vec<_>>().join("/"));
-    }
-    if let Some(number) = name.strip_prefix(':') {
-        let (kind, name) = word(number)?.split_once('/')?;
-        return Some(format!("{}/{}", text::in_path(kind), text::in_path(name)));
-    }
-    if let Some(number) = name.strip_prefix('@') {
-        return Some(word(number)?.parse::<IpAddr>().ok()?.to_string());
-    }
-    let value = match name.starts_with("--") {
-        true => line.value(name)?,
-        false => word(name)?,
-    };
-    Some(text::in_path(value))
-}
-
-/// `{0}` and `{--type}` are texts of JSON, `{*--scope}` several, and `{=--set}` is JSON itself.
-fn in_body(name: &str, words: &[String], line: &Line) -> Option<String> {
-    let json = |text: &str| serde_json::to_string(text).ok();
-    if let Some(option) = name.strip_prefix('*') {
-        let all: Option<Vec<String>> = line.values(option).map(json).collect();
-        return Some(all?.join(", "));
-    }
-    if let Some(option) = name.strip_prefix('=') {
-        return line.value(option).map(str::to_owned);
-    }
-    match name.starts_with("--") {
-        true => json(line.value(name)?),
-        false => json(words.get(name.parse::<usize>().ok()?)?),
     }
 }
 
@@ -235,78 +139,96 @@ fn keys_in(sentence: &str) -> impl Iterator<Item = &str> {
 
 #[cfg(test)]
 mod tests {
+    use super::deed::{self, Given};
     use super::*;
+
+    fn command(deed: Deed, team: &str, values: &[&str]) -> Command {
+        let node = "--data-dir /d";
+        deed.command(Given { node, team, values })
+            .expect("it can be typed")
+    }
 
     #[test]
     fn a_command_is_the_request_that_does_the_same() {
-        for (command, method, path, body) in [
-            ("martlet ban rm b7", "DELETE", "/api/v1/bans/b7", ""),
+        for (command, line, method, path, body) in [
             (
-                "martlet device set --data-dir /d --team=a/b --type='x y' d1",
-                "PATCH",
-                "/api/v1/devices/d1?team=a%2Fb",
-                r#"{"type":"x y"}"#,
-            ),
-            (
-                "martlet integration resume file/audit",
-                "POST",
-                "/api/v1/integrations/file/audit/resume",
+                command(deed::BAN_RM, "", &["b7"]),
+                "martlet ban rm --data-dir /d b7",
+                "DELETE",
+                "/api/v1/bans/b7",
                 "",
             ),
             (
-                "martlet integration resume webhook/north/main",
+                command(deed::DEVICE_TYPE, "a/b", &["-d1", "x y"]),
+                "martlet device set --data-dir /d --team=a/b --type='x y' -- -d1",
+                "PATCH",
+                "/api/v1/devices/-d1?team=a%2Fb",
+                r#"{"type":"x y"}"#,
+            ),
+            (
+                command(deed::INTEGRATION_RESUME, "", &["webhook/north/main"]),
+                "martlet integration resume --data-dir /d webhook/north/main",
                 "POST",
                 "/api/v1/integrations/webhook/north%2Fmain/resume",
                 "",
             ),
             (
-                "martlet device twin --set '{\"a\":null}' d1",
+                command(deed::DEVICE_TWIN_SET, "", &["d1", r#"{"a":null}"#]),
+                "martlet device twin --data-dir /d --set='{\"a\":null}' d1",
                 "PATCH",
                 "/api/v1/devices/d1/twin/desired",
                 r#"{"a":null}"#,
             ),
             (
-                "martlet lockout rm ann",
+                command(deed::LOCKOUT_RM_NAME, "t", &["ann"]),
+                "martlet lockout rm --data-dir /d --team=t ann",
                 "DELETE",
-                "/api/v1/lockouts?user_name=ann",
+                "/api/v1/lockouts?user_name=ann&team=t",
                 "",
             ),
             (
-                "martlet lockout rm 192.0.2.7",
-                "DELETE",
-                "/api/v1/lockouts?address=192.0.2.7",
-                "",
-            ),
-            (
-                "martlet key add --scope=a --scope=b k",
+                command(deed::KEY_ADD, "", &["k", "a", "b"]),
+                "martlet key add --data-dir /d --scope=a --scope=b k",
                 "POST",
                 "/api/v1/keys",
                 r#"{"name":"k","scopes":["a","b"]}"#,
             ),
         ] {
-            let all = Remedy::all(Some("do it"), Some(command));
+            assert_eq!(&*command, line);
+            let all = Remedy::all(Some("do it"), Some(&command));
             let [one] = &*all else { panic!("{all:?}") };
-            assert_eq!(one.kind, RemedyKind::Request, "{command}");
+            assert_eq!(one.kind, RemedyKind::Request, "{line}");
             let of = (one.method.as_deref(), one.path.as_deref());
-            assert_eq!(of, (Some(method), Some(path)), "{command}");
+            assert_eq!(of, (Some(method), Some(path)), "{line}");
             let found = one.body.as_ref().map(ToString::to_string);
-            assert_eq!(found.unwrap_or_default(), body, "{command}");
+            assert_eq!(found.unwrap_or_default(), body, "{line}");
         }
     }
 
     #[test]
+    fn an_option_without_a_value_is_left_out() {
+        let add = command(deed::USER_ADD, "", &["ann", "", "ROLE"]);
+        assert_eq!(&*add, "martlet user add --data-dir /d --role=ROLE ann");
+        assert_eq!(Remedy::all(None, Some(&add))[0].kind, RemedyKind::Command);
+    }
+
+    #[test]
     fn what_is_no_request_is_a_key_or_is_done_elsewhere() {
-        let kinds = |sentence, command| {
-            let all = Remedy::all(Some(sentence), command);
-            all.iter().map(|one| one.kind).collect::<Vec<_>>()
-        };
+        let kinds = |all: Vec<Remedy>| all.iter().map(|one| one.kind).collect::<Vec<_>>();
         let raise = "raise limits.packet_bytes and restart the node";
-        assert_eq!(kinds(raise, None), [RemedyKind::Configuration]);
-        assert_eq!(kinds("set its clock", None), [RemedyKind::Elsewhere]);
-        let reload = Some("martlet reload");
-        assert_eq!(kinds("reload it", reload), [RemedyKind::Command]);
-        let show = Some("martlet rule show hot");
-        assert_eq!(kinds("see it", show), [RemedyKind::View]);
+        let all = Remedy::all(Some(raise), None);
+        assert_eq!(kinds(all), [RemedyKind::Configuration]);
+        let all = Remedy::all(Some("set its clock"), None);
+        assert_eq!(kinds(all), [RemedyKind::Elsewhere]);
+        let resume = Remedy::of_warning("`martlet integration resume file/audit` resumes it");
+        assert_eq!(
+            resume[0].path.as_deref(),
+            Some("/api/v1/integrations/file/audit/resume")
+        );
+        let list = Remedy::of_warning("`martlet client ls` lists them");
+        assert_eq!(kinds(list), [RemedyKind::View]);
+        let reload = Remedy::of_warning("run `martlet reload`");
+        assert_eq!(kinds(reload), [RemedyKind::Command]);
         assert_eq!(Remedy::all(None, None), []);
     }
 }

@@ -274,3 +274,41 @@ fn run(command: Command) -> ExitCode {
         Command::Man(options) => cmd::man::run(&options, Cli::command()),
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use martlet_control::remedy::deed::DEEDS;
+
+    use super::*;
+
+    #[test]
+    fn commands_of_remedies_are_those_of_the_program() {
+        for deed in DEEDS {
+            let words = deed
+                .command
+                .split(' ')
+                .map(|word| match word.split_once('=') {
+                    _ if word == "{team}" => "--team=north".to_owned(),
+                    Some((option @ ("--from" | "--to"), _)) => {
+                        format!("{option}=2026-01-31T12:00:00Z")
+                    }
+                    Some((option @ ("--set" | "--parameters"), _)) => format!("{option}={{}}"),
+                    Some((option @ "--api-role", _)) => format!("{option}=viewer"),
+                    Some((option @ "--max-sessions", _)) => format!("{option}=2"),
+                    Some((option, value)) if value.starts_with('{') => format!("{option}=x"),
+                    _ if word.starts_with('{') => "file/x".to_owned(),
+                    _ => word.to_owned(),
+                });
+            let line = std::iter::once("martlet".to_owned()).chain(words);
+            let parsed = Cli::try_parse_from(line);
+            assert!(
+                parsed.is_ok(),
+                "{}: {}",
+                deed.command,
+                parsed
+                    .err()
+                    .map_or_else(String::new, |error| error.to_string())
+            );
+        }
+    }
+}

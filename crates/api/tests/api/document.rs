@@ -3,6 +3,7 @@
 use axum::body::Body;
 use axum::http::StatusCode;
 use martlet_api::{CompatApi, RouteSettings, Settings};
+use martlet_control::remedy::deed::DEEDS;
 use serde_json::Value;
 
 use crate::node::{KEY, Node, VIEWER, request, with_keys};
@@ -411,4 +412,49 @@ async fn a_listener_has_the_document_of_its_own_routes() {
     assert!(document(&node).await["paths"]["/publish"].is_object());
     let node = node.with_routes(RouteSettings::default());
     assert!(document(&node).await["paths"]["/publish"].is_null());
+}
+
+/// The path with a sign in place of each name.
+fn without_names(path: &str) -> String {
+    let path = path.split(['?', '&']).next().unwrap_or_default();
+    let path = path.trim_end_matches('{').replace("{:0}", "{0}/{0}");
+    let parts = path.split('{').enumerate().map(|(at, part)| match at {
+        0 => part.to_owned(),
+        _ => part
+            .split_once('}')
+            .map_or_else(String::new, |(_, rest)| format!("{{}}{rest}")),
+    });
+    parts.collect()
+}
+
+#[tokio::test]
+async fn requests_of_remedies_are_routes() {
+    let document = document(&with_systems(&[])).await;
+    let all = operations(&document);
+    for form in DEEDS.iter().filter_map(|deed| deed.request) {
+        let path = without_names(form.path);
+        let mut all = all.iter();
+        let found = all.find(|(method, of, _)| method == form.method && without_names(of) == path);
+        let (_, _, operation) = found.unwrap_or_else(|| panic!("{} {path}", form.method));
+        let parameters = operation["parameters"]
+            .as_array()
+            .cloned()
+            .unwrap_or_default();
+        let takes = |name: &str| parameters.iter().any(|one| one["name"] == name);
+        if form.path.contains("team}") {
+            assert!(takes("team"), "{} {path}", form.method);
+        }
+        let query = form
+            .path
+            .split_once('?')
+            .and_then(|(_, query)| query.split_once('='));
+        if let Some((name, _)) = query {
+            assert!(takes(name), "{} {path} {name}", form.method);
+        }
+        assert_eq!(
+            form.body.is_empty(),
+            operation["requestBody"].is_null(),
+            "{path}"
+        );
+    }
 }

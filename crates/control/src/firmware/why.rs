@@ -4,13 +4,13 @@ use super::FirmwareStore;
 use super::request::native_filter;
 use crate::cause::{Bearing, Cause};
 use crate::control::{Control, OwnTopics};
-use crate::text::typed;
+use crate::remedy::{Command, deed};
 use crate::why::{Asked, Examine, Finding, Findings};
 
 /// Firmware that a device requested and did not get.
 #[derive(Debug)]
 pub(crate) struct RefusedFirmware {
-    /// When, milliseconds since the Unix epoch.
+    /// When.
     at_ms: u64,
     name: String,
     version: String,
@@ -18,7 +18,7 @@ pub(crate) struct RefusedFirmware {
     /// see it.
     of_type: Option<String>,
     /// The command that gives the device that type, or lists the firmware that there is.
-    command: String,
+    command: Option<Command>,
 }
 
 impl Examine for FirmwareStore {
@@ -32,10 +32,9 @@ impl Examine for FirmwareStore {
         let of_type = found.map(|found| found.device_type);
         let command = match &of_type {
             Some(of_type) => {
-                let arguments = format!("--type {} {}", typed(of_type), typed(device));
-                control.command_of_tenant("device set", tenant, &arguments)
+                control.command_of_tenant(deed::DEVICE_TYPE, tenant, &[device, of_type])
             }
-            None => control.listing_command("firmware ls"),
+            None => control.command(deed::FIRMWARE_LS, &[]),
         };
         Some(RefusedFirmware {
             at_ms: refused.at_ms,

@@ -14,6 +14,7 @@
 //! * `sending`: dead letters that a restart found to be sent again
 //! * `teams`: when the tenant of a team is looked for again
 //! * `trouble`: what is wrong with one, in words
+//! * `why`: why one does not deliver
 
 mod added;
 mod connections;
@@ -30,6 +31,7 @@ mod sending;
 mod start;
 mod teams;
 mod trouble;
+mod why;
 
 use std::collections::BTreeMap;
 use std::sync::{Arc, PoisonError, RwLock};
@@ -69,6 +71,7 @@ pub(crate) use host::part_of;
 use host::{IntegrationSession, NodeHost};
 pub(crate) use trouble::{Condition, queue_trouble};
 use trouble::{Lag, trouble};
+pub(crate) use why::{MissingIntegration, integration_of, is_of_node, part_in_words};
 
 /// Time that the delivery under way may take when an integration is replaced or removed.
 const STOPPED_WITHIN: Duration = Duration::from_secs(5);

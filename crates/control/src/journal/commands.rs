@@ -10,8 +10,8 @@ use std::sync::Arc;
 
 use martlet_access::explain;
 use martlet_broker::{
-    EventHead, NAME_BYTES_MAX, Names, Refusal, RefusalCause, Rules, ShownKey, TenantId,
-    UserSources, is_shortened, lane_of, may_publish,
+    EventHead, Names, Refusal, RefusalCause, Rules, ShownKey, TenantId, UserSources, lane_of,
+    may_publish,
 };
 use martlet_integrate::CLIENT_IDS;
 use martlet_registry::{
@@ -20,11 +20,10 @@ use martlet_registry::{
 
 use super::lacking::Lacking;
 use super::worded_remedy::WordedRemedy;
+use crate::remedy::Command;
+use crate::remedy::deed::{self, Deed, Given};
 use crate::text::typed;
 use crate::wall_clock::now_signed_ms;
-
-/// Longest word of a command: a name, or a rule with a topic.
-const WORD_BYTES_MAX: usize = 2 * NAME_BYTES_MAX;
 
 /// How commands for this node begin.
 #[derive(Clone, Debug, Default)]
@@ -174,78 +173,11 @@ impl Commands {
         }))
     }
 
-    /// `martlet NAME`, the node, the options, and then these words. None if one is too long to be
-    /// typed, or was cut.
-    pub(super) fn line(
-        &self,
-        name: &str,
-        options: &[(&str, &str)],
-        words: &[&str],
-    ) -> Option<String> {
-        let mut line = format!("martlet {name}");
-        if !self.node.is_empty() {
-            line.push_str(&format!(" {}", self.node));
-        }
-        let values = options.iter().map(|(_, value)| *value);
-        if values
-            .chain(words.iter().copied())
-            .any(|word| word.len() > WORD_BYTES_MAX || is_shortened(word))
-        {
-            return None;
-        }
-        // Users' names are unique, whatever team they are of.
-        let is_of_team = match name {
-            "user add" | "trace" | "why" | "lockout rm" | "group member add" => true,
-            // Types are everybody's.
-            name => name.starts_with("device ") && !name.starts_with("device type "),
-        };
-        if let Some(team) = self.team.as_ref().filter(|_| is_of_team) {
-            line.push_str(&format!(" --team={}", typed(team)));
-        }
-        for (option, value) in options {
-            line.push_str(&format!(" {option}={}", typed(value)));
-        }
-        // A single dash is a word.
-        if words
-            .iter()
-            .any(|word| word.starts_with('-') && *word != "-")
-        {
-            line.push_str(" --");
-        }
-        for word in words {
-            line.push_str(&format!(" {}", typed(word)));
-        }
-        Some(line)
-    }
-
-    /// Another credential for a device.
-    pub(super) fn rotate(&self, id: &str) -> Option<String> {
-        self.line("device rotate", &[], &[id])
-    }
-
-    /// The same for one of this tenant.
-    pub(super) fn rotate_in(&self, tenant: TenantId, id: &str) -> Option<String> {
-        self.in_tenant(tenant)?.rotate(id)
-    }
-
-    /// Why another client of this tenant does not work.
-    pub(super) fn why_in(&self, tenant: TenantId, name: &str) -> Option<String> {
-        self.in_tenant(tenant)?.line("why", &[], &[name])
-    }
-
-    /// What was deleted is there again.
-    pub(super) fn restore_in(
-        &self,
-        tenant: TenantId,
-        is_device: bool,
-        name: &str,
-    ) -> Option<String> {
-        self.in_tenant(tenant)?.restoring(is_device, name)
-    }
-
-    /// A deleted team is there again, with its deleted members.
-    pub(super) fn restore_team(&self, id: &str) -> Option<String> {
-        self.line("team restore", &[], &[id])
+    /// A command about this node and, if it is about an object of a team, that of the tenant. None
+    /// if a name is too long to be typed, or was cut.
+    pub(super) fn line(&self, deed: Deed, values: &[&str]) -> Option<Command> {
+        let (node, team) = (&*self.node, self.team.as_deref().unwrap_or_default());
+        deed.command(Given { node, team, values })
     }
 
     /// A ban that keeps a client out is lifted.
@@ -259,7 +191,7 @@ impl Commands {
         match ban {
             Some(ban) => WordedRemedy {
                 text: "lift the ban".to_owned(),
-                command: self.line("ban rm", &[], &[&ban.id]),
+                command: self.line(deed::BAN_RM, &[&ban.id]),
             },
             None => WordedRemedy {
                 text: "the ban has ended: have the client connect again".to_owned(),
@@ -269,15 +201,14 @@ impl Commands {
     }
 
     /// Permits devices of the type of this one a session more; none: their number is not limited.
-    pub(super) fn one_more_session(&self, device: &str) -> Option<String> {
+    pub(super) fn one_more_session(&self, device: &str) -> Option<Command> {
         let tables = self.tables_now()?;
         let sessions = match tables.sessions_max(self.tenant.0, device) {
             0 => return None,
             sessions => sessions.saturating_add(1).to_string(),
         };
         let place = tables.rules_place(self.tenant.0, device)?;
-        let options = [("--client-id", "any"), ("--max-sessions", &*sessions)];
-        self.line("device type rules", &options, &[&place.name])
+        self.line(deed::TYPE_SESSIONS, &[&place.name, &sessions])
             .filter(|_| place.owner == Owner::DeviceType && !place.is_builtin())
     }
 
@@ -286,10 +217,11 @@ impl Commands {
         let tables = self.tables_now();
         let known = tables.and_then(|tables| tables.account_kind(self.tenant.0, name));
         let (whose, command) = match known {
-            Some(AccountKind::Device) => ("the secret of the device", self.rotate(name)),
-            Some(AccountKind::User) => {
-                ("the user's password", self.user("user passwd", None, name))
-            }
+            Some(AccountKind::Device) => (
+                "the secret of the device",
+                self.line(deed::DEVICE_ROTATE, &[name]),
+            ),
+            Some(AccountKind::User) => ("the user's password", self.passwd(None, name)),
             None => ("a password of its own", None),
         };
         let lost = match command {
@@ -309,24 +241,16 @@ impl Commands {
     }
 
     /// Adds another provisioning key like this one.
-    pub(super) fn provisioning_key(&self, key: &ShownKey) -> Option<String> {
-        let all = [
-            ("--type", &*key.device_type),
-            ("--team", &*key.team),
-            ("--id-pattern", &*key.id_pattern),
-        ];
-        let options: Vec<(&str, &str)> = all
-            .into_iter()
-            .filter(|(_, value)| !value.is_empty())
-            .collect();
-        self.line("provision add", &options, &[&key.name])
+    pub(super) fn provisioning_key(&self, key: &ShownKey) -> Option<Command> {
+        let values = [&*key.name, &key.device_type, &key.team, &key.id_pattern];
+        self.line(deed::PROVISION_ADD, &values)
     }
 
     /// All that a client does goes to the log for a while.
-    pub(super) fn trace(&self, client_id: &str) -> Option<String> {
+    pub(super) fn trace(&self, client_id: &str) -> Option<Command> {
         match client_id {
             "" => None,
-            id => self.line("trace", &[], &[id]),
+            id => self.line(deed::TRACE, &[id]),
         }
     }
 
@@ -335,7 +259,7 @@ impl Commands {
     pub(super) fn letters_of(&self, client_id: &str) -> Option<WordedRemedy> {
         let part = lane_of(client_id).map_or(client_id, |(part, _)| part);
         let name = part.strip_prefix(CLIENT_IDS)?;
-        let command = self.line("integration dead-letter ls", &[], &[name]);
+        let command = self.line(deed::LETTERS_LS, &[name]);
         WordedRemedy::by("its dead letters show the answer of the target", command)
     }
 
@@ -381,7 +305,7 @@ impl Commands {
                  device type",
                 group.name
             ),
-            command: commands.line("group member add", &[], &[&group.name, user]),
+            command: commands.line(deed::GROUP_MEMBER_ADD, &[&group.name, user]),
         };
         Some((group, worded))
     }
@@ -459,11 +383,11 @@ impl Commands {
             None => text,
         };
         let allow = match owner {
-            Owner::Role => "role allow",
-            Owner::DeviceType | Owner::Group => "device type allow",
+            Owner::Role => deed::ROLE_ALLOW,
+            Owner::DeviceType | Owner::Group => deed::TYPE_ALLOW,
         };
         let rule = lacking.rule(*owner).filter(|_| !place.is_builtin());
-        let command = rule.and_then(|rule| self.line(allow, &[], &[name, &rule]));
+        let command = rule.and_then(|rule| self.line(allow, &[name, &rule]));
         WordedRemedy { text, command }
     }
 
@@ -492,7 +416,7 @@ impl Commands {
                     "{text}; to give it the role {USER_ROLE}, which permits all topics but those \
                      that begin with $, run"
                 ),
-                command: self.line("user set", &[("--role", USER_ROLE)], &[user]),
+                command: self.line(deed::USER_ROLE, &[user, USER_ROLE]),
             },
         }
     }
@@ -568,13 +492,16 @@ impl Commands {
 
     /// A lockout of a name, else of an address, is lifted.
     pub(super) fn lockout(&self, user: Option<&str>, address: Option<IpAddr>) -> WordedRemedy {
-        let address = address.map(|address| address.to_string());
-        let who = user.or(address.as_deref());
+        let by_address =
+            |address: IpAddr| self.line(deed::LOCKOUT_RM_ADDRESS, &[&address.to_string()]);
         WordedRemedy {
             text: "find the client that tries wrong passwords (martlet logs -t), then lift the \
                    lockout; it also ends by itself (auth.lockout_failures)"
                 .to_owned(),
-            command: who.and_then(|who| self.line("lockout rm", &[], &[who])),
+            command: match user {
+                Some(user) => self.line(deed::LOCKOUT_RM_NAME, &[user]),
+                None => address.and_then(by_address),
+            },
         }
     }
 
@@ -615,7 +542,7 @@ impl Commands {
                      that it is complete, or add another token to the team of the device (martlet \
                      team token add TEAM NAME); to list the teams, run"
                     .to_owned(),
-                command: self.line("team ls", &[], &[]),
+                command: self.line(deed::TEAM_LS, &[]),
             };
         }
         let team = name.rsplit_once('@').map(|(_, team)| team);
@@ -628,20 +555,20 @@ impl Commands {
                     "correct the team behind @ ({team}), or add the team with a tenant of its own \
                      (martlet team add --own-tenant); to list the teams, run"
                 ),
-                command: self.line("team ls", &[], &[]),
+                command: self.line(deed::TEAM_LS, &[]),
             };
         }
         if !sources.registry {
             return WordedRemedy {
                 text: "add it".to_owned(),
-                command: self.user("user add", file, name),
+                command: self.user_add(file, "", name),
             };
         }
         let user = match file {
-            Some(_) => self.user("user add", file, name),
-            None => self.line("user add", &[("--role", "ROLE")], &[name]),
+            Some(_) => self.user_add(file, "", name),
+            None => self.user_add(None, "ROLE", name),
         };
-        let user = user.unwrap_or_else(|| "martlet user add".to_owned());
+        let user = user.map_or_else(|| "martlet user add".to_owned(), String::from);
         if !is_device_id(name) {
             return WordedRemedy {
                 text: format!(
@@ -657,7 +584,7 @@ impl Commands {
                 "check the spelling of the name; a person or a program is added by {user}, with \
                  a role that permits what it needs (martlet role ls); to add a device, run"
             ),
-            command: self.line("device add", &[], &[name]),
+            command: self.line(deed::DEVICE_ADD, &[name]),
         }
     }
 
@@ -675,33 +602,30 @@ impl Commands {
             RefusalCause::WrongSecret => WordedRemedy::by(
                 "first check which secret the client uses (it may be mistyped or belong to another \
                  token); secrets are not shown again: if it is lost, add another team token",
-                self.line("team token add", &[], &[team, token.name]),
+                self.line(deed::TEAM_TOKEN_ADD, &[team, token.name]),
             ),
             RefusalCause::CredentialExpired => WordedRemedy::by(
                 "give the client another team token, or restore this one",
-                self.line("team token restore", &[], &[team, token.id]),
+                self.line(deed::TEAM_TOKEN_RESTORE, &[team, token.id]),
             ),
             RefusalCause::NotItsClientId => {
                 let is_device = tables.is_device(self.tenant.0, client_id);
                 let (what, command) = match is_device {
                     true => (
                         format!("to move the device {client_id} to that team"),
-                        self.line("device set", &[("--to-team", team)], &[client_id]),
+                        self.line(deed::DEVICE_TO_TEAM, &[client_id, team]),
                     ),
                     false if is_device_id(client_id) => {
-                        // In the tenant of a team, the line names the team already.
-                        let of_team = [("--team", team)];
-                        let options = if self.team.is_some() {
-                            &[][..]
-                        } else {
-                            &of_team
+                        let of_team = Self {
+                            team: self.team.clone().or_else(|| Some(team.to_owned())),
+                            ..self.clone()
                         };
                         (
                             format!("to add {client_id} to that team"),
-                            self.line("device add", options, &[client_id]),
+                            of_team.line(deed::DEVICE_ADD, &[client_id]),
                         )
                     }
-                    false => ("to list them".to_owned(), self.line("device ls", &[], &[])),
+                    false => ("to list them".to_owned(), self.line(deed::DEVICE_LS, &[])),
                 };
                 Some(WordedRemedy {
                     text: format!(
@@ -723,26 +647,34 @@ impl Commands {
             true => "the device was deleted: restore it",
             false => "the user was deleted: restore it",
         };
-        WordedRemedy::by(text, self.restoring(is_device, name))
+        WordedRemedy::by(text, self.line(restoring(is_device), &[name]))
     }
 
-    fn restoring(&self, is_device: bool, name: &str) -> Option<String> {
-        let what = match is_device {
-            true => "device restore",
-            false => "user restore",
-        };
-        self.line(what, &[], &[name])
+    /// A password for a user of the password file that a reason names, else of the tables.
+    pub(super) fn passwd(&self, file: Option<&str>, user: &str) -> Option<Command> {
+        self.line(deed::USER_PASSWD, &[user, &absolute(file)])
     }
 
-    /// `martlet user …`, for the password file that a reason names, else for the tables.
-    pub(super) fn user(&self, name: &str, file: Option<&str>, user: &str) -> Option<String> {
-        let file = file.map(|file| {
-            let absolute = std::path::absolute(file);
-            absolute.map_or_else(|_| file.to_owned(), |path| path.display().to_string())
-        });
-        let options: Vec<(&str, &str)> = file.iter().map(|file| ("--file", &**file)).collect();
-        self.line(name, &options, &[user])
+    /// A user for that file, or for the tables with this role.
+    fn user_add(&self, file: Option<&str>, role: &str, user: &str) -> Option<Command> {
+        self.line(deed::USER_ADD, &[user, &absolute(file), role])
     }
+}
+
+/// What brings a deleted device or user back.
+pub(crate) fn restoring(is_device: bool) -> Deed {
+    match is_device {
+        true => deed::DEVICE_RESTORE,
+        false => deed::USER_RESTORE,
+    }
+}
+
+/// The path of a file, which may be another one in another working directory; empty: there is none.
+fn absolute(file: Option<&str>) -> String {
+    let path = file.map(|file| (file, std::path::absolute(file)));
+    path.map_or_else(String::new, |(file, absolute)| {
+        absolute.map_or_else(|_| file.to_owned(), |path| path.display().to_string())
+    })
 }
 
 #[cfg(test)]

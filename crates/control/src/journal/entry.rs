@@ -11,7 +11,7 @@ use super::{kind, remedy};
 use crate::cause::Cause;
 use crate::event_fields::EventFields;
 use crate::event_words;
-use crate::remedy::Remedy;
+use crate::remedy::{Command, Remedy};
 use crate::text;
 
 /// Something that happened.
@@ -71,7 +71,8 @@ pub struct Entry {
     pub remedy: Option<String>,
     /// The command for it, ready for a shell on the node's machine.
     #[serde(skip_serializing_if = "Option::is_none", default)]
-    pub command: Option<String>,
+    #[schema(value_type = Option<String>)]
+    pub command: Option<Command>,
     /// The same for programs: requests of the API, keys of the configuration.
     #[serde(skip_serializing_if = "Vec::is_empty", default)]
     pub remedies: Vec<Remedy>,
@@ -107,7 +108,7 @@ impl Entry {
 
     /// Adds its remedies for programs.
     pub(super) fn with_remedies(mut self) -> Self {
-        self.remedies = Remedy::all(self.remedy.as_deref(), self.command.as_deref());
+        self.remedies = Remedy::all(self.remedy.as_deref(), self.command.as_ref());
         self
     }
 

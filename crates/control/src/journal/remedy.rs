@@ -7,6 +7,7 @@ use super::commands::Commands;
 use super::limits::{by_limit, of_queue};
 use super::refused;
 use super::worded_remedy::WordedRemedy;
+use crate::remedy::deed;
 
 /// Remedy of a problem, if there is one. Commands name the team of the tenant: without it they
 /// would change another user, so there is no command if the team is unknown.
@@ -47,7 +48,7 @@ fn remedy_of_event(notice: &EventNotice, commands: &Commands) -> Option<WordedRe
             WordedRemedy::by(
                 "have the program that sends the request use a valid key (martlet key add adds \
                  one); to list them, run",
-                commands.line("key ls", &[], &[]),
+                commands.line(deed::KEY_LS, &[]),
             )
         }
         Event::RequestRefused { why, .. } => refused::connect(commands, notice, why),

@@ -2,13 +2,15 @@
 
 use std::fmt;
 
+use crate::remedy::Command;
+
 /// What to do.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct WordedRemedy {
     /// In words.
     pub text: String,
     /// A command that does it, or that shows more.
-    pub command: Option<String>,
+    pub command: Option<Command>,
 }
 
 impl fmt::Display for WordedRemedy {
@@ -29,7 +31,7 @@ impl WordedRemedy {
         })
     }
 
-    pub(super) fn by(text: &str, command: Option<String>) -> Option<Self> {
+    pub(super) fn by(text: &str, command: Option<Command>) -> Option<Self> {
         Some(Self {
             text: text.to_owned(),
             command,

@@ -7,8 +7,9 @@ use martlet_registry::{
 
 use super::SharedRegistry;
 use super::callers::account_named;
+use crate::journal::restoring;
 use crate::presence::ClientPresence;
-use crate::text::typed;
+use crate::remedy::{Command, deed};
 use crate::wall_clock::{now_signed_ms, unsigned};
 use crate::why::facts::{
     Deleted, Facts, IdleInTables, NoApiRole, NoCredential, Spent, TeamDeletion,
@@ -29,7 +30,7 @@ impl SharedRegistry {
 
     /// Adds it. `team`: the caller sees what is of this team alone. Where the tables cannot be
     /// read, health reports it, and the rest is shown.
-    pub async fn complete(&self, team: Option<&str>, facts: &mut Facts) {
+    pub(crate) async fn complete(&self, team: Option<&str>, facts: &mut Facts) {
         self.recall_messages(facts).await;
         let (name, client_id) = (facts.question.name.clone(), facts.client_id.clone());
         let tenant = facts.question.tenant.0;
@@ -73,7 +74,7 @@ impl SharedRegistry {
             facts.tables_fail = sees_node;
             return;
         };
-        let journal = &self.control.journal;
+        let control = &self.control;
         facts.namesakes.deleted = found.deleted_with_teams;
         facts.deleted = found.deletion.map(|mut deletion| {
             deletion.team = deletion.team.filter(|_| sees_node);
@@ -94,7 +95,11 @@ impl SharedRegistry {
             facts.registered_as.as_deref() == Some(DEVICE) && found.credentials.is_empty();
         let has_none = has_none && !self.has_team_token(&visibility, facts).await;
         facts.no_credential = has_none.then(|| NoCredential {
-            command: journal.rotating(TenantId(tenant), &facts.question.name),
+            command: control.command_of_tenant(
+                deed::DEVICE_ROTATE,
+                TenantId(tenant),
+                &[&facts.question.name],
+            ),
         });
         let uses = found.credentials.iter().map(|one| one.uses);
         facts.logins = u64::try_from(uses.sum::<i64>()).unwrap_or(0);
@@ -103,7 +108,11 @@ impl SharedRegistry {
             None => last_ended(&found.credentials),
         };
         if let Some(spent) = facts.spent.as_mut() {
-            spent.command = journal.rotating(TenantId(tenant), &facts.question.name);
+            spent.command = control.command_of_tenant(
+                deed::DEVICE_ROTATE,
+                TenantId(tenant),
+                &[&facts.question.name],
+            );
         }
         let written = found
             .presence
@@ -173,8 +182,7 @@ impl SharedRegistry {
         if !matches!(read.await, Ok(None)) {
             return;
         }
-        let arguments = format!("--api-role viewer {}", typed(name));
-        let command = self.control.command_with_options("user set", &arguments);
+        let command = self.control.command(deed::USER_API_ROLE, &[name, "viewer"]);
         facts.no_api_role = Some(NoApiRole {
             refused_ms,
             command,
@@ -187,13 +195,12 @@ impl SharedRegistry {
         deletion: &DeletedAccount,
         tenant: TenantId,
         name: &str,
-    ) -> Option<String> {
-        let journal = &self.control.journal;
-        match (&deletion.team, deletion.kind) {
-            (Some(team), _) => journal.restoring_team(&team.id),
-            (None, Some(kind)) => journal.restoring(tenant, kind == AccountKind::Device, name),
-            (None, None) => None,
+    ) -> Option<Command> {
+        if let Some(team) = &deletion.team {
+            return self.control.command(deed::TEAM_RESTORE, &[&team.id]);
         }
+        let deed = restoring(deletion.kind? == AccountKind::Device);
+        self.control.command_of_tenant(deed, tenant, &[name])
     }
 }
 

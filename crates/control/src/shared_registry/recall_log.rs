@@ -6,7 +6,8 @@ use martlet_registry::{AuditEntry, AuditFilter, PageRequest, Visibility};
 use serde_json::Value;
 
 use super::SharedRegistry;
-use crate::text::typed;
+use crate::remedy::Command;
+use crate::remedy::deed::{self, Deed};
 use crate::wall_clock::{now_signed_ms, unsigned};
 use crate::why::facts::{Facts, GroupMissing, Joined, TypeChange};
 
@@ -17,25 +18,30 @@ const CHANGED_SINCE_MS: i64 = 24 * 60 * 60 * 1000;
 
 /// What is removed by its name: the kind of object, the action, what it is in words, and the
 /// command that lists those that there are.
-const NAMED: [(&str, &str, &str, &str); 5] = [
-    ("rule", "rule.remove", "rule", "rule ls"),
-    ("webhook", "webhook.remove", "webhook", "integration ls"),
-    ("bridge", "bridge.remove", "bridge", "integration ls"),
-    ("secret", "secret.remove", "secret", "secret ls"),
-    ("firmware", "firmware.delete", "firmware", "firmware ls"),
+const NAMED: [(&str, &str, &str, Deed); 5] = [
+    ("rule", "rule.remove", "rule", deed::RULE_LS),
+    ("webhook", "webhook.remove", "webhook", deed::INTEGRATION_LS),
+    ("bridge", "bridge.remove", "bridge", deed::INTEGRATION_LS),
+    ("secret", "secret.remove", "secret", deed::SECRET_LS),
+    ("firmware", "firmware.delete", "firmware", deed::FIRMWARE_LS),
 ];
 
 /// What is removed by its id, and is asked about by its name.
-const WITH_ID: [(&str, &str, &str, &str); 4] = [
-    ("api_key", "api_key.revoke", "API key", "key ls"),
+const WITH_ID: [(&str, &str, &str, Deed); 4] = [
+    ("api_key", "api_key.revoke", "API key", deed::KEY_LS),
     (
         "provisioning_key",
         "provisioning_key.revoke",
         "provisioning key",
-        "provision ls",
+        deed::PROVISION_LS,
     ),
-    ("team_token", "team_token.revoke", "team token", "team ls"),
-    ("group", "group.remove", "group", "group ls"),
+    (
+        "team_token",
+        "team_token.revoke",
+        "team token",
+        deed::TEAM_LS,
+    ),
+    ("group", "group.remove", "group", deed::GROUP_LS),
 ];
 
 /// Something of the name that was asked about, and that was removed from the tables.
@@ -43,12 +49,12 @@ const WITH_ID: [(&str, &str, &str, &str); 4] = [
 pub(super) struct Removed {
     /// What it was, in words: `rule`.
     pub(super) what: String,
-    /// When, milliseconds since the Unix epoch.
+    /// When.
     pub(super) at_ms: u64,
     /// The caller that removed it, as the audit log has it.
     pub(super) by: String,
     /// The command that lists those that there are.
-    pub(super) list: String,
+    pub(super) list: Option<Command>,
 }
 
 impl SharedRegistry {
@@ -86,7 +92,7 @@ impl SharedRegistry {
                     what: (*what).to_owned(),
                     at_ms: unsigned(entry.at_ms),
                     by: by_words(&entry.who),
-                    list: self.control.listing_command(list),
+                    list: self.control.command(*list, &[]),
                 };
                 found = Some((entry.at_ms, removed));
             }
@@ -144,16 +150,14 @@ impl SharedRegistry {
             return None;
         };
         let (from, to) = (from.as_str()?, to.as_str()?);
-        let arguments = format!("--type {} {}", typed(from), typed(device));
         Some(TypeChange {
             from: from.to_owned(),
             to: to.to_owned(),
             at_ms: unsigned(entry.at_ms),
             by: by_words(&entry.who),
-            command: Some(
-                self.control
-                    .command_of_tenant("device set", tenant, &arguments),
-            ),
+            command: self
+                .control
+                .command_of_tenant(deed::DEVICE_TYPE, tenant, &[device, from]),
         })
     }
 

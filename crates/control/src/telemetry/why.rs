@@ -5,7 +5,7 @@ use jiff::Timestamp;
 use super::Telemetry;
 use crate::cause::{Bearing, Cause};
 use crate::control::Control;
-use crate::text::typed;
+use crate::remedy::{Command, deed};
 use crate::wall_clock::unsigned;
 use crate::why::{Asked, Examine, Finding, Findings, Side, first_of, is_nearly_matched, matches};
 
@@ -26,15 +26,13 @@ pub(crate) struct TelemetryFacts {
 /// Payloads that are not stored as telemetry, of one topic and for one reason.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub(crate) struct NotStored {
-    /// When the last one came, milliseconds since the Unix epoch.
+    /// When the last one came.
     at_ms: u64,
-    /// Their topic.
     topic: String,
     /// Word of the reason.
     reason: &'static str,
     /// What is wrong with the last one.
     detail: String,
-    /// How many there were.
     count: u64,
     /// A later payload of that topic is stored.
     is_over: bool,
@@ -52,14 +50,13 @@ pub(crate) struct ClockOff {
     time: String,
     /// By how many days that is before the time of receipt; negative: after it.
     days_behind: i64,
-    /// When the first such payload was received, milliseconds since the Unix epoch.
+    /// When the first such payload was received.
     since_ms: u64,
-    /// When the last one was, likewise.
+    /// When the last one was.
     last_ms: u64,
-    /// How many there were.
     count: u64,
     /// The command that shows the last values.
-    command: String,
+    command: Option<Command>,
 }
 
 impl Examine for Telemetry {
@@ -105,13 +102,13 @@ impl Telemetry {
             Err(_) => secs.to_string(),
         };
         let (from, to) = (words(off.time_secs), words(off.time_secs.saturating_add(1)));
-        let arguments = format!("--table --from {from} --to {to} {}", typed(device));
+        let values = [device, &*from, &*to];
         Some(ClockOff {
             days_behind: off.received_secs.saturating_sub(off.time_secs) / (24 * 60 * 60),
             since_ms: ms(off.since_secs),
             last_ms: ms(off.received_secs),
             count: off.count,
-            command: control.command_of_tenant("telemetry query", tenant, &arguments),
+            command: control.command_of_tenant(deed::TELEMETRY_QUERY, tenant, &values),
             time: from,
         })
     }

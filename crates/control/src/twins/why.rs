@@ -12,8 +12,8 @@ use super::message::{filters, topics_of};
 use crate::cause::{Bearing, Cause};
 use crate::control::{Control, OwnTopics};
 use crate::misread::Misread;
+use crate::remedy::{Command, deed};
 use crate::rfc3339;
-use crate::text::typed;
 use crate::wall_clock::unsigned;
 use crate::why::{Asked, Examine, Finding, Findings, matches, nearest_in_words};
 
@@ -28,9 +28,9 @@ const REPORTS_WITHIN_MS: u64 = 30_000;
 pub(crate) struct DeviceTwin {
     /// Version of the desired values.
     version: i64,
-    /// When they were last changed, milliseconds since the Unix epoch.
+    /// When they were last changed.
     desired_ms: u64,
-    /// When the device last reported, likewise; 0: never.
+    /// When the device last reported; 0: never.
     reported_ms: u64,
     /// Names of the values that the device has not reported.
     missing: Vec<String>,
@@ -44,8 +44,7 @@ pub(crate) struct DeviceTwin {
     topic: String,
     /// The topic on which it reports.
     reports: String,
-    /// The command line that shows both.
-    show: String,
+    show: Option<Command>,
 }
 
 /// A desired value that is reported as a value of another type.
@@ -64,14 +63,13 @@ pub(crate) struct Mistyped {
 pub(crate) struct HiddenValue {
     /// Name of the value; of one in an object, with the names of the objects before it.
     name: String,
-    /// Name of the group.
     group: String,
-    /// When the values of the group were last changed, milliseconds since the Unix epoch.
+    /// When the values of the group were last changed.
     group_ms: u64,
     /// Name of the other group whose value hides it; none: the device's own value does.
     by_group: Option<String>,
     /// The command that removes the device's own value, or shows those of the other group.
-    command: String,
+    command: Option<Command>,
 }
 
 impl Examine for Twins {
@@ -133,7 +131,6 @@ impl Examine for Twins {
 impl Twins {
     fn recalled(&self, control: &Control, twin: &Twin, groups: &[GroupTwin]) -> DeviceTwin {
         let (topic, reports) = topics_of(&self.catalogue, &twin.device_type, &twin.device);
-        let device = typed(&twin.device);
         let missing = twin.difference();
         // Those of its groups are among what it is to have.
         let of_groups = groups.iter().map(|group| group.desired.updated_ms);
@@ -152,7 +149,11 @@ impl Twins {
             misread: self.misread.of((twin.tenant, &twin.device)),
             topic,
             reports,
-            show: control.command_of_tenant("device twin", TenantId(twin.tenant), &device),
+            show: control.command_of_tenant(
+                deed::DEVICE_TWIN,
+                TenantId(twin.tenant),
+                &[&twin.device],
+            ),
         }
     }
 }
@@ -246,13 +247,12 @@ fn hidden_by(
         Some((names, by, depth))
     })?;
     let command = match by {
-        Some(other) => control.command_of_tenant("group desired", tenant, &typed(other)),
+        Some(other) => control.command_of_tenant(deed::GROUP_DESIRED, tenant, &[other]),
         None => {
             let removed = names.iter().take(depth).rev();
             let patch = removed.fold(Value::Null, |inner, name| json!({ name: inner }));
-            let patch = typed(&patch.to_string());
-            let arguments = format!("--set {patch} {}", typed(&twin.device));
-            control.command_of_tenant("device twin", tenant, &arguments)
+            let values = [&*twin.device, &patch.to_string()];
+            control.command_of_tenant(deed::DEVICE_TWIN_SET, tenant, &values)
         }
     };
     Some(HiddenValue {

@@ -1,13 +1,15 @@
 //! Whether a client is admitted, and why not.
 
 use super::Finding;
-use super::beside_tables::{beside_tables, idle_tables};
-use super::facts::{Deleted, Facts, Lockout, Namesakes, Presence, TeamDeletion};
+use super::credential;
+use super::facts::{Deleted, Facts, Lockout, Presence, TeamDeletion};
 use super::found::{Bearing, Found, RECENT_MS, is_connected, times};
-use super::other_id::{meant, of_other_tenant, of_refused_elsewhere, with_near_refused};
+use super::names::{
+    beside_tables, idle_tables, of_other_tenant, or_of_configuration, with_namesakes,
+    with_near_refused,
+};
+use super::retained::with_will;
 use super::side::{Side, side};
-use super::will::with_will;
-use super::{credential, server_certificate};
 use crate::authentication::Standing;
 use crate::cause::Cause;
 use crate::journal::{Entry, Run, host};
@@ -89,9 +91,8 @@ fn provisioning_refused(facts: &Facts) -> Option<(Bearing, Finding)> {
 
 fn banned(facts: &Facts) -> Option<Finding> {
     let banned = facts.banned.as_ref()?;
-    let mut finding = Finding::new(Cause::Banned, banned.why.clone()).remedy("lift the ban");
-    finding.command.clone_from(&banned.command);
-    Some(finding)
+    let finding = Finding::new(Cause::Banned, banned.why.clone()).remedy("lift the ban");
+    Some(finding.command(&banned.command))
 }
 
 /// Whether it is admitted.
@@ -195,27 +196,6 @@ pub(super) fn admission(facts: &Facts, found: &mut Found) {
     }
 }
 
-/// The name is unknown. It may be that of a rule in a configuration file that the node was not
-/// started with.
-fn or_of_configuration(facts: &Facts, mut finding: Finding) -> Finding {
-    let is_of_nobody = finding.cause == Cause::NobodyKnown && !facts.namesakes.has_suggestions();
-    if let Some(remedy) = &mut finding.remedy
-        && is_of_nobody
-        && facts.has_no_configuration
-    {
-        const START: &str = "if it is a rule of a configuration file, start the node with that file \
-                             (martlet serve -c FILE)";
-        // The command follows the last clause.
-        *remedy = match remedy.rsplit_once("; ") {
-            Some((first, last)) if finding.command.is_some() => {
-                format!("{first}; {START}; {last}")
-            }
-            _ => format!("{remedy}; {START}"),
-        };
-    }
-    finding
-}
-
 /// The user name that is unknown has blanks around it.
 fn with_blanks(run: &Run, cause: Cause, mut finding: Finding) -> Finding {
     let user = run.last.user_name.as_deref().unwrap_or_default();
@@ -257,8 +237,7 @@ fn would_be_let_in(run: &Run) -> Finding {
     let sentence = format!(
         "it was refused when it last tried ({why}); that is over, and it has not tried again"
     );
-    let mut finding = Finding::new(Cause::Away, sentence).since(run.since_ms);
-    (finding.count, finding.last_ms) = (Some(run.count), Some(run.last.at_ms));
+    let finding = Finding::new(Cause::Away, sentence).when(run);
     finding.remedy("have the client connect again")
 }
 
@@ -297,8 +276,7 @@ fn locked_out(facts: &Facts, lockout: &Lockout) -> (Bearing, Finding) {
     let mut finding = Finding::new(Cause::LockedOut, sentence).with_remedy(worded.clone());
     let refused = is_refused_now(facts).filter(is_lockout);
     if let Some(run) = refused {
-        (finding.since_ms, finding.count) = (Some(run.since_ms), Some(run.count));
-        finding.last_ms = Some(run.last.at_ms);
+        finding = finding.when(run);
     }
     // A client that is refused does not have that password.
     let is_let_in = accepted_secs.is_some() && is_refused_now(facts).is_none();
@@ -357,7 +335,7 @@ fn was_seen(facts: &Facts) -> bool {
 fn perhaps(facts: &Facts, nameless: &Entry) -> Finding {
     let cause = nameless.cause.unwrap_or(Cause::Other);
     let address = nameless.address.as_deref().and_then(host);
-    let (why, remedy) = server_certificate::in_words(facts, nameless);
+    let (why, remedy) = credential::in_words(facts, nameless);
     let mut finding = Finding::new(
         cause,
         format!(
@@ -385,9 +363,7 @@ fn lockout_before(facts: &Facts) -> Option<Finding> {
     let mut runs = facts.runs.iter().rev();
     let run = runs.find(|run| is_lockout_over(facts, run))?;
     let sentence = "it was locked out for too many wrong credentials, and is no longer locked out";
-    let mut finding = Finding::new(Cause::LockedOut, sentence).since(run.since_ms);
-    (finding.count, finding.last_ms) = (Some(run.count), Some(run.last.at_ms));
-    Some(finding)
+    Some(Finding::new(Cause::LockedOut, sentence).when(run))
 }
 
 fn is_lockout_over(facts: &Facts, run: &Run) -> bool {
@@ -396,63 +372,6 @@ fn is_lockout_over(facts: &Facts, run: &Run) -> bool {
 
 fn is_lockout(run: &&Run) -> bool {
     run.last.what == EventKind::Refused && run.cause == Some(Cause::LockedOut)
-}
-
-/// An unknown name may be a misspelt name, or one that was used before.
-pub(super) fn with_namesakes(facts: &Facts, mut finding: Finding) -> Finding {
-    if finding.cause == Cause::WrongClientId && facts.by_team_token {
-        return meant(facts.namesakes.near.iter().map(String::as_str), finding);
-    }
-    if !matches!(
-        finding.cause,
-        Cause::UnknownName | Cause::NobodyKnown | Cause::Deleted
-    ) {
-        return finding;
-    }
-    let Namesakes {
-        elsewhere,
-        deleted,
-        client_elsewhere,
-        refused_elsewhere,
-        add,
-        near: _,
-        near_of_kind: _,
-    } = &facts.namesakes;
-    let name = &facts.question.name;
-    if let Some(command) = client_elsewhere {
-        finding.sentence.push_str(&format!(
-            "; a client with the Client Identifier {name} is connected in another tenant"
-        ));
-        return finding
-            .remedy("ask about the client of that tenant")
-            .command(command);
-    }
-    if !elsewhere.is_empty() {
-        return of_other_tenant(finding, name, elsewhere);
-    }
-    if let Some(refused) = refused_elsewhere
-        && finding.cause == Cause::NobodyKnown
-    {
-        return of_refused_elsewhere(name, refused);
-    }
-    if !deleted.is_empty() {
-        finding.command = None;
-        let remedy = format!(
-            "a device {name} belonged to a deleted team: ask why {} does not work, and restore the \
-             team",
-            deleted.join(" or ")
-        );
-        return finding.remedy(remedy);
-    }
-    if finding.cause == Cause::Deleted {
-        return finding;
-    }
-    // An address is not the name of a device.
-    if let (None, Some(add), None) = (&finding.remedy, add, &facts.from_address) {
-        finding.remedy = Some(add.text.clone());
-        finding.command.clone_from(&add.command);
-    }
-    meant(facts.namesakes.suggestions(), finding)
 }
 
 /// It is not in the tables any more, or its team is not.
@@ -491,9 +410,8 @@ fn removed(deleted: &Deleted) -> Finding {
         Some(user) => format!("its user {user}: {sentence}"),
         None => sentence,
     };
-    let mut finding = Finding::new(Cause::Deleted, sentence);
-    finding.command.clone_from(&deleted.command);
-    finding.since(deleted.at_ms).remedy(remedy)
+    let finding = Finding::new(Cause::Deleted, sentence).since(deleted.at_ms);
+    finding.remedy(remedy).command(&deleted.command)
 }
 
 /// The listener by which it connected is closed.
@@ -684,7 +602,7 @@ fn with_nameless(facts: &Facts, mut finding: Finding) -> Finding {
     if recent.any(|other| other.address.as_deref().and_then(host) != Some(address)) {
         return finding;
     }
-    let (why, remedy) = server_certificate::in_words(facts, entry);
+    let (why, remedy) = credential::in_words(facts, entry);
     finding.sentence.push_str(&format!(
         " under its name; perhaps it is the client without a name at {address} that was refused: {why}"
     ));
@@ -715,7 +633,7 @@ pub(super) fn from_address(facts: &Facts, found: &mut Found) {
             ("", Some(user)) => format!("a client with the User Name {user}"),
             (client_id, _) => format!("the client {client_id}"),
         };
-        let (why, remedy) = server_certificate::in_words(facts, entry);
+        let (why, remedy) = credential::in_words(facts, entry);
         let is_over = facts.lifted.contains(&entry.seq);
         let cause = match is_over {
             true => Cause::Away,
@@ -793,7 +711,6 @@ pub(super) fn tried_by_another(run: &Run, cause: Cause, had: &str) -> Finding {
         _ => format!("tried its name {times}, and was refused ({why})"),
     };
     let sentence = format!("{whom} {tried}; this client {had} a connection of its own then");
-    let mut finding = Finding::new(cause, sentence).since(run.since_ms);
-    (finding.count, finding.last_ms) = (Some(run.count), Some(run.last.at_ms));
+    let finding = Finding::new(cause, sentence).when(run);
     finding.remedy("no action is needed for this client; find the other client if it continues")
 }

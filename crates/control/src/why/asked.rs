@@ -1,13 +1,14 @@
 //! The question as each part of the node gets it: who was asked about, and how that client is.
 
-use martlet_broker::UnmatchedTopic;
+use martlet_broker::{LossTimes, UnmatchedTopic};
 use martlet_registry::Visibility;
 
-use super::Question;
-use super::facts::Joined;
+use super::facts::{Joined, Session};
 use super::found::RECENT_MS;
 use super::near::matches;
 use super::side::Side;
+use super::{Bearing, Question};
+use crate::remedy::Command;
 
 /// A question, and the client that it is about.
 #[derive(Clone, Debug, Default)]
@@ -34,6 +35,12 @@ pub(crate) struct Asked {
     pub(crate) was_cut_off: bool,
     /// Whether it receives messages of the topic or publishes them.
     pub(crate) side: Side,
+    /// Its session; of an integration, those of its lanes as one.
+    pub(crate) session: Option<Session>,
+    /// It is an integration.
+    pub(crate) is_integration: bool,
+    /// The rules forbid what it does with the topic.
+    pub(crate) may_not: bool,
     /// Topic Filters that it is subscribed to.
     pub(crate) filters: Vec<String>,
     /// Groups that the device joined recently.
@@ -45,7 +52,7 @@ pub(crate) struct Asked {
     /// Topic Filters of what devices publish for the node itself.
     pub(crate) received: Vec<String>,
     /// The command that adds a device or user of that name, if it is unknown.
-    pub(crate) adding: Option<String>,
+    pub(crate) adding: Option<Command>,
 }
 
 impl Asked {
@@ -62,6 +69,23 @@ impl Asked {
     /// It was a short time ago, so that it may be the cause of a present failure.
     pub(crate) fn is_recent(&self, at_ms: u64) -> bool {
         self.now_ms.saturating_sub(at_ms) <= RECENT_MS
+    }
+
+    /// How messages that were lost then bear on the question.
+    pub(crate) fn bearing_of_loss(&self, at: LossTimes) -> Bearing {
+        match self.is_recent(at.last_ms) {
+            true => Bearing::Happened,
+            false => Bearing::Over,
+        }
+    }
+
+    /// It may publish to the topic in the question, and does not receive it.
+    pub(crate) fn publishes_there(&self) -> bool {
+        let mut filters = self.filters.iter();
+        let mut receives = |topic| filters.any(|filter| matches(filter, topic));
+        let is_receiver = self.side == Side::Receiver;
+        self.topic_name()
+            .is_some_and(|topic| !is_receiver && !self.may_not && !receives(topic))
     }
 
     /// The topic in the question, if it is a Topic Name.

@@ -1,11 +1,12 @@
-//! The credentials of a client: that it has none, or none any more, and that others show its own.
+//! The credentials of a client: that it has none, or none any more, and that others show its own;
+//! and certificates of listeners that clients take for expired.
 
 use super::Finding;
 use super::facts::{Facts, Spent};
 use super::found::{Bearing, Found, RECENT_MS};
 use crate::authentication::Standing;
 use crate::cause::Cause;
-use crate::journal::Run;
+use crate::journal::{Entry, Run};
 use crate::rfc3339;
 
 /// What there is to find. `refused`: it was refused when it last came, and would be now.
@@ -34,11 +35,16 @@ fn never_had_one(facts: &Facts, refused: Option<&Run>) -> Option<(Bearing, Findi
         "the device {} has no credential, and never had one, so it cannot log in",
         facts.question.name
     );
-    let mut finding = Finding::new(Cause::NoCredentials, sentence).remedy("give it a credential");
-    finding.command.clone_from(&none.command);
-    if let Some(run) = refused {
-        finding = finding.when(run);
-    }
+    let finding = Finding::advised(
+        Cause::NoCredentials,
+        sentence,
+        "give it a credential",
+        &none.command,
+    );
+    let finding = match refused {
+        Some(run) => finding.when(run),
+        None => finding,
+    };
     Some((Bearing::Barred, finding))
 }
 
@@ -74,9 +80,10 @@ fn none_left(spent: &Spent) -> Finding {
         (1, false) => format!("its only credential expired on {at}"),
         (count, _) => format!("all {count} of its credentials {ended}, the last on {at}"),
     };
-    let mut finding = Finding::new(Cause::CredentialExpired, sentence).since(spent.last_ms);
-    finding.command.clone_from(&spent.command);
-    finding.remedy("give it another credential")
+    let finding = Finding::new(Cause::CredentialExpired, sentence).since(spent.last_ms);
+    finding
+        .remedy("give it another credential")
+        .command(&spent.command)
 }
 
 /// Another client was refused because its token is for this one.
@@ -97,4 +104,41 @@ fn token_shown_by_another(facts: &Facts) -> Option<(Bearing, Finding)> {
          its own"
     );
     Some((Bearing::Refused, finding.remedy(remedy)))
+}
+
+/// Why a client was refused, and the remedy, in words.
+pub(super) fn in_words(facts: &Facts, refused: &Entry) -> (String, Option<String>) {
+    match taken_for_expired(facts, refused) {
+        Some((why, remedy)) => (why, Some(remedy)),
+        None => (
+            refused.why.clone().unwrap_or_default(),
+            refused.remedy.clone(),
+        ),
+    }
+}
+
+/// What a refusal is about in truth, and the remedy, if a client took the certificate of a listener
+/// for expired; none: it is about something else.
+fn taken_for_expired(facts: &Facts, refused: &Entry) -> Option<(String, String)> {
+    if refused.cause != Some(Cause::ServerCertificateExpired) {
+        return None;
+    }
+    let ended = facts.server_certificates.iter();
+    let mut ended = ended.filter(|(_, ends_ms)| *ends_ms <= refused.at_ms);
+    Some(match ended.next() {
+        Some((file, ends_ms)) => (
+            format!(
+                "the listener's certificate {file} expired on {}",
+                rfc3339::in_words(*ends_ms)
+            ),
+            format!(
+                "replace it: write a new certificate to {file} (martlet cert server --help), and \
+                 reload the node (martlet reload)"
+            ),
+        ),
+        None => (
+            "the client rejects the listener's certificate as expired, but it is valid".to_owned(),
+            "set the clock of the client".to_owned(),
+        ),
+    })
 }

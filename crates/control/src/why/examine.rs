@@ -27,7 +27,7 @@ pub(crate) struct Findings {
     /// About the client in the question.
     pub(super) found: Found,
     /// About each client of a user, of the parts that examine each.
-    pub(super) clients: Vec<Found>,
+    pub(super) clients: Vec<Findings>,
     /// About objects of the name in the question, which is perhaps no client's.
     pub(super) named: Vec<Finding>,
     /// Objects whose names are spelt nearly so, each with its kind: "the rule hot-tank".
@@ -35,6 +35,10 @@ pub(crate) struct Findings {
     /// Topics whose messages the tables keep, with the Client Identifier of the part that publishes
     /// them; none: any.
     pub(super) kept: Vec<(String, Option<&'static str>)>,
+    /// What is reported of the part that was asked about if nothing is wrong with it.
+    pub(crate) well: Option<Finding>,
+    /// Words for what should bring messages of the topic to a subscriber, and has brought none.
+    pub(crate) nothing_came: Option<String>,
 }
 
 impl Findings {

@@ -1,4 +1,5 @@
-//! What is known about a client when it is asked why something does not work.
+//! What is known about a client when it is asked why something does not work. Times are milliseconds
+//! since the Unix epoch.
 
 mod recalled;
 
@@ -6,174 +7,170 @@ use martlet_broker::{
     DropReason, GroupDetail, LossTimes, ReachedLimit, RetainedAtSubscribe, RetainedEnded,
     UnmatchedTopic, WillNotice,
 };
-use martlet_integrate::{AccessRefused, BroughtTopics};
 
 use crate::authentication::Standing;
 use crate::explain::Explained;
 use crate::journal::{Entry, Run, WordedRemedy};
 use crate::presence::ClientPresence;
+use crate::remedy::Command;
 use crate::restore_note::RestoreNote;
 use crate::why::Question;
-pub use recalled::*;
+pub(crate) use recalled::*;
 
 /// Everything that the diagnosis follows from; gathered at one moment.
 #[derive(Clone, Debug, Default)]
-pub struct Facts {
-    /// What was asked.
-    pub question: Question,
+pub(crate) struct Facts {
+    pub(crate) question: Question,
     /// Milliseconds since the Unix epoch.
-    pub now_ms: u64,
+    pub(crate) now_ms: u64,
     /// The Client Identifier that the name stands for.
-    pub client_id: String,
+    pub(crate) client_id: String,
     /// What has the name in the tables or files: `device`, `user`,
     /// `team token`; none: nothing.
-    pub registered_as: Option<String>,
+    pub(crate) registered_as: Option<String>,
     /// The name is unknown: which known name may be meant.
-    pub namesakes: Namesakes,
+    pub(crate) namesakes: Namesakes,
     /// It shows the key of a team token, or that key was asked about.
-    pub by_team_token: bool,
+    pub(crate) by_team_token: bool,
     /// The backup of users and devices that the node goes on from was restored recently.
-    pub restored: Option<RestoreNote>,
+    pub(crate) restored: Option<RestoreNote>,
     /// It was removed from the tables.
-    pub deleted: Option<Deleted>,
+    pub(crate) deleted: Option<Deleted>,
     /// It has credentials, and none of them is good any more.
-    pub spent: Option<Spent>,
+    pub(crate) spent: Option<Spent>,
     /// The device has no credential.
-    pub no_credential: Option<NoCredential>,
+    pub(crate) no_credential: Option<NoCredential>,
     /// The node was started without a configuration file, in which rules and integrations may be.
-    pub has_no_configuration: bool,
-    /// An integration was asked about that is not there.
-    pub integration_missing: Option<IntegrationMissing>,
+    pub(crate) has_no_configuration: bool,
+    /// It is an integration.
+    pub(crate) is_integration: bool,
     /// The part of the program that was asked about.
-    pub named_part: Option<NamedPart>,
+    pub(crate) named_part: Option<NamedPart>,
     /// The type of the device was changed.
-    pub type_change: Option<TypeChange>,
+    pub(crate) type_change: Option<TypeChange>,
     /// Why the last reload of the configuration failed, in words.
-    pub reload_failed: Option<String>,
+    pub(crate) reload_failed: Option<String>,
     /// Settings that wait for a restart, in words.
-    pub restart_pending: Option<String>,
+    pub(crate) restart_pending: Option<String>,
     /// The tables of users and devices cannot be used now.
-    pub tables_fail: bool,
+    pub(crate) tables_fail: bool,
     /// Groups that the device joined recently.
     pub(crate) joined: Vec<Joined>,
     /// Clients that were refused because their token names this one, the latest last.
-    pub token_shown_by: Vec<Entry>,
+    pub(crate) token_shown_by: Vec<Entry>,
     /// The rule that permits the same with the client's own name, by the number of the entry about
     /// what rules forbade.
-    pub own_name_rules: Vec<(u64, OwnNameRule)>,
+    pub(crate) own_name_rules: Vec<(u64, OwnNameRule)>,
     /// It has a valid credential, and another one of it has ended: when, milliseconds since the
     /// Unix epoch.
-    pub replaced_ms: Option<u64>,
+    pub(crate) replaced_ms: Option<u64>,
     /// A certificate that names it would do instead.
-    pub by_certificate: bool,
+    pub(crate) by_certificate: bool,
     /// An operator keeps it out.
-    pub banned: Option<Banned>,
+    pub(crate) banned: Option<Banned>,
     /// Wrong credentials were tried too often, for that name or from where it was last.
-    pub locked_out: Option<Lockout>,
+    pub(crate) locked_out: Option<Lockout>,
     /// URLs of the listeners that use the tables, if the client logs in at another listener, which
     /// has a password file of its own.
-    pub listeners_of_tables: Option<Vec<String>>,
+    pub(crate) listeners_of_tables: Option<Vec<String>>,
     /// The tables have the name, and no login is checked against them.
-    pub idle_in_tables: Option<IdleInTables>,
+    pub(crate) idle_in_tables: Option<IdleInTables>,
     /// The user that it comes as, as far as known.
     pub user: Option<String>,
     /// What would become of it if it came with this name and the proof of it.
-    pub standing: Option<Standing>,
+    pub(crate) standing: Option<Standing>,
     /// What to do about that.
-    pub standing_remedy: Option<WordedRemedy>,
-    /// Its session.
-    pub session: Option<Session>,
+    pub(crate) standing_remedy: Option<WordedRemedy>,
+    pub(crate) session: Option<Session>,
     /// When the device sent its last message, as far as the tables have it: some seconds late.
     /// Milliseconds since the Unix epoch.
-    pub last_message_ms: Option<u64>,
-    /// When the device was last active in any way, likewise.
-    pub last_seen_ms: Option<u64>,
+    pub(crate) last_message_ms: Option<u64>,
+    /// When the device was last active in any way.
+    pub(crate) last_seen_ms: Option<u64>,
     /// Other clients that the topic names.
-    pub named_in_topic: Vec<NamedInTopic>,
+    pub(crate) named_in_topic: Vec<NamedInTopic>,
     /// Topic Filters of what devices publish for the node itself.
-    pub received: Vec<String>,
+    pub(crate) received: Vec<String>,
     /// When and how it was last seen, across restarts.
-    pub presence: Option<Presence>,
+    pub(crate) presence: Option<Presence>,
     /// An address was asked about: refusals of connections from there, the latest last.
-    pub from_address: Option<Vec<Entry>>,
+    pub(crate) from_address: Option<Vec<Entry>>,
     /// By the number of such a refusal of an unknown name: devices of that id in other tenants, as
     /// the User Names that they come with.
-    pub of_other_tenants: Vec<(u64, Vec<String>)>,
+    pub(crate) of_other_tenants: Vec<(u64, Vec<String>)>,
     /// Numbers of those refusals that were for a ban that is over.
-    pub lifted: Vec<u64>,
+    pub(crate) lifted: Vec<u64>,
     /// A user was asked about, and its Client Identifier was last used by another user.
-    pub is_of_another: bool,
+    pub(crate) is_of_another: bool,
     /// What happened to it recently, the latest last.
-    pub runs: Vec<Run>,
+    pub(crate) runs: Vec<Run>,
     /// What was refused to parts of the node that publish as it, such as rules with `publish_as`,
     /// the latest last.
-    pub runs_of_parts: Vec<Run>,
+    pub(crate) runs_of_parts: Vec<Run>,
     /// Groups that it is not in, and whose rules permit what it lacks.
-    pub groups_missing: Vec<GroupMissing>,
+    pub(crate) groups_missing: Vec<GroupMissing>,
     /// Numbers of the last entries of those runs that a rule forbade, and none would now.
-    pub permitted_now: Vec<u64>,
+    pub(crate) permitted_now: Vec<u64>,
     /// Refusals without a name, from the address that it came from last, or from any if that is not
     /// known; the latest last.
-    pub nameless: Vec<Entry>,
+    pub(crate) nameless: Vec<Entry>,
     /// Where the node listens, as URLs.
-    pub listeners: Vec<String>,
-    /// Files with certificates of listeners, and when they end, milliseconds since the Unix epoch.
-    pub server_certificates: Vec<(String, u64)>,
+    pub(crate) listeners: Vec<String>,
+    /// Files with certificates of listeners, and when they end.
+    pub(crate) server_certificates: Vec<(String, u64)>,
     /// Bytes that a Client Identifier may have; 0: not known.
-    pub client_id_bytes: u16,
+    pub(crate) client_id_bytes: u16,
     /// What it may do with the topic.
-    pub rules: Option<TopicRules>,
+    pub(crate) rules: Option<TopicRules>,
     /// The subscribers of the topic.
-    pub subscribers: Option<Vec<Subscriber>>,
+    pub(crate) subscribers: Option<Vec<Subscriber>>,
     /// The share groups among them.
-    pub subscriber_groups: Vec<GroupDetail>,
+    pub(crate) subscriber_groups: Vec<GroupDetail>,
     /// Clients, connected or not, whose subscriptions nearly match the topic, while it has no
     /// subscriber.
-    pub near: Vec<NearSubscriber>,
+    pub(crate) near: Vec<NearSubscriber>,
     /// Topics with recent messages that had no subscriber, the latest last.
-    pub unmatched: Vec<UnmatchedTopic>,
+    pub(crate) unmatched: Vec<UnmatchedTopic>,
     /// Client Identifiers of those publishers that come as the same user.
-    pub own_publishers: Vec<String>,
+    pub(crate) own_publishers: Vec<String>,
     /// A device was asked about, and a client with nearly its id was refused for its Client
     /// Identifier.
-    pub near_refused: Option<Entry>,
+    pub(crate) near_refused: Option<Entry>,
     /// What other tenants have of it.
-    pub elsewhere: Elsewhere,
+    pub(crate) elsewhere: Elsewhere,
     /// Of the topics without subscribers, those that its rules do not let it read, though it is
     /// subscribed, or nearly so, or they have its name in them.
-    pub unreadable: Vec<Unreadable>,
+    pub(crate) unreadable: Vec<Unreadable>,
     /// The retained message of the topic, or of the first topic that the filter matches; else the
     /// end of the last one.
-    pub retained: Option<Retained>,
+    pub(crate) retained: Option<Retained>,
     /// Its Will, if it left with one.
-    pub will: Option<AbsentWill>,
+    pub(crate) will: Option<AbsentWill>,
     /// Other clients that have left and have, or had, a Will for the topic.
-    pub absent: Vec<Absent>,
+    pub(crate) absent: Vec<Absent>,
     /// Publishes of other clients that were refused recently, the latest last: to the topic, or to
     /// topics that the client is subscribed to.
-    pub refused_publishes: Vec<Entry>,
-    /// Since when the node keeps messages, milliseconds since the Unix epoch, if it keeps them in
+    pub(crate) refused_publishes: Vec<Entry>,
+    /// Since when the node keeps messages, if it keeps them in
     /// memory only.
-    pub in_memory_since: Option<u64>,
+    pub(crate) in_memory_since: Option<u64>,
     /// The longest Session Expiry Interval that the node grants, seconds.
-    pub session_expiry_max_secs: u32,
+    pub(crate) session_expiry_max_secs: u32,
     /// How often the device has logged in, as far as the tables have it.
-    pub logins: u64,
+    pub(crate) logins: u64,
     /// What is wrong with the message store.
-    pub store: Option<StoreTrouble>,
+    pub(crate) store: Option<StoreTrouble>,
     /// The share groups that the session is a member of.
-    pub groups: Vec<GroupDetail>,
+    pub(crate) groups: Vec<GroupDetail>,
     /// The user has no rights in the API: how it is given some.
-    pub no_api_role: Option<NoApiRole>,
+    pub(crate) no_api_role: Option<NoApiRole>,
     /// An integration that takes messages of all tenants takes those of the topic that was asked
     /// about.
-    pub taken_for_all: bool,
-    /// Integrations of its tenant that do not deliver, or the one that was asked about.
-    pub integrations: Vec<Integration>,
+    pub(crate) taken_for_all: bool,
     /// Topics whose messages are kept in the tables, with the part that publishes them; none: any.
-    pub kept: Vec<(String, Option<&'static str>)>,
+    pub(crate) kept: Vec<(String, Option<&'static str>)>,
     /// The facts of each client, if the name is a user's with several clients.
-    pub clients: Vec<Facts>,
+    pub(crate) clients: Vec<Facts>,
 }
 
 impl Facts {
@@ -194,29 +191,27 @@ impl Facts {
 
 /// A client whose Client Identifier is a level of the topic that was asked about.
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub struct NamedInTopic {
-    /// Its Client Identifier.
-    pub client_id: String,
-    /// It is a device.
-    pub is_device: bool,
+pub(crate) struct NamedInTopic {
+    pub(crate) client_id: String,
+    pub(crate) is_device: bool,
     /// How it is.
-    pub standing: NamedStanding,
+    pub(crate) standing: NamedStanding,
     /// When the device sent its last message, as for the client that was asked about.
-    pub last_message_ms: Option<u64>,
+    pub(crate) last_message_ms: Option<u64>,
     /// The command that asks why it does not work.
-    pub command: Option<String>,
+    pub(crate) command: Option<Command>,
 }
 
 /// How a client is that a topic names.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum NamedStanding {
+pub(crate) enum NamedStanding {
     /// It has never connected.
     NeverConnected,
-    /// It is not connected since then, milliseconds since the Unix epoch, as far as known.
+    /// It is not connected since then, as far as known.
     Away(Option<u64>),
     /// It is connected.
     Connected {
-        /// Since when, likewise.
+        /// Since when.
         since_ms: u64,
         /// The device has published since; none: that is not known.
         has_published: Option<bool>,
@@ -225,12 +220,11 @@ pub enum NamedStanding {
 
 /// Why the message store takes no more messages.
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub enum StoreTrouble {
+pub(crate) enum StoreTrouble {
     /// It cannot write, and why.
     Failing(String),
     /// It has no room, and why.
     Full {
-        /// In words.
         why: String,
         /// What to do about it.
         remedy: Option<String>,
@@ -239,200 +233,118 @@ pub enum StoreTrouble {
     Slow,
 }
 
-/// An integration, as far as messages wait for it.
-#[derive(Clone, Debug, Default, PartialEq, Eq)]
-pub struct Integration {
-    /// Kind and name, such as `file/audit`.
-    pub name: String,
-    /// It was asked about.
-    pub is_own: bool,
-    /// It takes messages of the topic that was asked about.
-    pub takes_topic: bool,
-    /// The Topic Filters whose messages it takes.
-    pub filters: Vec<String>,
-    /// Topics of messages that it brings from elsewhere, as a bridge.
-    pub brings: Vec<BroughtTopics>,
-    /// Messages that it has brought since the start.
-    pub brought: u64,
-    /// The command that shows it.
-    pub show_command: String,
-    /// It has messages of this client in hand.
-    pub has_messages: bool,
-    /// Messages that wait for it; none if unknown.
-    pub waiting: Option<u64>,
-    /// Why it does not deliver; none if it delivers.
-    pub why: Option<NotDelivering>,
-    /// What operators should know although it delivers, in words.
-    pub health: Option<String>,
-    /// Messages that were refused since the start.
-    pub refused: u64,
-    /// Its queue is full or near its bound, in words.
-    pub queue: Option<String>,
-    /// Clients that publish for it wait, because its queue is full.
-    pub holds: bool,
-    /// The command that tests whether its target can be reached.
-    pub command: String,
-    /// Its target refuses the credentials of the integration.
-    pub access_refused: Option<AccessRefused>,
-    /// Its dead letters that are stored; 0 unless it was asked about, or its target has refused
-    /// messages since the start.
-    pub dead_letters: u64,
-    /// Why its target has refused one of these; empty: that is not known.
-    pub letter_reason: String,
-    /// The command that lists them.
-    pub letters_command: String,
-    /// The command that sends them again.
-    pub send_again_command: String,
-    /// Messages that its target has taken since the start.
-    pub delivered: u64,
-    /// How long a message may wait, seconds; 0: for ever.
-    pub age_max_secs: u32,
-    /// When the oldest message came that it has not delivered, milliseconds since the Unix epoch.
-    pub oldest_ms: Option<u64>,
-}
-
-/// Why an integration does not deliver.
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub enum NotDelivering {
-    /// It fails, and tries again.
-    Failing {
-        /// The last error.
-        error: String,
-        /// Time of the first error since the last success, milliseconds since the Unix epoch.
-        since_ms: u64,
-        /// Attempts that failed since then.
-        attempts: u32,
-        /// What to do.
-        remedy: &'static str,
-        /// The command for that, or that tests whether the target can be reached.
-        command: Option<String>,
-    },
-    /// It has stopped by itself.
-    Stopped {
-        /// Why.
-        why: String,
-        /// The command that resumes it.
-        command: String,
-    },
-    /// An operator has paused it.
-    Paused {
-        /// The command that resumes it.
-        command: String,
-    },
-    /// It is not attached to the node yet.
-    Starting,
-}
-
 /// A lockout of a name or an address.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
-pub struct Lockout {
+pub(crate) struct Lockout {
     /// For how long, and why.
-    pub why: String,
+    pub(crate) why: String,
     /// How many seconds the client is let in nevertheless, with the credentials that were right
     /// before. None: it is kept out.
-    pub accepted_secs: Option<u64>,
+    pub(crate) accepted_secs: Option<u64>,
     /// How it is lifted.
-    pub worded: WordedRemedy,
+    pub(crate) worded: WordedRemedy,
 }
 
 /// What other tenants have of what was asked about; nothing, if the caller sees one team alone.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
-pub struct Elsewhere {
+pub(crate) struct Elsewhere {
     /// The own tenant, in words.
-    pub own: String,
+    pub(crate) own: String,
     /// Other tenants, in words, and their topics with recent messages that had no subscriber, the
     /// latest last.
-    pub unmatched: Vec<(String, Vec<UnmatchedTopic>)>,
+    pub(crate) unmatched: Vec<(String, Vec<UnmatchedTopic>)>,
     /// Subscribers of the topic.
-    pub subscribers: Vec<SubscriberElsewhere>,
+    pub(crate) subscribers: Vec<SubscriberElsewhere>,
     /// Devices that the topic names, and that the own tenant does not have.
-    pub devices: Vec<DeviceElsewhere>,
+    pub(crate) devices: Vec<DeviceElsewhere>,
 }
 
 /// A subscriber of the topic in another tenant.
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub struct SubscriberElsewhere {
-    /// Client Identifier.
-    pub client_id: String,
-    /// Its Topic Filter.
-    pub filter: String,
-    /// Its tenant, in words.
-    pub tenant: String,
+pub(crate) struct SubscriberElsewhere {
+    pub(crate) client_id: String,
+    pub(crate) filter: String,
+    pub(crate) tenant: String,
 }
 
 /// A device of another tenant.
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub struct DeviceElsewhere {
-    /// Its id.
-    pub id: String,
-    /// Its tenant, in words.
-    pub tenant: String,
+pub(crate) struct DeviceElsewhere {
+    pub(crate) id: String,
+    pub(crate) tenant: String,
 }
 
 /// A session, as far as it matters here.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
-pub struct Session {
-    /// Client Identifier.
-    pub client_id: String,
-    /// A Network Connection is there.
-    pub connected: bool,
-    /// Since when it is so, milliseconds since the Unix epoch, as far as known.
-    pub since_ms: Option<u64>,
+pub(crate) struct Session {
+    pub(crate) client_id: String,
+    pub(crate) connected: bool,
+    /// Since when it is so, as far as known.
+    pub(crate) since_ms: Option<u64>,
     /// Seconds; 0 is none.
-    pub keep_alive_secs: u16,
+    pub(crate) keep_alive_secs: u16,
     /// URL of the listener that it came by; empty: it is away.
-    pub listener: String,
-    /// When its last packet arrived, milliseconds since the Unix epoch; none: it is not connected.
-    pub last_packet_ms: Option<u64>,
+    pub(crate) listener: String,
+    /// When its last packet arrived; none: it is not connected.
+    pub(crate) last_packet_ms: Option<u64>,
     /// Seconds that it outlives its connection.
-    pub session_expiry_secs: u32,
-    /// Messages that wait.
-    pub queued: usize,
+    pub(crate) session_expiry_secs: u32,
+    pub(crate) queued: usize,
     /// Messages sent and not acknowledged.
-    pub in_flight: usize,
+    pub(crate) in_flight: usize,
     /// Since when the first message of the queue waits for those on this connection, milliseconds
     /// since the Unix epoch; none: none waits, or it is not known.
-    pub waiting_since_ms: Option<u64>,
+    pub(crate) waiting_since_ms: Option<u64>,
     /// Since when as many messages are sent to it and not acknowledged as it takes at once,
     /// milliseconds since the Unix epoch; none: it takes more.
-    pub full_since_ms: Option<u64>,
+    pub(crate) full_since_ms: Option<u64>,
     /// Its last CONNECT had Clean Start.
-    pub clean_start: bool,
+    pub(crate) clean_start: bool,
     /// Messages for it that were dropped since the node was started, by reason.
-    pub drops: Vec<(DropReason, u64)>,
+    pub(crate) drops: Vec<(DropReason, u64)>,
     /// When that was, in the same order.
-    pub dropped_at: Vec<LossTimes>,
+    pub(crate) dropped_at: Vec<LossTimes>,
     /// When messages expired.
-    pub expired_at: LossTimes,
+    pub(crate) expired_at: LossTimes,
     /// What it has published waits until the message store takes it.
-    pub waits_for_store: bool,
+    pub(crate) waits_for_store: bool,
     /// The bound that its queue is at, if it has dropped messages and has no room since.
-    pub queue_full: Option<ReachedLimit>,
+    pub(crate) queue_full: Option<ReachedLimit>,
     /// Messages for it that expired.
-    pub expired: u64,
+    pub(crate) expired: u64,
     /// The device has published since it logged in; none: that is not known.
-    pub has_published: Option<bool>,
-    /// Topic Filters with the QoS that was granted.
-    pub subscriptions: Vec<(String, u8)>,
+    pub(crate) has_published: Option<bool>,
+    pub(crate) subscriptions: Vec<(String, u8)>,
     /// Those of them with No Local.
-    pub no_local: Vec<String>,
+    pub(crate) no_local: Vec<String>,
     /// Those of them that brought no retained messages when they were last asked for, and why.
-    pub without_retained: Vec<(String, RetainedAtSubscribe)>,
+    pub(crate) without_retained: Vec<(String, RetainedAtSubscribe)>,
+}
+
+impl Session {
+    /// Messages for it that were dropped, by reason, and when.
+    pub(crate) fn losses(&self) -> impl Iterator<Item = (DropReason, u64, LossTimes)> {
+        let all = self.drops.iter().enumerate();
+        let all = all.filter(|(_, (_, count))| *count > 0);
+        all.map(|(index, (reason, count))| {
+            let at = self.dropped_at.get(index).copied().unwrap_or_default();
+            (*reason, *count, at)
+        })
+    }
 }
 
 /// A retained message.
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub enum Retained {
+pub(crate) enum Retained {
     /// It is there.
     Kept {
-        /// Topic Name.
         topic: String,
-        /// When it was published, milliseconds since the Unix epoch.
+        /// When it was published.
         at_ms: u64,
         /// The command that deletes it.
-        remove: String,
+        remove: Option<Command>,
         /// Client Identifier of the client whose Will it is, if that is connected again, and since
-        /// when, milliseconds since the Unix epoch.
+        /// when.
         past_will: Option<(String, u64)>,
     },
     /// It was taken away.
@@ -441,12 +353,11 @@ pub enum Retained {
 
 /// The Will of a client that has left.
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub enum AbsentWill {
+pub(crate) enum AbsentWill {
     /// It waits for its Will Delay Interval.
     Delayed {
-        /// Will Topic.
         topic: String,
-        /// When it is published, milliseconds since the Unix epoch, if that is known.
+        /// When it is published, if that is known.
         due_ms: Option<u64>,
     },
     /// It was published or discarded when the client went.
@@ -455,51 +366,48 @@ pub enum AbsentWill {
 
 /// A client that has left.
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub struct Absent {
-    /// Client Identifier.
-    pub client_id: String,
-    /// Since when, milliseconds since the Unix epoch.
-    pub since_ms: u64,
-    /// Its Will.
-    pub will: AbsentWill,
+pub(crate) struct Absent {
+    pub(crate) client_id: String,
+    /// Since when.
+    pub(crate) since_ms: u64,
+    pub(crate) will: AbsentWill,
 }
 
 /// Names that may be meant by an unknown name.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
-pub struct Namesakes {
+pub(crate) struct Namesakes {
     /// Devices of that id in other tenants, as the User Names that they come with.
-    pub elsewhere: Vec<String>,
+    pub(crate) elsewhere: Vec<String>,
     /// Likewise, of teams that are deleted.
-    pub deleted: Vec<String>,
+    pub(crate) deleted: Vec<String>,
     /// Names of the same tenant that are spelt nearly so.
-    pub near: Vec<String>,
+    pub(crate) near: Vec<String>,
     /// Rules and keys that are spelt nearly so, each with its kind: "the rule hot-tank".
-    pub near_of_kind: Vec<String>,
+    pub(crate) near_of_kind: Vec<String>,
     /// The command that asks about a client of another tenant with that Client Identifier.
-    pub client_elsewhere: Option<String>,
+    pub(crate) client_elsewhere: Option<Command>,
     /// A client with that Client Identifier was refused in another tenant.
-    pub refused_elsewhere: Option<RefusedElsewhere>,
+    pub(crate) refused_elsewhere: Option<RefusedElsewhere>,
     /// How it is added, if it is none of them.
-    pub add: Option<WordedRemedy>,
+    pub(crate) add: Option<WordedRemedy>,
 }
 
 /// When a client was last seen.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
-pub struct Presence {
+pub(crate) struct Presence {
     /// It was connected then; else it went.
-    pub online: bool,
+    pub(crate) online: bool,
     /// Milliseconds since the Unix epoch.
-    pub since_ms: u64,
-    /// When it was last active, likewise.
-    pub last_seen_ms: u64,
-    /// Address of the client.
-    pub address: Option<String>,
+    pub(crate) since_ms: u64,
+    /// When it was last active.
+    pub(crate) last_seen_ms: u64,
+    pub(crate) address: Option<String>,
     /// The listener that it came by, as a URL.
-    pub listener: Option<String>,
+    pub(crate) listener: Option<String>,
     /// Why it went.
-    pub why: Option<String>,
+    pub(crate) why: Option<String>,
     /// It went with a DISCONNECT of its own.
-    pub sent_disconnect: bool,
+    pub(crate) sent_disconnect: bool,
 }
 
 impl From<ClientPresence> for Presence {
@@ -519,99 +427,79 @@ impl From<ClientPresence> for Presence {
 
 /// What a client may do with a topic.
 #[derive(Clone, Debug)]
-pub struct TopicRules {
+pub(crate) struct TopicRules {
     /// Publish to it.
-    pub publish: Explained,
+    pub(crate) publish: Explained,
     /// Receive what is published to it.
-    pub receive: Explained,
+    pub(crate) receive: Explained,
     /// A rule that permits publishing to it with the client's own name where it has another name.
-    pub own_name_publish: Option<OwnNameRule>,
+    pub(crate) own_name_publish: Option<OwnNameRule>,
     /// Likewise, of reading it.
-    pub own_name_receive: Option<OwnNameRule>,
+    pub(crate) own_name_receive: Option<OwnNameRule>,
     /// Some of what it may publish to.
-    pub permitted: Vec<String>,
+    pub(crate) permitted: Vec<String>,
     /// Some of what it may read.
-    pub readable: Vec<String>,
+    pub(crate) readable: Vec<String>,
     /// Where publishing would have to be permitted.
-    pub remedy_publish: WordedRemedy,
+    pub(crate) remedy_publish: WordedRemedy,
     /// Where receiving would have to be permitted.
-    pub remedy_receive: WordedRemedy,
+    pub(crate) remedy_receive: WordedRemedy,
 }
 
 /// A rule that permits the same topic with the client's own name in it.
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub struct OwnNameRule {
+pub(crate) struct OwnNameRule {
     /// The rule, as operators know it, such as `device type sensor rule 1`.
-    pub rule: String,
+    pub(crate) rule: String,
     /// Its Topic Filter with the client's own name.
-    pub filter: String,
+    pub(crate) filter: String,
     /// The name in the topic in its place; `_`: a wildcard.
-    pub other_name: String,
+    pub(crate) other_name: String,
 }
 
 /// A subscriber of a topic.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
-pub struct Subscriber {
-    /// Client Identifier.
-    pub client_id: String,
-    /// Its Topic Filter.
-    pub filter: String,
-    /// The QoS that was granted.
-    pub qos: u8,
-    /// It is connected.
-    pub connected: bool,
+pub(crate) struct Subscriber {
+    pub(crate) client_id: String,
+    pub(crate) filter: String,
+    pub(crate) qos: u8,
+    pub(crate) connected: bool,
     /// Messages for it that were dropped, of whatever topic, and when.
-    pub drops: Vec<(DropReason, u64, LossTimes)>,
+    pub(crate) drops: Vec<(DropReason, u64, LossTimes)>,
     /// Messages wait because it does not acknowledge those that were sent to it.
-    pub backlog: Option<Backlog>,
+    pub(crate) backlog: Option<Backlog>,
     /// The command that ends its session.
-    pub end_session: String,
+    pub(crate) end_session: Option<Command>,
 }
 
 /// Messages that wait until a client acknowledges those that were sent to it.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub struct Backlog {
+pub(crate) struct Backlog {
     /// Messages that were sent to it and are not acknowledged.
-    pub sent: usize,
+    pub(crate) sent: usize,
     /// Messages that wait, in its queue or for any member of its share group.
-    pub waiting: usize,
-    /// Since when it is so, milliseconds since the Unix epoch.
-    pub since_ms: u64,
+    pub(crate) waiting: usize,
+    /// Since when it is so.
+    pub(crate) since_ms: u64,
 }
 
 /// A topic that the rules forbid the client to read.
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub struct Unreadable {
-    /// Topic Name.
-    pub topic: String,
+pub(crate) struct Unreadable {
+    pub(crate) topic: String,
     /// Why not.
-    pub why: String,
+    pub(crate) why: String,
     /// Where it would have to be permitted.
-    pub worded: WordedRemedy,
+    pub(crate) worded: WordedRemedy,
 }
 
 /// A subscriber of nearly that topic.
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub struct NearSubscriber {
-    /// Client Identifier.
-    pub client_id: String,
+pub(crate) struct NearSubscriber {
+    pub(crate) client_id: String,
     /// It is connected now.
-    pub connected: bool,
-    /// Its Topic Filter.
-    pub filter: String,
+    pub(crate) connected: bool,
+    pub(crate) filter: String,
     /// What differs, in words.
-    pub words: String,
-}
-
-/// An integration that was asked about by kind and name, and that is not there.
-#[derive(Clone, Debug, Default, PartialEq, Eq)]
-pub struct IntegrationMissing {
-    /// Kind and name of those that the caller sees, those with a similar name first.
-    pub there: Vec<String>,
-    /// How many of these have a similar name.
-    pub near: usize,
-    /// The node was started with a configuration file.
-    pub has_configuration: bool,
-    /// The command that lists those that there are.
-    pub list: String,
+    pub(crate) words: String,
 }

@@ -4,21 +4,17 @@
 
 use std::borrow::Cow;
 
-use martlet_broker::EventKind;
-
 use super::asked::Asked;
 use super::examine::{Examine, Examined, Findings, examined};
-use super::facts::{Facts, GroupMissing, StoreTrouble};
-use super::found::{Bearing, Found, RECENT_MS, is_connected, is_recent};
+use super::facts::Facts;
+use super::found::{Found, RECENT_MS, is_connected};
 use super::side::{is_subscribed, side};
 use super::{
-    Diagnosis, Evidence, Finding, State, admission, anonymous, arrival, credential, elsewhere,
-    integration, memory, missing, no_session, not_in_force, order, publish_as, restored, retained,
-    session, silence, topic, twice, type_change, will,
+    Diagnosis, Evidence, Finding, State, admission, arrival, credential, elsewhere, names, node,
+    order, retained, rights, session, several, silence, topic,
 };
 use crate::cause::{Cause, Weight};
 use crate::control::Control;
-use crate::rfc3339;
 
 /// Pieces of evidence that are shown of several clients together.
 const EVIDENCE_MAX: usize = 12;
@@ -47,6 +43,9 @@ impl Facts {
                 clients => clients.iter().all(admission::was_cut_off),
             },
             side: side(self),
+            session: self.session.clone(),
+            is_integration: self.is_integration,
+            may_not: topic::may_not_at_all(self),
             filters: filters.map(|(filter, _)| filter.clone()).collect(),
             joined: self.joined.clone(),
             unmatched: self.unmatched.clone(),
@@ -111,7 +110,7 @@ impl Inquiry {
         for (asked, parts) in &self.clients {
             let mut of_client = Findings::default();
             parts.iter().for_each(|part| part(asked, &mut of_client));
-            findings.clients.push(of_client.found);
+            findings.clients.push(of_client);
         }
         let facts = &mut self.facts;
         facts.namesakes.near_of_kind.append(&mut findings.near);
@@ -120,7 +119,7 @@ impl Inquiry {
             client.kept.clone_from(&facts.kept);
         }
         let found = diagnosis(&self.facts, findings);
-        let found = not_in_force::with_configuration(&self.facts, found);
+        let found = node::with_configuration(&self.facts, found);
         let also = found.also.into_iter().map(Finding::with_remedies);
         Diagnosis {
             also: also.collect(),
@@ -134,23 +133,23 @@ fn diagnosis(facts: &Facts, findings: Findings) -> Diagnosis {
     let clients = clients_of(facts);
     let mut named = findings.named;
     if named.is_empty() {
-        named.extend(missing::named(facts));
+        named.extend(names::of_part(facts));
     }
-    let is_client = !is_unknown(facts) || !facts.clients.is_empty() || integration::is_one(facts);
+    let is_client = !is_unknown(facts) || !facts.clients.is_empty() || facts.is_integration;
     if !is_client && !named.is_empty() {
         let first = named.remove(0);
         return of_named(facts, first, named);
     }
     let of_parts = findings.clients;
-    let mut found = match &*clients {
-        [one] => looked_at(one, of_parts.into_iter().next().unwrap_or_default()),
-        all => of_several(all, of_parts),
+    let mut found = match (&*clients, &*of_parts) {
+        ([one], [of_parts]) => looked_at(one, of_parts.found.clone()),
+        (all, of_parts) => several::of_several(all, of_parts),
     };
     found.extend(findings.found);
-    type_change::with_type_change(facts, &mut found);
-    found.extend(anonymous::refused(facts));
+    rights::with_type_change(facts, &mut found);
+    found.extend(several::anonymous(facts));
     found.extend(credential::no_api_role(facts));
-    publish_as::refused(facts, &mut found);
+    topic::publish_as_refused(facts, &mut found);
     // A client has the name too.
     found.extend(order::beside_client(named));
     let is_other_refused = clients.len() > 1 && order::is_other_refused(&found);
@@ -160,9 +159,9 @@ fn diagnosis(facts: &Facts, findings: Findings) -> Diagnosis {
         && !clients.iter().any(|client| admission::was_cut_off(client));
     let first = match order::take_first(&mut ranked) {
         Some(first) => first,
-        None => nothing(&clients, was_ill, is_other_refused),
+        None => nothing(&clients, &of_parts, was_ill, is_other_refused),
     };
-    let first = restored::with_restore(facts, first);
+    let first = node::with_restore(facts, first);
     let also = order::behind(&first, ranked, clients.len());
     Diagnosis {
         name: facts.question.name.clone(),
@@ -215,56 +214,36 @@ fn clients_of(facts: &Facts) -> Vec<Cow<'_, Facts>> {
     completed.collect()
 }
 
-/// What there is to find of one client.
-/// `of_parts`: what parts of the node have found of it.
-fn looked_at(facts: &Facts, of_parts: Found) -> Found {
+/// What there is to find of one client. `of_parts`: what parts of the node have found of it.
+pub(super) fn looked_at(facts: &Facts, of_parts: Found) -> Found {
     let mut found = Vec::new();
     admission::from_address(facts, &mut found);
-    found.extend(store(facts));
-    found.extend(tables(facts));
-    integration::integrations(facts, &mut found);
-    if integration::is_one(facts) {
+    found.extend(node::store(facts));
+    found.extend(node::tables(facts));
+    found.extend(of_parts);
+    if facts.is_integration {
         // It uses no listener, and has no rules of a client.
-        found.extend(of_parts);
-        found.extend(memory::forgotten(facts));
+        found.extend(node::forgotten(facts));
         return found;
     }
     admission::admission(facts, &mut found);
     session::session(facts, &mut found);
     found.extend(silence::without_keep_alive(facts));
-    found.extend(of_parts);
     // Where anonymous clients are accepted, any name would have the rules of those.
     if !is_unknown(facts) {
         arrival::arrivals(facts, &mut found);
-        no_session::no_session(facts, &mut found);
+        silence::no_session(facts, &mut found);
         elsewhere::elsewhere(facts, &mut found);
         retained::retained(facts, &mut found);
-        will::of_others(facts, &mut found);
+        retained::wills_of_others(facts, &mut found);
         silence::publisher_absent(facts, &mut found);
         topic::topic(facts, &mut found);
     }
-    found.extend(memory::forgotten(facts));
+    found.extend(node::forgotten(facts));
     for (_, finding) in &mut found {
-        with_group(facts, finding);
+        rights::with_group(facts, finding);
     }
     found
-}
-
-/// Adds to what no rule permits that the rules of a group do, which the device may have left.
-fn with_group(facts: &Facts, finding: &mut Finding) {
-    let mut groups = facts.groups_missing.iter();
-    let is_it = |group: &&GroupMissing| group.command.is_some() && group.command == finding.command;
-    let Some(group) = groups.find(is_it) else {
-        return;
-    };
-    let name = &group.name;
-    finding.sentence.push_str(&match group.left_ms {
-        Some(ms) => format!(
-            "; it left the group {name}, whose rules permit that, on {}",
-            rfc3339::in_words(ms)
-        ),
-        None => format!("; the rules of the group {name} permit that, and it is not in that group"),
-    });
 }
 
 /// Neither the tables nor the files nor any session or event have the name: it may be misspelt.
@@ -274,139 +253,6 @@ fn is_unknown(facts: &Facts) -> bool {
         && facts.session.is_none()
         && facts.presence.is_none()
         && facts.runs.is_empty()
-}
-
-/// Faults of the message store: all publishers with QoS 1 or 2 wait for it.
-fn store(facts: &Facts) -> Option<(Bearing, Finding)> {
-    let session = facts.session.as_ref();
-    let waits = session.is_some_and(|session| session.waits_for_store);
-    match facts.store.as_ref()? {
-        StoreTrouble::Failing(error) => {
-            let sentence =
-                format!("the message store cannot write, so nothing is acknowledged: {error}");
-            let finding = Finding::new(Cause::StoreFailing, sentence)
-                .remedy("make room on the disk, or check it; for details, run martlet status");
-            Some((Bearing::Topic, finding))
-        }
-        StoreTrouble::Full { why, remedy } => {
-            let (bearing, sentence) = match waits {
-                true => (Bearing::Topic, format!("its publishes wait: {why}")),
-                false => (
-                    // What keeps a client away is reported first.
-                    match is_connected(facts) {
-                        true => Bearing::Happened,
-                        false => Bearing::Remark,
-                    },
-                    format!("messages with QoS 1 and 2 wait, from all publishers: {why}"),
-                ),
-            };
-            let mut finding = Finding::new(Cause::StoreFull, sentence);
-            finding.remedy.clone_from(remedy);
-            Some((bearing, finding))
-        }
-        StoreTrouble::Slow if waits => {
-            let sentence = "its publishes wait: the disk is too slow for what is published";
-            let remedy = "publish less, or give the data directory a faster disk";
-            Some((
-                Bearing::Topic,
-                Finding::new(Cause::StoreSlow, sentence).remedy(remedy),
-            ))
-        }
-        StoreTrouble::Slow => None,
-    }
-}
-
-/// The tables cannot be used: clients of before come in, and nothing that is to be written goes on.
-fn tables(facts: &Facts) -> Option<(Bearing, Finding)> {
-    let sentence = "the tables of users and devices cannot be used: commands, changes and telemetry \
-                    in them fail or wait, and logins use the copy in memory";
-    let finding = Finding::new(Cause::TablesFailing, sentence)
-        .remedy("correct what the database reports; the log of the node has its error");
-    facts.tables_fail.then_some((Bearing::Aside, finding))
-}
-
-/// The findings about the clients of one user. A finding about all of them is reported once; all
-/// others name their client.
-fn of_several(clients: &[Cow<'_, Facts>], of_parts: Vec<Found>) -> Found {
-    let is_any_connected = clients.iter().any(|client| is_connected(client));
-    let is_any_subscribed = clients.iter().any(|client| is_subscribed(client));
-    let mut all: Vec<(Bearing, Finding, Vec<&str>)> = Vec::new();
-    for (client, of_parts) in clients.iter().zip(of_parts) {
-        let is_absent = is_any_connected && !is_connected(client);
-        for (bearing, finding) in looked_at(client, of_parts) {
-            if finding.cause == Cause::NotSubscribed && is_any_subscribed {
-                continue;
-            }
-            let bearing = match bearing {
-                Bearing::Refused if has_other_name_now(clients, client, &finding) => Bearing::Over,
-                Bearing::Refused if is_absent && is_one_too_many(client) => Bearing::Happened,
-                bearing if is_absent => order::of_absent(bearing),
-                bearing => bearing,
-            };
-            let is_same = |(_, other, _): &&mut (Bearing, Finding, Vec<&str>)| {
-                other.cause == finding.cause && other.sentence == finding.sentence
-            };
-            match all.iter_mut().find(is_same) {
-                Some((other, known, names)) => {
-                    *other = order::heavier(finding.cause, bearing, *other);
-                    known.add(&finding);
-                    names.push(&client.client_id);
-                }
-                None => all.push((bearing, finding, vec![&client.client_id])),
-            }
-        }
-    }
-    let is_away = |name: &str| {
-        let mut all = clients.iter();
-        all.any(|client| client.client_id == name && !is_connected(client))
-    };
-    let is_refused = |name: &str| {
-        let mut all = clients.iter();
-        all.any(|client| client.client_id == name && is_one_too_many(client))
-    };
-    let named = all.into_iter().map(|(bearing, mut finding, names)| {
-        if names.len() < clients.len() {
-            let what = match names.len() {
-                1 => "client",
-                _ => "clients",
-            };
-            // The user is connected, by another client.
-            let is_said = finding.cause == Cause::Away;
-            let is_absent = is_any_connected && names.iter().all(|name| is_away(name));
-            let is_refused =
-                bearing == Bearing::Happened && names.iter().all(|name| is_refused(name));
-            let absent = match is_absent && !is_said {
-                true if is_refused => " is refused",
-                true => " (not connected)",
-                false => "",
-            };
-            finding.sentence = format!("{what} {}{absent}: {}", names.join(", "), finding.sentence);
-        }
-        (bearing, finding)
-    });
-    named.collect()
-}
-
-/// A client of a device was refused recently because the device has as many sessions as its type
-/// permits.
-fn is_one_too_many(client: &Facts) -> bool {
-    let run = admission::is_refused_now(client);
-    run.is_some_and(|run| admission::is_one_too_many(run) && is_recent(client, run))
-}
-
-/// A client of a user was refused for its Client Identifier, and the user came with another one
-/// later.
-fn has_other_name_now(clients: &[Cow<'_, Facts>], refused: &Facts, finding: &Finding) -> bool {
-    let is_of_name = matches!(finding.cause, Cause::WrongClientId | Cause::ClientIdTaken);
-    let refused_ms = admission::is_refused_now(refused).map(|run| run.last.at_ms);
-    let came_later = |client: &Facts| {
-        let mut runs = client.runs.iter();
-        runs.any(|run| run.last.what == EventKind::Connected && Some(run.last.at_ms) >= refused_ms)
-    };
-    let mut others = clients
-        .iter()
-        .filter(|one| one.client_id != refused.client_id);
-    is_of_name && refused_ms.is_some() && others.any(|one| came_later(one))
 }
 
 fn state_of(clients: &[Cow<'_, Facts>]) -> State {
@@ -441,15 +287,23 @@ fn state(facts: &Facts) -> State {
 
 /// `was_ill`: something was refused recently that would not be now.
 /// `is_other_refused`: another client of the user is refused.
-fn nothing(clients: &[Cow<'_, Facts>], was_ill: bool, is_other_refused: bool) -> Finding {
+fn nothing(
+    clients: &[Cow<'_, Facts>],
+    of_parts: &[Findings],
+    was_ill: bool,
+    is_other_refused: bool,
+) -> Finding {
     let connected: Vec<&Facts> = clients
         .iter()
         .map(|client| &**client)
         .filter(|client| is_connected(client))
         .collect();
     let question = &clients[0].question;
-    if let Some(finding) = integration::is_well(&clients[0]) {
-        return finding;
+    if let Some(well) = of_parts
+        .first()
+        .and_then(|of_client| of_client.well.clone())
+    {
+        return well;
     }
     let Some(first) = connected.first() else {
         let finding = Finding::new(
@@ -464,7 +318,7 @@ fn nothing(clients: &[Cow<'_, Facts>], was_ill: bool, is_other_refused: bool) ->
             "check the name: martlet device ls, martlet user ls, martlet client ls, martlet \
              integration ls, martlet rule ls, martlet rollout ls, martlet command ls",
         );
-        return admission::with_namesakes(&clients[0], finding);
+        return names::with_namesakes(&clients[0], finding);
     };
     let (who, lost) = match clients.len() {
         1 => ("it is connected".to_owned(), "of it"),
@@ -481,7 +335,7 @@ fn nothing(clients: &[Cow<'_, Facts>], was_ill: bool, is_other_refused: bool) ->
     };
     let uses = |topic: &str| match connected.as_slice() {
         [one] => topic::is_well(one, topic),
-        all => twice::comes_twice_to_several(all, topic)
+        all => topic::comes_twice_to_several(all, topic)
             .unwrap_or_else(|| format!("it may use {topic}")),
     };
     let sentence = match &question.topic {
@@ -491,7 +345,12 @@ fn nothing(clients: &[Cow<'_, Facts>], was_ill: bool, is_other_refused: bool) ->
             "{who}, {}, and nothing on that topic was refused or lost recently{}",
             uses(topic),
             match connected.as_slice() {
-                [one] if is_subscribed(one) => integration::nothing_brought(one),
+                [one] if is_subscribed(one) => {
+                    let mut words = of_parts.iter().filter_map(|one| one.nothing_came.as_ref());
+                    words
+                        .next()
+                        .map_or_else(String::new, |words| format!("; {words}"))
+                }
                 _ => String::new(),
             }
         ),
@@ -604,6 +463,12 @@ impl Case {
     /// With these of a part of the node.
     pub(crate) fn with<P: Examine>(mut self, facts: P::Facts) -> Self {
         self.0.parts.push(examined::<P>(facts));
+        self
+    }
+
+    /// With these of a part that is examined for each client, of which there is one.
+    pub(crate) fn with_client<P: Examine>(mut self, facts: P::Facts) -> Self {
+        self.0.clients[0].1.push(examined::<P>(facts));
         self
     }
 

@@ -3,93 +3,55 @@
 //!
 //! Each part of the node explains itself (`examine`), in a module `why` of its own folder:
 //! commands, twins, rules with their alarms, rollouts, firmware, telemetry, activity, the feed,
-//! sessions beside that of the client, and the tables with their keys. Here are the question
-//! (`asked`), what was found (`found`), and what is to be found of clients, their sessions and
-//! topics:
+//! integrations, sessions beside that of the client, and the tables with their keys. Here are the
+//! question (`asked`), what was found (`found`), and what is to be found of clients, their sessions
+//! and topics:
 //!
-//! * [`facts`]: the facts, as plain data
+//! * `facts`: the facts, as plain data
 //! * `gather`: where it comes from
-//! * `part_in_words`: rules and integrations, by the Client Identifiers of their parts
-//! * `namesakes`: which known names may be meant by an unknown one
-//! * `judge`: the diagnosis on the facts, without further questions
+//! * `judge`: the diagnosis on the facts, without further questions; `several`: of a user with
+//!   several clients
 //! * `order`: which finding is the diagnosis, and which ones stand behind it
 //!
-//! Each other module finds one kind of cause. About admission:
+//! Each other module finds one kind of cause:
 //!
-//! * `admission`: why a client is refused or away
-//! * `anonymous`: a client of a user was refused before its Client Identifier was known
-//! * `beside_tables`: logins are not checked against the tables
-//! * `credential`: it has no credential, or no rights in the API
-//! * `other_id`: another Client Identifier or tenant is meant
-//! * `restored`: a backup was restored that may lack the name
-//! * `server_certificate`: a client takes the certificate of a listener for expired
-//! * `unstable`: its connections end again and again
-//!
-//! About messages:
-//!
+//! * `admission`, `credential`, `names`: why a client is refused or away
 //! * `arrival`, `near`: messages did not come to it though it is subscribed, or nearly so
-//! * `elsewhere`: what other tenants have of the topic
-//! * `memory`: what a start of the node has made it forget
-//! * `no_session`: no session is kept for it while it is away
-//! * `publish_as`: what rules and integrations may not publish as it
-//! * `retained`: the retained message that it did not get
-//! * `session`: messages of it that were refused or lost
-//! * `silence`: it publishes nothing
-//! * `topic`, `twice`: who publishes and receives a topic
-//! * `will`: Wills that were published or discarded
-//!
-//! About devices:
-//!
-//! * `not_for_device`: groups of it that a command or rollout is not for
-//! * `type_change`: its type was changed
-//!
-//! About what else was named:
-//!
-//! * `integration`, `overflow`, `missing`: an integration that fails, whose queue is full, or that
-//!   does not exist
-//! * `not_in_force`: the configuration is not in force
+//! * `elsewhere`: what other tenants have
+//! * `node`: the store, the tables, the configuration, the memory and the backup of the node
+//! * `retained`: retained messages that it did not get, and Wills
+//! * `rights`: what changed the rights of a device
+//! * `session`: messages of it that were refused or lost, and connections that break
+//! * `silence`: what publishes nothing
+//! * `topic`: who publishes and receives a topic
+//! * `not_for_device`: groups of a device that a command or rollout is not for
 
 mod admission;
-mod anonymous;
 mod arrival;
 mod asked;
-mod beside_tables;
 mod credential;
 mod elsewhere;
 mod examine;
-pub mod facts;
+pub(crate) mod facts;
 mod found;
 mod gather;
-mod integration;
 mod judge;
-mod memory;
-mod missing;
-mod namesakes;
+mod names;
 mod near;
-mod no_session;
+mod node;
 mod not_for_device;
-mod not_in_force;
 mod order;
-mod other_id;
-mod overflow;
-mod own_name;
-mod part_in_words;
-mod publish_as;
-mod restored;
 mod retained;
-mod server_certificate;
+mod rights;
 mod session;
+mod several;
 mod side;
 mod silence;
 #[cfg(test)]
 pub(crate) mod tests;
 mod topic;
-mod twice;
-mod type_change;
-mod unstable;
-mod will;
 
-use martlet_broker::{TenantId, UnmatchedTopic};
+use martlet_broker::{LossTimes, TenantId, UnmatchedTopic};
 use martlet_codec::{SubscriptionFilter, TopicName};
 use serde::{Deserialize, Serialize};
 use utoipa::ToSchema;
@@ -97,7 +59,7 @@ use utoipa::ToSchema;
 use crate::cause::{Bearing, Cause};
 use crate::event_words;
 use crate::journal::{Run, WordedRemedy};
-use crate::remedy::Remedy;
+use crate::remedy::{Command, Remedy};
 pub(crate) use asked::Asked;
 pub(crate) use examine::{Examine, Findings};
 pub(crate) use found::{
@@ -107,7 +69,7 @@ pub(crate) use found::{
 #[cfg(test)]
 pub(crate) use judge::Case;
 pub use judge::Inquiry;
-pub(crate) use namesakes::nearest as nearest_names;
+pub(crate) use names::nearest as nearest_names;
 pub(crate) use near::{is_nearly_matched, matches, nearest_in_words};
 pub(crate) use not_for_device::NotForDevice;
 pub(crate) use side::Side;
@@ -195,7 +157,8 @@ pub struct Finding {
     pub remedy: Option<String>,
     /// The command for that, ready for a shell on the node's machine.
     #[serde(skip_serializing_if = "Option::is_none", default)]
-    pub command: Option<String>,
+    #[schema(value_type = Option<String>)]
+    pub command: Option<Command>,
     /// The same for programs: requests of the API, keys of the configuration.
     #[serde(skip_serializing_if = "Vec::is_empty", default)]
     pub remedies: Vec<Remedy>,
@@ -283,8 +246,8 @@ impl Finding {
     }
 
     /// The command for the remedy.
-    pub(crate) fn command(mut self, command: impl Into<String>) -> Self {
-        self.command = Some(command.into());
+    pub(crate) fn command<'a>(mut self, command: impl Into<Option<&'a Command>>) -> Self {
+        self.command = command.into().cloned();
         self
     }
 
@@ -296,11 +259,11 @@ impl Finding {
     }
 
     /// A finding with what helps, and the command for it.
-    pub(crate) fn advised(
+    pub(crate) fn advised<'a>(
         cause: Cause,
         sentence: impl Into<String>,
         remedy: &str,
-        command: &str,
+        command: impl Into<Option<&'a Command>>,
     ) -> Self {
         Self::new(cause, sentence).remedy(remedy).command(command)
     }
@@ -320,7 +283,7 @@ impl Finding {
 
     /// With its remedies for programs.
     fn with_remedies(mut self) -> Self {
-        self.remedies = Remedy::all(self.remedy.as_deref(), self.command.as_deref());
+        self.remedies = Remedy::all(self.remedy.as_deref(), self.command.as_ref());
         self
     }
 
@@ -349,6 +312,15 @@ impl Finding {
         self.since(run.since_ms)
             .last(run.last.at_ms)
             .of_many(run.count)
+    }
+
+    /// So many messages were lost then. A time of 0 is unknown.
+    pub(crate) fn lost(self, count: u64, at: LossTimes) -> Self {
+        Self {
+            since_ms: Some(at.first_ms).filter(|ms| *ms > 0),
+            last_ms: Some(at.last_ms).filter(|ms| *ms > 0),
+            ..self.of_many(count)
+        }
     }
 
     /// It happened this often.

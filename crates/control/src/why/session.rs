@@ -10,10 +10,8 @@ use super::found::{
     messages_wait, times, uncapitalized,
 };
 use super::near::{matches, near_miss, nearly_same, shared_meant};
-use super::own_name::permits;
 use super::side::{Side, is_subscribed, of_topic, side};
-use super::topic::{is_by_rules, of_another_topic};
-use super::unstable::unstable;
+use super::topic::{is_by_rules, of_another_topic, permits};
 use crate::cause::Cause;
 use crate::event_words;
 use crate::journal::{Run, remedy_of_drop, remedy_of_limit};
@@ -327,9 +325,8 @@ fn is_in_question(facts: &Facts, shared: &str) -> bool {
 /// Messages for it that were dropped, as its session counts them. The journal has no drops of long
 /// ago, and one entry for many drops.
 fn lost(facts: &Facts, session: &Session, found: &mut Found) {
-    for (index, (reason, count)) in session.drops.iter().enumerate() {
-        let at = session.dropped_at.get(index).copied().unwrap_or_default();
-        let cause = Cause::of_drop(*reason);
+    for (reason, count, at) in session.losses() {
+        let cause = Cause::of_drop(reason);
         let is_of_course = match reason {
             // A client that is connected now receives new messages.
             DropReason::ClientAway => session.connected,
@@ -338,17 +335,16 @@ fn lost(facts: &Facts, session: &Session, found: &mut Found) {
             DropReason::NotPermitted => facts.runs.iter().any(|run| run.cause == Some(cause)),
             _ => false,
         };
-        if *count > 0 && !is_of_course {
-            found.push(lost_for(facts, session, (*reason, *count, at)));
+        if !is_of_course {
+            found.push(lost_for(facts, session, (reason, count, at)));
         }
     }
     if session.expired > 0 {
         let sentence = event_words::expired(session.expired, " for it");
-        let mut finding = Finding::new(Cause::Expired, sentence).of_many(session.expired);
-        let LossTimes { first_ms, last_ms } = session.expired_at;
-        finding.since_ms = Some(first_ms).filter(|ms| *ms > 0);
-        finding.last_ms = Some(last_ms).filter(|ms| *ms > 0);
+        let finding = Finding::new(Cause::Expired, sentence);
+        let finding = finding.lost(session.expired, session.expired_at);
         let remedy = "have it connect more often, or publish with a longer Message Expiry Interval";
+        let last_ms = session.expired_at.last_ms;
         let is_recent = facts.now_ms.saturating_sub(last_ms) <= RECENT_MS;
         let bearing = match is_recent {
             true => Bearing::Happened,
@@ -382,9 +378,7 @@ fn lost_by_group(facts: &Facts, session: &Session, group: &GroupDetail, found: &
         };
         let whose = format!(" for its share group {name}");
         let sentence = event_words::dropped(*count, &whose, &why, *reason) + again;
-        let mut finding = Finding::new(Cause::of_drop(*reason), sentence).of_many(*count);
-        finding.since_ms = Some(at.first_ms).filter(|ms| *ms > 0);
-        finding.last_ms = Some(at.last_ms).filter(|ms| *ms > 0);
+        let mut finding = Finding::new(Cause::of_drop(*reason), sentence).lost(*count, *at);
         let worded = limit.and_then(remedy_of_limit).map(|worded| worded.text);
         finding.remedy = worded.or_else(|| remedy_of_drop(*reason));
         let is_recent = facts.now_ms.saturating_sub(at.last_ms) <= RECENT_MS;
@@ -492,4 +486,48 @@ fn again_and_again(facts: &Facts, run: &Run, cause: Cause) -> Option<(Bearing, F
         false => Bearing::Remark,
     };
     Some((bearing, finding))
+}
+
+/// Breaks within a short time that make a state of it, not an accident.
+const BREAKS: u64 = 3;
+
+/// Mean time between two of them, at most.
+const BREAKS_EVERY_MS: u64 = 5 * 60 * 1000;
+
+/// The same of ends that the client wanted: many clients connect for each message, and are well.
+const ENDS: u64 = 10;
+const ENDS_EVERY_MS: u64 = 1_000;
+
+/// What there is to find of connections that ended without a cause that the node knows.
+fn unstable(facts: &Facts, run: &Run) -> Option<(Bearing, Finding)> {
+    if run.last.what != EventKind::Disconnected || !is_connected(facts) {
+        return None;
+    }
+    let (least, every_ms) = match run.sent_disconnect {
+        true => (ENDS, ENDS_EVERY_MS),
+        false => (BREAKS, BREAKS_EVERY_MS),
+    };
+    let between = run.count.saturating_sub(1);
+    let took_ms = run.last.at_ms.saturating_sub(run.since_ms);
+    if run.count < least || took_ms > between.saturating_mul(every_ms) {
+        return None;
+    }
+    let count = run.count;
+    let why = run.last.why.as_deref().unwrap_or_default();
+    let (sentence, remedy) = match run.sent_disconnect {
+        true => (
+            format!(
+                "it connects and disconnects repeatedly: it sent DISCONNECT {count} times, and is \
+                 connected now"
+            ),
+            "have the client keep its connection; its own log shows why it sends DISCONNECT",
+        ),
+        false => (
+            format!("its connection broke {count} times, though it is connected now: {why}"),
+            "check the network between the client and the node, the power of the device, and the \
+             client's own log: the client ended the connections, or the network interrupted them",
+        ),
+    };
+    let finding = Finding::new(Cause::Unstable, sentence).when(run);
+    Some((Bearing::Happened, finding.remedy(remedy)))
 }

@@ -1,11 +1,16 @@
-//! Silent publishers: the device in the question, or one that the topic names.
+//! Silent publishers, the device in the question or one that the topic names; and clients that are
+//! away without a session.
+
+use martlet_broker::{ClientDetail, ClientQuery, EventKind, TenantId};
 
 use super::Finding;
-use super::arrival::may_read;
+use super::arrival::{LEVELS_MAX, is_published_by_itself, may_read, names_client};
 use super::facts::{Facts, NamedInTopic, NamedStanding};
 use super::found::{Bearing, Found, is_connected};
-use super::side::is_subscribed;
+use super::side::{Side, is_subscribed, side};
 use crate::cause::Cause;
+use crate::control::{Control, ControlError};
+use crate::remedy::deed;
 use crate::rfc3339;
 
 /// Time after which the tables have the last message of a device.
@@ -74,11 +79,8 @@ pub(super) fn publisher_absent(facts: &Facts, found: &mut Found) {
             finding
         }
     };
-    let mut finding = finding.remedy(
-        "if it should publish to the topic, find out why it is not \
-         connected",
-    );
-    finding.command.clone_from(&first.command);
+    let remedy = "if it should publish to the topic, find out why it is not connected";
+    let finding = finding.remedy(remedy).command(&first.command);
     found.push((Bearing::Remark, finding));
 }
 
@@ -132,5 +134,118 @@ fn words(
             Some(format!("published last on {}", rfc3339::in_words(last_ms)))
         }
         _ => None,
+    }
+}
+
+/// Reports it if the client was connected and has no session any more, and either the question
+/// names a topic that it may read, or messages with its name in their topics reached nobody.
+pub(super) fn no_session(facts: &Facts, found: &mut Found) {
+    let mut runs = facts.runs.iter();
+    let was_connected = runs.any(|run| run.last.what == EventKind::Disconnected);
+    if facts.session.is_some() || !was_connected {
+        return;
+    }
+    let is_missed = match facts.question.topic {
+        Some(_) => side(facts) != Side::Publisher,
+        None => {
+            let mut all = facts.unmatched.iter();
+            all.any(|one| names_client(facts, &one.topic) && !is_published_by_itself(facts, one))
+        }
+    };
+    if !is_missed {
+        return;
+    }
+    let sentence = "no session is kept for it while it is away, so messages for it do not wait: \
+                    its last connection had the Session Expiry Interval 0 (before MQTT 5: Clean \
+                    Session 1), or its session has expired since";
+    let finding = Finding::new(Cause::NotKept, sentence).remedy(
+        "if messages should wait for it, have the client connect with Clean Start 0 and a Session \
+         Expiry Interval (before MQTT 5: Clean Session 0), and subscribe with QoS 1",
+    );
+    found.push((Bearing::Aside, finding));
+}
+
+impl Control {
+    /// The clients and devices whose names are levels of the topic that was asked about, without
+    /// the clients that the question is about.
+    pub(super) async fn named_in_topic(
+        &self,
+        facts: &Facts,
+    ) -> Result<Vec<NamedInTopic>, ControlError> {
+        let question = &facts.question;
+        let topic = question.topic.as_deref().unwrap_or_default();
+        if question.is_about_filter() {
+            return Ok(Vec::new());
+        }
+        let is_own = |level: &str| {
+            let own = [&*question.name, &*facts.client_id];
+            let mut clients = facts.clients.iter();
+            own.contains(&level)
+                || facts.user.as_deref() == Some(level)
+                || clients.any(|client| client.client_id == level)
+        };
+        let mut found: Vec<NamedInTopic> = Vec::new();
+        for level in topic.split('/').take(LEVELS_MAX) {
+            let is_reported = found.iter().any(|one| one.client_id == level);
+            if !level.is_empty() && !is_own(level) && !is_reported {
+                found.extend(self.named(question.tenant, level).await?);
+            }
+        }
+        Ok(found)
+    }
+
+    /// The client or device of a tenant with this name, if there is one.
+    async fn named(
+        &self,
+        tenant: TenantId,
+        name: &str,
+    ) -> Result<Option<NamedInTopic>, ControlError> {
+        let policy = self.policy();
+        let tables = policy.as_deref().and_then(|policy| policy.tables());
+        let known = tables.and_then(|tables| tables.account_kind(tenant.0, name));
+        let is_device = matches!(known, Some(martlet_registry::AccountKind::Device));
+        let mut client = self.client(tenant, name, 0).await?;
+        let is_connected = client.as_ref().is_some_and(|client| client.info.connected);
+        if is_device && !is_connected {
+            // Its type may permit it any Client Identifier.
+            client = self.connected_client_of(tenant, name).await?.or(client);
+        }
+        let presence = self.presence(tenant, name);
+        let standing = match (client, presence) {
+            (Some(client), _) if client.info.connected => NamedStanding::Connected {
+                since_ms: client.info.connected_at_ms,
+                has_published: client.has_published,
+            },
+            (_, Some(presence)) if !presence.online => NamedStanding::Away(Some(presence.since_ms)),
+            (Some(client), _) => NamedStanding::Away(client.left_ms),
+            (None, Some(_)) => NamedStanding::Away(None),
+            (None, None) if is_device => NamedStanding::NeverConnected,
+            (None, None) => return Ok(None),
+        };
+        Ok(Some(NamedInTopic {
+            client_id: name.to_owned(),
+            is_device,
+            standing,
+            last_message_ms: None,
+            command: self.command_of_tenant(deed::WHY, tenant, &[name]),
+        }))
+    }
+
+    async fn connected_client_of(
+        &self,
+        tenant: TenantId,
+        user: &str,
+    ) -> Result<Option<ClientDetail>, ControlError> {
+        let query = ClientQuery {
+            tenant: Some(tenant),
+            user: Some(user.into()),
+            connected: Some(true),
+            limit: 1,
+            ..ClientQuery::default()
+        };
+        match self.clients(&query).await?.clients.first() {
+            Some(first) => self.client(tenant, &first.client_id, 0).await,
+            None => Ok(None),
+        }
     }
 }

@@ -5,18 +5,15 @@ use martlet_broker::{DropReason, EventKind};
 use super::Finding;
 use super::arrival::{is_of_same_user, near_subscribers, own_near_miss, with_no_local};
 use super::elsewhere::subscribers_elsewhere;
-use super::facts::{Backlog, Facts, OwnNameRule, Subscriber, TopicRules};
+use super::facts::{Backlog, Facts, OwnNameRule, Session, Subscriber, TopicRules};
 use super::found::{
     ACKNOWLEDGE, Bearing, Found, RECENT_MS, first_of, is_recent, is_unacknowledged, uncapitalized,
 };
-use super::overflow::dropped_for_integrations;
-use super::own_name::permits;
-use super::part_in_words::integration_of;
 use super::side::{Side, matching, of_topic, side, subscribes};
-use super::twice::comes_twice;
 use crate::cause::Cause;
 use crate::event_words;
 use crate::explain::{Explained, Outcome};
+use crate::integrations::{integration_of, part_in_words};
 use crate::journal::{Run, remedy_of_drop, remedy_of_limit};
 use crate::text::typed;
 
@@ -31,16 +28,19 @@ fn decisive<'a>(facts: &Facts, rules: &'a TopicRules) -> &'a Explained {
     }
 }
 
+/// The rules forbid what it does with the topic.
+pub(super) fn may_not_at_all(facts: &Facts) -> bool {
+    let rules = facts.rules.as_ref();
+    rules.is_some_and(|rules| decisive(facts, rules).outcome == Outcome::Refused)
+}
+
 /// It was refused by the present rules of the topic, which are reported.
 pub(super) fn is_by_rules(facts: &Facts, run: &Run) -> bool {
     let is_publish = run.last.what == EventKind::PublishRefused;
     run.cause == Some(Cause::NotPermitted)
         && of_topic(facts, run)
         && is_publish != (side(facts) == Side::Receiver)
-        && facts
-            .rules
-            .as_ref()
-            .is_some_and(|rules| decisive(facts, rules).outcome == Outcome::Refused)
+        && may_not_at_all(facts)
 }
 
 /// With since when and how often that was so.
@@ -114,7 +114,6 @@ pub(super) fn topic(facts: &Facts, found: &mut Found) {
         found.push((bearing, finding));
     }
     found.extend(absent);
-    found.extend(dropped_for_integrations(facts, topic));
     found.extend(lost_by_subscribers(facts, topic));
     found.extend(lost_by_groups(facts, topic));
     found.extend(not_acknowledged(facts, topic));
@@ -199,10 +198,7 @@ fn lost_by_groups(facts: &Facts, topic: &str) -> Vec<(Bearing, Finding)> {
                 group.filter
             );
             let sentence = event_words::dropped(*count, &whose, &why, *reason);
-            let mut finding = Finding::new(Cause::of_drop(*reason), sentence)
-                .of_many(*count)
-                .since(at.first_ms);
-            finding.last_ms = Some(at.last_ms);
+            let mut finding = Finding::new(Cause::of_drop(*reason), sentence).lost(*count, *at);
             let worded = limit.and_then(|limit| remedy_of_limit(limit.limit));
             let worded = worded.map(|worded| worded.text);
             finding.remedy = worded.or_else(|| remedy_of_drop(*reason));
@@ -236,9 +232,9 @@ fn not_acknowledged(facts: &Facts, topic: &str) -> Vec<(Bearing, Finding)> {
              for details, run martlet why {}",
             typed(client_id),
         );
-        let mut finding = Finding::new(Cause::SlowReader, sentence).since(backlog.since_ms);
-        finding.last_ms = Some(facts.now_ms);
-        found.push((Bearing::Topic, finding.remedy(ACKNOWLEDGE)));
+        let finding = Finding::new(Cause::SlowReader, sentence).since(backlog.since_ms);
+        let finding = finding.last(facts.now_ms).remedy(ACKNOWLEDGE);
+        found.push((Bearing::Topic, finding));
     }
     found
 }
@@ -267,10 +263,7 @@ fn lost_by_subscribers(facts: &Facts, topic: &str) -> Vec<(Bearing, Finding)> {
                 reason.name(),
                 typed(client_id),
             );
-            let mut finding = Finding::new(Cause::of_drop(*reason), sentence)
-                .of_many(*count)
-                .since(at.first_ms);
-            finding.last_ms = Some(at.last_ms);
+            let mut finding = Finding::new(Cause::of_drop(*reason), sentence).lost(*count, *at);
             finding.remedy = remedy_of_drop(*reason);
             found.push((Bearing::Topic, finding));
         }
@@ -516,10 +509,141 @@ fn may_not(side: Side, topic: &str, own: &[(&str, u8)], rules: &TopicRules) -> F
         Side::Either => "if it should publish: ",
         Side::Receiver | Side::Publisher => "",
     };
-    let mut finding = Finding::new(Cause::NotPermitted, sentence).remedy(format!(
+    let text = format!(
         "{begin}{}; or have the client use another topic",
         remedy.text
-    ));
-    finding.command.clone_from(&remedy.command);
-    finding
+    );
+    Finding::advised(Cause::NotPermitted, sentence, &text, &remedy.command)
+}
+
+/// A level that takes the place of a wildcard of a Topic Filter.
+pub(super) const ANY_LEVEL: &str = "_";
+
+/// What the rule permits.
+pub(super) fn permits(own_name: &OwnNameRule) -> String {
+    let OwnNameRule {
+        rule,
+        filter,
+        other_name,
+    } = own_name;
+    match &**other_name {
+        ANY_LEVEL => format!("{rule} permits {filter}, which has its own name"),
+        _ => format!("{rule} permits {filter}, with its own name instead of {other_name:?}"),
+    }
+}
+
+/// A subscription, and the client that has it.
+struct Copy<'a> {
+    filter: &'a str,
+    client_id: &'a str,
+}
+
+/// What matches the topic and brings a message of its own each time.
+fn copies<'a>(sessions: &[&'a Session], topic: &str) -> Vec<Copy<'a>> {
+    let mut found: Vec<Copy<'a>> = Vec::new();
+    for session in sessions {
+        let client_id = &*session.client_id;
+        let mut has_own = false;
+        for (filter, _) in matching(session, topic) {
+            let is_reported = match filter.starts_with("$share/") {
+                // A message goes to one member of a group.
+                true => found.iter().any(|copy| copy.filter == filter),
+                false => std::mem::replace(&mut has_own, true),
+            };
+            if !is_reported {
+                found.push(Copy { filter, client_id });
+            }
+        }
+    }
+    found
+}
+
+/// Words for a client that is well: it gets messages of the topic more than once.
+pub(super) fn comes_twice(session: &Session, topic: &str) -> Option<String> {
+    let copies = copies(&[session], topic);
+    let (count, times) = times(&copies)?;
+    let filters: Vec<&str> = copies.iter().map(|copy| copy.filter).collect();
+    Some(format!(
+        "{count} of its subscriptions match {topic} ({}): it receives each message {times}, unless \
+         another member of a share group receives it",
+        filters.join(", ")
+    ))
+}
+
+/// The same of several clients of a user.
+pub(super) fn comes_twice_to_several(clients: &[&Facts], topic: &str) -> Option<String> {
+    let sessions = clients.iter().filter_map(|client| client.session.as_ref());
+    let copies = copies(&sessions.collect::<Vec<&Session>>(), topic);
+    let (count, times) = times(&copies)?;
+    let all = copies.iter();
+    let all = all.map(|copy| format!("{} of {}", copy.filter, copy.client_id));
+    Some(format!(
+        "{count} of their subscriptions match {topic} ({}): they receive each message {times}",
+        all.collect::<Vec<String>>().join(", ")
+    ))
+}
+
+/// How many they are, and how often a message comes.
+fn times(copies: &[Copy<'_>]) -> Option<(usize, String)> {
+    match copies.len() {
+        0 | 1 => None,
+        2 => Some((2, "twice".to_owned())),
+        count => Some((count, format!("{count} times"))),
+    }
+}
+
+/// What there is to find: of each part and topic the last refusal.
+pub(super) fn publish_as_refused(facts: &Facts, found: &mut Found) {
+    let runs = facts.runs_of_parts.iter().rev();
+    let refused = runs.filter(|run| {
+        let is_publish = run.last.what == EventKind::PublishRefused;
+        is_publish && is_recent(facts, run)
+    });
+    for run in refused {
+        let is_over = facts.permitted_now.contains(&run.last.seq);
+        let bearing = match &facts.question.topic {
+            _ if is_over => Bearing::Over,
+            Some(_) if of_topic(facts, run) => Bearing::Topic,
+            Some(_) => Bearing::Aside,
+            None => Bearing::Happened,
+        };
+        found.push((bearing, of_publish_as(facts, run, is_over)));
+    }
+}
+
+fn of_publish_as(facts: &Facts, run: &Run, is_over: bool) -> Finding {
+    let (part, cause) = (&run.last.client_id, run.cause.unwrap_or(Cause::Other));
+    let name = &facts.question.name;
+    let who = part_in_words(part).unwrap_or_else(|| part.clone());
+    let topic = run.last.topic.as_deref().unwrap_or_default();
+    let why = run.last.why.as_deref().unwrap_or_else(|| cause.meaning());
+    let mut sentence = format!(
+        "{who} publishes as {name} (publish_as), and its publish to {topic} was refused: {why}"
+    );
+    let mut rules = facts.own_name_rules.iter();
+    if is_over {
+        sentence.push_str("; the rules permit it now");
+    } else if let Some((_, rule)) = rules.find(|(seq, _)| *seq == run.last.seq) {
+        let OwnNameRule { rule, filter, .. } = rule;
+        sentence.push_str(&format!(
+            "; {rule} permits {filter}: %c is replaced by the Client Identifier of the publisher, \
+             which is {part}"
+        ));
+    }
+    let finding = Finding::new(cause, sentence).when(run);
+    if is_over {
+        return finding;
+    }
+    let permit = run.last.remedy.as_deref().unwrap_or_default();
+    let or = match permit.is_empty() {
+        true => String::new(),
+        false => format!("; or {permit}"),
+    };
+    match &run.last.command {
+        // The command is what permits it.
+        Some(command) => finding.remedy(permit).command(command),
+        None => finding.remedy(format!(
+            "have {who} publish as a user whose rules permit it{or}"
+        )),
+    }
 }

@@ -228,7 +228,7 @@ mod tests {
         let mut finding = Finding::new(Cause::WrongPassword, sentence);
         finding.count = Some(2);
         finding.remedy = Some("set it again".to_owned());
-        finding.command = Some("martlet user passwd ann".to_owned());
+        finding.command = Some("martlet user passwd ann".to_owned().into());
         let diagnosis = diagnosis("ann", State::Refused, finding);
         assert_eq!(
             text(&diagnosis, &Zoned::now(), false),

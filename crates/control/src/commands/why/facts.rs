@@ -1,8 +1,10 @@
-//! What is known of commands.
+//! What is known of commands. Times are milliseconds since the Unix
+//! epoch.
 
 use martlet_registry::CommandState;
 
 use crate::misread::Misread;
+use crate::remedy::Command as CommandLine;
 use crate::why::NotForDevice;
 
 /// What is known of commands.
@@ -19,11 +21,9 @@ pub(crate) struct CommandFacts {
 /// A command to a device.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub(crate) struct DeviceCommand {
-    /// Its id.
     pub(super) id: String,
     /// What is to be done.
     pub(super) name: String,
-    /// The device.
     pub(super) device: String,
     /// How far it has come.
     pub(super) state: CommandState,
@@ -37,9 +37,9 @@ pub(crate) struct DeviceCommand {
     pub(super) topic: String,
     /// The topic on which the device answers.
     pub(super) answers: String,
-    /// When it was added, milliseconds since the Unix epoch.
+    /// When it was added.
     pub(super) created_ms: u64,
-    /// Until when the device must have acknowledged it, likewise.
+    /// Until when the device must have acknowledged it.
     pub(super) expires_ms: u64,
     /// When it was last published with a receiver; 0: never.
     pub(super) sent_ms: u64,
@@ -54,13 +54,12 @@ pub(crate) struct DeviceCommand {
     /// Whether its message reaches the device.
     pub(super) reach: Reach,
     /// The command line that publishes it again.
-    pub(super) retry: String,
+    pub(super) retry: Option<CommandLine>,
     /// The command line that cancels it.
-    pub(super) cancel: String,
-    /// The command line that shows it.
-    pub(super) show: String,
+    pub(super) cancel: Option<CommandLine>,
+    pub(super) show: Option<CommandLine>,
     /// The command line that shows why its device does not connect.
-    pub(super) why: String,
+    pub(super) why: Option<CommandLine>,
 }
 
 /// Whether messages reach a device.
@@ -68,7 +67,7 @@ pub(crate) struct DeviceCommand {
 pub(crate) struct Reach {
     /// A client with its id as the Client Identifier is connected.
     pub(super) is_connected: bool,
-    /// Since when none is, milliseconds since the Unix epoch, as far as known.
+    /// Since when none is, as far as known.
     pub(super) gone_ms: Option<u64>,
     /// Topic Filters of its session, with the QoS that was granted.
     pub(super) subscriptions: Vec<(String, u8)>,
@@ -81,13 +80,12 @@ pub(crate) enum NamedCommand {
     One(Box<DeviceCommand>),
     /// It was sent to several.
     Many {
-        /// Its id.
         id: String,
         /// What is to be done.
         name: String,
         /// How many devices are in which state.
         states: Vec<(CommandState, u64)>,
         /// The command line that lists the devices.
-        show: String,
+        show: Option<CommandLine>,
     },
 }

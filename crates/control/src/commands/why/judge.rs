@@ -5,6 +5,7 @@ use martlet_registry::CommandState;
 use super::facts::{CommandFacts, DeviceCommand, NamedCommand};
 use crate::cause::{Bearing, Cause};
 use crate::commands::PART;
+use crate::remedy::Command as CommandLine;
 use crate::rfc3339;
 use crate::why::{
     Asked, CLOCKS_DIFFER_MS, ENDED_RECENTLY_MS, Finding, Findings, devices_in_words, matches,
@@ -96,7 +97,12 @@ fn of_named(now_ms: u64, named: &NamedCommand) -> Finding {
     }
 }
 
-fn of_many(id: &str, name: &str, states: &[(CommandState, u64)], show: &str) -> Finding {
+fn of_many(
+    id: &str,
+    name: &str,
+    states: &[(CommandState, u64)],
+    show: &Option<CommandLine>,
+) -> Finding {
     let devices: u64 = states.iter().map(|(_, count)| count).sum();
     let words: Vec<String> = states
         .iter()
@@ -240,7 +246,7 @@ fn of_stuck(command: &DeviceCommand, kind: Stuck, more: u64, elsewhere: Option<&
             },
             format!(
                 "have the device connect ({} shows why it does not)",
-                command.why
+                command.why.as_deref().unwrap_or_default()
             ),
         ),
         Stuck::NotSubscribed => (

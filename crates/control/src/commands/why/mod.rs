@@ -13,7 +13,7 @@ use super::Commands;
 use super::message::{answer_topic, filters};
 use crate::control::{Control, OwnTopics};
 use crate::journal::WordedRemedy;
-use crate::text::typed;
+use crate::remedy::deed;
 use crate::wall_clock::{now_signed_ms, unsigned};
 use crate::why::{Asked, Examine, Findings, NotForDevice};
 use facts::{CommandFacts, DeviceCommand, NamedCommand, Reach};
@@ -136,18 +136,18 @@ impl Commands {
                 Box::pin(async move { registry.commands_of_id(&seen, &id, 1).await })
             });
             let commands = read.await.unwrap_or_default();
-            let again = commands.first().map(|command| {
+            let again = commands.first().and_then(|command| {
                 let parameters = match &*command.parameters {
-                    "" | "{}" | "null" => String::new(),
-                    json => format!("-p {} ", typed(json)),
+                    "{}" | "null" => "",
+                    json => json,
                 };
-                let arguments = format!(
-                    "--device {} --topic {} {parameters}{}",
-                    typed(&asked.question.name),
-                    typed(&command.kind),
-                    typed(&command.name)
-                );
-                control.command_of_tenant("command send", tenant, &arguments)
+                let values = [
+                    &*asked.question.name,
+                    &command.kind,
+                    parameters,
+                    &command.name,
+                ];
+                control.command_of_tenant(deed::COMMAND_SEND, tenant, &values)
             });
             found.push(NotForDevice {
                 what: format!("the command {} ({})", last.name, last.id),
@@ -179,32 +179,32 @@ impl Commands {
             let one = self.recalled(control, first, &reach);
             return Some(NamedCommand::One(Box::new(one)));
         }
-        let (of_group, report) = match &*first.fleet_group {
+        let (show, report) = match &*first.fleet_group {
             "" => {
                 let reports = self.of_filters(visibility, Some(id.clone()), 1).await;
-                (String::new(), reports.ok()?.pop()?)
+                (
+                    control.command(deed::COMMAND_SHOW, &[&id]),
+                    reports.ok()?.pop()?,
+                )
             }
             group => {
                 let reports = self.of_group(visibility, group.to_owned(), Some(id.clone()), 1);
-                let option = format!("--group {} ", typed(group));
-                (option, reports.await.ok()?.1.pop()?)
+                let shown = control.command(deed::COMMAND_SHOW_OF_GROUP, &[group, &id]);
+                (shown, reports.await.ok()?.1.pop()?)
             }
         };
-        let arguments = format!("{of_group}{}", typed(&id));
         Some(NamedCommand::Many {
             id,
             name: report.name,
             states: report.states,
-            show: control.command_with_options("command show", &arguments),
+            show,
         })
     }
 
     fn recalled(&self, control: &Control, command: &Command, reach: &Reach) -> DeviceCommand {
         let tenant = TenantId(command.tenant);
-        let line = |action: &str| {
-            let arguments = format!("--device {} {}", typed(&command.device), typed(&command.id));
-            control.command_of_tenant(&format!("command {action}"), tenant, &arguments)
-        };
+        let values = [&*command.device, &*command.id];
+        let line = |deed| control.command_of_tenant(deed, tenant, &values);
         let device = (&*command.device, &*command.device_type);
         DeviceCommand {
             id: command.id.clone(),
@@ -224,10 +224,10 @@ impl Commands {
             finished_ms: unsigned(command.finished_ms),
             misread: self.misread.of((command.tenant, &command.device)),
             reach: reach.clone(),
-            retry: line("retry"),
-            cancel: line("cancel"),
-            show: line("show"),
-            why: control.command_of_tenant("why", tenant, &typed(&command.device)),
+            retry: line(deed::COMMAND_RETRY),
+            cancel: line(deed::COMMAND_CANCEL),
+            show: line(deed::COMMAND_SHOW_OF_DEVICE),
+            why: line(deed::WHY),
         }
     }
 }

@@ -40,10 +40,10 @@ fn command(id: &str, state: CommandState) -> DeviceCommand {
             gone_ms: None,
             subscriptions: vec![("d/d1/commands/+".to_owned(), 1)],
         },
-        cancel: format!("martlet command cancel --device d1 {id}"),
-        retry: format!("martlet command retry --device d1 {id}"),
-        show: format!("martlet command show --device d1 {id}"),
-        why: "martlet why d1".to_owned(),
+        cancel: Some(format!("martlet command cancel --device d1 {id}").into()),
+        retry: Some(format!("martlet command retry --device d1 {id}").into()),
+        show: Some(format!("martlet command show --device d1 {id}").into()),
+        why: Some("martlet why d1".to_owned().into()),
     }
 }
 

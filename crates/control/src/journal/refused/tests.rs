@@ -33,7 +33,10 @@ fn about(cause: RefusalCause, subject: &str) -> WordedRemedy {
 
 #[test]
 fn a_command_names_what_the_refusal_is_about() {
-    let command = |cause, subject| about(cause, subject).command.unwrap_or_default();
+    let command = |cause, subject| {
+        let command = about(cause, subject).command;
+        command.map_or_else(String::new, String::from)
+    };
     let expected = "martlet user set --enable 'a is disabled'";
     assert_eq!(
         command(RefusalCause::UserDisabled, "a is disabled"),
@@ -82,7 +85,8 @@ fn a_wrong_client_identifier_is_told_what_it_has_to_be() {
 fn a_lockout_is_lifted_for_what_is_locked_out() {
     let of = |scope| {
         let why = Refusal::operators_only(RefusalCause::LockedOut(scope), "any words");
-        worded(&refused("ann", why)).command.unwrap_or_default()
+        let command = worded(&refused("ann", why)).command;
+        command.map_or_else(String::new, String::from)
     };
     assert_eq!(of(LockoutScope::UserName), "martlet lockout rm ann");
     assert_eq!(of(LockoutScope::Address), "martlet lockout rm 192.0.2.1");

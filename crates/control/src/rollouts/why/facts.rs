@@ -1,5 +1,7 @@
-//! What is known of rollouts.
+//! What is known of rollouts. Times are milliseconds since the Unix
+//! epoch.
 
+use crate::remedy::Command;
 use crate::why::NotForDevice;
 
 /// What is known of rollouts.
@@ -16,7 +18,6 @@ pub(crate) struct RolloutFacts {
 /// A rollout of firmware, as far as it concerns a device.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub(crate) struct DeviceRollout {
-    /// Its id.
     pub(super) id: String,
     /// Name and version of the firmware.
     pub(super) firmware: String,
@@ -26,12 +27,12 @@ pub(crate) struct DeviceRollout {
     pub(super) stuck: DeviceStuck,
     /// The same in words.
     pub(super) why: String,
-    /// Since when the device is in its state, milliseconds since the Unix epoch.
+    /// Since when the device is in its state.
     pub(super) since_ms: u64,
-    /// When the rollout ended, likewise; 0: it has not.
+    /// When the rollout ended; 0: it has not.
     pub(super) ended_ms: u64,
     /// The command that starts or resumes the rollout, or shows its devices.
-    pub(super) command: String,
+    pub(super) command: Option<Command>,
 }
 
 /// Why a device has not installed the firmware of a rollout.
@@ -68,7 +69,6 @@ pub(crate) enum DeviceStuck {
 /// A rollout that the question names.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub(crate) struct NamedRollout {
-    /// Its id.
     pub(super) id: String,
     /// Name and version of the firmware.
     pub(super) firmware: String,
@@ -83,15 +83,14 @@ pub(crate) struct NamedRollout {
     /// A device that has begun and does not go on by itself.
     pub(super) held_up_by: Option<HeldUpBy>,
     /// The command that comes first so that it goes on.
-    pub(super) go_on: String,
+    pub(super) go_on: Option<Command>,
     /// The command that lists its devices, and why each is stuck.
-    pub(super) list: String,
+    pub(super) list: Option<Command>,
 }
 
 /// A device that has begun to install the firmware of a rollout, and does not go on by itself.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub(crate) struct HeldUpBy {
-    /// Its id.
     pub(super) device: String,
     /// Why, in words.
     pub(super) why: String,

@@ -13,7 +13,7 @@ use super::cause::{Facts as DeviceFacts, pause_in_words};
 use super::{Cause, CauseKind, Rollouts, cause_of};
 use crate::control::Control;
 use crate::journal::WordedRemedy;
-use crate::text::typed;
+use crate::remedy::deed::{self, Deed};
 use crate::wall_clock::{now_signed_ms, unsigned};
 use crate::why::{Asked, Examine, Findings, NotForDevice};
 use facts::{DeviceRollout, DeviceStuck, HeldUpBy, NamedRollout, RolloutFacts, RolloutStanding};
@@ -54,10 +54,10 @@ impl Examine for Rollouts {
             let stuck = stuck(cause.kind).filter(|_| is_open || is_latest)?;
             let action = match stuck {
                 DeviceStuck::NotStarted | DeviceStuck::Paused => goes_on_by(rollout.machine.state),
-                _ => "devices",
+                _ => deed::ROLLOUT_DEVICES,
             };
             Some(DeviceRollout {
-                command: command(control, action, &rollout.id),
+                command: control.command(action, &[&rollout.id]),
                 firmware: firmware(&rollout),
                 version: rollout.version,
                 why: cause.text,
@@ -121,21 +121,20 @@ impl Rollouts {
             if rollout.created_ms < since_ms || created_ms > joined.at_ms || is_listed {
                 continue;
             }
-            let (name, version) = (typed(&rollout.name), typed(&rollout.version));
-            let arguments = format!("--group {} {name} {version}", typed(&joined.id));
+            let values = [&*joined.id, &rollout.name, &rollout.version];
             // A device is in one rollout of a firmware at a time.
             let worded = match rollout.finished_ms {
                 0 => WordedRemedy {
                     text: "once the rollout has ended (martlet rollout abort ends it), begin \
                            another to the group (martlet rollout start); to see it, run"
                         .to_owned(),
-                    command: Some(command(control, "show", &rollout.id)),
+                    command: control.command(deed::ROLLOUT_SHOW, &[&rollout.id]),
                 },
                 _ => WordedRemedy {
                     text: "begin another rollout to the group: it skips the devices that have the \
                            version"
                         .to_owned(),
-                    command: Some(control.command_with_options("rollout start", &arguments)),
+                    command: control.command(deed::ROLLOUT_START, &values),
                 },
             };
             found.push(NotForDevice {
@@ -246,27 +245,25 @@ fn named_rollout(control: &Control, rollout: Rollout) -> NamedRollout {
         troubled,
         skipped: None,
         held_up_by: None,
-        go_on: command(control, goes_on_by(rollout.machine.state), &rollout.id),
-        list: command(control, "devices", &rollout.id),
+        go_on: control.command(goes_on_by(rollout.machine.state), &[&rollout.id]),
+        list: control.command(deed::ROLLOUT_DEVICES, &[&rollout.id]),
         id: rollout.id,
     }
 }
 
 /// The action that comes first so that a rollout goes on. After a pause by the wave gate the
 /// devices are looked at: resumed at once, it would count the same failures again.
-fn goes_on_by(state: RolloutState) -> &'static str {
+fn goes_on_by(state: RolloutState) -> Deed {
     match state {
-        RolloutState::Paused(PauseReason::GateFailures | PauseReason::GateSilence) => "devices",
-        _ => "resume",
+        RolloutState::Paused(PauseReason::GateFailures | PauseReason::GateSilence) => {
+            deed::ROLLOUT_DEVICES
+        }
+        _ => deed::ROLLOUT_RESUME,
     }
 }
 
 fn firmware(rollout: &Rollout) -> String {
     format!("{} {}", rollout.name, rollout.version)
-}
-
-fn command(control: &Control, action: &str, id: &str) -> String {
-    control.command_with_options(&format!("rollout {action}"), &typed(id))
 }
 
 /// Why a device is stuck, as `why` reports it; none: nothing is to be done for it in this rollout.

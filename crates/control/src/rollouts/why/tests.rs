@@ -54,8 +54,8 @@ fn a_rollout_is_told_by_its_id() {
                 troubled,
                 skipped: None,
                 held_up_by: None,
-                go_on: "martlet rollout resume r".to_owned(),
-                list: "martlet rollout devices r".to_owned(),
+                go_on: Some("martlet rollout resume r".to_owned().into()),
+                list: Some("martlet rollout devices r".to_owned().into()),
             }),
             ..RolloutFacts::default()
         };
@@ -84,7 +84,7 @@ fn a_rollout_waits_for_a_device_that_is_connected() {
         why: "The device waits.".to_owned(),
         since_ms: NOW - ago_ms,
         ended_ms: 0,
-        command: "martlet rollout devices r".to_owned(),
+        command: Some("martlet rollout devices r".to_owned().into()),
     };
     for (stuck, ago_ms, cause) in [
         (DeviceStuck::NotSubscribed, 0, Cause::RolloutWaits),

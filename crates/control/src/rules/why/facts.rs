@@ -1,7 +1,9 @@
-//! What is known of rules and alarms.
+//! What is known of rules and alarms. Times are milliseconds since the Unix
+//! epoch.
 
 use martlet_rules::WaitingAlarm;
 
+use crate::remedy::Command;
 use crate::rules::{LastOnTopic, MissingMember};
 use crate::why::Finding;
 
@@ -19,15 +21,14 @@ pub(crate) struct RuleFacts {
 /// An alarm that a rule raises.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub(crate) struct RuleAlarm {
-    /// Its name.
     pub(super) name: String,
     /// What it is about.
     pub(super) subject: String,
     /// Its text.
     pub(super) message: String,
-    /// When it was raised, milliseconds since the Unix epoch.
+    /// When it was raised.
     pub(super) raised_ms: u64,
-    /// Until when it is shelved, likewise; none: it is not.
+    /// Until when it is shelved; none: it is not.
     pub(super) shelved_until_ms: Option<u64>,
     /// The user that shelved or acknowledged it; empty: none.
     pub(super) by: String,
@@ -36,7 +37,7 @@ pub(crate) struct RuleAlarm {
     /// Why its last value keeps it active, in words; none: it does not, or is not known.
     pub(super) kept_by: Option<String>,
     /// The command that ends the silence of one that is shelved, or clears it.
-    pub(super) command: String,
+    pub(super) command: Option<Command>,
 }
 
 /// An alarm that would be raised, and that another one silences.
@@ -44,20 +45,19 @@ pub(crate) struct RuleAlarm {
 pub(crate) struct InhibitedRuleAlarm {
     /// What it is about.
     pub(super) subject: String,
-    /// Since when its condition is true, milliseconds since the Unix epoch.
+    /// Since when its condition is true.
     pub(super) since_ms: u64,
     /// Name of the alarm that silences it.
     pub(super) by: String,
-    /// Since when that one is active, likewise.
+    /// Since when that one is active.
     pub(super) by_since_ms: u64,
     /// The command that clears that one.
-    pub(super) command: String,
+    pub(super) command: Option<Command>,
 }
 
 /// A rule about messages that was asked about.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub(crate) struct NamedRule {
-    /// Its name.
     pub(super) name: String,
     /// Its Topic Filters; none: it looks at telemetry or events.
     pub(super) topics: Vec<String>,
@@ -89,7 +89,7 @@ pub(crate) struct NamedRule {
     pub(super) errors: u64,
     /// The last error.
     pub(super) last_error: Option<String>,
-    /// When that was, milliseconds since the Unix epoch.
+    /// When that was.
     pub(super) last_error_ms: Option<u64>,
     /// The topic of the message that it is of, unless it is of an action.
     pub(super) failed_topic: Option<String>,
@@ -121,7 +121,6 @@ pub(crate) struct NamedRule {
     /// Why the integration that hands messages to it does not; none: it does.
     pub(super) queue: Option<Finding>,
     /// The command that switches it on.
-    pub(super) switch_on: String,
-    /// The command that shows it.
-    pub(super) show: String,
+    pub(super) switch_on: Option<Command>,
+    pub(super) show: Option<Command>,
 }

@@ -16,7 +16,7 @@ use martlet_rules::{ActionDefinition, AlarmKind, AlarmState, InhibitedAlarm, own
 use super::{Definition, KIND, NAME, Rules, VisibleRule, webhooks};
 use crate::control::{Control, OwnTopics};
 use crate::lock::lock;
-use crate::text::typed;
+use crate::remedy::deed;
 use crate::wall_clock::unsigned;
 use crate::why::{Asked, Examine, Finding, Findings, nearest_names};
 use facts::{InhibitedRuleAlarm, NamedRule, RuleAlarm, RuleFacts};
@@ -138,7 +138,7 @@ impl Rules {
             by_since_ms: unsigned(one.by.raised_ms),
             command: self
                 .control
-                .command_with_options("alarm clear", &one.by.id.to_string()),
+                .command(deed::ALARM_CLEAR, &[&one.by.id.to_string()]),
         };
         self.alarms
             .inhibited(self.tenant_of_alarms(rule), &rule.name, to_fact)
@@ -201,8 +201,8 @@ impl Rules {
         let alarms = rows.into_iter().map(|row| {
             let is_shelved = row.state == AlarmState::Shelved.word();
             let action = match is_shelved {
-                true => "alarm unshelve",
-                false => "alarm clear",
+                true => deed::ALARM_UNSHELVE,
+                false => deed::ALARM_CLEAR,
             };
             let id = row.id.to_string();
             let mut rules = rules.iter();
@@ -212,7 +212,7 @@ impl Rules {
             RuleAlarm {
                 clears_when: rule.and_then(|rule| clears_when(&rule.definition)),
                 kept_by: rule.and_then(|rule| kept_by(&rule.definition, last?)),
-                command: self.control.command_with_options(action, &id),
+                command: self.control.command(action, &[&id]),
                 shelved_until_ms: is_shelved.then(|| unsigned(row.shelved_until_ms)),
                 raised_ms: unsigned(row.raised_ms),
                 name: row.name,
@@ -268,9 +268,9 @@ impl Rules {
     }
 
     fn named_rule(&self, rule: VisibleRule) -> NamedRule {
-        let command = |action: &str| {
+        let command = |deed| {
             self.control
-                .command_of_team(&format!("rule {action}"), &rule.team, &typed(&rule.name))
+                .command_of_team(deed, &rule.team, &[&rule.name])
         };
         let counts = rule.counts.clone().unwrap_or_default();
         let other_keys = match rule.definition.telemetry {
@@ -305,8 +305,8 @@ impl Rules {
             is_over: counts.is_over,
             missing_member: counts.missing_member,
             failed_action: counts.failed_action,
-            switch_on: command("on"),
-            show: command("show"),
+            switch_on: command(deed::RULE_ON),
+            show: command(deed::RULE_SHOW),
             other_keys,
             key: rule.definition.telemetry,
             topics: rule.definition.topics,

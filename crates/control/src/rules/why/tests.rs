@@ -15,8 +15,8 @@ fn rule(messages: u64, matched: u64) -> NamedRule {
         is_in_force: true,
         messages,
         matched,
-        switch_on: "martlet rule on hot".to_owned(),
-        show: "martlet rule show hot".to_owned(),
+        switch_on: Some("martlet rule on hot".to_owned().into()),
+        show: Some("martlet rule show hot".to_owned().into()),
         ..NamedRule::default()
     }
 }

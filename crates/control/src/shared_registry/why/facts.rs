@@ -1,7 +1,9 @@
-//! What the tables have of a name that is no client's.
+//! What the tables have of a name that is no client's. Times are milliseconds since the Unix
+//! epoch.
 
 use crate::cause::Cause;
 use crate::journal::Entry;
+use crate::remedy::Command;
 use crate::shared_registry::recall_log::Removed;
 
 /// What the tables have of the name.
@@ -18,20 +20,18 @@ pub(crate) struct NamedInTables {
 /// A key of the API that was asked about.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub(crate) struct NamedApiKey {
-    /// Its name.
     pub(super) name: String,
     /// What it is good for.
     pub(super) scopes: Vec<String>,
-    /// When it ends or has ended, milliseconds since the Unix epoch; none: never.
+    /// When it ends or has ended; none: never.
     pub(super) expires_ms: Option<u64>,
-    /// When it was revoked, likewise; none: it was not.
+    /// When it was revoked; none: it was not.
     pub(super) revoked_ms: Option<u64>,
-    /// When it was last used, likewise; none: never.
+    /// When it was last used; none: never.
     pub(super) last_used_ms: Option<u64>,
-    /// How often.
     pub(super) uses: u64,
     /// The command that adds another one like it.
-    pub(super) renew: String,
+    pub(super) renew: Option<Command>,
     /// The last request with it that was refused.
     pub(super) refused: Option<RefusedToKey>,
     /// Why it is not accepted although it is neither revoked nor expired.
@@ -47,18 +47,16 @@ pub(crate) struct BarredApiKey {
     pub(super) why: String,
     /// What to do.
     pub(super) remedy: &'static str,
-    /// The command for it.
-    pub(super) command: String,
+    pub(super) command: Option<Command>,
 }
 
 /// A request with an API key that was refused.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub(crate) struct RefusedToKey {
-    /// What was refused.
     pub(super) entry: Entry,
     /// The scope that the key lacks, and the command that adds a key that has it too; none: it was
     /// refused for something else.
-    pub(super) wider: Option<(&'static str, String)>,
+    pub(super) wider: Option<(&'static str, Option<Command>)>,
     /// Devices of the id that the path names in other tenants, as the User Names that they come
     /// with.
     pub(super) elsewhere: Vec<String>,
@@ -67,7 +65,6 @@ pub(crate) struct RefusedToKey {
 /// A provisioning key that was asked about.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub(crate) struct NamedProvisioningKey {
-    /// Its name.
     pub(super) name: String,
     /// The type of the devices that it adds.
     pub(super) device_type: String,
@@ -77,12 +74,12 @@ pub(crate) struct NamedProvisioningKey {
     pub(super) devices_max: u64,
     /// Devices that it has added.
     pub(super) devices_made: u64,
-    /// When it ends or has ended, milliseconds since the Unix epoch; none: never.
+    /// When it ends or has ended; none: never.
     pub(super) expires_ms: Option<u64>,
-    /// When it was revoked, likewise; none: it was not.
+    /// When it was revoked; none: it was not.
     pub(super) revoked_ms: Option<u64>,
     /// The last device that was not added by it.
     pub(super) refused: Option<Entry>,
     /// The command that lists the keys.
-    pub(super) list: String,
+    pub(super) list: Option<Command>,
 }

@@ -11,8 +11,8 @@ use super::SharedRegistry;
 use super::recall_log::Removed;
 use crate::cause::Cause;
 use crate::control::Control;
+use crate::remedy::deed;
 use crate::rfc3339;
-use crate::text::typed;
 use crate::wall_clock::{now_signed_ms, unsigned};
 use crate::why::{Asked, Examine, Finding, Findings, nearest_names};
 use facts::{BarredApiKey, NamedApiKey, NamedInTables, NamedProvisioningKey, RefusedToKey};
@@ -51,7 +51,7 @@ impl Examine for SharedRegistry {
                 expires_ms: nonzero(key.expires_ms),
                 revoked_ms: nonzero(key.revoked_ms),
                 refused: control.journal.refused_by_key(&key.team, &key.name),
-                list: control.listing_command("provision ls"),
+                list: control.command(deed::PROVISION_LS, &[]),
                 name: key.name,
                 device_type: key.device_type,
                 id_pattern: key.id_pattern,
@@ -124,21 +124,21 @@ impl SharedRegistry {
                 Cause::Deleted,
                 format!("its team {team} was deleted"),
                 "restore the team, or give the program another key",
-                "team restore",
+                deed::TEAM_RESTORE,
                 team,
             ),
             ApiKeyBarred::OwnerDisabled => (
                 Cause::Disabled,
                 format!("its owner {owner} is disabled"),
                 "enable the user, or give the program another key",
-                "user set --enable",
+                deed::USER_ENABLE,
                 owner.clone(),
             ),
             ApiKeyBarred::OwnerDeleted => (
                 Cause::Deleted,
                 format!("its owner {owner} was deleted"),
                 "restore the user, or give the program another key",
-                "user restore",
+                deed::USER_RESTORE,
                 owner.clone(),
             ),
         };
@@ -146,7 +146,7 @@ impl SharedRegistry {
             cause,
             why,
             remedy,
-            command: self.control.command_with_options(command, &typed(&subject)),
+            command: self.control.command(command, &[&subject]),
         }
     }
 
@@ -156,20 +156,19 @@ impl SharedRegistry {
             .read(move |registry| Box::pin(async move { registry.api_key_barred(&of_key).await }));
         let barred = barred.await.ok().flatten();
         let barred = barred.map(|barred| self.barred_key(&key, barred));
-        let scopes = key.scopes.iter();
-        let scopes: String = scopes
-            .map(|scope| format!("--scope {} ", typed(scope)))
-            .collect();
-        let arguments = format!("{scopes}{}", typed(&key.name));
+        let scopes = key.scopes.iter().map(|scope| &**scope);
+        let with = |wider: Option<&'static str>| {
+            let values: Vec<&str> = std::iter::once(&*key.name)
+                .chain(wider)
+                .chain(scopes.clone())
+                .collect();
+            self.control
+                .command_of_team(deed::KEY_ADD, &key.team, &values)
+        };
+        let renew = with(None);
         let refused = self.control.journal.refused_to_key(&key.id);
         let refused = refused.map(|refused| RefusedToKey {
-            wider: refused.lacking.map(|scope| {
-                let arguments = format!("--scope {} {arguments}", typed(scope));
-                let add = self
-                    .control
-                    .command_of_team("key add", &key.team, &arguments);
-                (scope, add)
-            }),
+            wider: refused.lacking.map(|scope| (scope, with(Some(scope)))),
             elsewhere: match refused.device {
                 Some(device) if sees_node => self.devices_elsewhere(refused.entry.tenant, &device),
                 _ => Vec::new(),
@@ -181,9 +180,7 @@ impl SharedRegistry {
             revoked_ms: nonzero(key.revoked_ms),
             last_used_ms: nonzero(key.last_used_ms),
             uses: unsigned(key.uses),
-            renew: self
-                .control
-                .command_of_team("key add", &key.team, &arguments),
+            renew,
             name: key.name,
             scopes: key.scopes,
             refused,

@@ -1,137 +1,128 @@
-//! What the tables and their audit log have of a client, device or other name.
+//! What the tables and their audit log have of a client, device or other name. Times are
+//! milliseconds since the Unix epoch.
 
 use crate::journal::Run;
+use crate::remedy::Command;
 
 /// A user or device that was removed from the tables.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
-pub struct Deleted {
+pub(crate) struct Deleted {
     /// The user of the client, if it has another name than was asked about.
     pub user: Option<String>,
-    /// Since when, milliseconds since the Unix epoch.
-    pub at_ms: u64,
+    /// Since when.
+    pub(crate) at_ms: u64,
     /// The command that brings it back, or its team; none: it cannot be restored.
-    pub command: Option<String>,
+    pub(crate) command: Option<Command>,
     /// Its team was deleted too, and is restored first.
-    pub team: Option<TeamDeletion>,
+    pub(crate) team: Option<TeamDeletion>,
 }
 
 /// A deleted team of a name that is not in the tables any more.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
-pub struct TeamDeletion {
-    /// Its name.
-    pub name: String,
+pub(crate) struct TeamDeletion {
+    pub(crate) name: String,
     /// Its members were deleted with it, and come back with it.
-    pub brings_back: bool,
+    pub(crate) brings_back: bool,
 }
 
 /// What keeps a client out.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
-pub struct Banned {
+pub(crate) struct Banned {
     /// What is banned, why, and until when.
-    pub why: String,
+    pub(crate) why: String,
     /// The command that lifts it.
-    pub command: Option<String>,
+    pub(crate) command: Option<Command>,
 }
 
 /// A device's credentials, all of which are revoked or have expired.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
-pub struct Spent {
-    /// Number of them.
-    pub count: usize,
+pub(crate) struct Spent {
+    pub(crate) count: usize,
     /// All were revoked.
-    pub all_revoked: bool,
+    pub(crate) all_revoked: bool,
     /// None was.
-    pub all_expired: bool,
-    /// When the last of them ended, milliseconds since the Unix epoch.
-    pub last_ms: u64,
+    pub(crate) all_expired: bool,
+    /// When the last of them ended.
+    pub(crate) last_ms: u64,
     /// One is, or was, a certificate: then no other certificate will do.
-    pub has_certificate: bool,
+    pub(crate) has_certificate: bool,
     /// The command that gives it another.
-    pub command: Option<String>,
+    pub(crate) command: Option<Command>,
 }
 
 /// A group that a device is not in, and whose rules permit what the device lacks.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
-pub struct GroupMissing {
-    /// Its id.
-    pub id: String,
-    /// Its name.
-    pub name: String,
+pub(crate) struct GroupMissing {
+    pub(crate) id: String,
+    pub(crate) name: String,
     /// The command that adds the device to it, for the finding about it.
-    pub command: Option<String>,
-    /// When the device left the group, milliseconds since the Unix epoch; none: that is not known.
-    pub left_ms: Option<u64>,
+    pub(crate) command: Option<Command>,
+    /// When the device left the group; none: that is not known.
+    pub(crate) left_ms: Option<u64>,
 }
 
 /// A device that has no credential, and never had one.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
-pub struct NoCredential {
+pub(crate) struct NoCredential {
     /// The command that gives it one.
-    pub command: Option<String>,
+    pub(crate) command: Option<Command>,
 }
 
 /// A user without rights in the API and the panel.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
-pub struct NoApiRole {
-    /// When the API last refused it for that, milliseconds since the Unix epoch.
-    pub refused_ms: u64,
+pub(crate) struct NoApiRole {
+    /// When the API last refused it for that.
+    pub(crate) refused_ms: u64,
     /// The command that gives it some.
-    pub command: String,
+    pub(crate) command: Option<Command>,
 }
 
 /// The last change of the type of a device.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
-pub struct TypeChange {
-    /// The type that it had.
-    pub from: String,
-    /// The type that it has.
-    pub to: String,
-    /// When, milliseconds since the Unix epoch.
-    pub at_ms: u64,
+pub(crate) struct TypeChange {
+    pub(crate) from: String,
+    pub(crate) to: String,
+    /// When.
+    pub(crate) at_ms: u64,
     /// The caller that changed it, as the audit log has it.
-    pub by: String,
+    pub(crate) by: String,
     /// The command that gives it the former type.
-    pub command: Option<String>,
+    pub(crate) command: Option<Command>,
 }
 
 /// A name of the tables against which no login is checked.
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub struct IdleInTables {
+pub(crate) struct IdleInTables {
     /// `device` or `user`.
-    pub what: &'static str,
+    pub(crate) what: &'static str,
     /// Why the tables are not asked.
-    pub why: String,
+    pub(crate) why: String,
 }
 
 /// A client that was refused in another tenant.
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub struct RefusedElsewhere {
-    /// Its last refusal.
-    pub run: Run,
-    /// The tenant, in words.
-    pub tenant: String,
+pub(crate) struct RefusedElsewhere {
+    pub(crate) run: Run,
+    pub(crate) tenant: String,
     /// Names of that tenant that are spelt nearly so.
-    pub near: Vec<String>,
+    pub(crate) near: Vec<String>,
 }
 
 /// A part of the program that was asked about, which no client is.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
-pub struct NamedPart {
+pub(crate) struct NamedPart {
     /// The command that it has of its own, if it is not the one that shows it.
-    pub own_command: Option<&'static str>,
+    pub(crate) own_command: Option<&'static str>,
     /// It is shown with what the node warns about.
-    pub is_health: bool,
-    /// The command that shows it.
-    pub command: String,
+    pub(crate) is_health: bool,
+    pub(crate) command: Option<Command>,
 }
 
 /// A group that a device joined recently.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub(crate) struct Joined {
-    /// Id of the group.
     pub(crate) id: String,
-    /// Its name.
     pub(crate) name: String,
-    /// When, milliseconds since the Unix epoch.
+    /// When.
     pub(crate) at_ms: u64,
 }

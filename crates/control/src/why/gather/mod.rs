@@ -1,48 +1,36 @@
 //! Where the facts come from.
 //!
 //! * `identity`: the identity of a client
-//! * `elsewhere`: what other tenants have
-//! * `integrations`: integrations, and the sessions and dead letters of one
 //! * `resolve_name`: the tenant and client of a name
-//! * `named_in_topic`: other clients that a topic names
-//! * `part`: words for parts of the program
 //! * `session`: the session of a client
 //! * `topic`: the permissions, subscribers and retained message of a topic
-//! * `will`: Wills of clients that have left
 
-mod elsewhere;
 mod identity;
-mod integrations;
-mod named_in_topic;
-mod part;
 mod resolve_name;
 mod session;
 mod topic;
-mod will;
 
 use std::net::{IpAddr, SocketAddr};
 use std::sync::Arc;
 
 use martlet_broker::{
-    ClientDetail, ClientQuery, EventKind, GroupDetail, Limit, Realm, TenantId, matches_shown,
+    ClientDetail, ClientQuery, EventKind, GroupDetail, Realm, TenantId, matches_shown,
 };
 
 use super::Question;
 use super::admission::{is_one_too_many, was_there_then};
-use super::facts::{Banned, Facts, Lockout, Presence, StoreTrouble};
+use super::facts::{Banned, Facts, Lockout, Presence};
+use super::node::store_trouble;
 use crate::authentication::Policy;
 use crate::cause::Cause;
 use crate::control::{Control, ControlError};
 use crate::health::{RELOAD_FAILED, RESTART_PENDING};
 use crate::integrations::Integrations;
-use crate::journal::{AclFileOfListener, Entry, NamelessRules, Run, host, remedy_of_limit};
-use crate::restore_note::RestoreNote;
-use crate::store::StoreState;
+use crate::journal::{AclFileOfListener, Entry, NamelessRules, Run, host};
+use crate::remedy::deed;
 use crate::telemetry::Telemetry;
-use crate::text::typed;
 use crate::wall_clock::{now_ms, now_signed_ms};
 use identity::Identified;
-use integrations::integration_named;
 use session::session_of;
 use topic::Actor;
 
@@ -52,37 +40,37 @@ const SUBSCRIPTIONS_MAX: usize = 1_000;
 /// The durability of a node that keeps messages in memory only.
 const MEMORY: &str = "memory";
 
-/// Time after a restore in which what it lacks is still missed.
-const RESTORED_RECENTLY_MS: u64 = 30 * 24 * 60 * 60 * 1_000;
-
 /// Clients of a user that are looked at.
 const CLIENTS_MAX: usize = 16;
 
 impl Control {
+    /// The node was started with a configuration file.
+    pub(crate) fn has_configuration(&self) -> bool {
+        self.info.command_options.contains(" -c ")
+    }
+
     /// Everything that is known of a client without asking the tables; of a user with several
     /// clients, of each of them. It may be an integration: its dead letters are counted in the
     /// tables.
     ///
     /// # Errors
     /// If a shard does not answer in time.
-    pub async fn facts(
+    pub(crate) async fn facts(
         &self,
         integrations: Option<&Integrations>,
         telemetry: Option<&Telemetry>,
         question: &Question,
     ) -> Result<Facts, ControlError> {
         self.settle_events().await;
-        let named = integrations.and_then(|all| Some((all, integration_named(all, question)?)));
+        let named = integrations.and_then(|all| Some((all, all.question_about(question)?)));
         let mut facts = match named {
             Some((all, question)) => self.facts_of_integration(all, telemetry, &question).await?,
             None => self.facts_of_client(telemetry, question).await?,
         };
-        facts.integration_missing = integrations
-            .filter(|_| facts.registered_as.is_none())
-            .and_then(|all| self.integration_missing(all, question));
         facts.named_in_topic = self.named_in_topic(&facts).await?;
-        if let Some(all) = integrations {
-            self.add_integrations(all, &mut facts).await;
+        facts.taken_for_all = integrations.is_some_and(|all| all.take_for_all(question));
+        for client in &mut facts.clients {
+            client.taken_for_all = facts.taken_for_all;
         }
         Ok(facts)
     }
@@ -357,23 +345,6 @@ impl Control {
         })
     }
 
-    /// The restore of users and devices from a backup, if it was a while ago at most.
-    fn restored_recently(&self) -> Option<RestoreNote> {
-        let restored = self.info.restored.clone()?;
-        let ago_ms = now_ms().saturating_sub(restored.restored_ms);
-        (restored.has_tables && ago_ms <= RESTORED_RECENTLY_MS).then_some(restored)
-    }
-
-    /// Files with certificates of listeners, and when they end.
-    fn server_certificates(&self) -> Vec<(String, u64)> {
-        let facts = self.node_facts();
-        let own = facts.certificates.iter();
-        let own = own.filter(|one| one.used_as == "server");
-        let ends_ms = |secs: i64| u64::try_from(secs.saturating_mul(1_000)).unwrap_or(0);
-        own.map(|one| (one.file.clone(), ends_ms(one.not_after_secs)))
-            .collect()
-    }
-
     /// The ACL file of a listener's clients; none: there is none.
     fn acl_file_of(
         &self,
@@ -445,17 +416,12 @@ impl Control {
     ) -> Option<Banned> {
         let tables = policy.tables_even_idle()?;
         let ban = tables.ban_of(tenant.0, client_id, user, address, now_signed_ms())?;
-        let mut command = "martlet ban rm ".to_owned();
-        if !self.info.command_options.is_empty() {
-            command.push_str(&format!("{} ", self.info.command_options));
-        }
-        command.push_str(&typed(&ban.id));
         Some(Banned {
             why: policy
                 .banned(tenant, client_id, Some(user), address)?
                 .into_detail()
                 .into_owned(),
-            command: Some(command),
+            command: self.command(deed::BAN_RM, &[&ban.id]),
         })
     }
 
@@ -514,14 +480,6 @@ fn lifted<'a>(policy: &Policy, refused: impl Iterator<Item = &'a Entry>) -> Vec<
     over.map(|entry| entry.seq).collect()
 }
 
-impl Control {
-    /// What health reports under this name, for a caller that may see the node.
-    fn warning(&self, question: &Question, name: &str) -> Option<String> {
-        let seen = question.sees_node.then(|| self.health.report_under(name));
-        seen.flatten()
-    }
-}
-
 /// Where a client comes from, as far as known: where it was refused last, if that was after it was
 /// let in, else where it was connected. Others may have been refused with its name meanwhile.
 fn address_of<'a>(runs: &'a [Run], presence: Option<&'a Presence>) -> Option<&'a str> {
@@ -536,30 +494,4 @@ fn address_of<'a>(runs: &'a [Run], presence: Option<&'a Presence>) -> Option<&'a
         let mut latest = runs.iter().rev();
         latest.find_map(|run| run.last.address.as_deref())
     })
-}
-
-/// Faults of the message store, in the words for callers that see the whole node or not.
-fn store_trouble(state: StoreState, sees_node: bool) -> Option<StoreTrouble> {
-    let shown = |why: String| match sees_node {
-        true => why,
-        false => "ask the operator of the node for details".to_owned(),
-    };
-    if let Some((_, error)) = state.failing {
-        return Some(StoreTrouble::Failing(shown(error)));
-    }
-    if let Some(why) = state.low {
-        let limit = match state.is_at_limit {
-            true => Limit::StoreBytes,
-            false => Limit::DiskFull,
-        };
-        let remedy = remedy_of_limit(limit).filter(|_| sees_node);
-        return Some(StoreTrouble::Full {
-            why: match sees_node {
-                true => why,
-                false => "the message store is full".to_owned(),
-            },
-            remedy: remedy.map(|worded| worded.text),
-        });
-    }
-    state.behind.then_some(StoreTrouble::Slow)
 }

@@ -13,12 +13,12 @@ use crate::cause::Cause;
 use crate::control::{Control, ControlError};
 use crate::explain::{self, Explained};
 use crate::journal::{AclFileOfListener, Entry, Lacking, Run, WordedRemedy};
-use crate::text::typed;
+use crate::remedy::deed;
 use crate::why::Question;
 use crate::why::facts::{
     GroupMissing, NearSubscriber, OwnNameRule, Retained, Subscriber, TopicRules,
 };
-use crate::why::own_name::ANY_LEVEL;
+use crate::why::topic::ANY_LEVEL;
 
 const SUBSCRIBERS_MAX: usize = 20;
 
@@ -114,7 +114,7 @@ impl Control {
         if let Some(first) = self.retained(&query).await?.messages.into_iter().next() {
             return Ok(Some(Retained::Kept {
                 past_will: self.past_will(tenant, client_id, &first).await?,
-                remove: self.command_of_tenant("retained rm", tenant, &typed(&first.topic)),
+                remove: self.command_of_tenant(deed::RETAINED_RM, tenant, &[&first.topic]),
                 topic: first.topic.into_string(),
                 at_ms: first.received_wall_ms,
             }));
@@ -149,9 +149,9 @@ impl Control {
                     .as_ref()
                     .and_then(|session| backlog_of(session, &one.filter, &groups)),
                 end_session: self.command_of_tenant(
-                    "session rm",
+                    deed::SESSION_RM,
                     one.tenant,
-                    &typed(&one.client_id),
+                    &[&one.client_id],
                 ),
                 filter: one.filter.into_string(),
                 qos: one.qos as u8,

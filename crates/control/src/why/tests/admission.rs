@@ -115,7 +115,7 @@ fn who_has_no_good_credential_left_is_told_so_with_the_way_to_another() {
         count: 2,
         all_revoked: true,
         last_ms: 1_896_091_200_000,
-        command: Some("martlet device rotate d1".to_owned()),
+        command: Some("martlet device rotate d1".to_owned().into()),
         ..Spent::default()
     };
     facts.spent = Some(spent.clone());
@@ -151,7 +151,7 @@ fn a_stranger_who_tries_the_name_of_who_is_connected_is_a_remark() {
     let wrong = (RefusalCause::WrongSecret, "wrong credential for device d1");
     let mut tried = run(EventKind::Refused, "BadUserNameOrPassword", wrong, 3, 1_000);
     tried.last.address = Some("[2001:db8::1]:4711".to_owned());
-    tried.last.command = Some("martlet device rotate d1".to_owned());
+    tried.last.command = Some("martlet device rotate d1".to_owned().into());
     facts.runs = vec![run(EventKind::Connected, "", "", 1, 5_000), tried];
     let diagnosis = judge(&facts);
     expect(
@@ -203,7 +203,7 @@ fn a_stranger_who_tries_the_name_of_who_is_connected_is_a_remark() {
 #[test]
 fn who_went_with_a_team_is_told_which_to_restore() {
     let mut facts = facts(None);
-    let command = Some("martlet team restore t1".to_owned());
+    let command = Some("martlet team restore t1".to_owned().into());
     for (brings_back, expected) in [(true, "which also restores it"), (false, "first, then it")] {
         facts.deleted = Some(Deleted {
             user: None,
@@ -271,7 +271,7 @@ fn a_lockout_that_is_over_is_a_remark() {
         why: locked.to_owned(),
         worded: WordedRemedy {
             text: "lift it".to_owned(),
-            command: Some("martlet lockout rm d1".to_owned()),
+            command: Some("martlet lockout rm d1".to_owned().into()),
         },
     });
     let bad = "BadUserNameOrPassword";

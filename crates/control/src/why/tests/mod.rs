@@ -2,7 +2,6 @@
 
 mod admission;
 mod more;
-mod named;
 mod parts;
 mod session;
 mod sessions;
@@ -138,9 +137,7 @@ fn explained(outcome: Outcome) -> Explained {
 fn rules(publish: Outcome, receive: Outcome) -> Option<TopicRules> {
     let worded = |access| WordedRemedy {
         text: "permit it in the rules of the device type sensor".to_owned(),
-        command: Some(format!(
-            "martlet device type allow sensor 'topic {access} a'"
-        )),
+        command: Some(format!("martlet device type allow sensor 'topic {access} a'").into()),
     };
     Some(TopicRules {
         publish: explained(publish),

@@ -1,32 +1,11 @@
-//! Verdicts on integrations and the store.
+//! Verdicts on what changed the rights of a device, and on the memory of the node.
 
 use super::{NOW, connected, expect, facts, run};
 use crate::cause::Cause;
 use crate::why::State;
-use crate::why::facts::{Facts, GroupMissing, Integration, Presence};
+use crate::why::facts::{Facts, GroupMissing, Presence};
 use crate::why::judge::judge;
 use martlet_broker::EventKind;
-
-#[test]
-fn an_integration_takes_no_messages_of_a_topic_that_its_filters_miss() {
-    let facts = Facts {
-        integrations: vec![Integration {
-            name: "file/audit".to_owned(),
-            is_own: true,
-            filters: vec!["plant/+/state".to_owned()],
-            ..Integration::default()
-        }],
-        session: Some(connected()),
-        ..facts(Some("plant/1/status"))
-    };
-    let expected = "its filter is plant/+/state; plant/+/state does not match: level 3";
-    expect(
-        &judge(&facts),
-        Cause::NotSubscribed,
-        State::Connected,
-        expected,
-    );
-}
 
 #[test]
 fn a_device_that_left_a_group_is_told_so() {
@@ -37,7 +16,7 @@ fn a_device_that_left_a_group_is_told_so() {
         1,
         1_000,
     );
-    refused.last.command = Some("martlet group member add hall d1".to_owned());
+    refused.last.command = Some("martlet group member add hall d1".to_owned().into());
     let facts = Facts {
         session: Some(connected()),
         runs: vec![refused.clone()],
@@ -75,4 +54,21 @@ fn a_start_has_made_a_node_forget_what_it_kept_in_memory() {
     expect(&diagnosis, Cause::KeptInMemory, State::Away, expected);
     let diagnosis = judge(&facts(NOW - 5_000, NOW - 9_000));
     expect(&diagnosis, Cause::Away, State::Away, "");
+}
+
+#[test]
+fn who_was_connected_when_a_backup_was_made_is_away() {
+    let facts = Facts {
+        registered_as: Some("device".to_owned()),
+        presence: Some(Presence {
+            online: true,
+            last_seen_ms: NOW - 60_000,
+            ..Presence::default()
+        }),
+        ..facts(None)
+    };
+    let diagnosis = judge(&facts);
+    let expected = "when the backup was made";
+    expect(&diagnosis, Cause::Away, State::Away, expected);
+    assert!(diagnosis.wrong);
 }

@@ -181,19 +181,19 @@ fn a_remedy_is_that_of_the_finding_and_of_no_other_event() {
     ));
     facts.standing_remedy = Some(WordedRemedy {
         text: "activate the device".to_owned(),
-        command: Some("martlet device set --status=active d1".to_owned()),
+        command: Some("martlet device set --status=active d1".to_owned().into()),
     });
     // Another refusal of the same kind, for another name.
     let other = (RefusalCause::DeviceInactive, "device d2 is inactive");
     let mut refused = run(EventKind::Refused, "NotAuthorized", other, 1, 1_000);
-    refused.last.command = Some("martlet device set --status=active d2".to_owned());
+    refused.last.command = Some("martlet device set --status=active d2".to_owned().into());
     facts.runs = vec![refused, run(EventKind::Connected, "", "", 1, 500)];
     let finding = judge(&facts).finding;
     let expected = "martlet device set --status=active d1";
     assert_eq!(finding.command.as_deref(), Some(expected), "{finding:#?}");
     // Nor has what the rules say of one topic the command of an event.
     let mut facts = facts_of_refused_topic();
-    facts.runs[0].last.command = Some("martlet role allow other".to_owned());
+    facts.runs[0].last.command = Some("martlet role allow other".to_owned().into());
     assert_eq!(judge(&facts).finding.command, None);
 }
 

@@ -191,7 +191,7 @@ fn who_publishes_is_told_which_subscriber_does_not_acknowledge() {
         filter: "$share/g/a/#".to_owned(),
         qos: 1,
         connected: true,
-        end_session: String::new(),
+        end_session: None,
         backlog: Some(Backlog {
             sent: 2,
             waiting: 3,

@@ -24,7 +24,7 @@ fn named(client_id: &str, standing: NamedStanding) -> NamedInTopic {
         is_device: true,
         standing,
         last_message_ms: None,
-        command: Some(format!("martlet why {client_id}")),
+        command: Some(format!("martlet why {client_id}").into()),
     }
 }
 

@@ -51,7 +51,7 @@ fn a_topic_is_followed_from_the_rules_to_who_is_subscribed() {
         filter: "d/#".to_owned(),
         qos: 0,
         connected,
-        end_session: String::new(),
+        end_session: None,
         backlog: None,
         drops: Vec::new(),
     };
@@ -186,7 +186,7 @@ fn what_the_rules_permit_meanwhile_is_wrong_no_more() {
         1_000,
     );
     refused.last.topic = Some("d/d1/other".to_owned());
-    refused.last.command = Some("martlet role allow r".to_owned());
+    refused.last.command = Some("martlet role allow r".to_owned().into());
     refused.last.seq = 7;
     facts.runs = vec![refused];
     let expected = "its publish to d/d1/other was refused";
@@ -348,7 +348,7 @@ fn kept(ago_ms: u64) -> Option<Retained> {
     Some(Retained::Kept {
         topic: "state/1".to_owned(),
         at_ms: NOW - ago_ms,
-        remove: "martlet retained rm state/1".to_owned(),
+        remove: None,
         past_will: None,
     })
 }

@@ -1,109 +1,180 @@
-//! Messages that wait for an integration.
+//! What there is to find of integrations.
 
-use martlet_broker::{DropReason, Limit, LossTimes, UnmatchedTopic};
-use martlet_integrate::{AccessRefused, CLIENT_IDS, bridge};
+use martlet_broker::{DropReason, Limit};
+use martlet_integrate::{AccessRefused, bridge};
 
-use super::Finding;
-use super::arrival::is_published_by_itself;
-use super::facts::{Facts, Integration, NotDelivering, Session};
-use super::found::{Bearing, Found, RECENT_MS, first_of, uncapitalized};
-use super::near::{is_nearly_matched, nearest_in_words};
-use super::side::{Side, side};
-use crate::cause::Cause;
+use super::{InsteadOfMissing, Integration, IntegrationFacts, NotDelivering};
+use crate::cause::{Bearing, Cause};
 use crate::event_words;
 use crate::journal::{remedy_of_drop, remedy_of_limit};
+use crate::why::{
+    Asked, Finding, Findings, Side, first_of, is_nearly_matched, messages, messages_wait,
+    nearest_in_words, uncapitalized,
+};
 
 /// Names of the integrations of rules begin with this.
 const RULES: &str = "rules/";
 
-/// Filters of an integration that are named, at most.
+/// Filters of an integration, and integrations, that are named, at most.
 const FILTERS_TOLD: usize = 5;
+const NAMED: usize = 8;
 
 /// The HTTP status for a known caller without the right.
 const FORBIDDEN: u16 = 403;
 
-/// It was asked about an integration.
-pub(super) fn is_one(facts: &Facts) -> bool {
-    facts.integrations.iter().any(|one| one.is_own)
-}
+/// The bound of the queue of an integration, as the end of a clause.
+const FULL: &str = "its queue is full (max_bytes)";
 
 /// What there is to find of integrations.
-pub(super) fn integrations(facts: &Facts, found: &mut Found) {
-    for one in &facts.integrations {
-        found.extend(missed_by(facts, one));
-        let bearing = match (one.is_own, one.has_messages) {
-            // The message in the question never comes to it.
-            (true, _) if wrong_direction(facts, one).is_some() => Bearing::Aside,
-            (true, _) if misses_topic(facts, one) => Bearing::Aside,
-            (true, _) => Bearing::Topic,
-            // It is asked where messages of the topic are.
-            (false, true) if one.takes_topic => Bearing::Topic,
-            (false, true) if facts.question.topic.is_none() => Bearing::Happened,
-            (false, true) => Bearing::Aside,
-            // What is published becomes a dead letter.
-            (false, false) if one.takes_topic && is_lost(facts, one) => Bearing::Topic,
-            // Its publishers wait.
-            (false, false) if one.takes_topic && one.holds => Bearing::Topic,
-            (false, false) if one.takes_topic => Bearing::Aside,
-            (false, false) if one.holds && facts.question.topic.is_none() => Bearing::Aside,
-            (false, false) => {
-                let topic = facts.question.topic.as_deref().unwrap_or_default();
-                // The filters of the rules' integration are those of the rules.
-                let is_near =
-                    !one.name.starts_with(RULES) && is_nearly_matched(&one.filters, topic);
-                if is_near && misses_topic(facts, one) {
-                    found.push((Bearing::Aside, not_taken(facts, one)));
-                }
-                continue;
-            }
-        };
-        found.extend(finding(one).map(|finding| (bearing, finding)));
-        match wrong_direction(facts, one) {
-            Some(finding) => found.push((Bearing::Topic, finding)),
-            None if one.is_own && misses_topic(facts, one) && brought(facts, one).is_none() => {
-                found.push((Bearing::Topic, not_taken(facts, one)));
-            }
-            None => {}
-        }
-        let of_letters = match one.is_own {
-            true => Bearing::Happened,
-            false if one.takes_topic && is_lost(facts, one) => Bearing::Topic,
-            false => Bearing::Aside,
-        };
-        found.extend(letters_finding(one).map(|finding| (of_letters, finding)));
-        found.extend(queue_finding(one).map(|finding| (bearing, finding)));
-        found.extend(health_finding(one).map(|finding| (bearing, finding)));
-        found.extend(slow_finding(facts.now_ms, one).map(|finding| (bearing, finding)));
-        if let (true, Some(session)) = (one.is_own, &facts.session) {
-            lost(facts.now_ms, one, session, found);
-        }
+pub(super) fn judge(facts: &IntegrationFacts, asked: &Asked, findings: &mut Findings) {
+    for one in &facts.all {
+        examine(facts, one, asked, findings);
+        dropped(one, asked, findings);
     }
+    let own = facts.all.iter().find(|one| one.is_own);
+    findings.well = own.map(|one| is_well(one, asked));
+    let mut idle = facts.all.iter().filter(|one| one.brought == 0);
+    findings.nothing_came = idle.find_map(|one| brought(one, asked));
+}
+
+fn examine(facts: &IntegrationFacts, one: &Integration, asked: &Asked, findings: &mut Findings) {
+    if let Some((bearing, finding)) = missed_by(one, asked) {
+        findings.add_as(bearing, finding);
+    }
+    let has_topic = asked.question.topic.is_some();
+    let wrong_direction = wrong_direction(facts, one, asked);
+    let bearing = match (one.is_own, one.has_messages) {
+        // The message in the question never comes to it.
+        (true, _) if wrong_direction.is_some() || misses_topic(one, asked) => Bearing::Aside,
+        (true, _) => Bearing::Topic,
+        // It is asked where messages of the topic are.
+        (false, true) if one.takes_topic => Bearing::Topic,
+        (false, true) if !has_topic => Bearing::Happened,
+        (false, true) => Bearing::Aside,
+        // What is published becomes a dead letter, or its publishers wait.
+        (false, false) if one.takes_topic && (is_lost(one, asked) || one.holds) => Bearing::Topic,
+        (false, false) if one.takes_topic || one.holds && !has_topic => Bearing::Aside,
+        (false, false) => {
+            let topic = asked.question.topic.as_deref().unwrap_or_default();
+            // The filters of the rules' integration are those of the rules.
+            let is_near = !one.name.starts_with(RULES) && is_nearly_matched(&one.filters, topic);
+            if is_near && misses_topic(one, asked) {
+                findings.add_as(Bearing::Aside, not_taken(one, asked));
+            }
+            return;
+        }
+    };
+    let mut add = |bearing, finding: Option<Finding>| {
+        finding.map(|finding| findings.add_as(bearing, finding));
+    };
+    add(bearing, not_delivered(one));
+    let is_missed = one.is_own && misses_topic(one, asked) && brought(one, asked).is_none();
+    let not_taken = is_missed.then(|| not_taken(one, asked));
+    add(Bearing::Topic, wrong_direction.or(not_taken));
+    let of_letters = match one.is_own {
+        true => Bearing::Happened,
+        false if one.takes_topic && is_lost(one, asked) => Bearing::Topic,
+        false => Bearing::Aside,
+    };
+    add(of_letters, letters_finding(one));
+    add(bearing, queue_finding(one));
+    add(bearing, health_finding(one));
+    add(bearing, slow_finding(asked.now_ms, one));
+    if one.is_own {
+        lost(one, asked, findings);
+    }
+}
+
+/// No integration has that name; the finding lists those that exist.
+pub(super) fn missing(instead: &InsteadOfMissing, asked: &Asked) -> Finding {
+    let (near, there) = (instead.near, instead.there.len());
+    let all = match near {
+        0 => first_of(&instead.there, NAMED),
+        near => instead.there[..near.min(NAMED)].join(", "),
+    };
+    let mut sentence = format!("this node has no integration {}", asked.question.name);
+    sentence.push_str(&match (near, there) {
+        (_, 0) => ", and no other one".to_owned(),
+        (0, _) => format!("; it has {all}"),
+        _ => format!("; {all} may be meant"),
+    });
+    let restored = "; it was restored from a backup, which does not contain the configuration file";
+    sentence.push_str(match instead.is_restored {
+        true => restored,
+        false => "",
+    });
+    sentence.push_str(match (instead.has_configuration, instead.is_restored) {
+        (false, true) => ", and was started without one",
+        (false, false) => "; it was started without a configuration file",
+        (true, _) => "",
+    });
+    let remedy = match near {
+        0 => {
+            "add it to the configuration file, and start the node with that file (martlet serve -c \
+             FILE), or add it through the API if it is a bridge or webhook; to list them, run"
+        }
+        _ => "use the correct name; to list them, run",
+    };
+    Finding::advised(Cause::NobodyKnown, sentence, remedy, &instead.list)
+}
+
+/// What was dropped recently for an integration that takes the topic. The topics of dropped
+/// messages are not known. What its target refused is reported as dead letters.
+fn dropped(one: &Integration, asked: &Asked, findings: &mut Findings) {
+    let topic = asked.question.topic.as_deref().unwrap_or_default();
+    for (reason, count, at) in &one.drops {
+        let is_told = !reason.is_expected() && *reason != DropReason::RefusedByReceiver;
+        if !is_told || !asked.is_recent(at.last_ms) {
+            continue;
+        }
+        let whose = format!(" of {topic} or its other topics");
+        let dropped = format!("{} dropped", event_words::were(*count, &whose));
+        let is_full = *reason == DropReason::QueueFull;
+        let finding = full(one, &dropped).filter(|_| is_full);
+        let finding = finding.unwrap_or_else(|| {
+            let ((why, remedy), name) = (words_of_drop(*reason), &one.name);
+            let sentence = format!(
+                "{dropped} for the integration {name}: {why} ({}); for details, run martlet why \
+                 {name}",
+                reason.name()
+            );
+            Finding {
+                remedy,
+                ..Finding::new(Cause::of_drop(*reason), sentence)
+            }
+        });
+        findings.add_as(Bearing::Topic, finding.lost(*count, *at));
+    }
+}
+
+/// It does not deliver, and its queue was full; none: it delivers.
+fn full(one: &Integration, dropped: &str) -> Option<Finding> {
+    let why = one.why.as_ref()?;
+    let does = match why {
+        NotDelivering::Paused { .. } => "is paused".to_owned(),
+        NotDelivering::Stopped { why, .. } => format!("has stopped ({why})"),
+        NotDelivering::Failing { error, .. } => format!("fails ({error})"),
+        NotDelivering::Starting => return None,
+    };
+    let name = &one.name;
+    let sentence = format!("the integration {name} {does}, and {FULL}: {dropped}");
+    Some(advised(why, sentence))
 }
 
 /// A Topic Name was asked about, and none of its filters matches it. One without filters takes its
 /// messages from elsewhere.
-fn misses_topic(facts: &Facts, one: &Integration) -> bool {
-    let question = &facts.question;
-    let is_name = question.topic.is_some() && !question.is_about_filter();
-    is_name && !one.takes_topic && !one.filters.is_empty()
+fn misses_topic(one: &Integration, asked: &Asked) -> bool {
+    asked.topic_name().is_some() && !one.takes_topic && !one.filters.is_empty()
 }
 
 /// A bridge that was asked about carries messages of the topic in the other direction than they go.
-fn wrong_direction(facts: &Facts, one: &Integration) -> Option<Finding> {
-    let question = &facts.question;
-    let topic = question.topic.as_deref()?;
-    if !one.is_own || question.is_about_filter() {
-        return None;
-    }
+fn wrong_direction(facts: &IntegrationFacts, one: &Integration, asked: &Asked) -> Option<Finding> {
+    let topic = asked.topic_name().filter(|_| one.is_own)?;
     let name = &one.name;
     let there = one.brings.iter().find_map(|topics| topics.there(topic));
-    let waits_here = || {
-        let mut subscribers = facts.subscribers.iter().flatten();
-        subscribers.any(|other| !other.client_id.starts_with(CLIENT_IDS))
-    };
     let (sentence, direction) = match (one.takes_topic, there) {
         // Somebody here waits for what it brings.
-        (false, Some(_)) if waits_here() => return None,
+        (false, Some(_)) if facts.is_awaited => return None,
         (false, Some(there)) => (
             format!(
                 "the integration {name} brings messages of {topic} from {} (direction in), and \
@@ -113,7 +184,7 @@ fn wrong_direction(facts: &Facts, one: &Integration) -> Option<Finding> {
             "out",
         ),
         // There are subscribers here, and no publishers.
-        (true, None) if is_bridge(name) && one.delivered == 0 && waits_here() => (
+        (true, None) if is_bridge(name) && one.delivered == 0 && facts.is_awaited => (
             format!(
                 "the integration {name} sends messages of {topic} to the other broker (direction \
                  out), and brings none from there"
@@ -127,7 +198,7 @@ fn wrong_direction(facts: &Facts, one: &Integration) -> Option<Finding> {
          of the bridge, and restart the node if the configuration has it; to see the bridge, run"
     );
     let finding = Finding::new(Cause::NotSubscribed, sentence).remedy(remedy);
-    Some(finding.command(&one.show_command))
+    Some(finding.command(&one.lines.show))
 }
 
 /// The topic at the other broker, in words.
@@ -140,12 +211,8 @@ fn other_topic(here: &str, there: &str) -> String {
 
 /// What an integration brings of the topic that was asked about, which may be its name at the other
 /// broker, in words.
-fn brought(facts: &Facts, one: &Integration) -> Option<String> {
-    let question = &facts.question;
-    let topic = question.topic.as_deref()?;
-    if question.is_about_filter() {
-        return None;
-    }
+fn brought(one: &Integration, asked: &Asked) -> Option<String> {
+    let topic = asked.topic_name()?;
     let of_here = one.brings.iter().find_map(|topics| topics.there(topic));
     let of_here = of_here.map(|there| format!("{topic} from {}", other_topic(topic, &there)));
     let of_there = || {
@@ -163,22 +230,14 @@ fn brought(facts: &Facts, one: &Integration) -> Option<String> {
     ))
 }
 
-/// The bridge that brings the topic that was asked about, and has brought nothing yet: as the end
-/// of a sentence about a subscriber.
-pub(super) fn nothing_brought(facts: &Facts) -> String {
-    let mut idle = facts.integrations.iter().filter(|one| one.brought == 0);
-    let words = idle.find_map(|one| brought(facts, one));
-    words.map_or_else(String::new, |words| format!("; {words}"))
-}
-
 fn is_bridge(name: &str) -> bool {
     name.split_once('/')
         .is_some_and(|(kind, _)| kind == bridge::KIND.name)
 }
 
 /// No filter of it matches the topic that was asked about.
-fn not_taken(facts: &Facts, one: &Integration) -> Finding {
-    let topic = facts.question.topic.as_deref().unwrap_or_default();
+fn not_taken(one: &Integration, asked: &Asked) -> Finding {
+    let topic = asked.question.topic.as_deref().unwrap_or_default();
     let name = &one.name;
     let what = match one.filters.len() {
         1 => "its filter is",
@@ -193,36 +252,39 @@ fn not_taken(facts: &Facts, one: &Integration) -> Finding {
         "publish to a topic that its filters match, or add the topic to the filters of the \
          integration, and restart the node if the configuration has it",
     );
-    finding.command(&one.show_command)
+    finding.command(&one.lines.show)
 }
 
 /// What was dropped for an integration that was asked about, as its session counts it. What its
 /// target refused is reported as dead letters.
-fn lost(now_ms: u64, one: &Integration, session: &Session, found: &mut Found) {
+fn lost(one: &Integration, asked: &Asked, findings: &mut Findings) {
+    let Some(session) = &asked.session else {
+        return;
+    };
     let whose = format!(" for the integration {}", one.name);
-    let drops = session.drops.iter().zip(&session.dropped_at);
-    let drops = drops.filter(|((reason, count), _)| {
-        *count > 0 && *reason != DropReason::RefusedByReceiver && !reason.is_expected()
-    });
-    for ((reason, count), at) in drops {
-        let (why, remedy) = words_of_drop(*reason);
-        let sentence = event_words::dropped(*count, &whose, &why, *reason);
-        let losses = (*count, *at);
-        let mut finding = lost_finding(Cause::of_drop(*reason), losses, sentence);
-        finding.remedy = remedy;
-        found.push((bearing_of_loss(now_ms, *at), finding));
+    for (reason, count, at) in session.losses() {
+        if reason == DropReason::RefusedByReceiver || reason.is_expected() {
+            continue;
+        }
+        let (why, remedy) = words_of_drop(reason);
+        let sentence = event_words::dropped(count, &whose, &why, reason);
+        let finding = Finding {
+            remedy,
+            ..Finding::new(Cause::of_drop(reason), sentence)
+        };
+        findings.add_as(asked.bearing_of_loss(at), finding.lost(count, at));
     }
     if session.expired > 0 {
         let sentence = event_words::expired(session.expired, &whose);
-        let losses = (session.expired, session.expired_at);
-        let finding = lost_finding(Cause::Expired, losses, sentence)
-            .remedy("publish with a longer Message Expiry Interval");
-        found.push((bearing_of_loss(now_ms, session.expired_at), finding));
+        let finding = Finding::new(Cause::Expired, sentence)
+            .remedy("publish with a longer Message Expiry Interval")
+            .lost(session.expired, session.expired_at);
+        findings.add_as(asked.bearing_of_loss(session.expired_at), finding);
     }
 }
 
 /// Why messages were dropped for an integration, within a sentence, and what to do about it.
-pub(super) fn words_of_drop(reason: DropReason) -> (String, Option<String>) {
+fn words_of_drop(reason: DropReason) -> (String, Option<String>) {
     match reason {
         DropReason::QueueFull => (
             Limit::PartQueue.words().to_owned(),
@@ -232,47 +294,25 @@ pub(super) fn words_of_drop(reason: DropReason) -> (String, Option<String>) {
     }
 }
 
-fn bearing_of_loss(now_ms: u64, at: LossTimes) -> Bearing {
-    match now_ms.saturating_sub(at.last_ms) <= RECENT_MS {
-        true => Bearing::Happened,
-        false => Bearing::Over,
-    }
-}
-
-fn lost_finding(cause: Cause, (count, at): (u64, LossTimes), sentence: String) -> Finding {
-    let mut finding = Finding::new(cause, sentence).of_many(count);
-    finding.since_ms = Some(at.first_ms).filter(|ms| *ms > 0);
-    finding.last_ms = Some(at.last_ms).filter(|ms| *ms > 0);
-    finding
-}
-
 /// An integration that was asked about and delivers, in words.
-pub(super) fn is_well(facts: &Facts) -> Option<Finding> {
-    let one = facts.integrations.iter().find(|one| one.is_own)?;
-    let (name, delivered) = (&one.name, one.delivered);
+fn is_well(one: &Integration, asked: &Asked) -> Finding {
+    // The topic is one of those that the bridge brings in, not one that it delivers.
+    if let Some(words) = brought(one, asked).filter(|_| !one.takes_topic) {
+        return Finding::new(Cause::NothingWrong, words);
+    }
+    let (name, delivered) = (&one.name, messages(one.delivered));
     let waiting = match one.waiting {
         None | Some(0) => "none waits".to_owned(),
-        Some(1) => format!("1 waits{}", for_secs(facts.now_ms, one)),
-        Some(count) => format!("{count} wait{}", oldest(facts.now_ms, one)),
-    };
-    let messages = if delivered == 1 {
-        "message"
-    } else {
-        "messages"
+        Some(1) => format!("1 waits{}", for_secs(asked.now_ms, one)),
+        Some(count) => format!("{count} wait{}", oldest(asked.now_ms, one)),
     };
     let refused = match one.refused {
         0 => String::new(),
         count => format!(", {count} refused"),
     };
-    // The topic is one of those that the bridge brings in, not one that it delivers.
-    if let Some(words) = brought(facts, one).filter(|_| !one.takes_topic) {
-        return Some(Finding::new(Cause::NothingWrong, words));
-    }
-    let sentence = format!(
-        "the integration {name} delivers: {delivered} {messages} since the start{refused}, \
-         {waiting}"
-    );
-    Some(Finding::new(Cause::NothingWrong, sentence))
+    let sentence =
+        format!("the integration {name} delivers: {delivered} since the start{refused}, {waiting}");
+    Finding::new(Cause::NothingWrong, sentence)
 }
 
 /// Age of the oldest message that waits for an integration from which on it falls behind.
@@ -293,7 +333,7 @@ fn slow_finding(now_ms: u64, one: &Integration) -> Option<Finding> {
     let waiting = match one.waiting? {
         0 => return None,
         1 => format!("1 message waits{}", for_secs(now_ms, one)),
-        count => format!("{count} messages wait{}", oldest(now_ms, one)),
+        count => messages_wait(count as usize) + &oldest(now_ms, one),
     };
     let sentence = format!(
         "the integration {name} falls behind: {waiting}; its target has accepted {delivered} since \
@@ -302,7 +342,7 @@ fn slow_finding(now_ms: u64, one: &Integration) -> Option<Finding> {
     let finding = Finding::new(Cause::IntegrationFailing, sentence)
         .since(oldest_ms)
         .remedy("find out why the target is slow; to test whether it answers, run");
-    Some(finding.command(&one.command))
+    Some(finding.command(&one.lines.test))
 }
 
 /// For how long the only message that waits has done so, as the end of a clause.
@@ -319,24 +359,18 @@ fn oldest(now_ms: u64, one: &Integration) -> String {
     }
 }
 
-/// Messages of a client without receivers.
-pub(super) fn published_in_vain(facts: &Facts) -> impl DoubleEndedIterator<Item = &UnmatchedTopic> {
-    let unmatched = facts.unmatched.iter();
-    unmatched.filter(|one| is_published_by_itself(facts, one))
-}
-
 /// Messages of the client without receivers that an integration nearly takes: those of the topic
 /// that is nearly the one in the question, if there is one.
-fn missed_by(facts: &Facts, one: &Integration) -> Option<(Bearing, Finding)> {
+fn missed_by(one: &Integration, asked: &Asked) -> Option<(Bearing, Finding)> {
     if one.is_own {
         return None;
     }
-    let expected = facts.question.topic.as_deref();
+    let expected = asked.question.topic.as_deref();
     let is_meant = |topic: &str| match expected {
         Some(expected) => one.takes_topic && is_nearly_matched([expected], topic),
         None => true,
     };
-    let mut latest = published_in_vain(facts).rev();
+    let mut latest = asked.published_in_vain().rev();
     let missed = latest
         .find(|missed| is_meant(&missed.topic) && is_nearly_matched(&one.filters, &missed.topic))?;
     let (name, topic) = (&one.name, &missed.topic);
@@ -347,7 +381,7 @@ fn missed_by(facts: &Facts, one: &Integration) -> Option<(Bearing, Finding)> {
     );
     let finding = Finding::new(Cause::SubscriberAbsent, sentence)
         .remedy("have the client publish to a topic that the filters of the integration match")
-        .command(&one.show_command);
+        .command(&one.lines.show);
     let bearing = match expected {
         Some(_) => Bearing::Topic,
         None => Bearing::Happened,
@@ -355,23 +389,10 @@ fn missed_by(facts: &Facts, one: &Integration) -> Option<(Bearing, Finding)> {
     Some((bearing, finding.with_messages(missed)))
 }
 
-/// Why the integration that hands messages to the rules of a tenant does not; none: it does.
-pub(super) fn of_rules(one: &Integration) -> Option<Finding> {
-    finding(&with_topic(one))
-}
-
-/// An integration, as one that was asked about.
-fn with_topic(one: &Integration) -> Integration {
-    Integration {
-        is_own: true,
-        ..one.clone()
-    }
-}
-
 /// The target refuses messages, and the client in the question does not receive the topic.
-fn is_lost(facts: &Facts, one: &Integration) -> bool {
+fn is_lost(one: &Integration, asked: &Asked) -> bool {
     let is_refused = one.access_refused.is_some() || one.refused > 0 && one.dead_letters > 0;
-    is_refused && side(facts) != Side::Receiver
+    is_refused && asked.side != Side::Receiver
 }
 
 /// The target refuses the credentials of the integration.
@@ -397,9 +418,9 @@ fn access_finding(one: &Integration, refused: AccessRefused) -> Finding {
         .remedy(format!(
             "give the integration credentials that its target accepts (its url, headers, \
              signing_key or secrets), then send the dead letters again ({}); to list them, run",
-            one.send_again_command
+            one.lines.send_again.as_deref().unwrap_or_default()
         ))
-        .command(&one.letters_command)
+        .command(&one.lines.letters)
 }
 
 /// The target has refused messages.
@@ -425,7 +446,7 @@ fn letters_finding(one: &Integration) -> Option<Finding> {
     let finding = Finding::new(Cause::IntegrationFailing, sentence + &reason)
         .of_many(one.dead_letters)
         .remedy("look at their reasons, correct the target, and send them again or drop them");
-    Some(finding.command(&one.letters_command))
+    Some(finding.command(&one.lines.letters))
 }
 
 /// The queue is full, or near its bound.
@@ -436,7 +457,7 @@ fn queue_finding(one: &Integration) -> Option<Finding> {
         "see why the target of the integration is down or slow, or raise `max_bytes` of the \
          integration and restart the node; to test whether it reaches its target, run",
     );
-    Some(finding.command(&one.command))
+    Some(finding.command(&one.lines.test))
 }
 
 /// Something is wrong although it delivers, such as messages of a source that were refused.
@@ -448,10 +469,11 @@ fn health_finding(one: &Integration) -> Option<Finding> {
     let sentence = format!("the integration {} delivers, but: {health}", one.name);
     let finding = Finding::new(Cause::IntegrationFailing, sentence)
         .remedy("correct the messages, the settings of the integration or its target");
-    Some(finding.command(&one.command))
+    Some(finding.command(&one.lines.test))
 }
 
-fn finding(one: &Integration) -> Option<Finding> {
+/// Why an integration does not deliver; none: it does.
+pub(super) fn not_delivered(one: &Integration) -> Option<Finding> {
     let name = &one.name;
     let is_bare = one.is_own && one.waiting == Some(0);
     let what = match (one.is_own, one.has_messages, one.waiting) {
@@ -487,26 +509,26 @@ fn finding(one: &Integration) -> Option<Finding> {
 }
 
 /// A finding about an integration that does not deliver, with what to do about that.
-pub(super) fn advised(why: &NotDelivering, sentence: String) -> Finding {
+fn advised(why: &NotDelivering, sentence: String) -> Finding {
     let (cause, remedy, command) = match why {
         NotDelivering::Failing {
             remedy, command, ..
-        } => (Cause::IntegrationFailing, Some(*remedy), command.as_ref()),
+        } => (Cause::IntegrationFailing, Some(*remedy), command),
         NotDelivering::Stopped { command, .. } => (
             Cause::IntegrationFailing,
             Some("correct the message or the target, then resume the integration"),
-            Some(command),
+            command,
         ),
         NotDelivering::Paused { command } => (
             Cause::IntegrationPaused,
             Some("resume the integration"),
-            Some(command),
+            command,
         ),
-        NotDelivering::Starting => (Cause::IntegrationFailing, None, None),
+        NotDelivering::Starting => (Cause::IntegrationFailing, None, &None),
     };
     let mut finding = Finding::new(cause, sentence);
     finding.remedy = remedy.map(str::to_owned);
-    finding.command = command.cloned();
+    finding.command.clone_from(command);
     finding
 }
 
@@ -522,76 +544,6 @@ fn too_old(one: &Integration) -> String {
 
 /// What is wrong with the webhooks of a rule that was asked about.
 pub(super) fn of_webhook(one: &Integration) -> Vec<Finding> {
-    let named = with_topic(one);
-    let all = [
-        finding(&named),
-        queue_finding(&named),
-        letters_finding(&named),
-    ];
+    let all = [not_delivered(one), queue_finding(one), letters_finding(one)];
     all.into_iter().flatten().collect()
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    const QUEUE_FULL: DropReason = DropReason::QueueFull;
-
-    fn session(drops: &[(DropReason, u64)], at: &[(u64, u64)]) -> Session {
-        let at = at.iter();
-        let at = at.map(|(first_ms, last_ms)| LossTimes {
-            first_ms: *first_ms,
-            last_ms: *last_ms,
-        });
-        Session {
-            connected: true,
-            drops: drops.to_vec(),
-            dropped_at: at.collect(),
-            ..Session::default()
-        }
-    }
-
-    #[test]
-    fn losses_are_told_with_their_times() {
-        let facts = Facts {
-            now_ms: 1_000,
-            session: Some(session(
-                &[(QUEUE_FULL, 7), (DropReason::TooOld, 1)],
-                &[(400, 900), (600, 600)],
-            )),
-            integrations: vec![Integration {
-                name: "file/audit".to_owned(),
-                is_own: true,
-                ..Integration::default()
-            }],
-            ..Facts::default()
-        };
-        let mut found = Vec::new();
-        integrations(&facts, &mut found);
-        let full = found.iter().find(|(_, one)| one.cause == Cause::QueueFull);
-        let (bearing, full) = full.unwrap();
-        assert_eq!(*bearing, Bearing::Happened);
-        assert_eq!((full.since_ms, full.last_ms), (Some(400), Some(900)));
-        assert!(
-            full.sentence
-                .starts_with("7 messages for the integration file/audit were dropped: "),
-            "{full:?}"
-        );
-    }
-
-    #[test]
-    fn what_the_target_refused_is_told_as_dead_letters_alone() {
-        let refused = [(DropReason::RefusedByReceiver, 3)];
-        let facts = Facts {
-            session: Some(session(&refused, &[(500, 900)])),
-            integrations: vec![Integration {
-                is_own: true,
-                ..Integration::default()
-            }],
-            ..Facts::default()
-        };
-        let mut found = Vec::new();
-        integrations(&facts, &mut found);
-        assert_eq!(found, []);
-    }
 }

@@ -1,11 +1,27 @@
-//! A device whose type was changed: its rights, and the topics of its commands, are those of
-//! another type since.
+//! What changed the rights of a device: its type, and the groups that it left.
 
 use super::Finding;
-use super::facts::Facts;
+use super::facts::{Facts, GroupMissing};
 use super::found::Found;
 use crate::cause::Cause;
 use crate::rfc3339;
+
+/// Adds to what no rule permits that the rules of a group do, which the device may have left.
+pub(super) fn with_group(facts: &Facts, finding: &mut Finding) {
+    let mut groups = facts.groups_missing.iter();
+    let is_it = |group: &&GroupMissing| group.command.is_some() && group.command == finding.command;
+    let Some(group) = groups.find(is_it) else {
+        return;
+    };
+    let name = &group.name;
+    finding.sentence.push_str(&match group.left_ms {
+        Some(ms) => format!(
+            "; it left the group {name}, whose rules permit that, on {}",
+            rfc3339::in_words(ms)
+        ),
+        None => format!("; the rules of the group {name} permit that, and it is not in that group"),
+    });
+}
 
 /// Adds to what the device may not do, or does not get, since its type was changed.
 pub(super) fn with_type_change(facts: &Facts, found: &mut Found) {

@@ -1,0 +1,465 @@
+//! Integrations that do not deliver, that lose messages, or that do not exist.
+
+mod judge;
+#[cfg(test)]
+mod tests;
+
+use std::sync::Arc;
+
+use martlet_broker::{DropReason, LossTimes, SubscriptionQuery};
+use martlet_codec::{TopicFilter, TopicName};
+use martlet_integrate::{
+    AccessRefused, BroughtTopics, CLIENT_IDS, Handle, KINDS, Kind, SOURCES, SecretTrouble, bridge,
+};
+
+use super::{Activity, Examined, Integrations, part_of, queue_trouble};
+use crate::control::Control;
+use crate::remedy::{Command, deed};
+use crate::rules::publish::BY_RULE;
+
+use crate::why::{Asked, Examine, Finding, Findings, Question, is_nearly_matched};
+
+/// What to do if the target fails. The command tests it.
+const REPAIR_TARGET: &str = "correct what the error names, at the target or in the settings \
+                             of the integration: it tries again by itself; to test whether it \
+                             reaches its target, run";
+
+/// The same where messages that wait for too long are dropped.
+const REPAIR_TARGET_IN_TIME: &str = "correct what the error names, at the target or in the \
+                                     settings of the integration: messages that are not too old \
+                                     by then are delivered; or raise its max_age_secs; to test \
+                                     whether it reaches its target, run";
+
+/// Kinds of integrations that are not configured or added by operators. They are not listed as
+/// examples.
+const OF_THE_NODE: [&str; 3] = ["log", "rules", "telemetry"];
+
+/// What is known of integrations. Times are milliseconds since the Unix epoch, and counts those
+/// since the start.
+#[derive(Clone, Debug, Default)]
+pub(crate) struct IntegrationFacts {
+    /// Those of the tenant that do not deliver or have lost messages, and that which was asked
+    /// about.
+    all: Vec<Integration>,
+    /// A client, not an integration, is subscribed to the topic that was asked about.
+    is_awaited: bool,
+}
+
+/// An integration, as far as messages wait for it.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+struct Integration {
+    /// Kind and name, such as `file/audit`.
+    name: String,
+    /// It was asked about.
+    is_own: bool,
+    /// It takes messages of the topic that was asked about.
+    takes_topic: bool,
+    filters: Vec<Box<str>>,
+    /// Topics of messages that it brings from elsewhere, as a bridge, and how many came.
+    brings: Vec<BroughtTopics>,
+    brought: u64,
+    /// It has messages of the client that was asked about in hand.
+    has_messages: bool,
+    /// Messages that wait for it; none if unknown.
+    waiting: Option<u64>,
+    /// Why it does not deliver; none if it delivers.
+    why: Option<NotDelivering>,
+    /// What operators should know although it delivers, in words.
+    health: Option<String>,
+    /// Its queue is full or near its bound, in words.
+    queue: Option<String>,
+    /// Clients that publish for it wait, because its queue is full.
+    holds: bool,
+    /// Its target refuses the credentials of the integration.
+    access_refused: Option<AccessRefused>,
+    refused: u64,
+    delivered: u64,
+    /// Its stored dead letters, and why its target has refused one of them; they are counted if it
+    /// was asked about, or its target has refused messages.
+    dead_letters: u64,
+    letter_reason: String,
+    /// How long a message may wait, seconds; 0: for ever.
+    age_max_secs: u32,
+    /// When the oldest message came that it has not delivered.
+    oldest_ms: Option<u64>,
+    /// What was dropped for its lanes together, if it takes the topic.
+    drops: Vec<(DropReason, u64, LossTimes)>,
+    lines: Lines,
+}
+
+/// Command lines about an integration.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+struct Lines {
+    show: Option<Command>,
+    test: Option<Command>,
+    letters: Option<Command>,
+    send_again: Option<Command>,
+}
+
+/// Why an integration does not deliver, and the command that helps.
+#[derive(Clone, Debug, PartialEq, Eq)]
+enum NotDelivering {
+    /// It fails since the first error, and has tried that often.
+    Failing {
+        error: String,
+        since_ms: u64,
+        attempts: u32,
+        remedy: &'static str,
+        command: Option<Command>,
+    },
+    /// It has stopped by itself, and why; the command resumes it.
+    Stopped {
+        why: String,
+        command: Option<Command>,
+    },
+    /// An operator has paused it; the command resumes it.
+    Paused { command: Option<Command> },
+    /// It is not attached to the node yet.
+    Starting,
+}
+
+impl Examine for Integrations {
+    type Facts = IntegrationFacts;
+
+    async fn gather(&self, control: &Control, asked: &Asked) -> IntegrationFacts {
+        let topic = asked.question.topic.as_deref();
+        let name = topic.and_then(|topic| TopicName::new(topic).ok());
+        let mut facts = IntegrationFacts::default();
+        for examined in self.examined() {
+            if !self.is_seen(&examined, &asked.question) {
+                continue;
+            }
+            let mut one = control.integration(&examined, asked, name);
+            if one.takes_topic && asked.publishes_there() {
+                one.drops = self.dropped(control, &examined).await;
+            }
+            let is_near = |topic: &str| is_nearly_matched(&one.filters, topic);
+            let is_slow = one
+                .oldest_ms
+                .is_some_and(|ms| judge::is_slow(asked.now_ms, ms));
+            let brings = topic.is_some_and(|topic| {
+                let mut all = one.brings.iter();
+                one.brought == 0 && all.any(|topics| topics.there(topic).is_some())
+            });
+            let is_told = one.is_own || is_slow || brings || one.refused > 0;
+            if is_told
+                || one.why.is_some()
+                || one.queue.is_some()
+                || !one.drops.is_empty()
+                || topic.is_some_and(is_near)
+                || asked.published_in_vain().any(|one| is_near(&one.topic))
+            {
+                if one.is_own || one.refused > 0 {
+                    (one.dead_letters, one.letter_reason) = self.letters_of(&one.name).await;
+                }
+                facts.all.push(one);
+            }
+        }
+        if facts.all.iter().any(|one| one.is_own) && asked.topic_name().is_some() {
+            let query = SubscriptionQuery {
+                tenant: Some(asked.question.tenant),
+                topic: topic.map(Into::into),
+                without: &["$"],
+                limit: 1,
+                ..SubscriptionQuery::default()
+            };
+            let found = control.subscriptions(&query).await;
+            facts.is_awaited = found.is_ok_and(|page| !page.subscriptions.is_empty());
+        }
+        facts
+    }
+
+    fn judge(facts: &IntegrationFacts, asked: &Asked, findings: &mut Findings) {
+        judge::judge(facts, asked, findings);
+    }
+}
+
+/// The integration that was asked about by its kind and name, if none has them.
+#[derive(Debug)]
+pub(crate) struct MissingIntegration<'a>(pub(crate) &'a Integrations);
+
+/// What there is instead of an integration.
+#[derive(Clone, Debug, Default)]
+pub(crate) struct InsteadOfMissing {
+    /// Kind and name of those that the caller sees, those with a similar name first.
+    there: Vec<String>,
+    /// How many of these have a similar name.
+    near: usize,
+    has_configuration: bool,
+    is_restored: bool,
+    /// The command that lists those that there are.
+    list: Option<Command>,
+}
+
+impl Examine for MissingIntegration<'_> {
+    type Facts = Option<InsteadOfMissing>;
+
+    async fn gather(&self, control: &Control, asked: &Asked) -> Self::Facts {
+        let (all, question) = (self.0, &asked.question);
+        let (kind, own) = question.name.split_once('/')?;
+        let is_kind = |one: &Kind| one.name == kind;
+        let is_known = KINDS.iter().any(is_kind)
+            || SOURCES.iter().any(|(_, one)| is_kind(one))
+            || kind == bridge::KIND.name;
+        if asked.is_registered || asked.is_integration || !is_known || own.is_empty() {
+            return None;
+        }
+        let seen = all
+            .examined()
+            .into_iter()
+            .filter(|one| all.is_seen(one, question) && !OF_THE_NODE.contains(&one.handle.kind()));
+        let mut there: Vec<(bool, usize, String)> = seen
+            .map(|one| {
+                let name = name_of(&one.handle);
+                let distance = strsim::osa_distance(&question.name, &name);
+                (distance > 2 && one.handle.name() != own, distance, name)
+            })
+            .collect();
+        there.sort();
+        Some(InsteadOfMissing {
+            near: there.iter().filter(|(is_other, ..)| !is_other).count(),
+            there: there.into_iter().map(|(.., name)| name).collect(),
+            has_configuration: !question.sees_node || control.has_configuration(),
+            is_restored: control.restored_recently().is_some(),
+            list: control.command(deed::INTEGRATION_LS, &[]),
+        })
+    }
+
+    fn judge(facts: &Self::Facts, asked: &Asked, findings: &mut Findings) {
+        if let Some(instead) = facts.as_ref().filter(|_| !findings.has_named()) {
+            findings.add_named(judge::missing(instead, asked));
+        }
+    }
+}
+
+impl Integrations {
+    /// The question about an integration that is named by kind and name, `file/audit`, or by the
+    /// Client Identifier of its part or of one of its lanes, as one about its part.
+    pub(crate) fn question_about(&self, question: &Question) -> Option<Question> {
+        let named = |name: &str| {
+            let (kind, name) = name.split_once('/')?;
+            let is_there = |entry: &Arc<Handle>| match self.takes_all_tenants(kind, entry.name()) {
+                true => question.sees_node,
+                false => entry.state().tenant == Some(question.tenant),
+            };
+            // A name with its team is that of one in another tenant.
+            match question.sees_node && name.contains('/') {
+                true => self.called(None, kind, name).ok(),
+                false => {
+                    let found = self.called(Some(question.tenant), kind, name).ok();
+                    found.filter(is_there)
+                }
+            }
+        };
+        let handle = match question.name.strip_prefix(CLIENT_IDS) {
+            Some(name) => named(name).or_else(|| named(integration_of(&question.name)?)),
+            None => named(&question.name),
+        }?;
+        Some(Question {
+            name: handle.client_id().to_owned(),
+            // The sessions of one that takes messages of all tenants are the node's own.
+            tenant: handle.state().tenant.unwrap_or(question.tenant),
+            ..question.clone()
+        })
+    }
+
+    /// Whether an integration that takes messages of all tenants takes those of the topic in the
+    /// question.
+    pub(crate) fn take_for_all(&self, question: &Question) -> bool {
+        let topic = question.topic.as_deref();
+        let topic = topic.and_then(|topic| TopicName::new(topic).ok());
+        topic.is_some_and(|topic| {
+            self.examined().iter().any(|one| {
+                self.takes_all_tenants(one.handle.kind(), one.handle.name())
+                    && takes(&one.filters, topic)
+            })
+        })
+    }
+
+    /// The caller may know of it.
+    fn is_seen(&self, one: &Examined, question: &Question) -> bool {
+        match self.takes_all_tenants(one.handle.kind(), one.handle.name()) {
+            true => question.sees_node,
+            false => one.state.tenant == Some(question.tenant),
+        }
+    }
+
+    /// What was dropped for the lanes of an integration, by reason.
+    async fn dropped(
+        &self,
+        control: &Control,
+        one: &Examined,
+    ) -> Vec<(DropReason, u64, LossTimes)> {
+        let mut all: Vec<(DropReason, u64, LossTimes)> = Vec::new();
+        let tenant = one.state.tenant.unwrap_or_default();
+        let lanes = self.lanes_of(tenant, one.handle.client_id()).await;
+        for lane in lanes.unwrap_or_default() {
+            let Ok(Some(session)) = control.client(tenant, &lane, 0).await else {
+                continue;
+            };
+            let drops = session.drops.into_iter().zip(session.dropped_at);
+            for ((reason, count), at) in drops.filter(|((_, count), _)| *count > 0) {
+                match all.iter_mut().find(|(known, ..)| *known == reason) {
+                    Some((_, sum, of_all)) => {
+                        *sum += count;
+                        of_all.first_ms = of_all.first_ms.min(at.first_ms);
+                        of_all.last_ms = of_all.last_ms.max(at.last_ms);
+                    }
+                    None => all.push((reason, count, at)),
+                }
+            }
+        }
+        all
+    }
+
+    /// The number of dead letters of an integration, and why its target has refused one of them.
+    async fn letters_of(&self, name: &str) -> (u64, String) {
+        let count = self.letters_stored_of(name).await.unwrap_or(0);
+        let reason = match count {
+            0 => None,
+            _ => self.letter_reason_of(name).await,
+        };
+        (count, reason.unwrap_or_default())
+    }
+}
+
+impl Control {
+    /// An integration, as far as messages wait for it.
+    fn integration(
+        &self,
+        examined: &Examined,
+        asked: &Asked,
+        topic: Option<TopicName<'_>>,
+    ) -> Integration {
+        let Examined { handle, state, .. } = examined;
+        let name = name_of(handle);
+        let line = |deed| self.command(deed, &[&name]);
+        let queue = state.queue.as_ref();
+        let tenant = asked.question.tenant;
+        Integration {
+            is_own: handle.client_id() == asked.client_id
+                && state.tenant.is_none_or(|own| own == tenant),
+            takes_topic: topic.is_some_and(|topic| takes(&examined.filters, topic)),
+            filters: examined.filters.clone(),
+            brings: examined.brings.clone(),
+            brought: state.counts.incoming,
+            has_messages: state.clients_waiting.contains(&asked.client_id),
+            waiting: state.lag,
+            why: self.not_delivering(examined, &name),
+            health: state.sink_health.clone(),
+            queue: queue.and_then(|queue| queue_trouble(queue, handle.on_full())),
+            holds: queue.is_some_and(|queue| queue.holds),
+            access_refused: state.access_refused,
+            refused: state.counts.refused,
+            delivered: state.counts.delivered,
+            age_max_secs: examined.age_max_secs,
+            oldest_ms: state.oldest_received_ms,
+            lines: Lines {
+                show: line(deed::INTEGRATION_SHOW),
+                test: line(deed::INTEGRATION_TEST),
+                letters: line(deed::LETTERS_LS),
+                send_again: line(deed::LETTERS_SEND),
+            },
+            name,
+            ..Integration::default()
+        }
+    }
+
+    /// Why an integration does not deliver; none: it does.
+    fn not_delivering(&self, examined: &Examined, name: &str) -> Option<NotDelivering> {
+        let state = &examined.state;
+        let command = self.command(deed::INTEGRATION_RESUME, &[name]);
+        if let Some(why) = state.stopped_because.clone() {
+            return Some(NotDelivering::Stopped { why, command });
+        }
+        if state.activity == Activity::Paused {
+            return Some(NotDelivering::Paused { command });
+        }
+        let Some(failure) = &state.failure else {
+            let is_starting = state.activity == Activity::Starting;
+            return is_starting.then_some(NotDelivering::Starting);
+        };
+        let (remedy, command) = match &examined.secret_trouble {
+            None => {
+                let repair = match examined.age_max_secs {
+                    0 => REPAIR_TARGET,
+                    _ => REPAIR_TARGET_IN_TIME,
+                };
+                (repair, self.command(deed::INTEGRATION_TEST, &[name]))
+            }
+            Some(SecretTrouble::Missing { names, team, .. }) => (
+                "set the secret (the command prompts for the value)",
+                self.command_of_team(deed::SECRET_SET, team, &[names.first().map_or("", |n| n)]),
+            ),
+            Some(SecretTrouble::Unusable { name, team, .. }) => (
+                "set the secret again; the command prompts for the value",
+                self.command_of_team(deed::SECRET_SET, team, &[name]),
+            ),
+            Some(SecretTrouble::NotRead) => ("wait until the tables answer", None),
+            Some(_) => ("correct what the error names", None),
+        };
+        Some(NotDelivering::Failing {
+            error: failure.error.clone(),
+            since_ms: failure.since_ms,
+            attempts: failure.attempts,
+            remedy,
+            command,
+        })
+    }
+
+    /// What is wrong with an integration that takes what others depend on.
+    pub(crate) async fn findings_of_integration(
+        &self,
+        all: &Integrations,
+        name: &str,
+    ) -> Vec<Finding> {
+        let one = self.named_integration(all, name).await;
+        one.as_ref().map(judge::of_webhook).unwrap_or_default()
+    }
+
+    /// Reason why an integration does not deliver. `None`: it delivers, or it does not exist.
+    pub(crate) async fn not_delivered_by(&self, all: &Integrations, name: &str) -> Option<Finding> {
+        judge::not_delivered(&self.named_integration(all, name).await?)
+    }
+
+    /// The integration of this name with its dead letters, as one that was asked about.
+    async fn named_integration(&self, all: &Integrations, name: &str) -> Option<Integration> {
+        let mut examined = all.examined().into_iter();
+        let examined = examined.find(|one| name == name_of(&one.handle))?;
+        let (dead_letters, letter_reason) = all.letters_of(name).await;
+        Some(Integration {
+            is_own: true,
+            dead_letters,
+            letter_reason,
+            ..self.integration(&examined, &Asked::default(), None)
+        })
+    }
+}
+
+fn name_of(handle: &Handle) -> String {
+    format!("{}/{}", handle.kind(), handle.name())
+}
+
+/// Whether one of these Topic Filters matches the topic.
+fn takes(filters: &[Box<str>], topic: TopicName<'_>) -> bool {
+    let mut filters = filters.iter();
+    filters.any(|filter| TopicFilter::new(filter).is_ok_and(|filter| filter.matches(topic)))
+}
+
+/// The integration whose part has that Client Identifier: its kind and name, such as `file/audit`.
+pub(crate) fn integration_of(client_id: &str) -> Option<&str> {
+    part_of(client_id).strip_prefix(CLIENT_IDS)
+}
+
+/// Whether the Client Identifier is that of an integration of the node itself.
+pub(crate) fn is_of_node(client_id: &str) -> bool {
+    let kind = integration_of(client_id).and_then(|name| name.split_once('/'));
+    kind.is_some_and(|(kind, _)| OF_THE_NODE.contains(&kind))
+}
+
+/// The rule or integration whose part has that Client Identifier, in words.
+pub(crate) fn part_in_words(client_id: &str) -> Option<String> {
+    let rule = client_id.strip_prefix(BY_RULE);
+    let rule = rule.map(|rule| format!("the rule {rule}"));
+    rule.or_else(|| integration_of(client_id).map(|name| format!("the integration {name}")))
+}
