@@ -3,8 +3,11 @@
 
 use crate::SourceFile;
 
+/// Whether a path is that of a file of a kind.
+type IsOfKind = fn(&str) -> bool;
+
 /// What is counted, and how the path of its files is known.
-const COUNTED: [(&str, fn(&str) -> bool); 5] = [
+const COUNTED: [(&str, IsOfKind); 5] = [
     ("crates/control/src/why", |path| {
         path.starts_with("crates/control/src/why/")
     }),
