@@ -65,7 +65,9 @@ fn examine(facts: &IntegrationFacts, one: &Integration, asked: &Asked, findings:
         }
     };
     let mut add = |bearing, finding: Option<Finding>| {
-        finding.map(|finding| findings.add_as(bearing, finding));
+        if let Some(finding) = finding {
+            findings.add_as(bearing, finding);
+        }
     };
     add(bearing, not_delivered(one));
     let is_missed = one.is_own && misses_topic(one, asked) && brought(one, asked).is_none();
