@@ -33,6 +33,14 @@ def test_a_device_was_never_added(node):
     node.over("r2")
 
 
+def test_a_device_of_a_team_was_never_added(node):
+    node.run("team", "add", "north", "--own-tenant")
+    assert not node.comes("r14@north", "x", "r14")
+    secret = node.carry_out(node.headline("unknown-name", "no user of that name", "r14", team="north"))["secret"]
+    assert node.comes("r14@north", secret, "r14")
+    node.over("r14@north")
+
+
 def test_a_device_is_not_active(node):
     secret = node.device("r3", "--status", "maintenance")
     assert not node.comes("r3", secret)

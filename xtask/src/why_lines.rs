@@ -3,11 +3,11 @@
 
 use crate::SourceFile;
 
-/// Whether a path is that of a file of a kind.
-type IsOfKind = fn(&str) -> bool;
+/// Tells whether a path is that of a file which is counted.
+type IsCounted = fn(&str) -> bool;
 
 /// What is counted, and how the path of its files is known.
-const COUNTED: [(&str, IsOfKind); 5] = [
+const COUNTED: [(&str, IsCounted); 5] = [
     ("crates/control/src/why", |path| {
         path.starts_with("crates/control/src/why/")
     }),

@@ -48,6 +48,8 @@ use crate::log_limit::LogLimit;
 use crate::logging::Logging;
 use crate::memory::{Outside, part_of_memory};
 use crate::presence::{ClientPresence, Presence};
+use crate::remedy::Command as CommandLine;
+use crate::remedy::deed::{Deed, Given};
 use crate::request::slots::RequestSlots;
 use crate::restore_note::RestoreNote;
 use crate::store::{PinnedStore, StoreSize, StoreState};
@@ -513,5 +515,34 @@ impl Control {
     /// How many shards there are.
     pub(crate) fn shard_count(&self) -> u16 {
         self.shards.count()
+    }
+}
+
+impl Control {
+    /// A command about this node.
+    pub(crate) fn command(&self, deed: Deed, values: &[&str]) -> Option<CommandLine> {
+        self.command_of_team(deed, "", values)
+    }
+
+    /// A command about an object of a tenant, which may be that of a team; none: the team has no
+    /// name any more, and without it the command would be about another object.
+    pub(crate) fn command_of_tenant(
+        &self,
+        deed: Deed,
+        tenant: TenantId,
+        values: &[&str],
+    ) -> Option<CommandLine> {
+        self.journal.command(tenant, deed, values)
+    }
+
+    /// A command about an object of a team; empty: of none.
+    pub(crate) fn command_of_team(
+        &self,
+        deed: Deed,
+        team: &str,
+        values: &[&str],
+    ) -> Option<CommandLine> {
+        let node = &*self.info.command_options;
+        deed.command(Given { node, team, values })
     }
 }

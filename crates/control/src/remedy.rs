@@ -1,5 +1,5 @@
-//! What is to be done about a problem: the command and the request of the API that do it, the key of
-//! the configuration that is to be changed, or that it is not the node that can do something.
+//! What is to be done about a problem: the command and the request of the API that do it, the key
+//! of the configuration that is to be changed, or that it is not the node that can do something.
 
 mod command;
 pub mod deed;
@@ -7,25 +7,8 @@ pub mod deed;
 use serde::{Deserialize, Serialize};
 use utoipa::ToSchema;
 
-pub use command::Command;
+pub use command::{Command, RemedyKind};
 use deed::Deed;
-
-/// What kind of remedy it is.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize, ToSchema)]
-#[serde(rename_all = "snake_case")]
-#[schema(as = FaultRemedyKind)]
-pub enum RemedyKind {
-    /// A request that removes the problem.
-    Request,
-    /// A request that shows more, or tests whether the problem is over.
-    View,
-    /// A command of the program that is no single request.
-    Command,
-    /// A key of the configuration has to be changed.
-    Configuration,
-    /// It has to be done elsewhere, such as at the client: the node can do nothing.
-    Elsewhere,
-}
 
 /// What is to be done about a problem.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize, ToSchema)]

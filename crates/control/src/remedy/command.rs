@@ -3,12 +3,25 @@
 use std::fmt;
 use std::ops::Deref;
 
-use martlet_broker::TenantId;
 use serde::{Deserialize, Serialize};
+use utoipa::ToSchema;
 
-use super::RemedyKind;
-use super::deed::{Deed, Given};
-use crate::control::Control;
+/// What kind of remedy it is.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize, ToSchema)]
+#[serde(rename_all = "snake_case")]
+#[schema(as = FaultRemedyKind)]
+pub enum RemedyKind {
+    /// A request that removes the problem.
+    Request,
+    /// A request that shows more, or tests whether the problem is over.
+    View,
+    /// A command of the program that is no single request.
+    Command,
+    /// A key of the configuration has to be changed.
+    Configuration,
+    /// It has to be done elsewhere, such as at the client: the node can do nothing.
+    Elsewhere,
+}
 
 /// A command line for a shell on the node's machine, and the request that does the same. As JSON it
 /// is the line alone.
@@ -64,34 +77,5 @@ impl Deref for Command {
 impl fmt::Display for Command {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.write_str(&self.line)
-    }
-}
-
-impl Control {
-    /// A command about this node.
-    pub(crate) fn command(&self, deed: Deed, values: &[&str]) -> Option<Command> {
-        self.command_of_team(deed, "", values)
-    }
-
-    /// A command about an object of a tenant, which may be that of a team; none: the team has no
-    /// name any more, and without it the command would be about another object.
-    pub(crate) fn command_of_tenant(
-        &self,
-        deed: Deed,
-        tenant: TenantId,
-        values: &[&str],
-    ) -> Option<Command> {
-        self.journal.command(tenant, deed, values)
-    }
-
-    /// A command about an object of a team; empty: of none.
-    pub(crate) fn command_of_team(
-        &self,
-        deed: Deed,
-        team: &str,
-        values: &[&str],
-    ) -> Option<Command> {
-        let node = &*self.info.command_options;
-        deed.command(Given { node, team, values })
     }
 }

@@ -10,8 +10,7 @@
 
 use martlet_broker::{NAME_BYTES_MAX, is_shortened};
 
-use super::RemedyKind;
-use super::command::{Command, Request};
+use super::command::{Command, RemedyKind, Request};
 use crate::text::{self, typed};
 
 /// Longest word of a command: a name, or a rule with a topic.

@@ -1,5 +1,5 @@
-//! What is known about a client when it is asked why something does not work. Times are milliseconds
-//! since the Unix epoch.
+//! What is known about a client when it is asked why something does not work. Times are
+//! milliseconds since the Unix epoch.
 
 mod recalled;
 

@@ -141,9 +141,13 @@ fn diagnosis(facts: &Facts, findings: Findings) -> Diagnosis {
         return of_named(facts, first, named);
     }
     let of_parts = findings.clients;
-    let mut found = match (&*clients, &*of_parts) {
-        ([one], [of_parts]) => looked_at(one, of_parts.found.clone()),
-        (all, of_parts) => several::of_several(all, of_parts),
+    let each = clients.iter().zip(&of_parts);
+    let mut each: Vec<Found> = each
+        .map(|(client, of_parts)| looked_at(client, of_parts.found.clone()))
+        .collect();
+    let mut found = match &*clients {
+        [_] => each.pop().unwrap_or_default(),
+        all => several::of_several(all, each),
     };
     found.extend(findings.found);
     rights::with_type_change(facts, &mut found);
@@ -215,7 +219,7 @@ fn clients_of(facts: &Facts) -> Vec<Cow<'_, Facts>> {
 }
 
 /// What there is to find of one client. `of_parts`: what parts of the node have found of it.
-pub(super) fn looked_at(facts: &Facts, of_parts: Found) -> Found {
+fn looked_at(facts: &Facts, of_parts: Found) -> Found {
     let mut found = Vec::new();
     admission::from_address(facts, &mut found);
     found.extend(node::store(facts));

@@ -4,10 +4,8 @@ use std::borrow::Cow;
 
 use martlet_broker::EventKind;
 
-use super::examine::Findings;
 use super::facts::Facts;
 use super::found::{Bearing, Found, is_connected, is_recent};
-use super::judge::looked_at;
 use super::side::is_subscribed;
 use super::{Finding, admission, order};
 use crate::cause::Cause;
@@ -15,13 +13,13 @@ use crate::journal::Run;
 
 /// The findings about the clients of one user. A finding about all of them is reported once; all
 /// others name their client.
-pub(super) fn of_several(clients: &[Cow<'_, Facts>], of_parts: &[Findings]) -> Found {
+pub(super) fn of_several(clients: &[Cow<'_, Facts>], of_each: Vec<Found>) -> Found {
     let is_any_connected = clients.iter().any(|client| is_connected(client));
     let is_any_subscribed = clients.iter().any(|client| is_subscribed(client));
     let mut all: Vec<(Bearing, Finding, Vec<&str>)> = Vec::new();
-    for (client, of_parts) in clients.iter().zip(of_parts) {
+    for (client, found) in clients.iter().zip(of_each) {
         let is_absent = is_any_connected && !is_connected(client);
-        for (bearing, finding) in looked_at(client, of_parts.found.clone()) {
+        for (bearing, finding) in found {
             if finding.cause == Cause::NotSubscribed && is_any_subscribed {
                 continue;
             }

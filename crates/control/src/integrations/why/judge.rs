@@ -3,7 +3,7 @@
 use martlet_broker::{DropReason, Limit};
 use martlet_integrate::{AccessRefused, bridge};
 
-use super::{InsteadOfMissing, Integration, IntegrationFacts, NotDelivering};
+use super::facts::{InsteadOfMissing, Integration, IntegrationFacts, NotDelivering};
 use crate::cause::{Bearing, Cause};
 use crate::event_words;
 use crate::journal::{remedy_of_drop, remedy_of_limit};

@@ -1,5 +1,6 @@
 //! Integrations that do not deliver, that lose messages, or that do not exist.
 
+mod facts;
 mod judge;
 #[cfg(test)]
 mod tests;
@@ -8,16 +9,15 @@ use std::sync::Arc;
 
 use martlet_broker::{DropReason, LossTimes, SubscriptionQuery};
 use martlet_codec::{TopicFilter, TopicName};
-use martlet_integrate::{
-    AccessRefused, BroughtTopics, CLIENT_IDS, Handle, KINDS, Kind, SOURCES, SecretTrouble, bridge,
-};
+use martlet_integrate::{CLIENT_IDS, Handle, KINDS, Kind, SOURCES, SecretTrouble, bridge};
 
 use super::{Activity, Examined, Integrations, part_of, queue_trouble};
 use crate::control::Control;
-use crate::remedy::{Command, deed};
+use crate::remedy::deed;
 use crate::rules::publish::BY_RULE;
 
 use crate::why::{Asked, Examine, Finding, Findings, Question, is_nearly_matched};
+use facts::{InsteadOfMissing, Integration, IntegrationFacts, Lines, NotDelivering};
 
 /// What to do if the target fails. The command tests it.
 const REPAIR_TARGET: &str = "correct what the error names, at the target or in the settings \
@@ -33,90 +33,6 @@ const REPAIR_TARGET_IN_TIME: &str = "correct what the error names, at the target
 /// Kinds of integrations that are not configured or added by operators. They are not listed as
 /// examples.
 const OF_THE_NODE: [&str; 3] = ["log", "rules", "telemetry"];
-
-/// What is known of integrations. Times are milliseconds since the Unix epoch, and counts those
-/// since the start.
-#[derive(Clone, Debug, Default)]
-pub(crate) struct IntegrationFacts {
-    /// Those of the tenant that do not deliver or have lost messages, and that which was asked
-    /// about.
-    all: Vec<Integration>,
-    /// A client, not an integration, is subscribed to the topic that was asked about.
-    is_awaited: bool,
-}
-
-/// An integration, as far as messages wait for it.
-#[derive(Clone, Debug, Default, PartialEq, Eq)]
-struct Integration {
-    /// Kind and name, such as `file/audit`.
-    name: String,
-    /// It was asked about.
-    is_own: bool,
-    /// It takes messages of the topic that was asked about.
-    takes_topic: bool,
-    filters: Vec<Box<str>>,
-    /// Topics of messages that it brings from elsewhere, as a bridge, and how many came.
-    brings: Vec<BroughtTopics>,
-    brought: u64,
-    /// It has messages of the client that was asked about in hand.
-    has_messages: bool,
-    /// Messages that wait for it; none if unknown.
-    waiting: Option<u64>,
-    /// Why it does not deliver; none if it delivers.
-    why: Option<NotDelivering>,
-    /// What operators should know although it delivers, in words.
-    health: Option<String>,
-    /// Its queue is full or near its bound, in words.
-    queue: Option<String>,
-    /// Clients that publish for it wait, because its queue is full.
-    holds: bool,
-    /// Its target refuses the credentials of the integration.
-    access_refused: Option<AccessRefused>,
-    refused: u64,
-    delivered: u64,
-    /// Its stored dead letters, and why its target has refused one of them; they are counted if it
-    /// was asked about, or its target has refused messages.
-    dead_letters: u64,
-    letter_reason: String,
-    /// How long a message may wait, seconds; 0: for ever.
-    age_max_secs: u32,
-    /// When the oldest message came that it has not delivered.
-    oldest_ms: Option<u64>,
-    /// What was dropped for its lanes together, if it takes the topic.
-    drops: Vec<(DropReason, u64, LossTimes)>,
-    lines: Lines,
-}
-
-/// Command lines about an integration.
-#[derive(Clone, Debug, Default, PartialEq, Eq)]
-struct Lines {
-    show: Option<Command>,
-    test: Option<Command>,
-    letters: Option<Command>,
-    send_again: Option<Command>,
-}
-
-/// Why an integration does not deliver, and the command that helps.
-#[derive(Clone, Debug, PartialEq, Eq)]
-enum NotDelivering {
-    /// It fails since the first error, and has tried that often.
-    Failing {
-        error: String,
-        since_ms: u64,
-        attempts: u32,
-        remedy: &'static str,
-        command: Option<Command>,
-    },
-    /// It has stopped by itself, and why; the command resumes it.
-    Stopped {
-        why: String,
-        command: Option<Command>,
-    },
-    /// An operator has paused it; the command resumes it.
-    Paused { command: Option<Command> },
-    /// It is not attached to the node yet.
-    Starting,
-}
 
 impl Examine for Integrations {
     type Facts = IntegrationFacts;
@@ -177,19 +93,6 @@ impl Examine for Integrations {
 /// The integration that was asked about by its kind and name, if none has them.
 #[derive(Debug)]
 pub(crate) struct MissingIntegration<'a>(pub(crate) &'a Integrations);
-
-/// What there is instead of an integration.
-#[derive(Clone, Debug, Default)]
-pub(crate) struct InsteadOfMissing {
-    /// Kind and name of those that the caller sees, those with a similar name first.
-    there: Vec<String>,
-    /// How many of these have a similar name.
-    near: usize,
-    has_configuration: bool,
-    is_restored: bool,
-    /// The command that lists those that there are.
-    list: Option<Command>,
-}
 
 impl Examine for MissingIntegration<'_> {
     type Facts = Option<InsteadOfMissing>;

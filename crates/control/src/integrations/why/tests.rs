@@ -1,7 +1,10 @@
 //! Verdicts on integrations.
 
+use martlet_integrate::BroughtTopics;
+
 use super::*;
 use crate::cause::{Bearing, Cause};
+use crate::remedy::Command;
 use crate::why::facts::{Facts, Session};
 use crate::why::tests::{NOW, connected, expect, facts};
 use crate::why::{Case, Diagnosis, State};

@@ -8,27 +8,18 @@ use martlet_broker::{ClientDetail, EventKind, Realm, RefusalCause, TenantId, mat
 use crate::authentication::{Policy, Standing, names_applicant};
 use crate::cause::Cause;
 use crate::control::{Control, ControlError};
-use crate::journal::{Entry, Run, WordedRemedy};
+use crate::journal::Run;
 use crate::why::Question;
-use crate::why::facts::{Namesakes, Presence};
+use crate::why::facts::{Facts, Namesakes, Presence};
 
 /// The identity of a client.
 pub(super) struct Identified {
     /// The policy that decides it.
     pub(super) policy: Option<Arc<Policy>>,
-    /// The user that it comes as.
-    pub(super) user: Option<String>,
     /// The name that it proves, or would.
     pub(super) proved: String,
-    pub(super) registered_as: Option<&'static str>,
-    pub(super) by_team_token: bool,
-    pub(super) namesakes: Namesakes,
-    pub(super) standing: Option<Standing>,
-    pub(super) standing_remedy: Option<WordedRemedy>,
-    pub(super) presence: Option<Presence>,
-    pub(super) is_of_another: bool,
-    pub(super) from_address: Option<Vec<Entry>>,
-    pub(super) listeners_of_tables: Option<Vec<String>>,
+    /// What is known by it.
+    pub(super) facts: Facts,
 }
 
 impl Control {
@@ -100,12 +91,12 @@ impl Control {
         let is_address =
             !was_seen && known.is_none() && question.sees_node && name.parse::<IpAddr>().is_ok();
         let is_of_listener = realm != Realm::of_tenant(tenant);
-        Ok(Identified {
+        let facts = Facts {
+            question: question.clone(),
+            client_id: client_id.to_owned(),
             listeners_of_tables: is_of_listener.then(|| self.listeners_of_tables()),
-            policy,
             user,
-            proved,
-            registered_as,
+            registered_as: registered_as.map(str::to_owned),
             by_team_token,
             namesakes,
             standing,
@@ -113,6 +104,12 @@ impl Control {
             presence: presence.map(Presence::from),
             is_of_another,
             from_address: is_address.then(|| self.journal.refused_from(&host_of(name))),
+            ..Facts::default()
+        };
+        Ok(Identified {
+            policy,
+            proved,
+            facts,
         })
     }
 

@@ -214,50 +214,39 @@ impl Control {
         mut runs: Vec<Run>,
     ) -> Result<Facts, ControlError> {
         let tenant = question.tenant;
-        let identified = self
-            .identify(question, client_id, session.as_ref(), &runs)
-            .await?;
+        let identified = self.identify(question, client_id, session.as_ref(), &runs);
         let Identified {
             policy,
-            user,
             proved,
-            registered_as,
-            by_team_token,
-            mut namesakes,
-            standing,
-            standing_remedy,
-            presence,
-            is_of_another,
-            from_address,
-            listeners_of_tables,
-        } = identified;
-        if registered_as.is_none()
-            && session
-                .as_ref()
-                .is_none_or(|session| !session.info.connected)
-        {
-            namesakes.client_elsewhere = self.client_elsewhere(question).await?;
+            mut facts,
+        } = identified.await?;
+        let is_connected = session
+            .as_ref()
+            .is_some_and(|session| session.info.connected);
+        if facts.registered_as.is_none() && !is_connected {
+            facts.namesakes.client_elsewhere = self.client_elsewhere(question).await?;
             if runs.is_empty() {
-                namesakes.refused_elsewhere = self.refused_elsewhere(question);
+                facts.namesakes.refused_elsewhere = self.refused_elsewhere(question);
             }
         }
         let policy = policy.as_deref();
-        let who = (tenant, client_id, user.as_deref());
-        let acl_file = presence.as_ref().and_then(|presence| {
+        let user = facts.user.as_deref();
+        let presence = facts.presence.as_ref();
+        let acl_file = presence.and_then(|presence| {
             let listener = presence.listener.as_deref()?;
             self.acl_file_of(policy?, tenant, listener)
         });
         let actor = Actor {
             tenant,
             client_id,
-            user: user.as_deref(),
+            user,
             acl_file: acl_file.as_ref(),
         };
         let mut groups_missing = self.reword_forbidden(&actor, &mut runs);
         let topic = self.topic_facts(question, &actor).await?;
         groups_missing.extend(topic.groups_missing);
         let groups = self.groups_of(tenant, session.as_ref()).await?;
-        let address = address_of(&runs, presence.as_ref());
+        let address = address_of(&runs, presence);
         let at = address.and_then(|address| address.parse::<SocketAddr>().ok());
         // An address that was asked about may be one that nobody has connected from.
         let at = at
@@ -269,24 +258,21 @@ impl Control {
         };
         let own = session.iter().flat_map(|session| &session.subscriptions);
         let own: Vec<&str> = own.map(|one| &*one.filter).collect();
-        let refused_publishes = self.recently_refused(question, (client_id, user.as_deref()), &own);
+        let refused_publishes = self.recently_refused(question, (client_id, user), &own);
         let unmatched = self.recently_unmatched(telemetry, tenant).await?;
-        let own_publishers = self.publishers_of(tenant, user.as_deref(), &unmatched);
+        let own_publishers = self.publishers_of(tenant, user, &unmatched);
         let elsewhere = self.elsewhere(telemetry, question).await?;
         let own_name_rules = self.own_name_rules(&actor, &runs).await?;
-        let unreadable = self.unreadable(who, &own, &unmatched).await?;
+        let unreadable = self
+            .unreadable((tenant, client_id, user), &own, &unmatched)
+            .await?;
         let forbidden = runs.iter().map(|run| &run.last).chain(&refused_publishes);
         let permitted_now = self.permitted_now(tenant, forbidden).await?;
         let runs = runs.into_iter();
         let (runs_of_parts, runs) =
             runs.partition(|run| is_part(&run.last.client_id) && !is_part(client_id));
         Ok(Facts {
-            question: question.clone(),
             now_ms: now_ms(),
-            registered_as: registered_as.map(str::to_owned),
-            user: user.clone(),
-            namesakes,
-            by_team_token,
             restored: self.restored_recently(),
             has_no_configuration: question.sees_node && !self.has_configuration(),
             named_part: self.part_named(&question.name),
@@ -297,29 +283,22 @@ impl Control {
             }),
             banned: policy.and_then(|policy| self.banned(policy, (tenant, client_id, &proved), at)),
             locked_out: self.lockout_of(tenant, (&proved, client_id), at),
-            standing,
-            standing_remedy,
             will: self.will_of(tenant, client_id, session.as_ref()),
             absent: self.absent_of_topic(question).await?,
             retained: topic.retained,
             session: session.map(session_of),
-            presence,
-            is_of_another,
-            client_id: client_id.to_owned(),
             groups_missing,
             runs,
             runs_of_parts,
             permitted_now,
             nameless,
             lifted: policy.map_or_else(Vec::new, |policy| {
-                lifted(policy, from_address.iter().flatten())
+                lifted(policy, facts.from_address.iter().flatten())
             }),
-            listeners_of_tables,
-            near_refused: self.near_refused(question, registered_as),
+            near_refused: self.near_refused(question, facts.registered_as.as_deref()),
             of_other_tenants: policy.map_or_else(Vec::new, |policy| {
-                of_other_tenants(policy, from_address.iter().flatten())
+                of_other_tenants(policy, facts.from_address.iter().flatten())
             }),
-            from_address,
             near: topic.near,
             unmatched,
             own_publishers,
@@ -341,7 +320,7 @@ impl Control {
                 .then(|| now_ms().saturating_sub(self.uptime().as_millis() as u64)),
             groups,
             session_expiry_max_secs: self.info.limits.session_expiry_max_secs,
-            ..Facts::default()
+            ..facts
         })
     }
 

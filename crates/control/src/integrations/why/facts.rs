@@ -1,0 +1,103 @@
+//! What is known of integrations.
+
+use martlet_broker::{DropReason, LossTimes};
+use martlet_integrate::{AccessRefused, BroughtTopics};
+
+use crate::remedy::Command;
+
+/// What is known of integrations. Times are milliseconds since the Unix epoch, and counts those
+/// since the start.
+#[derive(Clone, Debug, Default)]
+pub(crate) struct IntegrationFacts {
+    /// Those of the tenant that do not deliver or have lost messages, and that which was asked
+    /// about.
+    pub(super) all: Vec<Integration>,
+    /// A client, not an integration, is subscribed to the topic that was asked about.
+    pub(super) is_awaited: bool,
+}
+
+/// An integration, as far as messages wait for it.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub(super) struct Integration {
+    /// Kind and name, such as `file/audit`.
+    pub(super) name: String,
+    /// It was asked about.
+    pub(super) is_own: bool,
+    /// It takes messages of the topic that was asked about.
+    pub(super) takes_topic: bool,
+    pub(super) filters: Vec<Box<str>>,
+    /// Topics of messages that it brings from elsewhere, as a bridge, and how many came.
+    pub(super) brings: Vec<BroughtTopics>,
+    pub(super) brought: u64,
+    /// It has messages of the client that was asked about in hand.
+    pub(super) has_messages: bool,
+    /// Messages that wait for it; none if unknown.
+    pub(super) waiting: Option<u64>,
+    /// Why it does not deliver; none if it delivers.
+    pub(super) why: Option<NotDelivering>,
+    /// What operators should know although it delivers, in words.
+    pub(super) health: Option<String>,
+    /// Its queue is full or near its bound, in words.
+    pub(super) queue: Option<String>,
+    /// Clients that publish for it wait, because its queue is full.
+    pub(super) holds: bool,
+    /// Its target refuses the credentials of the integration.
+    pub(super) access_refused: Option<AccessRefused>,
+    pub(super) refused: u64,
+    pub(super) delivered: u64,
+    /// Its stored dead letters, and why its target has refused one of them; they are counted if it
+    /// was asked about, or its target has refused messages.
+    pub(super) dead_letters: u64,
+    pub(super) letter_reason: String,
+    /// How long a message may wait, seconds; 0: for ever.
+    pub(super) age_max_secs: u32,
+    /// When the oldest message came that it has not delivered.
+    pub(super) oldest_ms: Option<u64>,
+    /// What was dropped for its lanes together, if it takes the topic.
+    pub(super) drops: Vec<(DropReason, u64, LossTimes)>,
+    pub(super) lines: Lines,
+}
+
+/// Command lines about an integration.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub(super) struct Lines {
+    pub(super) show: Option<Command>,
+    pub(super) test: Option<Command>,
+    pub(super) letters: Option<Command>,
+    pub(super) send_again: Option<Command>,
+}
+
+/// Why an integration does not deliver, and the command that helps.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub(super) enum NotDelivering {
+    /// It fails since the first error, and has tried that often.
+    Failing {
+        error: String,
+        since_ms: u64,
+        attempts: u32,
+        remedy: &'static str,
+        command: Option<Command>,
+    },
+    /// It has stopped by itself, and why; the command resumes it.
+    Stopped {
+        why: String,
+        command: Option<Command>,
+    },
+    /// An operator has paused it; the command resumes it.
+    Paused { command: Option<Command> },
+    /// It is not attached to the node yet.
+    Starting,
+}
+
+/// What there is instead of an integration.
+#[derive(Clone, Debug, Default)]
+pub(crate) struct InsteadOfMissing {
+    /// Kind and name of those that the caller sees, those with a similar name first.
+    pub(super) there: Vec<String>,
+    /// How many of these have a similar name.
+    pub(super) near: usize,
+    pub(super) has_configuration: bool,
+    pub(super) is_restored: bool,
+    /// The command that lists those that there are.
+    pub(super) list: Option<Command>,
+}
