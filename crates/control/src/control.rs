@@ -49,7 +49,7 @@ use crate::logging::Logging;
 use crate::memory::{Outside, part_of_memory};
 use crate::presence::{ClientPresence, Presence};
 use crate::remedy::Command as CommandLine;
-use crate::remedy::deed::{Deed, Given};
+use crate::remedy::form::{CommandForm, Given};
 use crate::request::slots::RequestSlots;
 use crate::restore_note::RestoreNote;
 use crate::store::{PinnedStore, StoreSize, StoreState};
@@ -520,29 +520,29 @@ impl Control {
 
 impl Control {
     /// A command about this node.
-    pub(crate) fn command(&self, deed: Deed, values: &[&str]) -> Option<CommandLine> {
-        self.command_of_team(deed, "", values)
+    pub(crate) fn command(&self, form: CommandForm, values: &[&str]) -> Option<CommandLine> {
+        self.command_of_team(form, "", values)
     }
 
     /// A command about an object of a tenant, which may be that of a team; none: the team has no
     /// name any more, and without it the command would be about another object.
     pub(crate) fn command_of_tenant(
         &self,
-        deed: Deed,
+        form: CommandForm,
         tenant: TenantId,
         values: &[&str],
     ) -> Option<CommandLine> {
-        self.journal.command(tenant, deed, values)
+        self.journal.command(tenant, form, values)
     }
 
     /// A command about an object of a team; empty: of none.
     pub(crate) fn command_of_team(
         &self,
-        deed: Deed,
+        form: CommandForm,
         team: &str,
         values: &[&str],
     ) -> Option<CommandLine> {
         let node = &*self.info.command_options;
-        deed.command(Given { node, team, values })
+        form.command(Given { node, team, values })
     }
 }

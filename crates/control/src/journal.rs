@@ -41,7 +41,7 @@ use tokio::sync::watch;
 use crate::cause::Cause;
 use crate::presence::{ClientTable, Presence};
 use crate::remedy::Command;
-use crate::remedy::deed::Deed;
+use crate::remedy::form::CommandForm;
 use crate::wall_clock::now_ms;
 pub use entry::Entry;
 use entry::NotedEvent;
@@ -228,8 +228,13 @@ impl Journal {
     }
 
     /// A command about an object of a tenant; none: its team is not known.
-    pub(crate) fn command(&self, tenant: TenantId, deed: Deed, values: &[&str]) -> Option<Command> {
-        self.commands.in_tenant(tenant)?.line(deed, values)
+    pub(crate) fn command(
+        &self,
+        tenant: TenantId,
+        form: CommandForm,
+        values: &[&str],
+    ) -> Option<Command> {
+        self.commands.in_tenant(tenant)?.line(form, values)
     }
 
     /// Where a rule has to be that permits what a client of this tenant lacks. `acl_file`: that of

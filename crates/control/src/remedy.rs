@@ -2,13 +2,13 @@
 //! of the configuration that is to be changed, or that it is not the node that can do something.
 
 mod command;
-pub mod deed;
+pub mod form;
 
 use serde::{Deserialize, Serialize};
 use utoipa::ToSchema;
 
 pub use command::{Command, RemedyKind};
-use deed::Deed;
+use form::CommandForm;
 
 /// What is to be done about a problem.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize, ToSchema)]
@@ -79,8 +79,8 @@ impl Remedy {
     pub(crate) fn of_warning(warning: &str) -> Vec<Self> {
         let mut quoted = warning.split('`').skip(1).step_by(2);
         let command = quoted.find(|text| text.starts_with("martlet "));
-        let command =
-            command.map(|line| Deed::read(line).unwrap_or_else(|| Command::from(line.to_owned())));
+        let command = command
+            .map(|line| CommandForm::read(line).unwrap_or_else(|| Command::from(line.to_owned())));
         Self::all(Some(warning), command.as_ref())
     }
 
@@ -122,12 +122,12 @@ fn keys_in(sentence: &str) -> impl Iterator<Item = &str> {
 
 #[cfg(test)]
 mod tests {
-    use super::deed::{self, Given};
+    use super::form::{self, Given};
     use super::*;
 
-    fn command(deed: Deed, team: &str, values: &[&str]) -> Command {
+    fn command(form: CommandForm, team: &str, values: &[&str]) -> Command {
         let node = "--data-dir /d";
-        deed.command(Given { node, team, values })
+        form.command(Given { node, team, values })
             .expect("it can be typed")
     }
 
@@ -135,42 +135,42 @@ mod tests {
     fn a_command_is_the_request_that_does_the_same() {
         for (command, line, method, path, body) in [
             (
-                command(deed::BAN_RM, "", &["b7"]),
+                command(form::BAN_RM, "", &["b7"]),
                 "martlet ban rm --data-dir /d b7",
                 "DELETE",
                 "/api/v1/bans/b7",
                 "",
             ),
             (
-                command(deed::DEVICE_TYPE, "a/b", &["-d1", "x y"]),
+                command(form::DEVICE_TYPE, "a/b", &["-d1", "x y"]),
                 "martlet device set --data-dir /d --team=a/b --type='x y' -- -d1",
                 "PATCH",
                 "/api/v1/devices/-d1?team=a%2Fb",
                 r#"{"type":"x y"}"#,
             ),
             (
-                command(deed::INTEGRATION_RESUME, "", &["webhook/north/main"]),
+                command(form::INTEGRATION_RESUME, "", &["webhook/north/main"]),
                 "martlet integration resume --data-dir /d webhook/north/main",
                 "POST",
                 "/api/v1/integrations/webhook/north%2Fmain/resume",
                 "",
             ),
             (
-                command(deed::DEVICE_TWIN_SET, "", &["d1", r#"{"a":null}"#]),
+                command(form::DEVICE_TWIN_SET, "", &["d1", r#"{"a":null}"#]),
                 "martlet device twin --data-dir /d --set='{\"a\":null}' d1",
                 "PATCH",
                 "/api/v1/devices/d1/twin/desired",
                 r#"{"a":null}"#,
             ),
             (
-                command(deed::LOCKOUT_RM_NAME, "t", &["ann"]),
+                command(form::LOCKOUT_RM_NAME, "t", &["ann"]),
                 "martlet lockout rm --data-dir /d --team=t ann",
                 "DELETE",
                 "/api/v1/lockouts?user_name=ann&team=t",
                 "",
             ),
             (
-                command(deed::KEY_ADD, "", &["k", "a", "b"]),
+                command(form::KEY_ADD, "", &["k", "a", "b"]),
                 "martlet key add --data-dir /d --scope=a --scope=b k",
                 "POST",
                 "/api/v1/keys",
@@ -190,7 +190,7 @@ mod tests {
 
     #[test]
     fn an_option_without_a_value_is_left_out() {
-        let add = command(deed::USER_ADD, "", &["ann", "", "ROLE"]);
+        let add = command(form::USER_ADD, "", &["ann", "", "ROLE"]);
         assert_eq!(&*add, "martlet user add --data-dir /d --role=ROLE ann");
         assert_eq!(Remedy::all(None, Some(&add))[0].kind, RemedyKind::Command);
     }

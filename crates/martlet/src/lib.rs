@@ -277,14 +277,14 @@ fn run(command: Command) -> ExitCode {
 
 #[cfg(test)]
 mod tests {
-    use martlet_control::remedy::deed::DEEDS;
+    use martlet_control::remedy::form::COMMAND_FORMS;
 
     use super::*;
 
     #[test]
     fn commands_of_remedies_are_those_of_the_program() {
-        for deed in DEEDS {
-            let words = deed
+        for form in COMMAND_FORMS {
+            let words = form
                 .command
                 .split(' ')
                 .map(|word| match word.split_once('=') {
@@ -304,7 +304,7 @@ mod tests {
             assert!(
                 parsed.is_ok(),
                 "{}: {}",
-                deed.command,
+                form.command,
                 parsed
                     .err()
                     .map_or_else(String::new, |error| error.to_string())

@@ -3,7 +3,7 @@
 use axum::body::Body;
 use axum::http::StatusCode;
 use martlet_api::{CompatApi, RouteSettings, Settings};
-use martlet_control::remedy::deed::DEEDS;
+use martlet_control::remedy::form::COMMAND_FORMS;
 use serde_json::Value;
 
 use crate::node::{KEY, Node, VIEWER, request, with_keys};
@@ -431,7 +431,7 @@ fn without_names(path: &str) -> String {
 async fn requests_of_remedies_are_routes() {
     let document = document(&with_systems(&[])).await;
     let all = operations(&document);
-    for form in DEEDS.iter().filter_map(|deed| deed.request) {
+    for form in COMMAND_FORMS.iter().filter_map(|form| form.request) {
         let path = without_names(form.path);
         let mut all = all.iter();
         let found = all.find(|(method, of, _)| method == form.method && without_names(of) == path);

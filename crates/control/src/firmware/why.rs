@@ -4,7 +4,7 @@ use super::FirmwareStore;
 use super::request::native_filter;
 use crate::cause::{Bearing, Cause};
 use crate::control::{Control, OwnTopics};
-use crate::remedy::{Command, deed};
+use crate::remedy::{Command, form};
 use crate::why::{Asked, Examine, Finding, Findings};
 
 /// Firmware that a device requested and did not get.
@@ -32,9 +32,9 @@ impl Examine for FirmwareStore {
         let of_type = found.map(|found| found.device_type);
         let command = match &of_type {
             Some(of_type) => {
-                control.command_of_tenant(deed::DEVICE_TYPE, tenant, &[device, of_type])
+                control.command_of_tenant(form::DEVICE_TYPE, tenant, &[device, of_type])
             }
-            None => control.command(deed::FIRMWARE_LS, &[]),
+            None => control.command(form::FIRMWARE_LS, &[]),
         };
         Some(RefusedFirmware {
             at_ms: refused.at_ms,

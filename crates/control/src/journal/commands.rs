@@ -21,7 +21,7 @@ use martlet_registry::{
 use super::lacking::Lacking;
 use super::worded_remedy::WordedRemedy;
 use crate::remedy::Command;
-use crate::remedy::deed::{self, Deed, Given};
+use crate::remedy::form::{self, CommandForm, Given};
 use crate::text::typed;
 use crate::wall_clock::now_signed_ms;
 
@@ -175,9 +175,9 @@ impl Commands {
 
     /// A command about this node and, if it is about an object of a team, that of the tenant. None
     /// if a name is too long to be typed, or was cut.
-    pub(super) fn line(&self, deed: Deed, values: &[&str]) -> Option<Command> {
+    pub(super) fn line(&self, form: CommandForm, values: &[&str]) -> Option<Command> {
         let (node, team) = (&*self.node, self.team.as_deref().unwrap_or_default());
-        deed.command(Given { node, team, values })
+        form.command(Given { node, team, values })
     }
 
     /// A ban that keeps a client out is lifted.
@@ -191,7 +191,7 @@ impl Commands {
         match ban {
             Some(ban) => WordedRemedy {
                 text: "lift the ban".to_owned(),
-                command: self.line(deed::BAN_RM, &[&ban.id]),
+                command: self.line(form::BAN_RM, &[&ban.id]),
             },
             None => WordedRemedy {
                 text: "the ban has ended: have the client connect again".to_owned(),
@@ -208,7 +208,7 @@ impl Commands {
             sessions => sessions.saturating_add(1).to_string(),
         };
         let place = tables.rules_place(self.tenant.0, device)?;
-        self.line(deed::TYPE_SESSIONS, &[&place.name, &sessions])
+        self.line(form::TYPE_SESSIONS, &[&place.name, &sessions])
             .filter(|_| place.owner == Owner::DeviceType && !place.is_builtin())
     }
 
@@ -219,7 +219,7 @@ impl Commands {
         let (whose, command) = match known {
             Some(AccountKind::Device) => (
                 "the secret of the device",
-                self.line(deed::DEVICE_ROTATE, &[name]),
+                self.line(form::DEVICE_ROTATE, &[name]),
             ),
             Some(AccountKind::User) => ("the user's password", self.passwd(None, name)),
             None => ("a password of its own", None),
@@ -243,14 +243,14 @@ impl Commands {
     /// Adds another provisioning key like this one.
     pub(super) fn provisioning_key(&self, key: &ShownKey) -> Option<Command> {
         let values = [&*key.name, &key.device_type, &key.team, &key.id_pattern];
-        self.line(deed::PROVISION_ADD, &values)
+        self.line(form::PROVISION_ADD, &values)
     }
 
     /// All that a client does goes to the log for a while.
     pub(super) fn trace(&self, client_id: &str) -> Option<Command> {
         match client_id {
             "" => None,
-            id => self.line(deed::TRACE, &[id]),
+            id => self.line(form::TRACE, &[id]),
         }
     }
 
@@ -259,7 +259,7 @@ impl Commands {
     pub(super) fn letters_of(&self, client_id: &str) -> Option<WordedRemedy> {
         let part = lane_of(client_id).map_or(client_id, |(part, _)| part);
         let name = part.strip_prefix(CLIENT_IDS)?;
-        let command = self.line(deed::LETTERS_LS, &[name]);
+        let command = self.line(form::LETTERS_LS, &[name]);
         WordedRemedy::by("its dead letters show the answer of the target", command)
     }
 
@@ -305,7 +305,7 @@ impl Commands {
                  device type",
                 group.name
             ),
-            command: commands.line(deed::GROUP_MEMBER_ADD, &[&group.name, user]),
+            command: commands.line(form::GROUP_MEMBER_ADD, &[&group.name, user]),
         };
         Some((group, worded))
     }
@@ -383,8 +383,8 @@ impl Commands {
             None => text,
         };
         let allow = match owner {
-            Owner::Role => deed::ROLE_ALLOW,
-            Owner::DeviceType | Owner::Group => deed::TYPE_ALLOW,
+            Owner::Role => form::ROLE_ALLOW,
+            Owner::DeviceType | Owner::Group => form::TYPE_ALLOW,
         };
         let rule = lacking.rule(*owner).filter(|_| !place.is_builtin());
         let command = rule.and_then(|rule| self.line(allow, &[name, &rule]));
@@ -416,7 +416,7 @@ impl Commands {
                     "{text}; to give it the role {USER_ROLE}, which permits all topics but those \
                      that begin with $, run"
                 ),
-                command: self.line(deed::USER_ROLE, &[user, USER_ROLE]),
+                command: self.line(form::USER_ROLE, &[user, USER_ROLE]),
             },
         }
     }
@@ -493,13 +493,13 @@ impl Commands {
     /// A lockout of a name, else of an address, is lifted.
     pub(super) fn lockout(&self, user: Option<&str>, address: Option<IpAddr>) -> WordedRemedy {
         let by_address =
-            |address: IpAddr| self.line(deed::LOCKOUT_RM_ADDRESS, &[&address.to_string()]);
+            |address: IpAddr| self.line(form::LOCKOUT_RM_ADDRESS, &[&address.to_string()]);
         WordedRemedy {
             text: "find the client that tries wrong passwords (martlet logs -t), then lift the \
                    lockout; it also ends by itself (auth.lockout_failures)"
                 .to_owned(),
             command: match user {
-                Some(user) => self.line(deed::LOCKOUT_RM_NAME, &[user]),
+                Some(user) => self.line(form::LOCKOUT_RM_NAME, &[user]),
                 None => address.and_then(by_address),
             },
         }
@@ -542,7 +542,7 @@ impl Commands {
                      that it is complete, or add another token to the team of the device (martlet \
                      team token add TEAM NAME); to list the teams, run"
                     .to_owned(),
-                command: self.line(deed::TEAM_LS, &[]),
+                command: self.line(form::TEAM_LS, &[]),
             };
         }
         let team = name.rsplit_once('@').map(|(_, team)| team);
@@ -555,7 +555,7 @@ impl Commands {
                     "correct the team behind @ ({team}), or add the team with a tenant of its own \
                      (martlet team add --own-tenant); to list the teams, run"
                 ),
-                command: self.line(deed::TEAM_LS, &[]),
+                command: self.line(form::TEAM_LS, &[]),
             };
         }
         if !sources.registry {
@@ -584,7 +584,7 @@ impl Commands {
                 "check the spelling of the name; a person or a program is added by {user}, with \
                  a role that permits what it needs (martlet role ls); to add a device, run"
             ),
-            command: self.line(deed::DEVICE_ADD, &[name]),
+            command: self.line(form::DEVICE_ADD, &[name]),
         }
     }
 
@@ -602,18 +602,18 @@ impl Commands {
             RefusalCause::WrongSecret => WordedRemedy::by(
                 "first check which secret the client uses (it may be mistyped or belong to another \
                  token); secrets are not shown again: if it is lost, add another team token",
-                self.line(deed::TEAM_TOKEN_ADD, &[team, token.name]),
+                self.line(form::TEAM_TOKEN_ADD, &[team, token.name]),
             ),
             RefusalCause::CredentialExpired => WordedRemedy::by(
                 "give the client another team token, or restore this one",
-                self.line(deed::TEAM_TOKEN_RESTORE, &[team, token.id]),
+                self.line(form::TEAM_TOKEN_RESTORE, &[team, token.id]),
             ),
             RefusalCause::NotItsClientId => {
                 let is_device = tables.is_device(self.tenant.0, client_id);
                 let (what, command) = match is_device {
                     true => (
                         format!("to move the device {client_id} to that team"),
-                        self.line(deed::DEVICE_TO_TEAM, &[client_id, team]),
+                        self.line(form::DEVICE_TO_TEAM, &[client_id, team]),
                     ),
                     false if is_device_id(client_id) => {
                         let of_team = Self {
@@ -622,10 +622,10 @@ impl Commands {
                         };
                         (
                             format!("to add {client_id} to that team"),
-                            of_team.line(deed::DEVICE_ADD, &[client_id]),
+                            of_team.line(form::DEVICE_ADD, &[client_id]),
                         )
                     }
-                    false => ("to list them".to_owned(), self.line(deed::DEVICE_LS, &[])),
+                    false => ("to list them".to_owned(), self.line(form::DEVICE_LS, &[])),
                 };
                 Some(WordedRemedy {
                     text: format!(
@@ -652,20 +652,20 @@ impl Commands {
 
     /// A password for a user of the password file that a reason names, else of the tables.
     pub(super) fn passwd(&self, file: Option<&str>, user: &str) -> Option<Command> {
-        self.line(deed::USER_PASSWD, &[user, &absolute(file)])
+        self.line(form::USER_PASSWD, &[user, &absolute(file)])
     }
 
     /// A user for that file, or for the tables with this role.
     fn user_add(&self, file: Option<&str>, role: &str, user: &str) -> Option<Command> {
-        self.line(deed::USER_ADD, &[user, &absolute(file), role])
+        self.line(form::USER_ADD, &[user, &absolute(file), role])
     }
 }
 
 /// What brings a deleted device or user back.
-pub(crate) fn restoring(is_device: bool) -> Deed {
+pub(crate) fn restoring(is_device: bool) -> CommandForm {
     match is_device {
-        true => deed::DEVICE_RESTORE,
-        false => deed::USER_RESTORE,
+        true => form::DEVICE_RESTORE,
+        false => form::USER_RESTORE,
     }
 }
 

@@ -14,7 +14,7 @@ use super::limits::by_limit;
 use super::worded_remedy::WordedRemedy;
 use super::{tls, web};
 use crate::cause::Cause;
-use crate::remedy::deed;
+use crate::remedy::form;
 
 /// What to do about a wrong password.
 const SET_AGAIN: &str = "first check which credential the client uses (it may be mistyped or \
@@ -141,17 +141,17 @@ fn of_registry(commands: &Commands, why: &Refusal) -> Option<WordedRemedy> {
     let name = why.subject()?;
     match why.cause {
         RefusalCause::UserDisabled => {
-            let command = commands.line(deed::USER_ENABLE, &[name]);
+            let command = commands.line(form::USER_ENABLE, &[name]);
             WordedRemedy::by("enable the user", command)
         }
         RefusalCause::DeviceInactive | RefusalCause::DeviceMaintenance => {
-            let command = commands.line(deed::DEVICE_ACTIVATE, &[name]);
+            let command = commands.line(form::DEVICE_ACTIVATE, &[name]);
             WordedRemedy::by("activate the device", command)
         }
         RefusalCause::WrongSecret => WordedRemedy::by(
             "first check which credential the client uses (it may be mistyped or outdated); if the \
              correct one is lost, give the device another",
-            commands.line(deed::DEVICE_ROTATE, &[name]),
+            commands.line(form::DEVICE_ROTATE, &[name]),
         ),
         RefusalCause::SecretAsUserName => WordedRemedy::by(
             &format!(
@@ -159,7 +159,7 @@ fn of_registry(commands: &Commands, why: &Refusal) -> Option<WordedRemedy> {
                  programs between may have logged the secret as a name: to give the device another \
                  one, run"
             ),
-            commands.line(deed::DEVICE_ROTATE, &[name]),
+            commands.line(form::DEVICE_ROTATE, &[name]),
         ),
         RefusalCause::SecretWithBlanks => WordedRemedy::words(
             "remove what is around the secret in the settings of the client, such as the line break \
@@ -167,7 +167,7 @@ fn of_registry(commands: &Commands, why: &Refusal) -> Option<WordedRemedy> {
         ),
         RefusalCause::CredentialExpired => WordedRemedy::by(
             "give it another credential",
-            commands.line(deed::DEVICE_ROTATE, &[name]),
+            commands.line(form::DEVICE_ROTATE, &[name]),
         ),
         RefusalCause::CertificateNotRegistered => WordedRemedy::words(format!(
             "register the certificate that the client presents, if it is the device's: POST \
@@ -183,12 +183,12 @@ fn of_registry(commands: &Commands, why: &Refusal) -> Option<WordedRemedy> {
              set another Client Identifier (client id) on it"
         )),
         RefusalCause::CertificateNameUnknown if is_device_id(name) => {
-            WordedRemedy::by("add it", commands.line(deed::DEVICE_ADD, &[name]))
+            WordedRemedy::by("add it", commands.line(form::DEVICE_ADD, &[name]))
         }
         RefusalCause::Deleted => commands.deleted(name),
         RefusalCause::TeamDeleted => WordedRemedy::by(
             "restore the team",
-            commands.line(deed::TEAM_RESTORE, &[name]),
+            commands.line(form::TEAM_RESTORE, &[name]),
         ),
         _ => None,
     }
@@ -410,12 +410,12 @@ pub(super) fn provisioning(
         ) => WordedRemedy::by(
             "add another provisioning key (martlet provision add NAME), which is shown once, and \
              give it to the device; to list the keys, run",
-            commands.line(deed::PROVISION_LS, &[]),
+            commands.line(form::PROVISION_LS, &[]),
         ),
         (RefusalCause::ProvisioningKey, _) => WordedRemedy::by(
             "check that the device has the complete key, or add another one (martlet provision add \
              NAME) and give it to the device; to list the keys, run",
-            commands.line(deed::PROVISION_LS, &[]),
+            commands.line(form::PROVISION_LS, &[]),
         ),
         (cause, _) => screened(cause).and_then(WordedRemedy::words),
     }

@@ -7,7 +7,7 @@ use super::commands::Commands;
 use super::limits::{by_limit, of_queue};
 use super::refused;
 use super::worded_remedy::WordedRemedy;
-use crate::remedy::deed;
+use crate::remedy::form;
 
 /// Remedy of a problem, if there is one. Commands name the team of the tenant: without it they
 /// would change another user, so there is no command if the team is unknown.
@@ -48,7 +48,7 @@ fn remedy_of_event(notice: &EventNotice, commands: &Commands) -> Option<WordedRe
             WordedRemedy::by(
                 "have the program that sends the request use a valid key (martlet key add adds \
                  one); to list them, run",
-                commands.line(deed::KEY_LS, &[]),
+                commands.line(form::KEY_LS, &[]),
             )
         }
         Event::RequestRefused { why, .. } => refused::connect(commands, notice, why),

@@ -9,7 +9,7 @@ use super::SharedRegistry;
 use super::callers::account_named;
 use crate::journal::restoring;
 use crate::presence::ClientPresence;
-use crate::remedy::{Command, deed};
+use crate::remedy::{Command, form};
 use crate::wall_clock::{now_signed_ms, unsigned};
 use crate::why::facts::{
     Deleted, Facts, IdleInTables, NoApiRole, NoCredential, Spent, TeamDeletion,
@@ -96,7 +96,7 @@ impl SharedRegistry {
         let has_none = has_none && !self.has_team_token(&visibility, facts).await;
         facts.no_credential = has_none.then(|| NoCredential {
             command: control.command_of_tenant(
-                deed::DEVICE_ROTATE,
+                form::DEVICE_ROTATE,
                 TenantId(tenant),
                 &[&facts.question.name],
             ),
@@ -109,7 +109,7 @@ impl SharedRegistry {
         };
         if let Some(spent) = facts.spent.as_mut() {
             spent.command = control.command_of_tenant(
-                deed::DEVICE_ROTATE,
+                form::DEVICE_ROTATE,
                 TenantId(tenant),
                 &[&facts.question.name],
             );
@@ -182,7 +182,7 @@ impl SharedRegistry {
         if !matches!(read.await, Ok(None)) {
             return;
         }
-        let command = self.control.command(deed::USER_API_ROLE, &[name, "viewer"]);
+        let command = self.control.command(form::USER_API_ROLE, &[name, "viewer"]);
         facts.no_api_role = Some(NoApiRole {
             refused_ms,
             command,
@@ -197,10 +197,10 @@ impl SharedRegistry {
         name: &str,
     ) -> Option<Command> {
         if let Some(team) = &deletion.team {
-            return self.control.command(deed::TEAM_RESTORE, &[&team.id]);
+            return self.control.command(form::TEAM_RESTORE, &[&team.id]);
         }
-        let deed = restoring(deletion.kind? == AccountKind::Device);
-        self.control.command_of_tenant(deed, tenant, &[name])
+        let form = restoring(deletion.kind? == AccountKind::Device);
+        self.control.command_of_tenant(form, tenant, &[name])
     }
 }
 

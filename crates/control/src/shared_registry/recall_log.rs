@@ -7,7 +7,7 @@ use serde_json::Value;
 
 use super::SharedRegistry;
 use crate::remedy::Command;
-use crate::remedy::deed::{self, Deed};
+use crate::remedy::form::{self, CommandForm};
 use crate::wall_clock::{now_signed_ms, unsigned};
 use crate::why::facts::{Facts, GroupMissing, Joined, TypeChange};
 
@@ -18,30 +18,30 @@ const CHANGED_SINCE_MS: i64 = 24 * 60 * 60 * 1000;
 
 /// What is removed by its name: the kind of object, the action, what it is in words, and the
 /// command that lists those that there are.
-const NAMED: [(&str, &str, &str, Deed); 5] = [
-    ("rule", "rule.remove", "rule", deed::RULE_LS),
-    ("webhook", "webhook.remove", "webhook", deed::INTEGRATION_LS),
-    ("bridge", "bridge.remove", "bridge", deed::INTEGRATION_LS),
-    ("secret", "secret.remove", "secret", deed::SECRET_LS),
-    ("firmware", "firmware.delete", "firmware", deed::FIRMWARE_LS),
+const NAMED: [(&str, &str, &str, CommandForm); 5] = [
+    ("rule", "rule.remove", "rule", form::RULE_LS),
+    ("webhook", "webhook.remove", "webhook", form::INTEGRATION_LS),
+    ("bridge", "bridge.remove", "bridge", form::INTEGRATION_LS),
+    ("secret", "secret.remove", "secret", form::SECRET_LS),
+    ("firmware", "firmware.delete", "firmware", form::FIRMWARE_LS),
 ];
 
 /// What is removed by its id, and is asked about by its name.
-const WITH_ID: [(&str, &str, &str, Deed); 4] = [
-    ("api_key", "api_key.revoke", "API key", deed::KEY_LS),
+const WITH_ID: [(&str, &str, &str, CommandForm); 4] = [
+    ("api_key", "api_key.revoke", "API key", form::KEY_LS),
     (
         "provisioning_key",
         "provisioning_key.revoke",
         "provisioning key",
-        deed::PROVISION_LS,
+        form::PROVISION_LS,
     ),
     (
         "team_token",
         "team_token.revoke",
         "team token",
-        deed::TEAM_LS,
+        form::TEAM_LS,
     ),
-    ("group", "group.remove", "group", deed::GROUP_LS),
+    ("group", "group.remove", "group", form::GROUP_LS),
 ];
 
 /// Something of the name that was asked about, and that was removed from the tables.
@@ -157,7 +157,7 @@ impl SharedRegistry {
             by: by_words(&entry.who),
             command: self
                 .control
-                .command_of_tenant(deed::DEVICE_TYPE, tenant, &[device, from]),
+                .command_of_tenant(form::DEVICE_TYPE, tenant, &[device, from]),
         })
     }
 

@@ -5,7 +5,7 @@ use jiff::Timestamp;
 use super::Telemetry;
 use crate::cause::{Bearing, Cause};
 use crate::control::Control;
-use crate::remedy::{Command, deed};
+use crate::remedy::{Command, form};
 use crate::wall_clock::unsigned;
 use crate::why::{Asked, Examine, Finding, Findings, Side, first_of, is_nearly_matched, matches};
 
@@ -108,7 +108,7 @@ impl Telemetry {
             since_ms: ms(off.since_secs),
             last_ms: ms(off.received_secs),
             count: off.count,
-            command: control.command_of_tenant(deed::TELEMETRY_QUERY, tenant, &values),
+            command: control.command_of_tenant(form::TELEMETRY_QUERY, tenant, &values),
             time: from,
         })
     }

@@ -12,7 +12,7 @@ use super::message::{filters, topics_of};
 use crate::cause::{Bearing, Cause};
 use crate::control::{Control, OwnTopics};
 use crate::misread::Misread;
-use crate::remedy::{Command, deed};
+use crate::remedy::{Command, form};
 use crate::rfc3339;
 use crate::wall_clock::unsigned;
 use crate::why::{Asked, Examine, Finding, Findings, matches, nearest_in_words};
@@ -150,7 +150,7 @@ impl Twins {
             topic,
             reports,
             show: control.command_of_tenant(
-                deed::DEVICE_TWIN,
+                form::DEVICE_TWIN,
                 TenantId(twin.tenant),
                 &[&twin.device],
             ),
@@ -247,12 +247,12 @@ fn hidden_by(
         Some((names, by, depth))
     })?;
     let command = match by {
-        Some(other) => control.command_of_tenant(deed::GROUP_DESIRED, tenant, &[other]),
+        Some(other) => control.command_of_tenant(form::GROUP_DESIRED, tenant, &[other]),
         None => {
             let removed = names.iter().take(depth).rev();
             let patch = removed.fold(Value::Null, |inner, name| json!({ name: inner }));
             let values = [&*twin.device, &patch.to_string()];
-            control.command_of_tenant(deed::DEVICE_TWIN_SET, tenant, &values)
+            control.command_of_tenant(form::DEVICE_TWIN_SET, tenant, &values)
         }
     };
     Some(HiddenValue {

@@ -15,7 +15,7 @@ use crate::control::{Control, ControlError};
 use crate::integrations::is_of_node;
 use crate::journal::Entry;
 use crate::remedy::Command;
-use crate::remedy::deed;
+use crate::remedy::form;
 use crate::telemetry::Telemetry;
 
 /// What to do about clients of two tenants.
@@ -262,6 +262,6 @@ impl Control {
         let mut others = found
             .iter()
             .filter(|one| *one.client_id == *question.name && one.tenant != question.tenant);
-        Ok(others.find_map(|one| self.command_of_tenant(deed::WHY, one.tenant, &[&question.name])))
+        Ok(others.find_map(|one| self.command_of_tenant(form::WHY, one.tenant, &[&question.name])))
     }
 }

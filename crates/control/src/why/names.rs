@@ -11,7 +11,7 @@ use crate::authentication::Standing;
 use crate::cause::Cause;
 use crate::control::Control;
 use crate::journal::Entry;
-use crate::remedy::deed::{self, Deed};
+use crate::remedy::form::{self, CommandForm};
 
 /// An unknown name may be a misspelt name, or one that was used before.
 pub(super) fn with_namesakes(facts: &Facts, mut finding: Finding) -> Finding {
@@ -227,7 +227,7 @@ pub(super) fn of_part(facts: &Facts) -> Option<Finding> {
 }
 
 /// Words, and the command that shows what they mean.
-const PARTS: [(&[&str], Deed); 22] = [
+const PARTS: [(&[&str], CommandForm); 22] = [
     (
         &[
             "backup",
@@ -247,19 +247,19 @@ const PARTS: [(&[&str], Deed); 22] = [
             "store",
             "tls",
         ],
-        deed::HEALTH,
+        form::HEALTH,
     ),
-    (&["alarm", "alarms"], deed::ALARM_LS),
-    (&["api", "key", "keys"], deed::KEY_LS),
-    (&["audit"], deed::AUDIT),
-    (&["ban", "bans"], deed::BAN_LS),
-    (&["client", "clients"], deed::CLIENT_LS),
-    (&["command", "commands"], deed::COMMAND_LS),
-    (&["config", "configuration"], deed::CONFIG_SHOW),
-    (&["device", "devices"], deed::DEVICE_LS),
-    (&["events", "log", "logs"], deed::LOGS),
-    (&["firmware"], deed::FIRMWARE_LS),
-    (&["group", "groups"], deed::GROUP_LS),
+    (&["alarm", "alarms"], form::ALARM_LS),
+    (&["api", "key", "keys"], form::KEY_LS),
+    (&["audit"], form::AUDIT),
+    (&["ban", "bans"], form::BAN_LS),
+    (&["client", "clients"], form::CLIENT_LS),
+    (&["command", "commands"], form::COMMAND_LS),
+    (&["config", "configuration"], form::CONFIG_SHOW),
+    (&["device", "devices"], form::DEVICE_LS),
+    (&["events", "log", "logs"], form::LOGS),
+    (&["firmware"], form::FIRMWARE_LS),
+    (&["group", "groups"], form::GROUP_LS),
     (
         &[
             "bridge",
@@ -269,17 +269,17 @@ const PARTS: [(&[&str], Deed); 22] = [
             "webhook",
             "webhooks",
         ],
-        deed::INTEGRATION_LS,
+        form::INTEGRATION_LS,
     ),
-    (&["lockout", "lockouts"], deed::LOCKOUT_LS),
-    (&["provision", "provisioning"], deed::PROVISION_LS),
-    (&["retained"], deed::RETAINED_LS),
-    (&["role", "roles"], deed::ROLE_LS),
-    (&["rollout", "rollouts"], deed::ROLLOUT_LS),
-    (&["rule", "rules"], deed::RULE_LS),
-    (&["secret", "secrets"], deed::SECRET_LS),
-    (&["session", "sessions"], deed::SESSION_LS),
-    (&["telemetry"], deed::TELEMETRY_REJECTED),
+    (&["lockout", "lockouts"], form::LOCKOUT_LS),
+    (&["provision", "provisioning"], form::PROVISION_LS),
+    (&["retained"], form::RETAINED_LS),
+    (&["role", "roles"], form::ROLE_LS),
+    (&["rollout", "rollouts"], form::ROLLOUT_LS),
+    (&["rule", "rules"], form::RULE_LS),
+    (&["secret", "secrets"], form::SECRET_LS),
+    (&["session", "sessions"], form::SESSION_LS),
+    (&["telemetry"], form::TELEMETRY_REJECTED),
 ];
 
 impl Control {

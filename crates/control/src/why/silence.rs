@@ -10,7 +10,7 @@ use super::found::{Bearing, Found, is_connected};
 use super::side::{Side, is_subscribed, side};
 use crate::cause::Cause;
 use crate::control::{Control, ControlError};
-use crate::remedy::deed;
+use crate::remedy::form;
 use crate::rfc3339;
 
 /// Time after which the tables have the last message of a device.
@@ -227,7 +227,7 @@ impl Control {
             is_device,
             standing,
             last_message_ms: None,
-            command: self.command_of_tenant(deed::WHY, tenant, &[name]),
+            command: self.command_of_tenant(form::WHY, tenant, &[name]),
         }))
     }
 

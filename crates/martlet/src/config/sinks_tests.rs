@@ -68,7 +68,7 @@ fn what_is_wrong_with_a_sink_is_named_with_its_line() {
         ),
         (
             sink("a", "/a", "order = \"user\"\ntenant = \"*\""),
-            "the messages of all tenants",
+            "a queue subscribes for one tenant",
         ),
         (
             sink("a", "/a", "file_bytes = 10"),

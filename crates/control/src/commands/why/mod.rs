@@ -13,7 +13,7 @@ use super::Commands;
 use super::message::{answer_topic, filters};
 use crate::control::{Control, OwnTopics};
 use crate::journal::WordedRemedy;
-use crate::remedy::deed;
+use crate::remedy::form;
 use crate::wall_clock::{now_signed_ms, unsigned};
 use crate::why::{Asked, Examine, Findings, NotForDevice};
 use facts::{CommandFacts, DeviceCommand, NamedCommand, Reach};
@@ -147,7 +147,7 @@ impl Commands {
                     parameters,
                     &command.name,
                 ];
-                control.command_of_tenant(deed::COMMAND_SEND, tenant, &values)
+                control.command_of_tenant(form::COMMAND_SEND, tenant, &values)
             });
             found.push(NotForDevice {
                 what: format!("the command {} ({})", last.name, last.id),
@@ -183,13 +183,13 @@ impl Commands {
             "" => {
                 let reports = self.of_filters(visibility, Some(id.clone()), 1).await;
                 (
-                    control.command(deed::COMMAND_SHOW, &[&id]),
+                    control.command(form::COMMAND_SHOW, &[&id]),
                     reports.ok()?.pop()?,
                 )
             }
             group => {
                 let reports = self.of_group(visibility, group.to_owned(), Some(id.clone()), 1);
-                let shown = control.command(deed::COMMAND_SHOW_OF_GROUP, &[group, &id]);
+                let shown = control.command(form::COMMAND_SHOW_OF_GROUP, &[group, &id]);
                 (shown, reports.await.ok()?.1.pop()?)
             }
         };
@@ -204,7 +204,7 @@ impl Commands {
     fn recalled(&self, control: &Control, command: &Command, reach: &Reach) -> DeviceCommand {
         let tenant = TenantId(command.tenant);
         let values = [&*command.device, &*command.id];
-        let line = |deed| control.command_of_tenant(deed, tenant, &values);
+        let line = |form| control.command_of_tenant(form, tenant, &values);
         let device = (&*command.device, &*command.device_type);
         DeviceCommand {
             id: command.id.clone(),
@@ -224,10 +224,10 @@ impl Commands {
             finished_ms: unsigned(command.finished_ms),
             misread: self.misread.of((command.tenant, &command.device)),
             reach: reach.clone(),
-            retry: line(deed::COMMAND_RETRY),
-            cancel: line(deed::COMMAND_CANCEL),
-            show: line(deed::COMMAND_SHOW_OF_DEVICE),
-            why: line(deed::WHY),
+            retry: line(form::COMMAND_RETRY),
+            cancel: line(form::COMMAND_CANCEL),
+            show: line(form::COMMAND_SHOW_OF_DEVICE),
+            why: line(form::WHY),
         }
     }
 }

@@ -13,7 +13,7 @@ use martlet_integrate::{CLIENT_IDS, Handle, KINDS, Kind, SOURCES, SecretTrouble,
 
 use super::{Activity, Examined, Integrations, part_of, queue_trouble};
 use crate::control::Control;
-use crate::remedy::deed;
+use crate::remedy::form;
 use crate::rules::publish::BY_RULE;
 
 use crate::why::{Asked, Examine, Finding, Findings, Question, is_nearly_matched};
@@ -124,7 +124,7 @@ impl Examine for MissingIntegration<'_> {
             there: there.into_iter().map(|(.., name)| name).collect(),
             has_configuration: !question.sees_node || control.has_configuration(),
             is_restored: control.restored_recently().is_some(),
-            list: control.command(deed::INTEGRATION_LS, &[]),
+            list: control.command(form::INTEGRATION_LS, &[]),
         })
     }
 
@@ -236,7 +236,7 @@ impl Control {
     ) -> Integration {
         let Examined { handle, state, .. } = examined;
         let name = name_of(handle);
-        let line = |deed| self.command(deed, &[&name]);
+        let line = |form| self.command(form, &[&name]);
         let queue = state.queue.as_ref();
         let tenant = asked.question.tenant;
         Integration {
@@ -258,10 +258,10 @@ impl Control {
             age_max_secs: examined.age_max_secs,
             oldest_ms: state.oldest_received_ms,
             lines: Lines {
-                show: line(deed::INTEGRATION_SHOW),
-                test: line(deed::INTEGRATION_TEST),
-                letters: line(deed::LETTERS_LS),
-                send_again: line(deed::LETTERS_SEND),
+                show: line(form::INTEGRATION_SHOW),
+                test: line(form::INTEGRATION_TEST),
+                letters: line(form::LETTERS_LS),
+                send_again: line(form::LETTERS_SEND),
             },
             name,
             ..Integration::default()
@@ -271,7 +271,7 @@ impl Control {
     /// Why an integration does not deliver; none: it does.
     fn not_delivering(&self, examined: &Examined, name: &str) -> Option<NotDelivering> {
         let state = &examined.state;
-        let command = self.command(deed::INTEGRATION_RESUME, &[name]);
+        let command = self.command(form::INTEGRATION_RESUME, &[name]);
         if let Some(why) = state.stopped_because.clone() {
             return Some(NotDelivering::Stopped { why, command });
         }
@@ -288,15 +288,15 @@ impl Control {
                     0 => REPAIR_TARGET,
                     _ => REPAIR_TARGET_IN_TIME,
                 };
-                (repair, self.command(deed::INTEGRATION_TEST, &[name]))
+                (repair, self.command(form::INTEGRATION_TEST, &[name]))
             }
             Some(SecretTrouble::Missing { names, team, .. }) => (
                 "set the secret (the command prompts for the value)",
-                self.command_of_team(deed::SECRET_SET, team, &[names.first().map_or("", |n| n)]),
+                self.command_of_team(form::SECRET_SET, team, &[names.first().map_or("", |n| n)]),
             ),
             Some(SecretTrouble::Unusable { name, team, .. }) => (
                 "set the secret again; the command prompts for the value",
-                self.command_of_team(deed::SECRET_SET, team, &[name]),
+                self.command_of_team(form::SECRET_SET, team, &[name]),
             ),
             Some(SecretTrouble::NotRead) => ("wait until the tables answer", None),
             Some(_) => ("correct what the error names", None),

@@ -56,8 +56,8 @@ fn who_is_in_no_tables_has_rules_in_files() {
         team: Some("north".to_owned()),
         ..Commands::default()
     };
-    let line = |deed| of_team.line(deed, &["x"]).unwrap_or_default();
+    let line = |form| of_team.line(form, &["x"]).unwrap_or_default();
     // Users' names are unique, whatever team they are of.
-    assert_eq!(&*line(deed::USER_ENABLE), "martlet user set --enable x");
-    assert_eq!(&*line(deed::TRACE), "martlet trace --team=north x");
+    assert_eq!(&*line(form::USER_ENABLE), "martlet user set --enable x");
+    assert_eq!(&*line(form::TRACE), "martlet trace --team=north x");
 }

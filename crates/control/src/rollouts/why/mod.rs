@@ -13,7 +13,7 @@ use super::cause::{Facts as DeviceFacts, pause_in_words};
 use super::{Cause, CauseKind, Rollouts, cause_of};
 use crate::control::Control;
 use crate::journal::WordedRemedy;
-use crate::remedy::deed::{self, Deed};
+use crate::remedy::form::{self, CommandForm};
 use crate::wall_clock::{now_signed_ms, unsigned};
 use crate::why::{Asked, Examine, Findings, NotForDevice};
 use facts::{DeviceRollout, DeviceStuck, HeldUpBy, NamedRollout, RolloutFacts, RolloutStanding};
@@ -54,7 +54,7 @@ impl Examine for Rollouts {
             let stuck = stuck(cause.kind).filter(|_| is_open || is_latest)?;
             let action = match stuck {
                 DeviceStuck::NotStarted | DeviceStuck::Paused => goes_on_by(rollout.machine.state),
-                _ => deed::ROLLOUT_DEVICES,
+                _ => form::ROLLOUT_DEVICES,
             };
             Some(DeviceRollout {
                 command: control.command(action, &[&rollout.id]),
@@ -128,13 +128,13 @@ impl Rollouts {
                     text: "once the rollout has ended (martlet rollout abort ends it), begin \
                            another to the group (martlet rollout start); to see it, run"
                         .to_owned(),
-                    command: control.command(deed::ROLLOUT_SHOW, &[&rollout.id]),
+                    command: control.command(form::ROLLOUT_SHOW, &[&rollout.id]),
                 },
                 _ => WordedRemedy {
                     text: "begin another rollout to the group: it skips the devices that have the \
                            version"
                         .to_owned(),
-                    command: control.command(deed::ROLLOUT_START, &values),
+                    command: control.command(form::ROLLOUT_START, &values),
                 },
             };
             found.push(NotForDevice {
@@ -246,19 +246,19 @@ fn named_rollout(control: &Control, rollout: Rollout) -> NamedRollout {
         skipped: None,
         held_up_by: None,
         go_on: control.command(goes_on_by(rollout.machine.state), &[&rollout.id]),
-        list: control.command(deed::ROLLOUT_DEVICES, &[&rollout.id]),
+        list: control.command(form::ROLLOUT_DEVICES, &[&rollout.id]),
         id: rollout.id,
     }
 }
 
 /// The action that comes first so that a rollout goes on. After a pause by the wave gate the
 /// devices are looked at: resumed at once, it would count the same failures again.
-fn goes_on_by(state: RolloutState) -> Deed {
+fn goes_on_by(state: RolloutState) -> CommandForm {
     match state {
         RolloutState::Paused(PauseReason::GateFailures | PauseReason::GateSilence) => {
-            deed::ROLLOUT_DEVICES
+            form::ROLLOUT_DEVICES
         }
-        _ => deed::ROLLOUT_RESUME,
+        _ => form::ROLLOUT_RESUME,
     }
 }
 

@@ -16,7 +16,7 @@ use martlet_rules::{ActionDefinition, AlarmKind, AlarmState, InhibitedAlarm, own
 use super::{Definition, KIND, NAME, Rules, VisibleRule, webhooks};
 use crate::control::{Control, OwnTopics};
 use crate::lock::lock;
-use crate::remedy::deed;
+use crate::remedy::form;
 use crate::wall_clock::unsigned;
 use crate::why::{Asked, Examine, Finding, Findings, nearest_names};
 use facts::{InhibitedRuleAlarm, NamedRule, RuleAlarm, RuleFacts};
@@ -138,7 +138,7 @@ impl Rules {
             by_since_ms: unsigned(one.by.raised_ms),
             command: self
                 .control
-                .command(deed::ALARM_CLEAR, &[&one.by.id.to_string()]),
+                .command(form::ALARM_CLEAR, &[&one.by.id.to_string()]),
         };
         self.alarms
             .inhibited(self.tenant_of_alarms(rule), &rule.name, to_fact)
@@ -201,8 +201,8 @@ impl Rules {
         let alarms = rows.into_iter().map(|row| {
             let is_shelved = row.state == AlarmState::Shelved.word();
             let action = match is_shelved {
-                true => deed::ALARM_UNSHELVE,
-                false => deed::ALARM_CLEAR,
+                true => form::ALARM_UNSHELVE,
+                false => form::ALARM_CLEAR,
             };
             let id = row.id.to_string();
             let mut rules = rules.iter();
@@ -268,9 +268,9 @@ impl Rules {
     }
 
     fn named_rule(&self, rule: VisibleRule) -> NamedRule {
-        let command = |deed| {
+        let command = |form| {
             self.control
-                .command_of_team(deed, &rule.team, &[&rule.name])
+                .command_of_team(form, &rule.team, &[&rule.name])
         };
         let counts = rule.counts.clone().unwrap_or_default();
         let other_keys = match rule.definition.telemetry {
@@ -305,8 +305,8 @@ impl Rules {
             is_over: counts.is_over,
             missing_member: counts.missing_member,
             failed_action: counts.failed_action,
-            switch_on: command(deed::RULE_ON),
-            show: command(deed::RULE_SHOW),
+            switch_on: command(form::RULE_ON),
+            show: command(form::RULE_SHOW),
             other_keys,
             key: rule.definition.telemetry,
             topics: rule.definition.topics,

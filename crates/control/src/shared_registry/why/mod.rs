@@ -11,7 +11,7 @@ use super::SharedRegistry;
 use super::recall_log::Removed;
 use crate::cause::Cause;
 use crate::control::Control;
-use crate::remedy::deed;
+use crate::remedy::form;
 use crate::rfc3339;
 use crate::wall_clock::{now_signed_ms, unsigned};
 use crate::why::{Asked, Examine, Finding, Findings, nearest_names};
@@ -51,7 +51,7 @@ impl Examine for SharedRegistry {
                 expires_ms: nonzero(key.expires_ms),
                 revoked_ms: nonzero(key.revoked_ms),
                 refused: control.journal.refused_by_key(&key.team, &key.name),
-                list: control.command(deed::PROVISION_LS, &[]),
+                list: control.command(form::PROVISION_LS, &[]),
                 name: key.name,
                 device_type: key.device_type,
                 id_pattern: key.id_pattern,
@@ -124,21 +124,21 @@ impl SharedRegistry {
                 Cause::Deleted,
                 format!("its team {team} was deleted"),
                 "restore the team, or give the program another key",
-                deed::TEAM_RESTORE,
+                form::TEAM_RESTORE,
                 team,
             ),
             ApiKeyBarred::OwnerDisabled => (
                 Cause::Disabled,
                 format!("its owner {owner} is disabled"),
                 "enable the user, or give the program another key",
-                deed::USER_ENABLE,
+                form::USER_ENABLE,
                 owner.clone(),
             ),
             ApiKeyBarred::OwnerDeleted => (
                 Cause::Deleted,
                 format!("its owner {owner} was deleted"),
                 "restore the user, or give the program another key",
-                deed::USER_RESTORE,
+                form::USER_RESTORE,
                 owner.clone(),
             ),
         };
@@ -163,7 +163,7 @@ impl SharedRegistry {
                 .chain(scopes.clone())
                 .collect();
             self.control
-                .command_of_team(deed::KEY_ADD, &key.team, &values)
+                .command_of_team(form::KEY_ADD, &key.team, &values)
         };
         let renew = with(None);
         let refused = self.control.journal.refused_to_key(&key.id);

@@ -27,7 +27,7 @@ use crate::control::{Control, ControlError};
 use crate::health::{RELOAD_FAILED, RESTART_PENDING};
 use crate::integrations::Integrations;
 use crate::journal::{AclFileOfListener, Entry, NamelessRules, Run, host};
-use crate::remedy::deed;
+use crate::remedy::form;
 use crate::telemetry::Telemetry;
 use crate::wall_clock::{now_ms, now_signed_ms};
 use identity::Identified;
@@ -400,7 +400,7 @@ impl Control {
                 .banned(tenant, client_id, Some(user), address)?
                 .into_detail()
                 .into_owned(),
-            command: self.command(deed::BAN_RM, &[&ban.id]),
+            command: self.command(form::BAN_RM, &[&ban.id]),
         })
     }
 

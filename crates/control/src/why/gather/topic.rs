@@ -13,7 +13,7 @@ use crate::cause::Cause;
 use crate::control::{Control, ControlError};
 use crate::explain::{self, Explained};
 use crate::journal::{AclFileOfListener, Entry, Lacking, Run, WordedRemedy};
-use crate::remedy::deed;
+use crate::remedy::form;
 use crate::why::Question;
 use crate::why::facts::{
     GroupMissing, NearSubscriber, OwnNameRule, Retained, Subscriber, TopicRules,
@@ -114,7 +114,7 @@ impl Control {
         if let Some(first) = self.retained(&query).await?.messages.into_iter().next() {
             return Ok(Some(Retained::Kept {
                 past_will: self.past_will(tenant, client_id, &first).await?,
-                remove: self.command_of_tenant(deed::RETAINED_RM, tenant, &[&first.topic]),
+                remove: self.command_of_tenant(form::RETAINED_RM, tenant, &[&first.topic]),
                 topic: first.topic.into_string(),
                 at_ms: first.received_wall_ms,
             }));
@@ -149,7 +149,7 @@ impl Control {
                     .as_ref()
                     .and_then(|session| backlog_of(session, &one.filter, &groups)),
                 end_session: self.command_of_tenant(
-                    deed::SESSION_RM,
+                    form::SESSION_RM,
                     one.tenant,
                     &[&one.client_id],
                 ),

@@ -1,4 +1,4 @@
-//! What remedies do: the commands of the program that help, each with the request of the API that
+//! Forms of remedies: the commands of the program that help, each with the request of the API that
 //! does the same.
 //!
 //! In a command, `{0}` is the first name or value, `{*1}` stands for the second one and all behind
@@ -18,7 +18,7 @@ const WORD_BYTES_MAX: usize = 2 * NAME_BYTES_MAX;
 
 /// A command of the program, with the request of the API that does the same, if one does.
 #[derive(Clone, Copy, Debug)]
-pub struct Deed {
+pub struct CommandForm {
     /// The command, without the name of the program.
     pub command: &'static str,
     /// The request; none: the command is no single request.
@@ -38,17 +38,17 @@ pub struct RequestForm {
     pub body: &'static str,
 }
 
-macro_rules! deeds {
+macro_rules! forms {
     ($($name:ident = $command:literal
         $(, $kind:ident $method:ident $path:literal $(, $body:literal)?)?;)*) => {
         $(#[doc = concat!("The command `", $command, "`.")]
-        pub(crate) const $name: Deed = Deed {
+        pub(crate) const $name: CommandForm = CommandForm {
             command: $command,
-            request: deeds!(@ $($kind $method $path $(, $body)?)?),
+            request: forms!(@ $($kind $method $path $(, $body)?)?),
         };)*
 
         /// All of them.
-        pub const DEEDS: &[Deed] = &[$($name),*];
+        pub const COMMAND_FORMS: &[CommandForm] = &[$($name),*];
     };
     (@) => { None };
     (@ $kind:ident $method:ident $path:literal $(, $body:literal)?) => {
@@ -61,7 +61,7 @@ macro_rules! deeds {
     };
 }
 
-deeds! {
+forms! {
     ALARM_CLEAR = "alarm clear {0}", Request POST "/api/v1/alarms/{0}/clear";
     ALARM_LS = "alarm ls", View GET "/api/v1/alarms";
     ALARM_UNSHELVE = "alarm unshelve {0}", Request POST "/api/v1/alarms/{0}/unshelve";
@@ -171,7 +171,7 @@ pub(crate) struct Given<'a> {
     pub(crate) values: &'a [&'a str],
 }
 
-impl Deed {
+impl CommandForm {
     /// The command with what is given. None if a name is too long to be typed, or was cut.
     pub(crate) fn command(&self, given: Given<'_>) -> Option<Command> {
         let is_long = |value: &&str| value.len() > WORD_BYTES_MAX || is_shortened(value);
@@ -199,8 +199,8 @@ impl Deed {
     /// The command of this listing or of one name, as a sentence names it.
     pub(crate) fn read(line: &str) -> Option<Command> {
         let words: Vec<&str> = line.strip_prefix("martlet ")?.split(' ').collect();
-        DEEDS.iter().find_map(|deed| {
-            let own: Vec<&str> = deed
+        COMMAND_FORMS.iter().find_map(|form| {
+            let own: Vec<&str> = form
                 .command
                 .split(' ')
                 .filter(|own| *own != "{team}")
@@ -213,7 +213,7 @@ impl Deed {
                 team: "",
                 values,
             };
-            is_it.then(|| deed.command(given))?
+            is_it.then(|| form.command(given))?
         })
     }
 
