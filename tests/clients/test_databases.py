@@ -131,6 +131,7 @@ def test_a_database_that_cannot_be_reached_stops_the_start_only_if_it_is_for_mar
 
 @pytest.mark.parametrize("names", [
     ("DATABASE_URL", {"IOTFLOW_ADMIN_TOKEN": "0123456789abcdef"}), ("DATABASE_DSN", {"LISTEN_ADDR": ":0"}),
+    ("DATABASE_DSN", {"PUBLISH_TIMEOUT_SEC": "5"}), ("DATABASE_URL", {"DB_HOST": "h", "DB_NAME": "iotflow"}),
     ("MARTLET_REGISTRY__URL", {}),
 ])
 def test_a_database_that_is_not_up_yet_is_waited_for(start, postgres, tmp_path, names):

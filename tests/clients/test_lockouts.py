@@ -244,11 +244,13 @@ def test_lockouts_are_listed_and_lifted_by_command_and_by_the_api(start_node):
 
 
 def test_lockouts_of_clients_are_lifted_too(start_node, tmp_path):
-    node = guarded(start_node, tmp_path, "pump")
-    assert [come(node, "pump", "former") for _ in range(3)] == [WRONG] * 3
-    assert come(node, "pump", "pump") == LOCKED_OUT
-    assert martlet_process.run("lockout", "rm", "pump", "--data-dir", node.data_dir).returncode == 0
-    assert come(node, "pump", "pump") == LET_IN
+    # The second name looks like an address.
+    node = guarded(start_node, tmp_path, "pump", "10.0.0.1")
+    for name in ("pump", "10.0.0.1"):
+        assert [come(node, name, "former") for _ in range(3)] == [WRONG] * 3
+        assert come(node, name, name) == LOCKED_OUT
+        assert martlet_process.run("lockout", "rm", name, "--data-dir", node.data_dir).returncode == 0
+        assert come(node, name, name) == LET_IN
 
 
 @pytest.mark.long

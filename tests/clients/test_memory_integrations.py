@@ -4,8 +4,11 @@ Each test is another system that sends without end, and looks at the process, as
 for what clients send. What is not acknowledged comes again: nothing is lost.
 """
 
+import base64
 import collections
 import contextlib
+import hashlib
+import re
 import socket
 import struct
 import threading
@@ -240,3 +243,32 @@ def test_requests_that_wait_for_responses_hold_a_part_of_the_memory(tmp_path):
         assert any("too much memory" in why for why in codes), codes
         assert resident(node) < bound
         assert held(node)["integrations"] < LIMIT // 8
+
+
+PINGS = (b"\x89\x7d" + b"p" * 125) * 8_000
+PINGS_BYTES = 150 * MB
+
+
+def test_a_push_server_that_pings_and_reads_nothing_takes_no_memory():
+    """What it sends is read on; of the Pongs that it does not take the node keeps a few."""
+    begin, sent, looked = (threading.Event() for _ in range(3))
+
+    def flood(wire):
+        key = re.search(rb"(?i)sec-websocket-key: (\S+)", wire.recv(4096))[1]
+        accept = base64.b64encode(hashlib.sha1(key + b"258EAFA5-E914-47DA-95CA-C5AB0DC85B11").digest())
+        wire.sendall(b"HTTP/1.1 101 Switching Protocols\r\nUpgrade: websocket\r\nConnection: Upgrade\r\n"
+                     b"Sec-WebSocket-Accept: " + accept + b"\r\n\r\n")
+        begin.wait(60)
+        for _ in range(PINGS_BYTES // len(PINGS)):
+            wire.sendall(PINGS)
+        sent.set()
+        # The connection stays open until the node has been looked at.
+        looked.wait(60)
+
+    with Peer(flood) as peer, Node([f"events.push_url=ws://127.0.0.1:{peer.port}/app/k"]) as node:
+        before = resident(node)
+        begin.set()
+        assert sent.wait(60)
+        most = resident(node) - before
+        looked.set()
+        assert most < 40 * MB, f"{most / MB:.0f} MB"

@@ -209,7 +209,7 @@ def test_a_device_that_is_removed_or_made_inactive_is_gone_at_once(start, place)
         stays.publish("d/stays/x", "1", qos=1)
     with device(node, "inactive", secrets["inactive"]) as refused:
         assert refused.connack.is_failure
-    node.wait_for_log(f"martlet device set --status=active --data-dir={place.path} inactive")
+    node.wait_for_log(f"martlet device set --data-dir={place.path} --status=active inactive")
     place.run("device", "set", "inactive", "--status", "active")
     with device(node, "inactive", secrets["inactive"]) as again:
         again.publish("d/inactive/x", "1", qos=1)
@@ -263,7 +263,7 @@ def test_a_changed_password_ends_connections_and_a_stranger_is_not_let_in(start,
     assert publish(node, "t", "-u", "alice", "-P", "other")[0] == 0
     place.run("user", "set", "alice", "--disable")
     assert publish(node, "t", "-u", "alice", "-P", "other")[0] != 0
-    node.wait_for_log(f"martlet user set --enable --data-dir={place.path} alice")
+    node.wait_for_log(f"martlet user set --data-dir={place.path} --enable alice")
 
 
 def test_a_file_that_another_program_changes_is_read_again(start, place):

@@ -78,6 +78,15 @@ def test_a_device_sends_values_of_another_one(node):
     node.over("h4")
 
 
+def test_a_device_of_a_team_with_a_tenant_sends_values_of_another_one(node):
+    node.run("team", "add", "lifts", "--own-tenant")
+    secret = node.device("h4t", "--team", "lifts")
+    assert sends(node, "h4t", secret, to="h5") == 403
+    node.headline("not-permitted", "POST /api/v1/devices/h5/telemetry: a device sends and reads its own telemetry alone", "h4t@lifts")
+    assert sends(node, "h4t", secret) == 201
+    node.over("h4t@lifts")
+
+
 def test_a_body_is_too_long(node):
     secret = node.device("h6")
     assert sends(node, "h6", secret, json.dumps({"t": "x" * 5000})) == 413

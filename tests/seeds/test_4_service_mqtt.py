@@ -233,6 +233,7 @@ def test_topics_that_begin_with_a_dollar_sign_are_forwarded_if_they_are_named(tm
 @pytest.mark.parametrize("variables, told", [
     ({"NATS_URL": "nats://h:4222", "PUBLISH_TIMEOUT_SEC": "0"}, "PUBLISH_TIMEOUT_SEC is"),
     ({"ENABLE_JETSTREAM": "perhaps"}, "ENABLE_JETSTREAM is"),
+    ({"NATS_URL": "nats://h,tls://"}, "`url` is not a NATS URL"),
     ({"NATS_URL": "foo bar"}, "`url` is not a NATS URL"),
     ({"NATS_URL": "nats://one:4222,nats://two:99999"}, "`url` is not a NATS URL"),
     ({"NATS_URL": "http://one:4222"}, "`url` is not a NATS URL, expected nats:// or tls://"),

@@ -48,7 +48,7 @@ use crate::problem::{ProblemKind, ProblemView};
         (name = "commands", description = "Commands to devices and to groups of them"),
         (name = "firmware", description = "Firmware for devices, and rollouts of it"),
         (name = "people", description = "Users and teams"),
-        (name = "rules", description = "What devices of a type and users with a role may do"),
+        (name = "permissions", description = "What devices of a type and users with a role may do"),
         (name = "security", description = "Keys, sessions of the panel, the first administrator"),
         (name = "documentation", description = "The documentation")
     )

@@ -141,7 +141,8 @@ pub(crate) fn report_answer(api: &Api, request: &RequestName, device: &Device, a
 
 pub(crate) fn head_of(device: &Device) -> EventHead {
     let head = EventHead::new(TenantId(device.tenant), device.id.as_str());
-    head.with_user(Some(UserName::Proved(device.user_name.as_str().into())))
+    // Within its tenant a device has its id as user name.
+    head.with_user(Some(UserName::Proved(device.id.as_str().into())))
 }
 
 /// Reports a request with an API key that nobody has. If it is the key of a device, the event is

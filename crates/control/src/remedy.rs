@@ -189,6 +189,26 @@ mod tests {
     }
 
     #[test]
+    fn no_request_has_a_path_that_clients_of_http_change() {
+        for topic in ["d/x/../../devices/pump", "a/./b", ".."] {
+            let remove = command(form::RETAINED_RM, "", &[topic]);
+            assert_eq!(
+                &*remove,
+                format!("martlet retained rm --data-dir /d {topic}")
+            );
+            assert_eq!(
+                Remedy::all(None, Some(&remove))[0].kind,
+                RemedyKind::Command
+            );
+        }
+        let remove = command(form::RETAINED_RM, "", &["a/.../b"]);
+        assert_eq!(
+            Remedy::all(None, Some(&remove))[0].kind,
+            RemedyKind::Request
+        );
+    }
+
+    #[test]
     fn an_option_without_a_value_is_left_out() {
         let add = command(form::USER_ADD, "", &["ann", "", "ROLE"]);
         assert_eq!(&*add, "martlet user add --data-dir /d --role=ROLE ann");

@@ -29,9 +29,11 @@ use crate::problem::Problem;
 const INPUT_BYTES_MAX: usize = 64 * 1024;
 /// Heartbeats without any message after which a reader counts as gone.
 const SILENT_BEATS: u32 = 4;
-/// Bytes that are gathered before they are written, and
+/// Bytes that are gathered before they are written.
 const BUFFER: usize = 32 * 1024;
-/// frames that are gathered before they are written.
+/// Bytes that wait for a reader, at most: of Pongs that do not fit, only the last one is sent.
+const OUTPUT_BYTES_MAX: usize = 4 * BUFFER;
+/// Frames that are gathered before they are written.
 const FRAMES: usize = 256;
 
 /// How a stream ends whose reader has lost a right that it needs.
@@ -81,7 +83,8 @@ pub(super) fn answer(
         let config = WebSocketConfig::default()
             .max_message_size(Some(INPUT_BYTES_MAX))
             .max_frame_size(Some(INPUT_BYTES_MAX))
-            .write_buffer_size(BUFFER);
+            .write_buffer_size(BUFFER)
+            .max_write_buffer_size(OUTPUT_BYTES_MAX);
         let io = TokioIo::new(upgraded);
         let socket = WebSocketStream::from_raw_socket(io, Role::Server, Some(config)).await;
         talk.run(socket).await;

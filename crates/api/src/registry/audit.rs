@@ -12,6 +12,7 @@ use crate::api::Api;
 use crate::extract::QueryOf;
 use crate::page::Page;
 use crate::problem::Problem;
+use crate::telemetry::times::with_plus;
 use crate::time::Moment;
 
 /// A line of the audit log.
@@ -102,7 +103,7 @@ pub(crate) async fn list(
     let at = |name: &str, text: &Option<String>| -> Result<Option<i64>, Problem> {
         match text.as_deref() {
             None => Ok(None),
-            Some(text) => time(name, Some(text)).map(Some).map_err(|_| {
+            Some(text) => time(name, Some(&with_plus(text))).map(Some).map_err(|_| {
                 let detail =
                     format!("{text:?} is not a valid time, expected such as 2030-01-31T12:00:00Z");
                 Problem::bad_request(format!("{name}: {detail}")).of_parameter(name, detail)

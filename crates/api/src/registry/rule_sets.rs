@@ -227,7 +227,7 @@ macro_rules! routes_of {
      $show:ident $show_title:literal, $set:ident $set_title:literal,
      $delete:ident $delete_title:literal) => {
         #[doc = $list_title]
-        #[utoipa::path(get, path = $path, tag = "rules", params(PageParams),
+        #[utoipa::path(get, path = $path, tag = "permissions", params(PageParams),
             responses((status = 200, description = "A page of the list, sorted by name",
                 body = Page<RuleSetView>)))]
         pub(crate) async fn $list(
@@ -239,7 +239,7 @@ macro_rules! routes_of {
         }
 
         #[doc = $create_title]
-        #[utoipa::path(post, path = $path, tag = "rules", request_body = NewRuleSet,
+        #[utoipa::path(post, path = $path, tag = "permissions", request_body = NewRuleSet,
             responses((status = 201, description = "Added", body = RuleSetView)))]
         pub(crate) async fn $create(
             State(api): State<Api>,
@@ -250,7 +250,7 @@ macro_rules! routes_of {
         }
 
         #[doc = $show_title]
-        #[utoipa::path(get, path = $one, tag = "rules",
+        #[utoipa::path(get, path = $one, tag = "permissions",
             params(("name" = String, Path, description = "Name")),
             responses((status = 200, description = "The rules", body = RuleSetView),
                 (status = 404, description = "Not found")))]
@@ -263,7 +263,7 @@ macro_rules! routes_of {
         }
 
         #[doc = $set_title]
-        #[utoipa::path(put, path = $one, tag = "rules",
+        #[utoipa::path(put, path = $one, tag = "permissions",
             params(("name" = String, Path, description = "Name"),
                 ("If-Match" = String, Header, description = "The revision that is to be changed, or *")),
             request_body = RuleSetChange,
@@ -282,7 +282,7 @@ macro_rules! routes_of {
         }
 
         #[doc = $delete_title]
-        #[utoipa::path(delete, path = $one, tag = "rules",
+        #[utoipa::path(delete, path = $one, tag = "permissions",
             params(("name" = String, Path, description = "Name")),
             responses((status = 204, description = "Deleted"),
                 (status = 404, description = "Not found"),
@@ -298,7 +298,7 @@ macro_rules! routes_of {
 }
 
 /// When devices of a type are inactive. Types that come with the program have it too
-#[utoipa::path(patch, path = "/api/v1/device-types/{name}", tag = "rules",
+#[utoipa::path(patch, path = "/api/v1/device-types/{name}", tag = "permissions",
     params(("name" = String, Path, description = "Name"),
         ("If-Match" = String, Header, description = "The revision that is to be changed, or *")),
     request_body = TypeChange,

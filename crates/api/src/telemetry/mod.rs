@@ -19,7 +19,7 @@ mod of_node;
 mod query;
 mod rejected;
 mod tail;
-mod times;
+pub(crate) mod times;
 mod view;
 
 use martlet_control::principal::Scope::{TelemetryRead, TelemetryWrite};

@@ -49,6 +49,8 @@ const PING: Duration = Duration::from_secs(20);
 const FRAMES: usize = 64;
 /// Longest message of the server that is read, in bytes.
 const INPUT_BYTES_MAX: usize = 64 * 1024;
+/// Bytes that wait for the server, at most: of Pongs that do not fit, only the last one is sent.
+const OUTPUT_BYTES_MAX: usize = 1024 * 1024;
 
 /// Where to, and what.
 #[derive(Clone, Debug)]
@@ -183,7 +185,8 @@ async fn open(push: &Push) -> Result<Socket, String> {
     };
     let config = WebSocketConfig::default()
         .max_message_size(Some(INPUT_BYTES_MAX))
-        .max_frame_size(Some(INPUT_BYTES_MAX));
+        .max_frame_size(Some(INPUT_BYTES_MAX))
+        .max_write_buffer_size(OUTPUT_BYTES_MAX);
     let opened = tokio_tungstenite::client_async_with_config(request, carrier, Some(config)).await;
     let (socket, _) = opened.map_err(|error| error.to_string())?;
     Ok(socket)

@@ -469,9 +469,9 @@ fn broken(commands: &Commands, client_id: &str, reason: ReasonCode) -> Option<Wo
             );
         }
         ReasonCode::TopicNameInvalid => {
-            "the client used a topic that is empty or has the wildcards + or #: look at the topics \
-             that it publishes to, at its Will Topic and at its MQTT library; a trace shows the \
-             packets before it"
+            "the client used a topic that is empty, or has the wildcards + or # or a control \
+             character, such as a tab: look at the topics that it publishes to, at its Will Topic \
+             and at its MQTT library; a trace shows the packets before it"
         }
         reason if Cause::BROKEN_RULES.contains(&reason) => {
             "the client sent a packet that MQTT forbids there: look at its MQTT library and its \

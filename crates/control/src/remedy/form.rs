@@ -171,6 +171,31 @@ pub(crate) struct Given<'a> {
     pub(crate) values: &'a [&'a str],
 }
 
+impl RequestForm {
+    /// The request with what is given. None if a segment of the path would be `.` or `..`: clients
+    /// of HTTP remove those, and the request would be about another object.
+    fn request(&self, given: &Given<'_>) -> Option<Request> {
+        let path = with_values(self.path, |name| in_path(name, given))?;
+        let mut segments = path.split(['?', '/']);
+        if segments.any(|segment| matches!(segment, "." | "..")) {
+            return None;
+        }
+        let body = match self.body {
+            "" => None,
+            body => {
+                let text = with_values(body, |name| in_body(name, given))?;
+                Some(serde_json::from_str(&text).ok()?)
+            }
+        };
+        Some(Request {
+            kind: self.kind,
+            method: self.method,
+            path,
+            body,
+        })
+    }
+}
+
 impl CommandForm {
     /// The command with what is given. None if a name is too long to be typed, or was cut.
     pub(crate) fn command(&self, given: Given<'_>) -> Option<Command> {
@@ -178,21 +203,7 @@ impl CommandForm {
         if given.values.iter().any(is_long) {
             return None;
         }
-        let request = match self.request {
-            Some(form) => Some(Request {
-                kind: form.kind,
-                method: form.method,
-                path: with_values(form.path, |name| in_path(name, &given))?,
-                body: match form.body {
-                    "" => None,
-                    body => {
-                        let text = with_values(body, |name| in_body(name, &given))?;
-                        Some(serde_json::from_str(&text).ok()?)
-                    }
-                },
-            }),
-            None => None,
-        };
+        let request = self.request.and_then(|form| form.request(&given));
         Some(Command::new(self.line(&given)?, request))
     }
 

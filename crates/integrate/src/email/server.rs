@@ -23,6 +23,9 @@ use crate::words::error_words;
 
 /// Bytes that a server may send without getting anything: an answer, or its part of a handshake.
 const ANSWER_BYTES_MAX: usize = 64 << 10;
+/// Lines that a server may send without getting anything: the library looks at all of an answer
+/// again for each of its lines. Bytes of a handshake may look like this many ends of lines, too.
+const ANSWER_LINES_MAX: usize = 512;
 
 /// How the connection is encrypted.
 #[derive(Clone)]
@@ -107,10 +110,7 @@ impl Server {
     async fn connect_at_leisure(&self) -> Result<AsyncSmtpConnection, SendError> {
         let stream = TcpStream::connect(self.address).await;
         let stream = stream.map_err(|error| SendError::Connection(error.to_string()))?;
-        let stream: Box<dyn AsyncTokioStream> = Box::new(Limited {
-            stream,
-            left: ANSWER_BYTES_MAX,
-        });
+        let stream: Box<dyn AsyncTokioStream> = Box::new(Limited::new(stream));
         let hello = ClientId::default();
         let mut connection = match &self.encryption {
             Encryption::None => AsyncSmtpConnection::connect_with_transport(stream, &hello).await?,
@@ -121,7 +121,8 @@ impl Server {
                 connection
             }
             Encryption::Tls(parameters) => {
-                let stream = Box::new(encrypted(stream, parameters.clone()).await?);
+                let stream = encrypted(stream, parameters.clone()).await?;
+                let stream = Box::new(Limited::new(stream));
                 AsyncSmtpConnection::connect_with_transport(stream, &hello).await?
             }
         };
@@ -147,48 +148,69 @@ async fn encrypted(
     Ok(Encrypted(stream))
 }
 
-/// A connection whose server sends a limited number of bytes between what it gets.
+/// A connection whose server sends a limited number of bytes and lines between what it gets.
 #[derive(Debug)]
-struct Limited {
-    stream: TcpStream,
+struct Limited<S> {
+    stream: S,
     /// Bytes that may still come.
-    left: usize,
+    bytes_left: usize,
+    /// Lines that may still come.
+    lines_left: usize,
 }
 
-impl AsyncTokioStream for Limited {
-    fn peer_addr(&self) -> io::Result<SocketAddr> {
-        self.stream.peer_addr()
+impl<S> Limited<S> {
+    fn new(stream: S) -> Self {
+        Self {
+            stream,
+            bytes_left: ANSWER_BYTES_MAX,
+            lines_left: ANSWER_LINES_MAX,
+        }
     }
 }
 
-impl AsyncRead for Limited {
+impl<S: AsyncTokioStream> AsyncTokioStream for Limited<S> {
+    fn peer_addr(&self) -> io::Result<SocketAddr> {
+        AsyncTokioStream::peer_addr(&self.stream)
+    }
+}
+
+impl<S: AsyncRead + Unpin> AsyncRead for Limited<S> {
     fn poll_read(
         mut self: Pin<&mut Self>,
         context: &mut Context<'_>,
         to: &mut ReadBuf<'_>,
     ) -> Poll<io::Result<()>> {
-        if self.left == 0 {
-            let why = format!("the server sends an answer of more than {ANSWER_BYTES_MAX} bytes");
+        if self.bytes_left == 0 || self.lines_left == 0 {
+            let why = format!(
+                "the server sends an answer of more than {ANSWER_BYTES_MAX} bytes or \
+                 {ANSWER_LINES_MAX} lines"
+            );
             return Poll::Ready(Err(io::Error::other(why)));
         }
-        let end = to.remaining().min(self.left);
+        let end = to.remaining().min(self.bytes_left);
         let mut part = ReadBuf::new(to.initialize_unfilled_to(end));
         ready!(Pin::new(&mut self.stream).poll_read(context, &mut part))?;
-        let count = part.filled().len();
-        self.left -= count;
+        let (count, lines) = (part.filled().len(), lines_in(part.filled()));
+        self.bytes_left -= count;
+        self.lines_left = self.lines_left.saturating_sub(lines);
         to.advance(count);
         Poll::Ready(Ok(()))
     }
 }
 
-impl AsyncWrite for Limited {
+fn lines_in(bytes: &[u8]) -> usize {
+    bytes.iter().filter(|byte| **byte == b'\n').count()
+}
+
+impl<S: AsyncWrite + Unpin> AsyncWrite for Limited<S> {
     fn poll_write(
         mut self: Pin<&mut Self>,
         context: &mut Context<'_>,
         bytes: &[u8],
     ) -> Poll<io::Result<usize>> {
         let written = ready!(Pin::new(&mut self.stream).poll_write(context, bytes))?;
-        self.left = ANSWER_BYTES_MAX;
+        self.bytes_left = ANSWER_BYTES_MAX;
+        self.lines_left = ANSWER_LINES_MAX;
         Poll::Ready(Ok(written))
     }
 
@@ -251,8 +273,8 @@ mod tests {
 
     use super::*;
 
-    #[tokio::test]
-    async fn a_greeting_without_an_end_is_cut_off() {
+    /// Why a test of a server that sends this again and again fails, and the bytes that it sent.
+    async fn flooded(with: &[u8]) -> (String, usize) {
         let listener = TcpListener::bind((Ipv4Addr::LOCALHOST, 0)).await;
         let listener = listener.expect("a port");
         let server = Server {
@@ -264,15 +286,22 @@ mod tests {
         let flood = async {
             let (mut stream, _) = listener.accept().await.expect("a connection");
             let mut sent = 0;
-            while stream.write_all(&[b'2'; 4096]).await.is_ok() {
-                sent += 4096;
+            while stream.write_all(with).await.is_ok() {
+                sent += with.len();
             }
             sent
         };
         let (tested, sent) = tokio::join!(server.test(), flood);
-        let why = tested.expect_err("it is cut off").to_string();
-        assert!(why.contains("more than 65536 bytes"), "{why}");
-        // The buffers of the system hold some more.
-        assert!(sent < 64 << 20, "{sent}");
+        (tested.expect_err("it is cut off").to_string(), sent)
+    }
+
+    #[tokio::test]
+    async fn a_greeting_without_an_end_is_cut_off() {
+        for with in [&[b'2'; 4096][..], &b"220-hello\r\n".repeat(400)] {
+            let (why, sent) = flooded(with).await;
+            assert!(why.contains("more than 65536 bytes or 512 lines"), "{why}");
+            // The buffers of the system hold some more.
+            assert!(sent < 64 << 20, "{sent}");
+        }
     }
 }

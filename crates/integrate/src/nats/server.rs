@@ -142,7 +142,10 @@ pub(super) fn servers(url: &str) -> Vec<String> {
 pub(super) fn server_of(url: &str) -> Result<ServerAddr, String> {
     let server = url.parse().ok();
     server
-        .filter(|server: &ServerAddr| matches!(server.scheme(), "nats" | "tls"))
+        .filter(|server: &ServerAddr| {
+            let has_place = !server.host().is_empty() && server.port() != 0;
+            has_place && matches!(server.scheme(), "nats" | "tls")
+        })
         .ok_or_else(|| {
             "`url` is not a NATS URL, expected nats:// or tls:// with a host, such as \
              nats://host:4222"

@@ -110,17 +110,28 @@ fn list(options: &ListOptions) -> anyhow::Result<String> {
 
 fn remove(options: &RemoveOptions) -> anyhow::Result<String> {
     let who = options.who.as_deref();
-    let whom = match who {
-        None => "all=true".to_owned(),
-        Some(who) if who.parse::<IpAddr>().is_ok() => format!("address={}", encoded(who)),
-        Some(who) => format!("user_name={}", encoded(who)),
-    };
-    let target = query(&options.of, &whom);
-    let body = ask(&options.admin.node.data_dir()?, "DELETE", &target)?;
-    if options.admin.json {
-        return Ok(body);
+    let is_address = |who: &&str| who.parse::<IpAddr>().is_ok();
+    let mut whom = Vec::new();
+    match who {
+        None => whom.push("all=true".to_owned()),
+        Some(who) => {
+            // A user of that name may be locked out, too. An address is in no team.
+            let address = Some(who).filter(is_address);
+            let address = address.filter(|_| options.of.team.is_none());
+            whom.extend(address.map(|who| format!("address={}", encoded(who))));
+            whom.push(format!("user_name={}", encoded(who)));
+        }
     }
-    let Lifted { lifted } = serde_json::from_str(&body).context("reading the answer")?;
+    let mut lifted = 0;
+    for whom in whom {
+        let target = query(&options.of, &whom);
+        let body = ask(&options.admin.node.data_dir()?, "DELETE", &target)?;
+        let answer: Lifted = serde_json::from_str(&body).context("reading the answer")?;
+        lifted += answer.lifted;
+    }
+    if options.admin.json {
+        return Ok(serde_json::json!({ "lifted": lifted }).to_string());
+    }
     match (lifted, who) {
         (0, Some(who)) => anyhow::bail!("{} is not locked out", printable(who)),
         (1, _) => Ok("1 lockout is ended".to_owned()),

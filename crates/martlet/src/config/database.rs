@@ -9,6 +9,7 @@ use martlet_registry::{
 };
 use tracing::warn;
 
+use super::UNIQUE_VARIABLES;
 use super::data_dir::data_dir;
 use super::error::ConfigError;
 use super::key;
@@ -23,13 +24,19 @@ const AGAIN_AFTER: Duration = Duration::from_millis(500);
 pub(crate) const NAMES: [&str; 2] = ["DATABASE_URL", "DATABASE_DSN"];
 
 /// Variables that only one of the systems with such databases uses: all names of a line together.
-const TELLING: [&[&str]; 5] = [
+const TELLING: [&[&str]; 8] = [
     &["IOTFLOW_ADMIN_TOKEN"],
     &["MAX_DEVICES_PER_USER"],
     &["ENABLE_JETSTREAM"],
     &["NATS_URL", "LISTEN_ADDR"],
     &["DATABASE_DSN", "LISTEN_ADDR"],
+    &["DATABASE_DSN", "NATS_URL"],
+    &["DATABASE_DSN", "PUBLISH_TIMEOUT_SEC"],
+    &["DATABASE_URL", "DB_HOST", "DB_NAME"],
 ];
+
+/// Variables of these systems for a database by its parts, which is not used.
+const PARTS: [&str; 2] = ["DB_HOST", "DB_URI"];
 
 /// Whether a variable affects the location of the tables.
 pub(crate) fn is_about_database(name: &str) -> bool {
@@ -51,6 +58,10 @@ pub(super) fn adopt(
         let value = found.map(|(_, value)| value.trim());
         value.filter(|value| !value.is_empty())
     };
+    let is_of_known_system = || {
+        let mut telling = TELLING.iter();
+        telling.any(|names| names.iter().all(|name| get(name).is_some()))
+    };
     for name in NAMES {
         let Some(url) = get(name) else {
             continue;
@@ -62,10 +73,7 @@ pub(super) fn adopt(
             effective.unused_addresses.push(warning);
             continue;
         }
-        let is_told = effective.settings().registry.adopt
-            || TELLING
-                .iter()
-                .any(|names| names.iter().all(|name| get(name).is_some()));
+        let is_told = effective.settings().registry.adopt || is_of_known_system();
         let location = location_of(url, effective)
             .map_err(|why| ConfigError::Unusable(format!("{place}: {why}")))?;
         match decide(&location, effective, is_told)? {
@@ -83,6 +91,17 @@ pub(super) fn adopt(
             }
         }
         return Ok(());
+    }
+    let is_meant = is_of_known_system() || UNIQUE_VARIABLES.iter().any(|name| get(name).is_some());
+    if let Some(name) = PARTS
+        .into_iter()
+        .find(|name| is_meant && get(name).is_some())
+    {
+        effective.unused_addresses.push(format!(
+            "{}: the database is not used, users and devices are in martlet.db of the data \
+             directory. To use one, set DATABASE_URL to postgres://USER:PASSWORD@HOST/NAME",
+            place_of(file, name)
+        ));
     }
     Ok(())
 }

@@ -91,13 +91,15 @@ pub(super) fn read_lines(text: &str, out: &mut Collected<'_>) -> Result<(), Reje
     Ok(())
 }
 
+/// Key of a payload that is a single value.
+const VALUE: &str = "value";
+
 /// A payload with a single value. Text that is neither JSON nor nearly a number is a text value.
 pub(super) fn read_value(text: &str, out: &mut Collected<'_>) -> Result<(), Rejection> {
     let bare = text.trim_matches(is_around_number);
     let json = match parse(bare, out) {
         Err(Rejection::NotJson(_)) => match nearly_number(bare)? {
             Some(number) => number.into(),
-            None if text.contains('\0') => return Err(Rejection::ZeroByte),
             None => Json::String(text.to_owned()),
         },
         // A text and its quotation marks are JSON, with blanks around it at most.
@@ -105,8 +107,8 @@ pub(super) fn read_value(text: &str, out: &mut Collected<'_>) -> Result<(), Reje
         parsed => parsed?,
     };
     let timed = out.timed(None)?;
-    match value_of("value", json, out)? {
-        Some(value) => out.put("value".to_owned(), timed, value),
+    match value_of(VALUE, json, out)? {
+        Some(value) => out.put(VALUE.to_owned(), timed, value),
         None => Ok(()),
     }
 }
@@ -127,22 +129,37 @@ fn nearly_number(text: &str) -> Result<Option<Number>, Rejection> {
     if let Ok(whole) = text.parse::<i64>() {
         return Ok(Some(whole.into()));
     }
+    if is_whole(digits) {
+        return Err(Rejection::TooLarge {
+            key: VALUE.to_owned(),
+            digits: shown(text),
+        });
+    }
     let Ok(number) = text.parse::<f64>() else {
         return Ok(None);
     };
     match Number::from_f64(number) {
         Some(number) => Ok(Some(number)),
-        None => Err(Rejection::NotFinite("value".to_owned())),
+        None => Err(Rejection::NotFinite(VALUE.to_owned())),
     }
 }
 
-/// A sign that no stored text has, before the digits of an integer that was too long to parse.
+/// A sign that no stored text has, before the digits of an integer that is no integer of 64 bits.
 const LONG: char = '\0';
 
-/// JSON in which each number without a fraction or an exponent that has more digits than an integer
-/// of 64 bits is a text that begins with [`LONG`]: the parser would round it. `None`: it has none.
+/// Whether a text is digits alone.
+fn is_whole(text: &str) -> bool {
+    !text.is_empty() && text.bytes().all(|byte| byte.is_ascii_digit())
+}
+
+/// Whether a number has neither a fraction nor an exponent, and is no integer of 64 bits.
+fn is_long(number: &str) -> bool {
+    is_whole(number.strip_prefix('-').unwrap_or(number)) && number.parse::<i64>().is_err()
+}
+
+/// JSON in which each number that [`is_long`] is a text that begins with [`LONG`]: the parser would
+/// round it. `None`: it has none.
 fn with_marked_integers(json: &str) -> Option<String> {
-    const DIGITS_MAX: usize = 19;
     let bytes = json.as_bytes();
     let (mut at, mut is_text) = (0, false);
     let mut marked = String::new();
@@ -155,8 +172,7 @@ fn with_marked_integers(json: &str) -> Option<String> {
                 let is_part = |byte: &u8| byte.is_ascii_digit() || b"+-.eE".contains(byte);
                 let length = bytes[at..].iter().take_while(|byte| is_part(byte)).count();
                 let number = &json[at..at + length];
-                let digits = number.trim_start_matches('-');
-                if digits.len() > DIGITS_MAX && digits.bytes().all(|byte| byte.is_ascii_digit()) {
+                if is_long(number) {
                     marked.push_str(&json[copied..at]);
                     marked.push_str(&format!("\"\\u0000{number}\""));
                     copied = at + length;
@@ -170,15 +186,10 @@ fn with_marked_integers(json: &str) -> Option<String> {
     (copied > 0).then(|| marked + &json[copied..])
 }
 
-/// The digits of an integer that was too long to parse, in a value or in one of its parts.
+/// The digits of an integer that [`is_long`], in a value or in one of its parts.
 fn marked_integer(json: &Json) -> Option<&str> {
     match json {
-        Json::String(text) => text.strip_prefix(LONG).filter(|digits| {
-            digits
-                .trim_start_matches('-')
-                .bytes()
-                .all(|byte| byte.is_ascii_digit())
-        }),
+        Json::String(text) => text.strip_prefix(LONG).filter(|number| is_long(number)),
         Json::Array(items) => items.iter().find_map(marked_integer),
         Json::Object(members) => members.values().find_map(marked_integer),
         _ => None,
@@ -214,9 +225,7 @@ fn mistake(text: &str, error: &serde_json::Error) -> &'static str {
     let found: Vec<u8> = found.collect();
     let mut words = found.split(|byte| !byte.is_ascii_alphanumeric());
     let is_no_number = words.any(|word| matches!(word, b"nan" | b"inf" | b"infinity"));
-    if text.starts_with('\u{feff}') {
-        "; it begins with a byte order mark, which JSON does not have"
-    } else if text.ends_with('\0') {
+    if text.ends_with('\0') {
         "; it ends with a zero byte: the length of the payload is one too large"
     } else if text.contains('\'') && !text.contains('"') {
         "; texts and keys of JSON are in double quotation marks"
@@ -271,6 +280,9 @@ fn take_time(
         }
         found = match &json {
             Json::Null => None,
+            Json::String(text) if text.starts_with(LONG) => {
+                return Err(Rejection::BadTime(shown(text.trim_start_matches(LONG))));
+            }
             Json::Number(number) => {
                 let micros = match number.as_i64() {
                     Some(whole) => of_integer(whole, unit),
@@ -323,7 +335,8 @@ fn put(
         (Some(between), Json::Object(members)) => {
             let max = out.decoder.limits.depth;
             if place.depth >= max {
-                return Err(Rejection::TooDeep { key, max });
+                out.leave_out(Rejection::TooDeep { key, max });
+                return Ok(());
             }
             let depth = place.depth + 1;
             let prefix = format!("{key}{between}");
@@ -335,14 +348,20 @@ fn put(
                 out,
             )
         }
-        (_, json) => match value_of(&key, json, out) {
-            Ok(Some(value)) => out.put(key, place.timed, value),
-            Ok(None) => Ok(()),
-            Err(rejection) => {
-                out.leave_out(rejection);
-                Ok(())
+        (_, json) => {
+            let value = value_of(&key, json, out);
+            let put = value.and_then(|value| match value {
+                Some(value) => out.put(key, place.timed, value),
+                None => Ok(()),
+            });
+            match put {
+                Err(rejection) if rejection.is_of_value() => {
+                    out.leave_out(rejection);
+                    Ok(())
+                }
+                put => put,
             }
-        },
+        }
     }
 }
 
@@ -366,15 +385,18 @@ fn put_members(
 /// A value; `None` for `null`, which means no value.
 fn value_of(key: &str, json: Json, out: &Collected<'_>) -> Result<Option<Value>, Rejection> {
     if let Some(digits) = marked_integer(&json) {
-        return Err(Rejection::TooLarge(shown(digits)));
+        let (key, digits) = (key.to_owned(), shown(digits));
+        return Err(Rejection::TooLarge { key, digits });
     }
     Ok(Some(match json {
         Json::Null => return Ok(None),
         Json::Bool(flag) => Value::Bool(flag),
+        Json::String(text) if text.contains('\0') => {
+            return Err(Rejection::ZeroByte(key.to_owned()));
+        }
         Json::String(text) => Value::Text(text.into()),
         Json::Number(number) => match (number.as_i64(), number.as_f64()) {
             (Some(whole), _) => Value::Integer(whole),
-            (None, _) if number.is_u64() => return Err(Rejection::TooLarge(number.to_string())),
             (None, Some(number)) if number.is_finite() => Value::Number(number),
             _ => return Err(Rejection::NotFinite(key.to_owned())),
         },

@@ -193,7 +193,8 @@ fn value_of(key: &str, text: &str) -> Result<Value, Wrong> {
             Ok(number) => Ok(Value::Integer(number)),
             Err(error) => match error.kind() {
                 IntErrorKind::PosOverflow | IntErrorKind::NegOverflow => {
-                    Err(Rejection::TooLarge(super::time::shown(whole)).into())
+                    let (key, digits) = (key.to_owned(), super::time::shown(whole));
+                    Err(Rejection::TooLarge { key, digits }.into())
                 }
                 _ => Err(no_value()),
             },

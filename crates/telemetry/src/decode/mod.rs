@@ -23,6 +23,8 @@ mod rejection;
 mod tests;
 mod time;
 
+use martlet_text_file::text_without_bom;
+
 use collected::Collected;
 pub use collected::{Decoded, Reading};
 pub use decoder::{Decoder, Format, Holder, MissingTime, SECRET_MEMBER, Skew};
@@ -43,10 +45,11 @@ impl Decoder {
             _ => Rejection::NotText,
         })?;
         let mut out = Collected::new(self, received);
+        let bare = text_without_bom(text);
         match self.format {
-            Format::Json => json::read(text, &mut out)?,
-            Format::JsonLines => json::read_lines(text, &mut out)?,
-            Format::Line => line::read(text, &mut out)?,
+            Format::Json => json::read(bare, &mut out)?,
+            Format::JsonLines => json::read_lines(bare, &mut out)?,
+            Format::Line => line::read(bare, &mut out)?,
             Format::Value => json::read_value(text, &mut out)?,
         }
         match out.decoded.readings.is_empty() {

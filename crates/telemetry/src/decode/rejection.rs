@@ -115,16 +115,21 @@ pub enum Rejection {
     NotFinite(String),
     /// An integer does not fit.
     #[error(
-        "the integer {0} is not in -9223372036854775808 to 9223372036854775807; send it as a text, \
-         or with a decimal point if an approximate number is enough"
+        "the integer {digits} of {key} is not in -9223372036854775808 to 9223372036854775807; send \
+         it as a text, or with a decimal point if an approximate number is enough"
     )]
-    TooLarge(String),
+    TooLarge {
+        /// Its key.
+        key: String,
+        /// Its digits; the first of them if there are many.
+        digits: String,
+    },
     /// A text has a zero byte, which cannot be stored.
     #[error(
-        "the text has a zero byte, which cannot be stored: the length of the payload may be one too \
-         large"
+        "the text of {0} has a zero byte, which cannot be stored: the length of the text may be one \
+         too large"
     )]
-    ZeroByte,
+    ZeroByte(String),
     /// An element or line of the payload is rejected, and with it the payload.
     #[error("{part} {number}: {rejection}")]
     At {
@@ -169,6 +174,21 @@ impl Rejection {
         }
     }
 
+    /// Whether it is about one value or its key: the values beside it can be stored.
+    pub(super) fn is_of_value(&self) -> bool {
+        matches!(
+            self,
+            Self::KeyEmpty
+                | Self::KeyTooLong { .. }
+                | Self::KeyCharacter { .. }
+                | Self::TextTooLong { .. }
+                | Self::TooDeep { .. }
+                | Self::NotFinite(_)
+                | Self::TooLarge { .. }
+                | Self::ZeroByte(_)
+        )
+    }
+
     /// JSON pointer of the element or line of the payload; none: it is the whole payload.
     pub fn pointer(&self) -> Option<String> {
         match self {
@@ -194,8 +214,8 @@ impl Rejection {
             Self::BadTime(_) | Self::TimeRange => "bad_time",
             Self::NoTime => "no_time",
             Self::Skewed { .. } => "skewed_time",
-            Self::NotFinite(_) | Self::TooLarge(_) => "bad_number",
-            Self::ZeroByte => "not_text",
+            Self::NotFinite(_) | Self::TooLarge { .. } => "bad_number",
+            Self::ZeroByte(_) => "not_text",
             Self::At { rejection, .. } => rejection.reason(),
         }
     }

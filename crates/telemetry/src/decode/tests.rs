@@ -294,14 +294,30 @@ fn what_is_nearly_a_value_is_rejected() {
 
 #[test]
 fn one_value_that_cannot_be_stored_is_left_out_alone() {
-    for (format, payload) in [
-        (Format::Json, r#"{"a": 1, "b": 18446744073709551615}"#),
-        (Format::Json, r#"[{"b": 18446744073709551615}, {"a": 1}]"#),
+    let long = format!(r#"{{"a": 1, "t": "{}"}}"#, "x".repeat(20_000));
+    let deep = format!(r#"{{"a": 1, "t": {}1{}}}"#, "[".repeat(50), "]".repeat(50));
+    for (format, payload, reason) in [
+        (
+            Format::Json,
+            r#"{"a": 1, "b": 18446744073709551615}"#,
+            "bad_number",
+        ),
+        (
+            Format::Json,
+            r#"[{"b": 18446744073709551615}, {"a": 1}]"#,
+            "bad_number",
+        ),
         (
             Format::Json,
             r#"{"b": [1, -9223372036854775808000], "a": 1}"#,
+            "bad_number",
         ),
-        (Format::Line, "m b=18446744073709551615u,a=1i"),
+        (Format::Line, "m b=18446744073709551615u,a=1i", "bad_number"),
+        (Format::Json, r#"{"a": 1, "b,d": 1}"#, "bad_key"),
+        (Format::Json, r#"{"a": 1, "": 1}"#, "bad_key"),
+        (Format::Json, r#"{"a": 1, "b": "x\u0000"}"#, "not_text"),
+        (Format::Json, &long, "text_too_long"),
+        (Format::Json, &deep, "too_deep"),
     ] {
         let decoder = Decoder {
             format,
@@ -311,7 +327,7 @@ fn one_value_that_cannot_be_stored_is_left_out_alone() {
         let values: Vec<&Value> = decoded.readings.iter().map(|one| &one.value).collect();
         assert_eq!(values, [&Value::Integer(1)], "{payload}");
         let reasons: Vec<_> = decoded.left_out.iter().map(Rejection::reason).collect();
-        assert_eq!(reasons, ["bad_number"], "{payload}");
+        assert_eq!(reasons, [reason], "{payload}");
     }
 }
 
@@ -356,10 +372,94 @@ fn a_part_that_is_rejected_is_named() {
 }
 
 #[test]
+fn a_payload_may_begin_with_a_byte_order_mark() {
+    for (format, payload) in [
+        (Format::Json, "\u{feff}{\"t\": 1}"),
+        (Format::JsonLines, "\u{feff}{\"t\": 1}\n"),
+        (Format::Line, "\u{feff}t value=1i"),
+    ] {
+        let decoder = Decoder {
+            format,
+            ..Decoder::default()
+        };
+        let decoded = decoder.decode(payload.as_bytes(), RECEIVED).unwrap();
+        let [reading] = &*decoded.readings else {
+            panic!("{decoded:?}")
+        };
+        assert!(reading.key.starts_with('t'), "{reading:?}");
+        assert_eq!(reading.value, Value::Integer(1));
+    }
+}
+
+#[test]
+fn numbers_are_those_that_were_sent() {
+    let decode = |format, payload: &str| {
+        let decoder = Decoder {
+            format,
+            ..Decoder::default()
+        };
+        decoder.decode_whole(payload.as_bytes(), RECEIVED)
+    };
+    for text in [
+        "0.9163453718085519",
+        "920.2542004349991",
+        "9007199254740993.0",
+        "-9223372036854775808",
+        "9223372036854775807",
+    ] {
+        let expected = match text.parse::<i64>() {
+            Ok(whole) => Value::Integer(whole),
+            Err(_) => Value::Number(text.parse().unwrap()),
+        };
+        for (format, payload) in [
+            (Format::Json, format!("{{\"value\":{text}}}")),
+            (Format::Value, text.to_owned()),
+        ] {
+            let decoded = decode(format, &payload).unwrap();
+            assert_eq!(decoded.readings[0].value, expected, "{payload}");
+        }
+    }
+    for (format, payload) in [
+        (Format::Json, "{\"value\":-9223372036854775809}"),
+        (Format::JsonLines, "{\"value\":9223372036854775808}"),
+        (Format::Value, "-9223372036854775809"),
+        (Format::Value, "+9223372036854775808"),
+        (Format::Value, "+18446744073709551615"),
+    ] {
+        let rejection = decode(format, payload).unwrap_err();
+        let told = rejection.to_string();
+        assert!(told.contains("of value is not in -922"), "{told}");
+    }
+}
+
+#[test]
+fn zero_bytes_in_texts_are_no_marks_of_long_integers() {
+    let decoded = Decoder::default()
+        .decode(
+            br#"{"a":"\u0000123","b":{"x":"\u000012345678901234567890"},"c":["\u00005"],"d":1}"#,
+            RECEIVED,
+        )
+        .unwrap();
+    let keys: Vec<_> = decoded.readings.iter().map(|one| &*one.key).collect();
+    assert_eq!(keys, ["c", "d"]);
+    let told: Vec<_> = decoded.left_out.iter().map(ToString::to_string).collect();
+    assert!(
+        told[0].starts_with("the text of a has a zero byte"),
+        "{told:?}"
+    );
+    let time = br#"{"timestamp":99999999999999999999,"a":1}"#;
+    let told = Decoder::default().decode(time, RECEIVED).unwrap_err();
+    assert!(
+        told.to_string()
+            .contains("99999999999999999999\" is not a valid time"),
+        "{told}"
+    );
+}
+
+#[test]
 fn common_mistakes_in_json_are_named() {
     let decoder = Decoder::default();
     for (payload, said) in [
-        ("\u{feff}{\"t\": 1}", "byte order mark"),
         ("{\"t\": 1}\0", "zero byte"),
         ("{'t': 1}", "double quotation marks"),
         ("{\"t\": NaN}", "no NaN"),
