@@ -49,10 +49,12 @@ impl Storage {
     pub async fn open(location: Location, settings: Settings) -> Result<Self, StorageError> {
         let (jobs, receiver) = mpsc::channel(JOBS_MAX);
         let memory = Arc::new(SharedMemory::default());
+        let told = WriterState::default();
         let reader = match &location {
             Location::File(path) => {
                 let path = absolute(path)?;
-                DatabaseReader::Sqlite(SqliteReader::new(&path, &settings, Arc::clone(&memory)))
+                let (memory, damage) = (Arc::clone(&memory), told.damage.clone());
+                DatabaseReader::Sqlite(SqliteReader::new(&path, &settings, memory, damage))
             }
             Location::Postgres(url) => {
                 DatabaseReader::Postgres(PostgresReader::new(url, &settings)?)
@@ -61,7 +63,6 @@ impl Storage {
         let room_bytes = u32::try_from(settings.waiting_bytes_max)
             .unwrap_or(u32::MAX)
             .clamp(1, u32::MAX >> 3);
-        let told = WriterState::default();
         let writer = NewWriter {
             location: location.clone(),
             settings,
@@ -312,8 +313,8 @@ impl Storage {
         self.inner.told.trouble.get()
     }
 
-    /// Number of damaged rows that the writer has found since the storage was opened. Values in
-    /// them are not served, all others are.
+    /// Number of damaged rows that were found since the storage was opened. Values in them are not
+    /// served, unless another copy has mended the row. All others are.
     pub fn damage_count(&self) -> usize {
         self.inner.told.damage.count()
     }

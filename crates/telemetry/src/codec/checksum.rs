@@ -22,7 +22,8 @@ pub(crate) fn checked<'a>(bytes: &'a [u8], row: &[i64]) -> Result<&'a [u8], Brok
     }
 }
 
-fn checksum(bytes: &[u8], row: &[i64]) -> u32 {
+/// The checksum of the bytes and of these numbers.
+pub(crate) fn checksum(bytes: &[u8], row: &[i64]) -> u32 {
     let sum = crc32c::crc32c(bytes);
     let add = |sum, number: &i64| crc32c::crc32c_append(sum, &number.to_le_bytes());
     row.iter().fold(sum, add)

@@ -6,9 +6,10 @@ use std::sync::Arc;
 
 use sqlx::SqliteConnection;
 
-use super::flush::{Changes, Failure, block_of};
-use super::in_transaction;
+use super::failure::Failure;
+use super::flush::{Changes, block_of};
 use super::write::{SqliteWriter, json};
+use super::{in_transaction, series};
 use crate::StorageError;
 use crate::memory::SharedMemory;
 use crate::query::Selection;
@@ -57,7 +58,10 @@ impl SqliteWriter {
                 from..until,
                 is_idle(&memory),
             );
-            deleted += done.await.map_err(|failure| failure.at(&self.place))?;
+            deleted += match done.await {
+                Ok(deleted) => deleted,
+                Err(failure) => return Err(self.failed(failure).await),
+            };
             self.known.forget_device(*device);
         }
         Ok(deleted)
@@ -101,7 +105,10 @@ impl SqliteWriter {
         let is_idle = |series| !memory.read().has_values(SeriesId(series));
         let connection = &mut self.connection;
         let done = forget_some(connection, retention, first_days, after, is_idle).await;
-        let (deleted, last) = done.map_err(|error| self.error(error))?;
+        let (deleted, last) = match done {
+            Ok(done) => done,
+            Err(failure) => return Err(self.failed(failure).await),
+        };
         if deleted > 0 {
             self.known.clear();
         }
@@ -120,22 +127,20 @@ async fn forget_some(
     first_days: &[i64],
     after: i64,
     is_idle: impl Fn(i64) -> bool,
-) -> Result<(u64, Option<i64>), sqlx::Error> {
-    let sql = "SELECT id, device FROM series WHERE id > ?1 ORDER BY id LIMIT ?2";
-    let rows = sqlx::query_as::<_, (i64, i64)>(sql);
-    let rows = rows
-        .bind(after)
-        .bind(SERIES_PER_STEP)
-        .fetch_all(&mut *on)
-        .await?;
-    let last = rows.last().map(|row| row.0);
+) -> Result<(u64, Option<i64>), Failure> {
+    let sql = "SELECT id, device, key, sum FROM series WHERE id > ?1 ORDER BY id LIMIT ?2";
+    let rows = sqlx::query(sql).bind(after).bind(SERIES_PER_STEP);
+    let rows = rows.fetch_all(&mut *on).await?;
+    let rows: Result<Vec<_>, _> = rows.iter().map(series::of_row).collect();
+    let rows = rows?;
+    let last = rows.last().map(|row| row.0.0);
     let first_day = |device| {
         let class = (retention.class_of)(device)?;
         first_days.get(class).copied().filter(|day| *day > i64::MIN)
     };
     let limited = rows
         .iter()
-        .filter_map(|(id, device)| Some((*id, first_day(*device)?)));
+        .filter_map(|(id, device, _)| Some((id.0, first_day(*device)?)));
     let limited: Vec<_> = limited.collect();
     let sql = "SELECT d.series, d.day, d.samples FROM json_each(?1) j CROSS JOIN days d \
                ON d.series = j.value ->> 0 AND d.day < j.value ->> 1";
@@ -166,11 +171,12 @@ async fn delete_of(
     is_idle: impl Fn(i64) -> bool,
 ) -> Result<u64, Failure> {
     in_transaction(on, async |work| {
-        let sql = "SELECT id, key FROM series WHERE device = ?1";
-        let series = sqlx::query_as::<_, (i64, String)>(sql).bind(device);
-        let series = series.fetch_all(&mut *work).await?;
-        let wanted = series.into_iter().filter(|(_, key)| selection.has_key(key));
-        let wanted: Vec<_> = wanted.map(|(id, _)| id).collect();
+        let sql = "SELECT id, device, key, sum FROM series WHERE device = ?1";
+        let rows = sqlx::query(sql).bind(device).fetch_all(&mut *work).await?;
+        let series: Result<Vec<_>, _> = rows.iter().map(series::of_row).collect();
+        let wanted = series?.into_iter();
+        let wanted = wanted.filter(|(_, _, key)| selection.has_key(key));
+        let wanted: Vec<_> = wanted.map(|(id, ..)| id.0).collect();
         let mut deleted = 0;
         for series in &wanted {
             deleted += delete_span(work, SeriesId(*series), span.start, span.end).await?;

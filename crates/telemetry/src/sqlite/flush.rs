@@ -4,6 +4,7 @@ use std::collections::{BTreeMap, BTreeSet, HashMap};
 
 use sqlx::{Row as _, SqliteConnection};
 
+use super::failure::Failure;
 use super::in_transaction;
 use super::write::SqliteWriter;
 use crate::StorageError;
@@ -233,31 +234,6 @@ async fn insert(
             .bind(block.data);
     }
     query.execute(on).await.map(drop)
-}
-
-/// Why blocks could not be changed.
-#[derive(Debug)]
-pub(crate) enum Failure {
-    Sql(sqlx::Error),
-    Damaged(String),
-}
-
-impl From<sqlx::Error> for Failure {
-    fn from(error: sqlx::Error) -> Self {
-        Self::Sql(error)
-    }
-}
-
-impl Failure {
-    pub(crate) fn at(self, place: &str) -> StorageError {
-        match self {
-            Self::Sql(error) => StorageError::of_sql(place, error),
-            Self::Damaged(what) => StorageError::Damaged {
-                place: place.to_owned(),
-                what,
-            },
-        }
-    }
 }
 
 fn damaged(series: SeriesId, block: &Block, what: &str) -> Failure {

@@ -4,10 +4,12 @@
 //! number of series. Its values are in [`crate::memory`] until they are packed into blocks.
 
 pub(crate) mod delete;
+pub(crate) mod failure;
 pub(crate) mod flush;
 mod journal;
 pub(crate) mod read;
 pub(crate) mod roll;
+mod series;
 pub(crate) mod write;
 
 use std::fs::{File, OpenOptions, TryLockError};
@@ -29,6 +31,8 @@ use crate::{Settings, StorageError};
 const VERSION: i64 = 2;
 /// The tables.
 const SCHEMA: &str = include_str!("schema.sql");
+/// The table of series. That of older files is replaced; see [`series`].
+const SERIES: &str = include_str!("series.sql");
 /// The table of tenants, which files of version 1 lack.
 const TENANTS: &str = include_str!("tenants.sql");
 /// `application_id`: "MTel".
@@ -106,10 +110,7 @@ pub(crate) async fn lock(path: &Path) -> Result<File, StorageError> {
 }
 
 /// Opens the file for writing, and creates it and its tables if they are missing.
-pub(crate) async fn connect(
-    path: &Path,
-    settings: &Settings,
-) -> Result<SqliteConnection, StorageError> {
+pub(crate) async fn connect(path: &Path) -> Result<SqliteConnection, StorageError> {
     let place = path.display().to_string();
     make_file(path)?;
     let options = options(path)
@@ -124,12 +125,10 @@ pub(crate) async fn connect(
     let failed = |error| StorageError::of_sql(&place, error);
     let mut connection = options.connect().await.map_err(failed)?;
     prepare(&mut connection, &place).await?;
-    if let Some(bytes) = settings.file_bytes_max {
-        limit_pages(&mut connection, bytes).await.map_err(failed)?;
-    }
     Ok(connection)
 }
 
+/// Limits the size of the file.
 async fn limit_pages(on: &mut SqliteConnection, bytes: u64) -> Result<(), sqlx::Error> {
     let pages = (bytes / u64::from(PAGE_BYTES)).clamp(1, u64::from(u32::MAX - 1));
     let sql = format!("PRAGMA max_page_count = {pages}");
@@ -161,9 +160,12 @@ async fn prepare(on: &mut SqliteConnection, place: &str) -> Result<(), StorageEr
         });
     }
     if tables == 0 || found < VERSION {
-        let schema = if tables == 0 { SCHEMA } else { "" };
+        let (schema, series) = match tables {
+            0 => (SCHEMA, SERIES),
+            _ => ("", ""),
+        };
         let sql = format!(
-            "BEGIN IMMEDIATE; {schema}; {TENANTS}; PRAGMA application_id = {APPLICATION}; \
+            "BEGIN IMMEDIATE; {schema}; {series}; {TENANTS}; PRAGMA application_id = {APPLICATION}; \
              PRAGMA user_version = {VERSION}; COMMIT"
         );
         let made = sqlx::raw_sql(sqlx::AssertSqlSafe(sql)).execute(on).await;

@@ -7,10 +7,12 @@ use futures_util::TryStreamExt as _;
 use sqlx::SqliteConnection;
 use sqlx::sqlite::SqlitePool;
 
+use super::failure::Failure;
 use super::flush::block_of;
 use super::write::json;
-use super::{READER_CACHE_BYTES, WRITER_CACHE_BYTES};
+use super::{READER_CACHE_BYTES, WRITER_CACHE_BYTES, series};
 use crate::bucket::Level;
+use crate::damage::Damage;
 use crate::memory::{SharedMemory, merge};
 use crate::scan::{Scan, Scanned};
 use crate::value::{DAY, Instant, Sample, SeriesId, Time, day_of};
@@ -31,14 +33,21 @@ pub(crate) struct SqliteReader {
     pool: SqlitePool,
     memory: Arc<SharedMemory>,
     place: Arc<str>,
+    damage: Damage,
 }
 
 impl SqliteReader {
-    pub(crate) fn new(path: &Path, settings: &Settings, memory: Arc<SharedMemory>) -> Self {
+    pub(crate) fn new(
+        path: &Path,
+        settings: &Settings,
+        memory: Arc<SharedMemory>,
+        damage: Damage,
+    ) -> Self {
         Self {
             pool: super::readers(path, settings),
             memory,
             place: path.display().to_string().into(),
+            damage,
         }
     }
 
@@ -65,14 +74,23 @@ impl SqliteReader {
         &self,
         devices: &[i64],
     ) -> Result<Vec<(i64, String, SeriesId)>, StorageError> {
-        let sql = "SELECT s.device, s.key, s.id FROM json_each(?1) j \
+        let sql = "SELECT s.id, s.device, s.key, s.sum FROM json_each(?1) j \
                    CROSS JOIN series s ON s.device = j.value ORDER BY s.device, s.key";
-        let rows = sqlx::query_as::<_, (i64, String, i64)>(sql).bind(json(devices));
-        let rows = rows.fetch_all(&self.pool).await;
-        let rows = rows.map_err(|error| self.error(error))?.into_iter();
-        Ok(rows
-            .map(|(device, key, id)| (device, key, SeriesId(id)))
-            .collect())
+        let rows = sqlx::query(sql).bind(json(devices));
+        let rows = rows.fetch_all(&self.pool).await.map_err(Failure::from);
+        let series = rows.and_then(|rows| {
+            let rows = rows.iter().map(series::of_row);
+            rows.map(|row| row.map(|(id, device, key)| (device, key, id)))
+                .collect()
+        });
+        series.map_err(|failure| {
+            let error = failure.at(&self.place);
+            if let StorageError::Damaged { what, .. } = &error {
+                let what = format!("the table of series: {what}. A restart mends it if it can");
+                self.damage.note(vec![what]);
+            }
+            error
+        })
     }
 
     /// Numbers of devices with values, in order, after a device.

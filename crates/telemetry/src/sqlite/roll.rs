@@ -5,7 +5,8 @@ use std::collections::BTreeMap;
 use futures_util::TryStreamExt as _;
 use sqlx::{Row as _, SqliteConnection};
 
-use super::flush::{Failure, ROWS_PER_STATEMENT, block_of, with_rows};
+use super::failure::Failure;
+use super::flush::{ROWS_PER_STATEMENT, block_of, with_rows};
 use super::in_transaction;
 use super::write::SqliteWriter;
 use crate::StorageError;

@@ -1,10 +1,3 @@
--- A device and a key; its number is never used again.
-CREATE TABLE series (
-    id INTEGER PRIMARY KEY AUTOINCREMENT,
-    device INTEGER NOT NULL,
-    key TEXT NOT NULL,
-    UNIQUE (device, key)
-);
 -- What was committed and is not in blocks yet, in order.
 CREATE TABLE journal (
     id INTEGER PRIMARY KEY AUTOINCREMENT,

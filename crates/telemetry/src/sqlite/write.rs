@@ -6,9 +6,10 @@ use std::path::Path;
 use std::sync::Arc;
 
 use futures_util::TryStreamExt as _;
-use sqlx::{Connection as _, SqliteConnection};
+use sqlx::{Connection as _, Row as _, SqliteConnection};
 
-use super::{in_transaction, journal};
+use super::failure::Failure;
+use super::{in_transaction, journal, series};
 use crate::codec::Broken;
 use crate::damage::Damage;
 use crate::memory::{Moving, SharedMemory};
@@ -51,11 +52,18 @@ impl SqliteWriter {
         damage: Damage,
     ) -> Result<Self, StorageError> {
         let lock = super::lock(path).await?;
-        let connection = super::connect(path, settings).await?;
+        let mut connection = super::connect(path).await?;
+        let place = path.display().to_string();
+        // Before the file is limited: it may need some pages.
+        damage.note(series::mend(&mut connection, &place).await?);
+        if let Some(bytes) = settings.file_bytes_max {
+            let limited = super::limit_pages(&mut connection, bytes).await;
+            limited.map_err(|error| StorageError::of_sql(&place, error))?;
+        }
         let mut writer = Self {
             connection,
             memory,
-            place: path.display().to_string(),
+            place,
             memory_bytes_max: settings.memory_bytes_max,
             moving: None,
             frozen_until: 0,
@@ -131,18 +139,31 @@ impl SqliteWriter {
                 self.remember(batch);
                 Ok(refused)
             }
-            Err(error) => {
+            Err(failure) => {
                 // Series numbers assigned in this transaction are not in the table.
                 self.known.clear();
-                Err(self.error(error))
+                Err(self.failed(failure).await)
             }
         }
+    }
+
+    /// The error for a failure. If the table of series is damaged, it is mended for the next
+    /// attempt.
+    pub(super) async fn failed(&mut self, failure: Failure) -> StorageError {
+        let error = failure.at(&self.place);
+        if matches!(error, StorageError::Damaged { .. }) {
+            match series::mend(&mut self.connection, &self.place).await {
+                Ok(found) => self.damage.note(found),
+                Err(error) => return error,
+            }
+        }
+        error
     }
 
     async fn try_commit(
         &mut self,
         points: Points,
-    ) -> Result<(SeriesRows, Vec<(usize, PointRefusal)>), sqlx::Error> {
+    ) -> Result<(SeriesRows, Vec<(usize, PointRefusal)>), Failure> {
         let (known, limits) = (&mut self.known, self.limits);
         let mut journal_end = self.journal_end;
         let done = in_transaction(&mut self.connection, async |work| {
@@ -158,7 +179,7 @@ impl SqliteWriter {
                 let written = written.bind(journal::encode(rows)).execute(&mut *work);
                 journal_end = written.await?.last_insert_rowid();
             }
-            Ok::<_, sqlx::Error>((batch, refused))
+            Ok::<_, Failure>((batch, refused))
         });
         let done = done.await?;
         self.journal_end = journal_end;
@@ -203,7 +224,7 @@ async fn with_series(
     known: &KnownSeries,
     refusals: &Refusals,
     points: impl ExactSizeIterator<Item = (Point, Option<SeriesId>)>,
-) -> Result<(SeriesRows, Vec<(usize, PointRefusal)>), sqlx::Error> {
+) -> Result<(SeriesRows, Vec<(usize, PointRefusal)>), Failure> {
     let mut batch = SeriesRows::default();
     batch.rows.reserve(points.len());
     let mut refused = Vec::new();
@@ -221,9 +242,9 @@ async fn with_series(
             continue;
         }
         // There are too many known series to keep them all.
-        let sql = "SELECT id FROM series WHERE device = ?1 AND key = ?2";
-        let id = sqlx::query_scalar(sql).bind(point.device).bind(&*point.key);
-        let series = SeriesId(id.fetch_one(&mut *on).await?);
+        let sql = "SELECT id, device, key, sum FROM series WHERE device = ?1 AND key = ?2";
+        let row = sqlx::query(sql).bind(point.device).bind(&*point.key);
+        let (series, ..) = series::of_row(&row.fetch_one(&mut *on).await?)?;
         batch.rows.push((series, point.into_sample()));
     }
     Ok((batch, refused))
@@ -235,7 +256,7 @@ async fn find_series(
     known: &mut KnownSeries,
     (points, wanted): (&Points, Vec<Pair>),
     limits: SeriesLimits,
-) -> Result<Refusals, sqlx::Error> {
+) -> Result<Refusals, Failure> {
     let tenants = points.tenants_of(&wanted);
     if write_tenants(on, &tenants).await? {
         known.counts.tenants.clear();
@@ -268,11 +289,7 @@ async fn find_series(
         counted.tenants.insert(tenant, series);
     }
     let (admitted, refused) = admit(points, new, &mut counted, limits);
-    let sql = "INSERT INTO series (device, key) SELECT value ->> 0, value ->> 1 FROM json_each(?1)";
-    sqlx::query(sql)
-        .bind(json(&pairs(&admitted)))
-        .execute(&mut *on)
-        .await?;
+    series::insert(&mut *on, &admitted).await?;
     look_up(on, known, admitted).await?;
     known.note_tenants(&tenants);
     known.counts = SeriesCounts {
@@ -329,15 +346,16 @@ async fn look_up(
     on: &mut SqliteConnection,
     known: &mut KnownSeries,
     wanted: Vec<Pair>,
-) -> Result<Vec<Pair>, sqlx::Error> {
-    let sql = "SELECT j.key, s.id FROM json_each(?1) j CROSS JOIN series s \
-               ON s.device = j.value ->> 0 AND s.key = j.value ->> 1";
-    let rows = sqlx::query_as::<_, (i64, i64)>(sql).bind(json(&pairs(&wanted)));
+) -> Result<Vec<Pair>, Failure> {
+    let sql = "SELECT s.id, s.device, s.key, s.sum, j.key FROM json_each(?1) j \
+               CROSS JOIN series s ON s.device = j.value ->> 0 AND s.key = j.value ->> 1";
+    let rows = sqlx::query(sql).bind(json(&pairs(&wanted)));
     let rows = rows.fetch_all(on).await?;
     let mut found = vec![None; wanted.len()];
-    for (index, id) in rows {
-        if let Some(place) = usize::try_from(index).ok().and_then(|at| found.get_mut(at)) {
-            *place = Some(SeriesId(id));
+    for row in rows {
+        let index = usize::try_from(row.try_get::<i64, _>(4)?);
+        if let Some(place) = index.ok().and_then(|at| found.get_mut(at)) {
+            *place = Some(series::of_row(&row)?.0);
         }
     }
     let mut others = Vec::new();
