@@ -65,7 +65,12 @@ def make_first_telemetry(path):
         for number, data in journal:
             assert data[0] == 0
             database.execute("UPDATE journal SET data = ? WHERE id = ?", (data[1:-4], number))
-        database.execute("PRAGMA user_version = 1")
+        database.executescript("""CREATE TABLE old (id INTEGER PRIMARY KEY AUTOINCREMENT,
+                device INTEGER NOT NULL, key TEXT NOT NULL, UNIQUE (device, key));
+            INSERT INTO old SELECT id, device, key FROM series;
+            DROP TABLE series;
+            ALTER TABLE old RENAME TO series;
+            PRAGMA user_version = 1""")
     assert blocks or journal
 
 

@@ -36,7 +36,10 @@ const LAYOUT: &[(&str, &[&str])] = &[
     ("martlet-certificates", &["martlet-text-file"]),
     ("martlet-database-url", &[]),
     ("martlet-rollout", &[]),
-    ("martlet-telemetry", &["martlet-database-url"]),
+    (
+        "martlet-telemetry",
+        &["martlet-database-url", "martlet-text-file"],
+    ),
     ("martlet-rules", &["martlet-codec"]),
     ("martlet-store", &["martlet-fault", "martlet-rows"]),
     (
