@@ -59,13 +59,13 @@ def test_values_are_stored_and_read(stored):
     named = device(node, "car", type="tls-guide")
     with connected(node, named) as client:
         client.publish("device/data/car", json.dumps({"timestamp": BEGIN + 0.5, "speed": 12.5, "on": True, "n": 2**60}), 1)
-        client.publish("device/data/car", json.dumps({"timestamp": BEGIN + 1, "state": "x\0y", "gps": {"lat": [1]}}), 2)
+        client.publish("device/data/car", json.dumps({"timestamp": BEGIN + 1, "state": "\U0001f697", "zero": "x\0y", "gps": {"lat": [1]}}), 2)
         # It comes again, with another value.
         client.publish("device/data/car", json.dumps({"timestamp": BEGIN + 0.5, "speed": 13}), 1)
         client.publish("device/data/car", json.dumps({"untimed": 1}), 0)
     first = "2026-09-20T00:00:00.500000Z"
     found = dict(((key, value) for key, value in values(node, "car", 6) if key != "gps"))
-    assert found == {"speed": 13, "on": True, "n": 2**60, "state": "x\ufffdy", "untimed": 1}
+    assert found == {"speed": 13, "on": True, "n": 2**60, "state": "\U0001f697", "untimed": 1}
     assert post(node, "car", [{"ts": BEGIN + 2, "speed": 1}, {"ts": BEGIN + 3, "speed": 2}])["stored"] == 2
     assert call(node, "GET", "/devices/car/telemetry/keys")["items"] == ["gps", "n", "on", "speed", "state", "untimed"]
     latest = call(node, "GET", "/devices/car/telemetry/latest?keys=speed,on")
