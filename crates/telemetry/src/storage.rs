@@ -314,7 +314,7 @@ impl Storage {
     }
 
     /// Number of damaged rows that were found since the storage was opened. Values in them are not
-    /// served, unless another copy has mended the row. All others are.
+    /// served, unless the row was mended from its other copy. All other values are served.
     pub fn damage_count(&self) -> usize {
         self.inner.told.damage.count()
     }

@@ -464,13 +464,13 @@ impl Case {
         Self(Inquiry::new(facts, None))
     }
 
-    /// With these of a part of the node.
+    /// Adds the facts of a part of the node.
     pub(crate) fn with<P: Examine>(mut self, facts: P::Facts) -> Self {
         self.0.parts.push(examined::<P>(facts));
         self
     }
 
-    /// With these of a part that is examined for each client, of which there is one.
+    /// Adds the facts of a part that is examined for each client. The test has one client.
     pub(crate) fn with_client<P: Examine>(mut self, facts: P::Facts) -> Self {
         self.0.clients[0].1.push(examined::<P>(facts));
         self

@@ -314,7 +314,7 @@ impl Finding {
             .of_many(run.count)
     }
 
-    /// So many messages were lost then. A time of 0 is unknown.
+    /// Sets the number of lost messages, and when they were lost. A time of 0 is unknown.
     pub(crate) fn lost(self, count: u64, at: LossTimes) -> Self {
         Self {
             since_ms: Some(at.first_ms).filter(|ms| *ms > 0),

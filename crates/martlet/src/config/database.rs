@@ -118,7 +118,9 @@ pub(super) fn warn_of_unused_file(effective: &mut Effective) -> Result<(), Confi
     if wait(has_accounts(&file)).unwrap_or(true) {
         let source = effective.source(key!(registry.url));
         effective.unused_addresses.push(format!(
-            "the users and devices of {} are not used, such as an administrator of martlet init:              {source} says that they are in {location}. Add them there (martlet user add, martlet              device add with the same setting), or remove the setting",
+            "the users and devices of {} are not used, such as an administrator of martlet init: \
+             {source} says that they are in {location}. Add them there (martlet user add, martlet \
+             device add with the same setting), or remove the setting",
             file.display()
         ));
     }

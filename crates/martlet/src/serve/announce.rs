@@ -23,7 +23,7 @@ const EXPOSED: &str = "exposed files";
 /// Name of the warning about passwords that are too short.
 const WEAK_PASSWORDS: &str = "weak passwords";
 
-/// Name of the warning about databases of users and devices that are not used.
+/// Name of the warning about databases, and receivers of messages, that are not used.
 const UNUSED_ADDRESSES: &str = "unused addresses";
 /// Name of the warning about rules that give no client any rights.
 const LOCKED_OUT: &str = "locked out";

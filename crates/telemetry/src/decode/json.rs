@@ -144,7 +144,7 @@ fn nearly_number(text: &str) -> Result<Option<Number>, Rejection> {
     }
 }
 
-/// A sign that no stored text has, before the digits of an integer that is no integer of 64 bits.
+/// Mark before the digits of an integer that does not fit in 64 bits. No stored text has it.
 const LONG: char = '\0';
 
 /// Whether a text is digits alone.
@@ -152,7 +152,7 @@ fn is_whole(text: &str) -> bool {
     !text.is_empty() && text.bytes().all(|byte| byte.is_ascii_digit())
 }
 
-/// Whether a number has neither a fraction nor an exponent, and is no integer of 64 bits.
+/// Whether a number is an integer that does not fit in 64 bits: it has no fraction and no exponent.
 fn is_long(number: &str) -> bool {
     is_whole(number.strip_prefix('-').unwrap_or(number)) && number.parse::<i64>().is_err()
 }

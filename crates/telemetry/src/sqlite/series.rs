@@ -31,7 +31,7 @@ const LEAVE: &str = "PRAGMA writable_schema = ON; \
                      DELETE FROM sqlite_schema WHERE tbl_name = 'series'; \
                      PRAGMA writable_schema = RESET";
 
-/// Mended rows that are named.
+/// Number of mended rows that a finding names.
 const NAMED_MAX: usize = 10;
 
 /// The checksum of a row, as stored.
@@ -177,7 +177,7 @@ pub(super) async fn mend(
     Ok(said)
 }
 
-/// The finding about copies of which no row is lost.
+/// The finding if each row is right in the table or in the index.
 fn mended(table: &Copy, index: &Copy, has_sums: bool) -> String {
     let rows = |copy: &Copy| copy.rows.iter().cloned().collect::<HashSet<_>>();
     let (table, index) = (rows(table), rows(index));
