@@ -175,7 +175,7 @@ def test_devices_of_iotflow_keep_their_numbers_and_keys(make, target, start_node
     assert "imported  device 3" in told and "skipped   device 9: its key" in told
     assert "skipped   setting 3/limit" in told
     assert "devices: 2 imported, 0 there before, 1 skipped" in told
-    assert "imported  user ann: its password cannot be checked here: set one with martlet user passwd ann" in told
+    assert f"imported  user ann: its password cannot be checked here: set one with martlet user passwd --data-dir={target[0]} ann" in told
     assert "imported  user head: with its password; administrator of the API" in told
     assert "skipped   user left: it is not active" in told and "not imported" not in told
 
@@ -401,6 +401,27 @@ def test_webhooks_and_messages_of_the_microservice_are_imported(tmp_path, target
     # A second time nothing is added.
     told = json.loads(command(target, "import", "seed1", str(path), "--json", expected=3))["items"]
     assert [row["outcome"] for row in told] == ["exists", "exists", "skipped"]
+
+
+def test_a_dry_run_promises_no_webhook_that_the_import_skips(tmp_path, target, start_node):
+    path = tmp_path / "mqtt-messages.db"
+    long, one, two = json.dumps({"A": "x" * 70_000}), "http://h.example/1", "http://h.example/2"
+    rows = [("w1", one, '{"A": "b\\r\\nC: d"}'), ("w2", one, long), ("w3", one, "{}"), ("w3", two, "{}"), ("", one, "{}"),
+            ("w4", "http://127.0.0.1/", "{}"), ("w5", "http://localhost/", "{}")]
+    with contextlib.closing(sqlite3.connect(path)) as database:
+        database.executescript("CREATE TABLE webhooks (id, url, topic_filter, headers);"
+                               "CREATE TABLE messages (id, topic, payload, confirmed)")
+        database.executemany("INSERT INTO webhooks VALUES (?, ?, 'a/#', ?)", rows)
+        database.commit()
+    start(start_node, target)
+    dry = json.loads(command(target, "import", "seed1", str(path), "--dry-run", "--json", expected=3))
+    told = json.loads(command(target, "import", "seed1", str(path), "--json", expected=3))
+    assert dry["items"] == told["items"]
+    outcomes = [(row["id"], row["outcome"]) for row in told["items"]]
+    assert outcomes == [("", "skipped"), ("w1", "skipped"), ("w2", "skipped"), ("w3", "imported"), ("w3", "exists"), ("w4", "skipped"),
+                        ("w5", "skipped")]
+    why = " ".join(row["note"] for row in told["items"])
+    assert "it has a line break" in why and "1 to 65536 bytes" in why and "--url" not in why, why
 
 
 def test_a_password_on_the_command_line_is_refused(tmp_path):

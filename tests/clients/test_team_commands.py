@@ -33,7 +33,8 @@ def test_a_deleted_device_is_gone_at_once_and_comes_back_as_it_was(start, place)
         said = place.run("device", "rm", "d1")
         connected.wait_for_end()
     assert "The name stays reserved until 20" in said and "(registry.deleted_keep_days)" in said
-    assert "martlet device restore d1" in said and "martlet device rm --purge d1" in said
+    node_of = f"--data-dir={place.path}"
+    assert f"martlet device restore {node_of} d1\n" in said and f"martlet device rm --purge {node_of} d1\n" in said
     assert not is_in(node, "d1", secret)
     assert ids(place) == [] and ids(place, "--deleted") == ["d1"]
     [listed] = shown(place, "device", "ls", "--deleted")["items"]
@@ -41,8 +42,8 @@ def test_a_deleted_device_is_gone_at_once_and_comes_back_as_it_was(start, place)
     assert header.split()[2] == "UNTIL" and line.split()[:3] == ["d1", "deleted", listed["kept_until"][:10]]
     for command in (["show"], ["rotate"], ["set", "--name=x"], ["rm"]):
         said = place.run("device", *command, "d1", code=1)
-        assert "there is no device d1: it was deleted" in said and "martlet device restore d1" in said
-    assert "martlet device restore d1" in place.run("device", "add", "d1", code=1), "its id stays taken"
+        assert "there is no device d1: it was deleted" in said and f"martlet device restore {node_of} d1 " in said
+    assert f"martlet device restore {node_of} d1 " in place.run("device", "add", "d1", code=1), "its id stays taken"
     assert shown(place, "device", "restore", "d1")["name"] == "Pump of the cellar"
     assert is_in(node, "d1", secret) and ids(place, "--deleted") == []
     assert "the device d1 is not deleted" in place.run("device", "restore", "d1", code=1)
@@ -67,23 +68,53 @@ def test_what_is_advised_about_a_device_of_a_team_leaves_that_of_another_tenant_
     def advised(*arguments):
         said = place.run("device", *arguments, "--team", "north", code=1)
         found = re.findall(r"martlet (device .*? pump)\b", said)
-        assert found and all("--team north" in one for one in found), said
+        assert found and all("--team=north" in one for one in found), said
         return found
 
     assert [shlex.split(one)[1] for one in advised("add", "pump")] == ["rotate"]
     place.run("device", "rm", "pump", "--team", "north")
     for arguments in (["show", "pump"], ["rotate", "pump"], ["set", "pump", "--name=x"], ["rm", "pump"]):
         [restore] = advised(*arguments)
-    place.run(*shlex.split(restore))
+    martlet(*shlex.split(restore))
     assert sorted(ids(place)) == ["pump", "pump@north"]
     place.run("device", "rm", "pump", "--team", "north")
     restore, purge = advised("add", "pump")
-    place.run(*shlex.split(restore))
-    place.run(*shlex.split(purge), "--yes")
+    martlet(*shlex.split(restore))
+    martlet(*shlex.split(purge), "--yes")
     assert ids(place) == ["pump"] and ids(place, "--deleted") == []
     assert shown(place, "device", "show", "pump")["credentials"] == 1
     said = place.run("device", "add", "valve", "--team", "north", "--group", "hall", code=1)
-    assert "martlet group add --team north hall" in said, said
+    assert f"martlet group add --data-dir={place.path} --team=north hall" in said, said
+
+
+@pytest.mark.parametrize("name", ("-d", "--json", "a b", "it's"))
+@pytest.mark.parametrize("noun, team", (("device", None), ("device", "-ops"), ("user", None), ("team", None)))
+def test_commands_that_are_printed_about_what_is_deleted_are_typed_as_they_are(place, noun, team, name):
+    """Names that begin with a dash or need quotes, and a team of such a name."""
+    if team:
+        martlet("team", "add", "--own-tenant", "--data-dir", place.path, "--", team)
+    of = [f"--data-dir={place.path}", *([f"--team={team}"] if team else [])]
+    password = {"user": ["--generate"]}.get(noun, [])
+
+    def run(action, *options, code=0):
+        return martlet(noun, *action, *of, *options, "--", name, code=code)
+
+    def typed(said, action):
+        """The one command that does this, as it was printed."""
+        begin = re.escape(f"martlet {noun} {action} --data-dir=")
+        found = re.findall(rf"{begin}.*?(?= restores it|, martlet| removes it|\n|$)", said)
+        assert found, said
+        return shlex.split(found[0])[1:]
+
+    run("add", *password)
+    martlet(*typed(run("rm"), "restore"))
+    purge = typed(run("rm"), "rm --purge")
+    said = run("add", *password, code=1)
+    assert typed(said, "rm --purge") == purge
+    martlet(*typed(said, "restore"))
+    run("rm")
+    martlet(*purge[:2], "--yes", *purge[2:])
+    run("add", *password)
 
 
 @pytest.mark.parametrize("deleted", (False, True), ids=("there", "deleted"))
@@ -127,11 +158,11 @@ def test_a_deleted_user_comes_back_with_the_password_or_is_purged(start, place):
     def names(*options):
         return [one["name"] for one in shown(place, "user", "ls", *options)["items"]]
 
-    assert may() and "martlet user restore alice" in place.run("user", "rm", "alice")
+    assert may() and f"martlet user restore --data-dir={place.path} alice\n" in place.run("user", "rm", "alice")
     assert not may() and names() == ["bob"] and names("--deleted") == ["alice"]
     assert "deleted" in place.run("user", "ls", "--deleted") and "enabled" not in place.run("user", "ls", "--deleted")
     again = martlet("user", "add", "alice", "--weak", "--data-dir", place.path, given="other\n", code=1)
-    assert "martlet user restore alice" in again
+    assert f"martlet user restore --data-dir={place.path} alice " in again
     place.run("user", "restore", "alice")
     assert may() and names() == ["alice", "bob"]
     place.run("user", "rm", "alice", "--purge", "--yes")
@@ -174,7 +205,7 @@ def test_commands_reach_the_devices_of_one_team_and_leave_those_of_others(start,
     made["north"] |= shown(place, "device", "rotate", "pump", "--team", "north", "--now")
     assert all_in() == everybody
     said = place.run("device", "rm", "pump", "--team", "south")
-    assert "martlet device restore --team=south pump" in said
+    assert f"martlet device restore --data-dir={place.path} --team=south pump\n" in said
     assert all_in() == everybody - {"south"} and ids(place, "--deleted") == ["pump@south"]
     assert "the device pump is not deleted" in place.run("device", "restore", "pump", "--team", "north", code=1)
     place.run("device", "restore", "pump", "--team", "south")
@@ -262,7 +293,7 @@ def test_a_deleted_team_comes_back_with_its_devices(start, place):
     line = next(one for one in place.run("device", "show", "pump", "--team", "north").splitlines() if one.startswith("team"))
     assert line.split() == ["team", "north"]
     told = place.run("team", "rm", "north")
-    assert "martlet team restore north" in told and made["id"] not in told
+    assert f"martlet team restore --data-dir={place.path} north " in told and made["id"] not in told
     assert not is_in() and shown(place, "team", "ls")["items"] == []
     assert [one["name"] for one in shown(place, "team", "ls", "--deleted")["items"]] == ["north"]
     place.run("team", "restore", made["id"])
@@ -296,8 +327,8 @@ def test_a_device_is_changed_in_all_that_is_said_of_it(place):
     place.run("device", "set", "pump", "--leave", "yard")
     assert shown(place, "device", "show", "pump")["groups"] == [groups[teams["south"], "hall"]]
     assert "in no group yard" in place.run("device", "set", "pump", "--leave", "yard", code=1)
-    for command, mend in ((["set", "pump", "--join", "nowhere"], "martlet group add --team south nowhere"),
-                          (["add", "new", "--group", "nowhere"], "martlet group add nowhere")):
+    for command, mend in ((["set", "pump", "--join", "nowhere"], f"martlet group add --data-dir={place.path} --team=south nowhere"),
+                          (["add", "new", "--group", "nowhere"], f"martlet group add --data-dir={place.path} nowhere")):
         told = place.run("device", *command, code=1)
         assert "there is no group nowhere: " in told and mend in told
     place.run("team", "add", "away")
@@ -397,7 +428,7 @@ def test_who_looks_for_a_device_of_a_team_is_told_of_which(place):
     for command in (["show"], ["rm"], ["rm", "--purge", "--yes"], ["rotate"]):
         said = place.run("device", *command, "pump", code=1)
         assert "there is no device pump: there is one in the team north, and one in south" in said
-        assert "--team north" in said
+        assert "--team=north" in said
     assert "martlet device ls" in place.run("device", "show", "valve", code=1)
     place.run("team", "add", "west")
     assert "one in the team" not in place.run("device", "show", "pump", "--team", "west", code=1)
@@ -442,7 +473,7 @@ def test_a_ban_says_of_whom_it_is_until_when_and_what_it_replaces(place):
     # A name that no user has: the teams are named that have such a ban.
     place.run("ban", "add", "client-id", "pump", "--team", "south")
     said = place.run("ban", "rm", "client-id", "pump", code=1)
-    assert "one in the team south" in said and "--team south" in said
+    assert "one in the team south" in said and "--team=south" in said
     place.run("ban", "rm", "client-id", "pump", "--team", "south")
     for words in (["user", "nina@nosuch"], ["user", "nina", "--team", "nosuch"], ["client-id", "c", "--team", "nosuch"]):
         said = place.run("ban", "add", *words, code=1)

@@ -271,7 +271,7 @@ def test_a_client_of_a_tenant_is_named_as_it_connects(node, teams):
         shown = martlet_process.run("client", "show", "pump@south", "--data-dir", node.data_dir)
         assert shown.returncode == 0 and "pump" in shown.stdout, shown.stderr
         traced = martlet_process.run("trace", "pump@north", "--data-dir", node.data_dir).stdout
-        assert "martlet events --client pump --team north" in traced and "--type all" in traced
+        assert f"martlet events --client=pump --team=north --data-dir={node.data_dir} --type all" in traced
         call(node, "DELETE", "/api/v1/traces?client=pump&team=north")
     finally:
         for pump in pumps.values():

@@ -188,10 +188,10 @@ def test_a_topic_with_another_name_in_it_is_told_apart_from_one_that_no_rule_per
 def test_what_stays_as_it_is_is_not_to_be_changed(node, place):
     """The role and the type that come with the program: there is another way."""
     answer = expect(node, "not-permitted", "may neither publish to $own/x nor read it", "ann", "$own/x")
-    assert "martlet user set ann --role NAME" in answer["remedy"] and "command" not in answer
+    assert "martlet user set --role=NAME ann" in answer["remedy"] and "command" not in answer
     place.device("d2")
     answer = expect(node, "not-permitted", "may neither publish to other/x nor read it", "d2", "other/x")
-    assert "martlet device set d2 --type NAME" in answer["remedy"] and "command" not in answer
+    assert "martlet device set --type=NAME d2" in answer["remedy"] and "command" not in answer
 
 
 def test_what_was_refused_of_another_topic_is_told_beside(node, place):

@@ -166,7 +166,7 @@ def test_a_device_publishes_nothing(node):
         assert published(meter, "d/meter-1/state")
         told = node.headline("inactive", "it has published nothing since", "meter-1", within=INACTIVE_WITHIN_SECS)
         assert f"the type meter counts a device as inactive after {INACTIVE_AFTER_SECS} s without a message" in told["sentence"]
-        assert "martlet device type rules meter --inactive-after TIME" in told["remedy"], told
+        assert "martlet device type rules --inactive-after=TIME meter" in told["remedy"], told
     # It left as it wanted to, and is missed all the same.
     until(lambda: node.why("meter-1")["state"] == "away", "it is gone")
     told = node.headline("inactive", "it has published nothing since", "meter-1")

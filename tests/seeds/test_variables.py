@@ -107,7 +107,7 @@ def test_the_names_of_iotflow_have_their_meaning(tmp_path):
 def test_limits_of_requests_are_those_of_devices(tmp_path):
     for text, expected in [("RATE_LIMIT_PER_MINUTE=60", (60, None)),
                            ("RATE_LIMIT_PER_MINUTE=60\nRATE_LIMIT_BURST=10", (60, 10)),
-                           ("RATE_LIMIT_BURST=10", (None, 10)), ("RATE_LIMIT_PER_MINUTE=none", (None, None))]:
+                           ("RATE_LIMIT_BURST=10", (None, 10))]:
         values, _ = shown(tmp_path, f"IOTFLOW_ADMIN_TOKEN=0123456789abcdef\n{text}\n")
         found = tuple(values.get(f"iotflow.requests_{name}") for name in ("per_minute", "burst"))
         assert (found, values.get("http.rate")) == (expected, None), text
@@ -341,12 +341,12 @@ def test_it_is_told_what_becomes_of_each_variable(tmp_path):
                           env={**clean, "PORT": "5000"}, timeout=60)
     rows = {row["name"]: (row["state"], row["what"]) for row in json.loads(done.stdout)}
     assert {name: state for name, (state, _) in rows.items()} == {
-        "MQTT_BROKER_PORT": "read", "WEBHOOK_URL": "read", "MQTT_HIVEMQ_HOST": "read", "MQTT_CLIENT_ID": "ignored",
+        "MQTT_BROKER_PORT": "read", "WEBHOOK_URL": "ignored", "MQTT_HIVEMQ_HOST": "read", "MQTT_CLIENT_ID": "ignored",
         "APP_NAME": "unknown", "HOST": "read", "MARTLET_MQTT__MAXQOS": "unknown", "MARTLET_LOG__LEVEL": "read",
         "API_KEYS": "ignored", "MARTLET_REGISTRY__URL_FILE": "read", "PORT": "ignored",
     }
     assert "setting of clients" in rows["MQTT_CLIENT_ID"][1]
-    assert "many programs use this name" in rows["PORT"][1]
+    assert "many programs use this name" in rows["PORT"][1] and "WEBHOOK_ENABLED is not true" in rows["WEBHOOK_URL"][1]
     table = subprocess.run([martlet_process.binary(), "config", "env"], cwd=tmp_path, capture_output=True, text=True,
                            env=clean, timeout=60).stdout
     assert re.search(rf"^unknown +APP_NAME +no such variable +{re.escape(str(tmp_path))}/.env line \d+$", table, re.M), table
@@ -363,6 +363,30 @@ def test_a_variable_without_effect_is_warned_of(tmp_path, name, says):
     done = subprocess.run([martlet_process.binary(), "config", "check"], cwd=tmp_path, capture_output=True, text=True,
                           env={**clean, name: "5"}, timeout=60)
     assert f"environment {name}" in done.stdout + done.stderr and says in done.stdout + done.stderr, done
+
+
+def checked(place, text):
+    """What `config check` says beside a .env with this text."""
+    (place / ".env").write_text(text)
+    return subprocess.run([martlet_process.binary(), "config", "check"], cwd=place, capture_output=True, text=True,
+                          env=martlet_process.environment(), timeout=60)
+
+
+def test_an_invalid_limit_of_iotflow_is_an_error_and_elsewhere_a_warning(tmp_path):
+    for name in ("RATE_LIMIT_PER_MINUTE", "RATE_LIMIT_BURST"):
+        for own in ("IOTFLOW_ADMIN_TOKEN=0123456789abcdef", "MAX_DEVICES_PER_USER=3"):
+            done = checked(tmp_path, f"{name}=60/min\n{own}\n")
+            assert done.returncode == 1 and '"60/min", expected a number of requests, 1000000 at most' in done.stderr, done
+        done = checked(tmp_path, f"{name}=60/min\n")
+        assert done.returncode == 0 and f"{name} is not used: " in done.stdout and '"60/min"' in done.stdout, done
+
+
+def test_a_url_of_a_webhook_that_is_not_enabled_is_warned_of(tmp_path):
+    for text, is_warned in (("", True), ("WEBHOOK_ENABLED=false\n", False), ("WEBHOOK_ENABLED=true\n", False)):
+        done = checked(tmp_path, f"{text}WEBHOOK_URL=http://h\n")
+        says = "WEBHOOK_URL is not used: WEBHOOK_ENABLED is not true"
+        assert done.returncode == 0 and (says in done.stdout) == is_warned, done
+
 
 
 def test_the_flags_of_the_microservice(tmp_path):

@@ -1,6 +1,6 @@
 //! Remedies of errors: as requests, as commands, and as members of an answer.
 
-use martlet_control::text::{in_path, typed};
+use martlet_control::text::{in_path, typed, typed_names};
 use martlet_registry::{ObjectKind, ObjectName, OtherSystem, Remedies, Remedy};
 use serde::{Deserialize, Serialize};
 use utoipa::ToSchema;
@@ -111,9 +111,10 @@ impl From<&Remedy> for RemedyView {
 }
 
 impl RemedyView {
-    /// The remedy as a command; none: this version does not know it.
-    pub fn command(self) -> Option<String> {
-        Some(command(&self.remedy()?))
+    /// The remedy as a command with these options, which select the node, each with a blank behind
+    /// it. None: this version does not know it.
+    pub fn command(self, node: &str) -> Option<String> {
+        Some(wording(&self.remedy()?, node).command)
     }
 
     fn remedy(self) -> Option<Remedy> {
@@ -179,28 +180,28 @@ impl Wording {
 
 /// Text of an error with its remedies, as requests with the command in brackets.
 pub(crate) fn in_requests(error: &dyn Remedies) -> String {
-    error.worded(request)
+    error.worded(&|remedy| wording(remedy, "").request)
 }
 
-/// Text of an error with its remedies, as commands.
-pub fn in_commands(error: &dyn Remedies) -> String {
-    error.worded(command)
+/// Text of an error with its remedies, as commands with these options, which select the node, each
+/// with a blank behind it.
+pub fn in_commands(error: &dyn Remedies, node: &str) -> String {
+    error.worded(&|remedy| wording(remedy, node).command)
 }
 
-fn request(remedy: &Remedy) -> String {
-    wording(remedy).request
-}
-
-fn command(remedy: &Remedy) -> String {
-    wording(remedy).command
-}
-
-fn wording(remedy: &Remedy) -> Wording {
+fn wording(remedy: &Remedy, node: &str) -> Wording {
+    let command_on = |action: &str, kind: ObjectKind, of: &ObjectName| {
+        let team = of.team.as_deref();
+        let team = team.map_or_else(String::new, |team| format!("--team={} ", typed(team)));
+        let (noun, name) = (noun(kind), typed_names(&[&of.name]));
+        format!("martlet {noun} {action} {node}{team}{name}")
+    };
     match remedy {
         Remedy::List(kind) => {
             let (route, noun) = (route(*kind), noun(*kind));
             let request = format!("GET {route}");
-            Wording::of(&request, &format!("martlet {noun} ls"), "lists them")
+            let command = format!("martlet {noun} ls {node}");
+            Wording::of(&request, command.trim_end(), "lists them")
         }
         Remedy::ShowDevice(of) => {
             let kind = ObjectKind::Device;
@@ -248,7 +249,7 @@ fn wording(remedy: &Remedy) -> Wording {
         }
         Remedy::InTeam(team) => {
             let parameter = format!("?team={}", in_path(team));
-            let option = format!("--team {}", typed(team));
+            let option = format!("--team={}", typed(team));
             Wording::of(&parameter, &option, "selects it")
         }
         Remedy::NameTeamOfGroup => Wording {
@@ -257,7 +258,7 @@ fn wording(remedy: &Remedy) -> Wording {
         },
         Remedy::MoveUsers(user) => {
             let request = format!("PATCH /api/v1/users/{}", in_path(user));
-            let command = format!("martlet user set {} --team ''", typed(user));
+            let command = format!("martlet user set {node}--team='' {}", typed_names(&[user]));
             Wording {
                 request: format!("move its users first, such as by {request} ({command})"),
                 command: format!("move its users first, such as by `{command}`"),
@@ -275,7 +276,7 @@ fn wording(remedy: &Remedy) -> Wording {
             let (in_kind, in_name) = (in_path(kind), in_path(name));
             let request = format!("POST /api/v1/integrations/{in_kind}/{in_name}/pause");
             let name = format!("{kind}/{name}");
-            let command = format!("martlet integration pause {}", typed(&name));
+            let command = format!("martlet integration pause {node}{}", typed(&name));
             Wording::of(&request, &command, "stops its delivery")
         }
         Remedy::UsePasswordFile => Wording::of_both(
@@ -302,16 +303,6 @@ fn on(method: &str, kind: ObjectKind, of: &ObjectName, rest: &str) -> String {
 fn parameter(of: &ObjectName) -> String {
     let team = of.team.as_deref();
     team.map_or_else(String::new, |team| format!("?team={}", in_path(team)))
-}
-
-/// A command about an object, in the tenant of its team.
-fn command_on(action: &str, kind: ObjectKind, of: &ObjectName) -> String {
-    let team = of.team.as_deref();
-    let team = team.map_or_else(String::new, |team| format!("--team {} ", typed(team)));
-    // A name is no option.
-    let dashes = if of.name.starts_with('-') { "-- " } else { "" };
-    let (noun, name) = (noun(kind), typed(&of.name));
-    format!("martlet {noun} {action} {team}{dashes}{name}")
 }
 
 /// Path of a kind of objects.
@@ -385,19 +376,19 @@ mod tests {
             ),
             (
                 &NotFound::DeviceOfTeams("d".to_owned(), vec!["a".to_owned(), "b".to_owned()]),
-                "there is no device d: there is one in the team a, and one in b: ?team=a (--team \
-                 a) selects it",
-                "there is no device d: there is one in the team a, and one in b: --team a selects \
+                "there is no device d: there is one in the team a, and one in b: ?team=a \
+                 (--team=a) selects it",
+                "there is no device d: there is one in the team a, and one in b: --team=a selects \
                  it",
             ),
             (
                 &Exists::Deleted(ObjectKind::Device, of_north),
                 "pump 1 was deleted: POST /api/v1/devices/pump%201/restore?team=north (martlet \
-                 device restore --team north 'pump 1') restores it, POST \
-                 /api/v1/devices/pump%201/purge?team=north (martlet device rm --purge --team north \
+                 device restore --team=north 'pump 1') restores it, POST \
+                 /api/v1/devices/pump%201/purge?team=north (martlet device rm --purge --team=north \
                  'pump 1') removes it permanently",
-                "pump 1 was deleted: martlet device restore --team north 'pump 1' restores it, \
-                 martlet device rm --purge --team north 'pump 1' removes it permanently",
+                "pump 1 was deleted: martlet device restore --team=north 'pump 1' restores it, \
+                 martlet device rm --purge --team=north 'pump 1' removes it permanently",
             ),
             (
                 &Exists::Deleted(ObjectKind::User, "ann".into()),
@@ -427,7 +418,7 @@ mod tests {
         ];
         for (error, by_request, by_command) in errors {
             assert_eq!(in_requests(error), by_request);
-            assert_eq!(in_commands(error), by_command);
+            assert_eq!(in_commands(error, ""), by_command);
         }
     }
 

@@ -82,6 +82,16 @@ pub fn typed(text: &str) -> String {
     word
 }
 
+/// Names as they are typed behind the options of a command. What begins with a dash is no option.
+pub fn typed_names(names: &[&str]) -> String {
+    let is_option = |name: &&str| name.starts_with('-') && *name != "-";
+    let mut words: Vec<String> = names.iter().map(|name| typed(name)).collect();
+    if let Some(at) = names.iter().position(is_option) {
+        words.insert(at, "--".to_owned());
+    }
+    words.join(" ")
+}
+
 /// An address of a connection. With port 0, as behind a proxy, only the host.
 pub(crate) fn address((ip, port): (IpAddr, u16)) -> String {
     match (ip, port) {
@@ -322,5 +332,6 @@ mod tests {
         assert_eq!(typed("it's $x"), r"'it'\''s $x'");
         assert_eq!(typed("a\u{1b}0'\\"), r"$'a\0330\'\\'");
         assert_eq!(typed("\u{202e}"), r"$'\342\200\256'");
+        assert_eq!(typed_names(&["a b", "-", "-c", "--d"]), "'a b' - -- -c --d");
     }
 }

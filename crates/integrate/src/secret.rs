@@ -219,7 +219,7 @@ impl fmt::Display for SecretTrouble {
 fn options_of(team: &str, options: &str) -> String {
     let mut text = String::new();
     if !team.is_empty() {
-        text.push_str(&format!(" --team {team}"));
+        text.push_str(&format!(" --team={team}"));
     }
     if !options.is_empty() {
         text.push_str(&format!(" {options}"));

@@ -15,7 +15,9 @@ mod serve;
 use std::ffi::OsString;
 use std::process::ExitCode;
 
-use clap::{CommandFactory, Parser, Subcommand};
+use clap::{CommandFactory, FromArgMatches, Parser, Subcommand};
+
+use cmd::node_options::NodeOptions;
 
 /// MQTT broker and client tools.
 #[derive(Parser)]
@@ -196,7 +198,12 @@ fn run_args(args: Vec<OsString>) -> ExitCode {
         Ok(args) => args,
         Err(text) => return cmd::exit::usage(&text),
     };
-    match Cli::try_parse_from(&args) {
+    let parsed = Cli::command().try_get_matches_from(&args);
+    let parsed = parsed.and_then(|mut matches| {
+        NodeOptions::note_typed(&matches);
+        Cli::from_arg_matches_mut(&mut matches)
+    });
+    match parsed {
         Ok(cli) => {
             // The options of all commands: a running node does not need them.
             drop((options, args));

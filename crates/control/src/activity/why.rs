@@ -8,7 +8,7 @@ use crate::cause::{Bearing, Cause};
 use crate::control::Control;
 use crate::rfc3339;
 use crate::shared_registry::SharedRegistry;
-use crate::text::typed;
+use crate::text::typed_names;
 use crate::wall_clock::unsigned;
 use crate::why::{Asked, Examine, Finding, Findings};
 
@@ -45,9 +45,9 @@ impl Examine for Inactivity {
         let finding = Finding::new(Cause::Inactive, sentence)
             .since(unsigned(inactive.since_ms))
             .remedy(format!(
-                "see why the device publishes nothing; martlet device type rules {} \
-                 --inactive-after TIME sets another time",
-                typed(device_type)
+                "see why the device publishes nothing; martlet device type rules \
+                 --inactive-after=TIME {} sets another time",
+                typed_names(&[device_type])
             ));
         findings.add_as(bearing, finding);
     }

@@ -22,7 +22,7 @@ use super::lacking::Lacking;
 use super::worded_remedy::WordedRemedy;
 use crate::remedy::Command;
 use crate::remedy::form::{self, CommandForm, Given};
-use crate::text::typed;
+use crate::text::{typed, typed_names};
 use crate::wall_clock::now_signed_ms;
 
 /// How commands for this node begin.
@@ -358,18 +358,18 @@ impl Commands {
             (Owner::Role, true) => format!(
                 "give {user} another role, since the role {name} is built in and cannot be \
                  changed: one with the rules of {name} that it needs (martlet role rules {name} \
-                 lists them; martlet role add NAME --rule … --rule …, martlet user set {} --role \
-                 NAME)",
-                typed(user)
+                 lists them; martlet role add NAME --rule … --rule …, martlet user set \
+                 --role=NAME {})",
+                typed_names(&[user])
             ),
             (Owner::Role, false) => format!("permit it in the rules of the role {name}"),
             (_, true) => format!(
                 "permit it in a type of your own, since the device type {name} is built in and \
                  cannot be changed: one that has the rules of {name} too (martlet device type \
                  rules {name} lists them; martlet device type add NAME --rule … --rule …, martlet \
-                 device set {}{} --type NAME), or in the rules of a group that the device is in",
+                 device set {}--type=NAME {}), or in the rules of a group that the device is in",
                 self.team_option(),
-                typed(user)
+                typed_names(&[user])
             ),
             (_, false) => format!(
                 "permit it in the rules of the device type {name}, or of a group that the device \
@@ -397,7 +397,7 @@ impl Commands {
         let team = commands
             .as_ref()
             .and_then(|commands| commands.team.as_ref());
-        team.map_or_else(String::new, |team| format!("--team {} ", typed(team)))
+        team.map_or_else(String::new, |team| format!("--team={} ", typed(team)))
     }
 
     /// Advises to give a user without rights a role that permits the topic.

@@ -11,7 +11,7 @@
 use martlet_broker::{NAME_BYTES_MAX, is_shortened};
 
 use super::command::{Command, RemedyKind, Request};
-use crate::text::{self, typed};
+use crate::text::{self, typed, typed_names};
 
 /// Longest word of a command: a name, or a rule with a topic.
 const WORD_BYTES_MAX: usize = 2 * NAME_BYTES_MAX;
@@ -228,11 +228,10 @@ impl CommandForm {
         })
     }
 
-    /// The command line. A name that begins with a dash is no option; a single dash is a word.
+    /// The command line: the options, then the names.
     fn line(&self, given: &Given<'_>) -> Option<String> {
         let mut line = "martlet".to_owned();
-        let is_dashed = |value: &&str| value.starts_with('-') && *value != "-";
-        let (mut is_begun, mut is_ended) = (false, false);
+        let (mut is_begun, mut names) = (false, Vec::new());
         for part in self.command.split(' ') {
             let is_word = !part.starts_with(['-', '{']);
             if !is_word && !is_begun {
@@ -254,18 +253,13 @@ impl CommandForm {
             } else if part.starts_with('-') {
                 push(&mut line, part);
             } else {
-                for value in values(part, given)? {
-                    if is_dashed(&value) && !is_ended {
-                        line.push_str(" --");
-                        is_ended = true;
-                    }
-                    push(&mut line, &typed(value));
-                }
+                names.extend(values(part, given)?);
             }
         }
         if !is_begun {
             push(&mut line, given.node);
         }
+        push(&mut line, &typed_names(&names));
         Some(line)
     }
 }

@@ -110,12 +110,7 @@ impl SecretStore {
         name: String,
         value: SecretValue,
     ) -> Result<SetSecret, SecretError> {
-        if !(1..=SECRET_BYTES_MAX).contains(&value.expose().len()) {
-            return Err(SecretError::Value);
-        }
-        if let Some(what) = not_of_a_line(value.expose()) {
-            return Err(SecretError::Line(what));
-        }
+        check_secret_value(&value)?;
         martlet_registry::check_secret_name(&name).map_err(SharedRegistryError::Registry)?;
         let making = self.making.lock().await;
         let key = match Key::read(&self.key_file) {
@@ -225,6 +220,20 @@ impl SecretStore {
             }
         }
         Ok(Arc::new(values))
+    }
+}
+
+/// Checks the value of a new secret.
+///
+/// # Errors
+/// It is empty, too long, or not one line.
+pub fn check_secret_value(value: &SecretValue) -> Result<(), SecretError> {
+    if !(1..=SECRET_BYTES_MAX).contains(&value.expose().len()) {
+        return Err(SecretError::Value);
+    }
+    match not_of_a_line(value.expose()) {
+        Some(what) => Err(SecretError::Line(what)),
+        None => Ok(()),
     }
 }
 

@@ -15,7 +15,7 @@ use super::rejected::{NO_DEVICE, UNKNOWN_DEVICE};
 use super::rule::{DEVICE, TelemetryRule, TopicVariables};
 use super::store::{StoreError, Telemetry, points_of};
 use crate::remembered::Name;
-use crate::text::typed;
+use crate::text::{typed, typed_names};
 
 /// Kind and name of the integration.
 const KIND: &str = "telemetry";
@@ -128,11 +128,12 @@ impl Telemetry {
             let Some(device) = devices.get(&one.device) else {
                 let (tenant, id) = &one.device;
                 let team = self.control.team_of_tenant(TenantId(*tenant));
-                let team = team.map_or_else(String::new, |team| format!("--team {team} "));
+                let team =
+                    team.map_or_else(String::new, |team| format!("--team={} ", typed(&team)));
                 let why = format!(
                     "there is no device {id:?}: add it (martlet device add {team}{}), or correct \
                      the topic",
-                    typed(id)
+                    typed_names(&[id])
                 );
                 not_stored.push((message, Some(one.device.1), UNKNOWN_DEVICE, why));
                 continue;

@@ -15,7 +15,7 @@ use crate::event_words;
 use crate::explain::{Explained, Outcome};
 use crate::integrations::{integration_of, part_in_words};
 use crate::journal::{Run, remedy_of_drop, remedy_of_limit};
-use crate::text::typed;
+use crate::text::typed_names;
 
 /// Other members of a share group that are named, at most.
 const MEMBERS_NAMED: usize = 4;
@@ -230,7 +230,7 @@ fn not_acknowledged(facts: &Facts, topic: &str) -> Vec<(Bearing, Finding)> {
             "{client_id}, which is subscribed to {topic}{by}, has not acknowledged {sent} of the \
              messages that were sent to it, which is its maximum at one time, and {waiting} wait; \
              for details, run martlet why {}",
-            typed(client_id),
+            typed_names(&[client_id]),
         );
         let finding = Finding::new(Cause::SlowReader, sentence).since(backlog.since_ms);
         let finding = finding.last(facts.now_ms).remedy(ACKNOWLEDGE);
@@ -261,7 +261,7 @@ fn lost_by_subscribers(facts: &Facts, topic: &str) -> Vec<(Bearing, Finding)> {
                 event_words::were(*count, ""),
                 uncapitalized(reason.meaning()),
                 reason.name(),
-                typed(client_id),
+                typed_names(&[client_id]),
             );
             let mut finding = Finding::new(Cause::of_drop(*reason), sentence).lost(*count, *at);
             finding.remedy = remedy_of_drop(*reason);

@@ -82,7 +82,7 @@ mod tests {
         assert_eq!(
             trouble.to_string(),
             "the secret \"crm\" cannot be used: `signing_key` has fewer than 16 bytes, which can be \
-             guessed: set it again with `martlet secret set crm --team north --data-dir=/d`"
+             guessed: set it again with `martlet secret set crm --team=north --data-dir=/d`"
         );
     }
 }

@@ -334,7 +334,7 @@ fn restore(options: &BackupOptions) -> anyhow::Result<ExitCode> {
             );
         }
     }
-    let options_of_node = config::command_options(&data_dir, options.node.config.as_deref());
+    let options_of_node = config::command_options(Some(&data_dir), options.node.config.as_deref());
     outln!(
         "Start the node with it: {} serve {options_of_node}",
         program_name()

@@ -1,7 +1,7 @@
 //! What was deleted and can be restored: until when its name stays reserved, and what to do before.
 
 use jiff::{Span, Timestamp};
-use martlet_control::text::typed;
+use martlet_control::text::typed_names;
 
 use crate::cmd::node_options::NodeOptions;
 
@@ -35,17 +35,17 @@ impl DeletedKept {
     }
 
     /// Lines about an object of a node that was deleted now. `noun` is that of its commands, and
-    /// `team` is the option that they need to find it, if any.
+    /// `team` is the option that they need to find it, if any, with a blank behind it.
     pub(crate) fn note(self, node: &NodeOptions, noun: &str, name: &str, team: &str) -> String {
         let until = match self.day(Timestamp::now().as_millisecond()) {
             day if day.is_empty() => String::new(),
             day => format!(" until {day} (registry.deleted_keep_days)"),
         };
-        let (name, node) = (typed(name), node.in_command());
+        let (name, node) = (typed_names(&[name]), node.in_command());
         format!(
             "The name stays reserved{until}.\nTo restore it: martlet {noun} restore \
-             {team}{name}{node}\nTo free the name now: martlet {noun} rm --purge \
-             {team}{name}{node}\n"
+             {node}{team}{name}\nTo free the name now: martlet {noun} rm --purge \
+             {node}{team}{name}\n"
         )
     }
 }

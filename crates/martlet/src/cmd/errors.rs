@@ -1,10 +1,17 @@
 //! Error texts in the terms of commands.
 
-use martlet_api::{RemedyView, in_commands};
+use martlet_api::RemedyView;
 use martlet_control::use_cases::UseCaseError;
-use martlet_registry::RegistryError;
+use martlet_registry::{RegistryError, Remedies};
 use serde::Deserialize;
 use serde_json::Value;
+
+use crate::cmd::node_options::typed_options;
+
+/// Text of an error with its remedies, as commands for the same node.
+pub(crate) fn in_commands(error: &dyn Remedies) -> String {
+    martlet_api::in_commands(error, typed_options())
+}
 
 /// Text of an error with its causes. The remedy for an error of the tables is a command.
 pub(crate) fn error_text(error: &anyhow::Error) -> String {
@@ -95,7 +102,10 @@ fn worded(problem: Details, source: FieldSource) -> Option<String> {
         [place] => place.words(source),
         _ => String::new(),
     };
-    let remedies = problem.remedies.into_iter().map(RemedyView::command);
+    let remedies = problem
+        .remedies
+        .into_iter()
+        .map(|one| one.command(typed_options()));
     let remedies = remedies.collect::<Option<Vec<_>>>()?.join(", ");
     Some(match remedies.is_empty() {
         true => format!("{place}{reason}"),

@@ -43,7 +43,7 @@ mod member;
 mod message_source;
 mod mqtt_options;
 mod node_and_form;
-mod node_options;
+pub(crate) mod node_options;
 mod packet_log;
 pub(crate) mod passwd;
 pub(crate) mod people;

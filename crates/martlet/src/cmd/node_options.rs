@@ -4,14 +4,24 @@
 //! determine whether the node runs.
 
 use std::path::PathBuf;
+use std::sync::OnceLock;
 
-use clap::Args;
-use martlet_control::text::{printable, typed};
+use clap::{ArgMatches, Args};
+use martlet_control::text::printable;
 
 use crate::cmd::print::errln;
 use crate::cmd::query::encoded;
 use crate::config;
 use crate::serve::ConfigOptions;
+
+/// Options that select the node on the command line of this process.
+static TYPED: OnceLock<String> = OnceLock::new();
+
+/// The options that select the node on the command line of this process, with a blank behind them,
+/// as commands in texts of errors repeat them; empty: none.
+pub(crate) fn typed_options() -> &'static str {
+    TYPED.get().map_or("", String::as_str)
+}
 
 /// Which node.
 #[derive(Args, Debug)]
@@ -74,14 +84,38 @@ impl NodeOptions {
         self.data_dir.is_some() || self.config.is_some()
     }
 
-    /// The option that names the same node in a command to be typed, ` --data-dir DIR`; empty if
-    /// none is needed.
+    /// The options that name the same node in a command to be typed, with a blank behind them;
+    /// empty if none is needed.
     pub(crate) fn in_command(&self) -> String {
-        match (self.is_named(), self.data_dir()) {
-            (true, Ok(directory)) => {
-                format!(" --data-dir {}", typed(&directory.display().to_string()))
-            }
-            _ => String::new(),
+        let options = config::command_options(self.data_dir.as_deref(), self.config.as_deref());
+        match options.is_empty() {
+            true => options,
+            false => options + " ",
+        }
+    }
+
+    /// Notes the options that select the node on the command line of this process.
+    pub(crate) fn note_typed(matches: &ArgMatches) {
+        let mut of_command = matches;
+        while let Some((_, matches)) = of_command.subcommand() {
+            of_command = matches;
+        }
+        let path = |name: &str| {
+            of_command
+                .try_get_one::<PathBuf>(name)
+                .ok()
+                .flatten()
+                .cloned()
+        };
+        let node = Self {
+            data_dir: path("data_dir"),
+            config: path("config"),
+            reads_other_names: false,
+        };
+        let options = node.in_command();
+        if !options.is_empty() {
+            // A script that runs several commands names one node.
+            let _ = TYPED.set(options);
         }
     }
 

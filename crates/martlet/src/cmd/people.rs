@@ -5,7 +5,7 @@ use std::process::ExitCode;
 
 use clap::{Args, Subcommand, ValueEnum};
 use martlet_control::principal::{Role, Scopes};
-use martlet_control::text::{printable, typed};
+use martlet_control::text::{printable, typed_names};
 use martlet_control::use_cases;
 use martlet_registry::{
     AddedBan, AuditFilter, Ban, BanKind, DEVICE_TYPE, Expected, NewApiKey, NewBan,
@@ -421,10 +421,10 @@ fn try_team(command: &TeamCommand) -> anyhow::Result<String> {
                 Ok(found)
             })?;
             let reload_note = tables::reload_tables(&on.node);
-            let name = typed(&team.name);
+            let (node, name) = (on.node.in_command(), typed_names(&[&team.name]));
             let line = format!(
-                "Deleted the team {}; martlet team restore {name} restores it, martlet team rm \
-                 --purge {name} removes it permanently",
+                "Deleted the team {}; martlet team restore {node}{name} restores it, martlet team \
+                 rm --purge {node}{name} removes it permanently",
                 team.name
             );
             Ok(done(

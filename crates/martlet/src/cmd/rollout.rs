@@ -199,8 +199,8 @@ fn start(options: &StartOptions) -> anyhow::Result<String> {
     let devices = devices_text(&added["devices"]);
     let node = options.admin.node.in_command();
     let next = match options.plan {
-        true => format!("To start it: martlet rollout resume {id}{node}"),
-        false => format!("To follow it: martlet rollout watch {id}{node}"),
+        true => format!("To start it: martlet rollout resume {node}{id}"),
+        false => format!("To follow it: martlet rollout watch {node}{id}"),
     };
     Ok(format!("Rollout {id} of {devices} is {state}.\n{next}\n"))
 }

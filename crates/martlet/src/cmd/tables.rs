@@ -11,7 +11,7 @@ use martlet_broker::Actions;
 use martlet_certificates::ClientCertificates;
 use martlet_control::callers::Caller;
 use martlet_control::devices::DeviceName;
-use martlet_control::text::typed;
+use martlet_control::text::{typed, typed_names};
 use martlet_control::use_cases::{
     FindDevice, FindRuleSet, FindTeamId, UseCase, UseCaseEffect, UseCaseError,
 };
@@ -300,7 +300,7 @@ pub(crate) fn lines_of_certificate(
     let urls = listening(&data_dir).unwrap_or_else(|| configured(&effective));
     let url = urls.iter().find(|url| url.starts_with("mqtts://"))?;
     let way = config::way_in(&effective, url);
-    let options = config::command_options(&data_dir, effective.own_file.as_deref());
+    let options = config::command_options(Some(&data_dir), effective.own_file.as_deref());
     let program = program_name();
     let device = DeviceName::Id(id.to_owned());
     let device = run(node, FindDevice { device }).ok();
@@ -310,7 +310,10 @@ pub(crate) fn lines_of_certificate(
     let topic = topic_of(node, id, device_type);
     let mut lines = Vec::new();
     if device.is_none() {
-        lines.push(format!("{program} device add {} {options}", typed(id)));
+        lines.push(format!(
+            "{program} device add {options} {}",
+            typed_names(&[id])
+        ));
     }
     let settings = effective.settings();
     let mut missing = String::new();

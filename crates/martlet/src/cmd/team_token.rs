@@ -1,7 +1,7 @@
 //! `martlet team token`: credentials shared by the devices of a team.
 
 use clap::{Args, Subcommand};
-use martlet_control::text::typed;
+use martlet_control::text::typed_names;
 use martlet_control::use_cases::{AddTeamToken, ListTeamTokens, RestoreTeamToken, RevokeTeamToken};
 use martlet_registry::TeamToken;
 use serde_json::{Value, json};
@@ -103,10 +103,10 @@ pub(super) fn run(command: &TokenCommand) -> anyhow::Result<String> {
             };
             let token = tables::run(&on.node, revoke)?;
             let line = format!(
-                "Revoked the team token {}; martlet team token restore {} {} restores it",
+                "Revoked the team token {}; martlet team token restore {}{} restores it",
                 token.name,
-                typed(team),
-                typed(id)
+                on.node.in_command(),
+                typed_names(&[team, id])
             );
             Ok(done(
                 on,

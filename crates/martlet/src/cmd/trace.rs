@@ -140,7 +140,7 @@ fn work(options: &TraceOptions) -> anyhow::Result<String> {
             let of_name = value.strip_prefix(&**client);
             let of_name = of_name.and_then(|rest| rest.strip_prefix('@'));
             let team = of.team.as_deref().or(of_name);
-            let team = team.map(|team| format!(" --team {}", typed(team)));
+            let team = team.map(|team| format!(" --team={}", typed(team)));
             (client, team.unwrap_or_default())
         }
         _ => (&value, String::new()),
@@ -148,7 +148,7 @@ fn work(options: &TraceOptions) -> anyhow::Result<String> {
     let node = options.admin.node.in_command();
     Ok(format!(
         "{} is traced until {until}: its lines go to the log of the node\nTo follow it: martlet \
-         events --{name} {}{team}{node} --type all",
+         events --{name}={}{team} {node}--type all",
         printable(&value),
         typed(read)
     ))

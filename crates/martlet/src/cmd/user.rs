@@ -11,7 +11,7 @@ use clap::{Args, Subcommand};
 use martlet_access::edit;
 use martlet_access::hash::{self, Kind};
 use martlet_access::{PasswordFile, Plain};
-use martlet_control::text::{printable, typed};
+use martlet_control::text::{printable, typed, typed_names};
 use martlet_control::use_cases::{
     AddUser, ChangeUser, DeleteUser, FindUser, ListTeamNames, ListUsers, ListUsersInTeams,
     NewPassword, PurgeUser, RestoreUser, SetPassword,
@@ -544,11 +544,11 @@ fn refuse_in_password_file(node: &NodeOptions, user: &String) -> anyhow::Result<
     let path = path.display().to_string();
     bail!(
         "{} is in the password file {path}, whose users have no role and cannot be disabled: \
-         auth.acl_file contains the rights of users, and martlet user rm {} --file {} removes this \
+         auth.acl_file contains the rights of users, and martlet user rm --file={} {} removes this \
          one",
         printable(user),
-        typed(user),
-        typed(&path)
+        typed(&path),
+        typed_names(&[user])
     )
 }
 

@@ -30,22 +30,21 @@ pub(crate) fn data_dir(effective: &Effective) -> Result<PathBuf, ConfigError> {
 }
 
 /// Options by which commands find a node from any directory.
-pub(crate) fn command_options(data_dir: &Path, config: Option<&Path>) -> String {
+pub(crate) fn command_options(data_dir: Option<&Path>, config: Option<&Path>) -> String {
     let typed = |path: &Path| {
         let absolute = std::path::absolute(path);
         typed(&absolute.as_deref().unwrap_or(path).display().to_string())
     };
-    let mut text = format!("--data-dir={}", typed(data_dir));
-    if let Some(file) = config {
-        text.push_str(&format!(" -c {}", typed(file)));
-    }
-    text
+    let data_dir = data_dir.map(|directory| format!("--data-dir={}", typed(directory)));
+    let config = config.map(|file| format!("-c {}", typed(file)));
+    let all: Vec<String> = data_dir.into_iter().chain(config).collect();
+    all.join(" ")
 }
 
 /// The same, followed by a space; empty if no data directory is known.
 pub(crate) fn options_of(effective: &Effective) -> String {
     let options = |directory: PathBuf| {
-        let options = command_options(&directory, effective.own_file.as_deref());
+        let options = command_options(Some(&directory), effective.own_file.as_deref());
         format!("{options} ")
     };
     data_dir(effective).map(options).unwrap_or_default()

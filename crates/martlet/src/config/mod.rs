@@ -79,7 +79,9 @@ pub(crate) use seeds::{
     ENDS_OF_CONNECTIONS, GENERIC as GENERIC_VARIABLES, NAMES as NAMES_OF_OTHERS,
     UNIQUE as UNIQUE_VARIABLES, Use, Variables, with_host,
 };
-pub(crate) use sinks::unusable_files as unusable_files_of_sinks;
+pub(crate) use sinks::{
+    check_name as check_name_of_integration, unusable_files as unusable_files_of_sinks,
+};
 pub(crate) use table_kinds::table_kinds;
 pub(crate) use telemetry::{of as telemetry_settings, tables as telemetry_tables};
 pub(crate) use way_in::way_in;

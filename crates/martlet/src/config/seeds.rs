@@ -76,11 +76,16 @@ impl SettingNames<'_> {
             "RATE_LIMIT_PER_MINUTE",
             "RATE_LIMIT_BURST",
         ] {
-            if self.variables.value(name).is_some() && self.get(name).is_none() {
+            let why = match self.get(name) {
+                None => self.variables.value(name).map(|_| NOT_MEANT),
+                // Whoever has switched it off needs no warning.
+                Some(_) if self.get("WEBHOOK_ENABLED").is_none() => self.variables.why_off(name),
+                Some(_) => None,
+            };
+            if let Some(why) = why {
                 let place = self.place(name);
-                let warning = format!(
-                    "{place} is not used: {NOT_MEANT}; martlet config env lists what is read"
-                );
+                let warning =
+                    format!("{place} is not used: {why}; martlet config env lists what is read");
                 self.effective.unused_addresses.push(warning);
             }
         }
@@ -126,11 +131,16 @@ impl SettingNames<'_> {
 
     /// IoTFlow stores telemetry without being asked.
     fn telemetry(&mut self) -> Result<(), ConfigError> {
-        let names = ["IOTFLOW_ADMIN_TOKEN", "MAX_DEVICES_PER_USER"];
-        match names.into_iter().find(|name| self.get(name).is_some()) {
+        match self.name_of_iotflow() {
             Some(name) => self.set(key!(telemetry.enabled), Value::Boolean(true), name),
             None => Ok(()),
         }
+    }
+
+    /// A variable that is set and that only IoTFlow has.
+    fn name_of_iotflow(&self) -> Option<&'static str> {
+        let names = ["IOTFLOW_ADMIN_TOKEN", "MAX_DEVICES_PER_USER"];
+        names.into_iter().find(|name| self.get(name).is_some())
     }
 
     /// The location of the tables is in `database`.

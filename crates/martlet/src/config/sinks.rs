@@ -213,15 +213,24 @@ fn value_of(value: &Value) -> TableValue {
 /// configuration.
 pub(crate) const OWNER: &str = "owner";
 
+/// Checks the name of an integration.
+///
+/// # Errors
+/// It is none; the reason in words.
+pub(crate) fn check_name(name: &str) -> Result<(), String> {
+    match is_name(name) {
+        true => Ok(()),
+        false => Err(format!(
+            "`name` is {name:?}, expected letters, digits, -, _ and ., {NAME_BYTES_MAX} at most, \
+             not - first, and neither . nor .."
+        )),
+    }
+}
+
 /// The settings that all kinds of sinks share.
 fn common(kind: &'static str, table: &Table) -> Result<Settings, String> {
     let name = table.text("name").unwrap_or_default();
-    if !is_name(name) {
-        return Err(format!(
-            "`name` is {name:?}, expected letters, digits, -, _ and ., {NAME_BYTES_MAX} at most, \
-             not - first, and neither . nor .."
-        ));
-    }
+    check_name(name)?;
     let filters = table.texts("filters");
     // A bridge derives filters from its topics, and a source has none.
     let is_sink = KINDS.iter().any(|sink| sink.name == kind);

@@ -85,7 +85,7 @@ pub(super) fn node_info(node: &NodeConfig, options: &ConfigOptions, running: &Ru
         version: env!("CARGO_PKG_VERSION"),
         listeners,
         data_dir: node.data_dir.display().to_string(),
-        command_options: config::command_options(&node.data_dir, options.config.as_deref()),
+        command_options: config::command_options(Some(&node.data_dir), options.config.as_deref()),
         durability,
         interval_ms,
         connections_max: connections_max(node, &running.descriptors()),

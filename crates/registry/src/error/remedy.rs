@@ -189,7 +189,7 @@ pub trait Remedies: Display {
     fn remedies(&self) -> Vec<Remedy>;
 
     /// Text of the error, with its remedies in these words.
-    fn worded(&self, words: fn(&Remedy) -> String) -> String {
+    fn worded(&self, words: &dyn Fn(&Remedy) -> String) -> String {
         let remedies: Vec<String> = self.remedies().iter().map(words).collect();
         match remedies.is_empty() {
             true => self.to_string(),

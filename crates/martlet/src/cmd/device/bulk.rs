@@ -7,9 +7,7 @@ use std::process::ExitCode;
 
 use anyhow::Context as _;
 use clap::Args;
-use martlet_api::{
-    devices_of_json, devices_of_table, in_commands, json_of_device, table_of_devices,
-};
+use martlet_api::{devices_of_json, devices_of_table, json_of_device, table_of_devices};
 use martlet_control::csv::{self, LineEnd};
 use martlet_control::text::printable;
 use martlet_control::use_cases::{
@@ -18,7 +16,7 @@ use martlet_control::use_cases::{
 use martlet_registry::{AddedDevice, Import, NewDevice, RowOutcome};
 
 use super::list::{ListOptions, listed};
-use crate::cmd::errors::error_text;
+use crate::cmd::errors::{error_text, in_commands};
 use crate::cmd::listing;
 use crate::cmd::node_and_form::NodeAndForm;
 use crate::cmd::node_options::TeamOption;

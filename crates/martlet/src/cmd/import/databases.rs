@@ -5,7 +5,6 @@ use std::path::{Path, PathBuf};
 
 use anyhow::{Context as _, bail};
 use clap::Args;
-use martlet_api::in_commands;
 use martlet_control::devices::DeviceName;
 use martlet_control::use_cases::{
     AddDevices, FindDevice, FindDeviceOfSecret, FindUser, ReadConfiguration, SetConfiguration,
@@ -20,6 +19,7 @@ use martlet_text_file::text_without_bom;
 
 use super::report::{Outcome, Report};
 use super::{telemetry, users};
+use crate::cmd::errors::in_commands;
 use crate::cmd::node_and_form::NodeAndForm;
 use crate::cmd::tables::{self, OpenTables};
 use crate::config::{self, regular_file};

@@ -5,13 +5,13 @@ use std::path::Path;
 use anyhow::Context as _;
 use martlet_access::hash::PasswordHash;
 use martlet_access::{AclFile, PasswordFile, Plain, RuleLine, Subscribing};
-use martlet_api::in_commands;
 use martlet_control::use_cases::{AddRuleSet, ListRuleSets, UseCaseError};
 use martlet_registry::{NewUser, Owner, TypeSettings};
 
 use super::mosquitto::MosquittoOptions;
 use super::report::{Outcome, Report};
 use super::users::{ImportedUser, add_user};
+use crate::cmd::errors::in_commands;
 use crate::cmd::tables::{self, OpenTables};
 use crate::config::regular_file;
 

@@ -2,12 +2,14 @@
 //! to the tables. Webhooks are added to the running node, which encrypts the values of their
 //! headers.
 
+use std::collections::HashSet;
 use std::time::Duration;
 
 use jiff::Timestamp;
 use martlet_api::microservice_webhook;
 use martlet_codec::TopicName;
 use martlet_control::integrations::{AddedKind, IntegrationMaker as _};
+use martlet_control::secrets::check_secret_value;
 use martlet_control::telemetry::has_valid_offset;
 use martlet_control::use_cases::ImportMessages;
 use martlet_registry::{
@@ -48,11 +50,16 @@ pub(super) fn import(options: &DatabaseOptions) -> anyhow::Result<Report> {
     if left > 0 {
         report.leave(vec![("messages", left)]);
     }
+    let mut there = HashSet::new();
     for webhook in &found.webhooks {
-        let (outcome, why) = match added(&options.on.node, options.dry_run, webhook) {
+        let added = added(&options.on.node, options.dry_run, webhook, &there);
+        let (outcome, why) = match added {
             Ok(outcome) => (outcome, String::new()),
             Err(why) => (Outcome::Skipped, why),
         };
+        if outcome == Outcome::Imported {
+            there.insert(&*webhook.id);
+        }
         report.add("webhook", &webhook.id, outcome, &why);
     }
     Ok(report)
@@ -146,11 +153,13 @@ fn ms_of_id(id: &str) -> Option<u64> {
     Some(id.parse::<u64>().ok()? / 1_000_000)
 }
 
-/// Adds a webhook to the running node. A dry run only checks its settings.
+/// Adds a webhook to the running node, unless it is among those that are there. A dry run only
+/// checks its settings.
 fn added(
     node: &NodeOptions,
     dry_run: bool,
     found: &MicroserviceWebhook,
+    there: &HashSet<&str>,
 ) -> Result<Outcome, String> {
     let headers: Value = match found.headers.trim() {
         "" => json!({}),
@@ -170,14 +179,27 @@ fn added(
         "retry_delay": or_default(found.retry_delay),
     });
     let made = microservice_webhook(&found.id, body)?;
+    config::check_name_of_integration(&found.id)?;
+    if there.contains(&*found.id) {
+        return Ok(Outcome::Exists);
+    }
     let target = format!("/api/v1/webhooks/{}", encoded(&found.id));
     let in_words = |error: anyhow::Error| error_text(&error);
     let data_dir = &node.data_dir().map_err(in_words)?;
-    let asked = |done: anyhow::Result<String>| done.map_err(in_words);
+    let asked = |done: anyhow::Result<String>| {
+        done.map_err(|error| {
+            // Its settings are in the database, not options of the command.
+            let of_row = NodeRefusal::of(&error).and_then(NodeRefusal::in_file);
+            of_row.unwrap_or_else(|| in_words(error))
+        })
+    };
     match ask(data_dir, "GET", &target) {
         Ok(_) => return Ok(Outcome::Exists),
         Err(error) if NodeRefusal::of(&error).is_some_and(|why| why.status() == 404) => {}
         Err(error) => return Err(in_words(error)),
+    }
+    for (_, value) in &made.secrets {
+        check_secret_value(value).map_err(|error| error.to_string())?;
     }
     if dry_run {
         check(node, &found.id, &made.settings)?;
@@ -203,9 +225,10 @@ fn check(node: &NodeOptions, id: &str, settings: &Map<String, Value>) -> Result<
         allowed: resolved.sinks.allowed,
         queue_bytes: u64::MAX,
     };
-    let checked = maker.check_new(AddedKind::Webhook, settings);
-    let made = checked.and_then(|()| maker.make(AddedKind::Webhook, id, "", settings, true));
-    made.map(drop).map_err(|unusable| match unusable.key {
+    // In the order of the node, so that the first error is the same.
+    let made = maker.make(AddedKind::Webhook, id, "", settings, true);
+    let checked = made.and_then(|_| maker.check_new(AddedKind::Webhook, settings));
+    checked.map_err(|unusable| match unusable.key {
         Some(key) => format!("{key}: {}", unusable.why),
         None => unusable.why,
     })

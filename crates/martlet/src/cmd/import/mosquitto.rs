@@ -185,7 +185,7 @@ fn secret_command(effective: &Effective, bridge: &str) -> String {
     let name = typed(&format!("bridge-{bridge}"));
     match config::data_dir(effective) {
         Ok(directory) => {
-            let options = config::command_options(&directory, None);
+            let options = config::command_options(Some(&directory), None);
             format!("martlet secret set {name} {options}")
         }
         Err(_) => format!("martlet secret set {name}"),

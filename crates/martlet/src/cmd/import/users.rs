@@ -1,12 +1,13 @@
 //! Adds the users of other systems.
 
 use martlet_access::hash::{Kind, PasswordHash, made_up_password};
-use martlet_api::in_commands;
-use martlet_control::text::typed;
+use martlet_control::text::typed_names;
 use martlet_control::use_cases::{FindUser, ImportUser, UseCaseError};
 use martlet_registry::{ApiRole, IotFlowUser, NO_ROLE, NewUser};
 
 use super::report::{Outcome, Report};
+use crate::cmd::errors::in_commands;
+use crate::cmd::node_options::typed_options;
 use crate::cmd::tables::OpenTables;
 
 /// A user of another system.
@@ -31,8 +32,9 @@ pub(super) fn of_iotflow(found: IotFlowUser) -> Result<ImportedUser, String> {
             let password = made_up_password()?;
             let hash = PasswordHash::new(password.as_bytes(), Kind::default())?;
             let note = format!(
-                "its password cannot be checked here: set one with martlet user passwd {}",
-                typed(&found.name)
+                "its password cannot be checked here: set one with martlet user passwd {}{}",
+                typed_options(),
+                typed_names(&[&found.name])
             );
             (hash, note)
         }

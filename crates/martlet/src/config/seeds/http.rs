@@ -83,6 +83,9 @@ fn table(address: &HttpAddress, effective: &Effective) -> Result<HttpListenerTab
     HttpListenerTable::of(all.map(|(key, text)| (key.to_owned(), sourced(text))))
 }
 
+/// Most requests per minute, and at once.
+const REQUESTS_MAX: u64 = 1_000_000;
+
 impl SettingNames<'_> {
     pub(super) fn log(&mut self) -> Result<(), ConfigError> {
         let name = "LOG_LEVEL";
@@ -123,18 +126,23 @@ impl SettingNames<'_> {
             ("RATE_LIMIT_PER_MINUTE", key!(iotflow.requests_per_minute)),
             ("RATE_LIMIT_BURST", key!(iotflow.requests_burst)),
         ] {
-            if let Some(count) = self.count(name) {
-                self.set_if(name, key, count.map(Value::Integer))?;
+            let Some(text) = self.get(name) else {
+                continue;
+            };
+            let count = text.parse::<u64>().ok();
+            if let Some(count) = count.filter(|count| *count <= REQUESTS_MAX) {
+                self.set(key, Value::Integer(count), name)?;
+                continue;
             }
+            let why = format!("is {text:?}, expected a number of requests, {REQUESTS_MAX} at most");
+            if self.name_of_iotflow().is_some() {
+                return Err(self.unusable(name, &why));
+            }
+            // It may be meant for another program. No limit is in force, which health shows.
+            let warning = format!("{} is not used: it {why}", self.place(name));
+            self.effective.unused_addresses.push(warning);
         }
         Ok(())
-    }
-
-    /// A number of requests. The inner `None` means that the value is invalid.
-    fn count(&self, name: &str) -> Option<Option<u64>> {
-        const MOST: u64 = 1_000_000;
-        let count = self.get(name)?.parse::<u64>().ok();
-        Some(count.filter(|count| *count <= MOST))
     }
 
     /// Sets a key. An invalid value is skipped with a warning, because many programs use these

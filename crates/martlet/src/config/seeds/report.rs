@@ -41,7 +41,9 @@ impl<'a> Variables<'a> {
             let told = match meaning(name) {
                 _ if is_own => Use::Read("a key of the configuration"),
                 Some(_) if value.trim().is_empty() => Use::Ignored("it is empty"),
-                Some(what) if self.get(name).is_some() => Use::Read(what),
+                Some(what) if self.get(name).is_some() => {
+                    self.why_off(name).map_or(Use::Read(what), Use::Ignored)
+                }
                 Some(_) => Use::Ignored(NOT_MEANT),
                 None => match ignored::reason(name) {
                     Some(why) => Use::Ignored(why),

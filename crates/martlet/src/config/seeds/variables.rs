@@ -57,6 +57,15 @@ impl<'a> Variables<'a> {
         value.filter(|value| !value.is_empty())
     }
 
+    /// Why a variable that applies is not used; none: it is not switched off.
+    pub(super) fn why_off(&self, name: &str) -> Option<&'static str> {
+        let switch = "WEBHOOK_ENABLED";
+        let is_on = |text: &str| self.truth(switch, text).is_ok_and(|is_on| is_on);
+        let is_off = name.starts_with("WEBHOOK_") && name != switch;
+        let is_off = is_off && !self.get(switch).is_some_and(is_on);
+        is_off.then_some("WEBHOOK_ENABLED is not true")
+    }
+
     /// Whether a name is set that only one of these systems uses.
     pub(super) fn has_unique(&self) -> bool {
         let has = |name: &str| self.value(name).is_some();
