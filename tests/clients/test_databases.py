@@ -1,5 +1,6 @@
 """Which database a node uses: variables that other programs have too, and databases that they use."""
 
+import re
 import sqlite3
 import subprocess
 import threading
@@ -100,6 +101,18 @@ def test_it_is_used_if_it_has_the_schema(start, start_node, postgres):
     first = start_node(http=True, variables={**KEYS, "MARTLET_REGISTRY__URL": url})
     call(first, "POST", "/api/v1/devices", {"id": "ours"})
     assert devices(start(DATABASE_DSN=url)) == ["ours"]
+
+
+def test_it_may_be_given_as_keywords(start, postgres):
+    """As Go programs have it."""
+    url = postgres.new_database(has_tables=False)
+    parts = re.fullmatch(r"postgres://(\w+)@localhost/(\w+)\?host=(.*)", url)
+    user, name, host = parts.groups()
+    keywords = f"host={host} user={user} password='a secret' dbname={name} sslmode=disable TimeZone=UTC"
+    node = start(DATABASE_DSN=keywords, LISTEN_ADDR=":0")
+    call(node, "POST", "/api/v1/devices", {"id": "ours"})
+    assert postgres.sql(url, "SELECT id FROM martlet.devices").strip() == "ours"
+    assert "a secret" not in node.log()
 
 
 @pytest.mark.parametrize(

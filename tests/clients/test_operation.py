@@ -454,8 +454,11 @@ def test_the_first_lines_name_the_setup_link_and_the_tables(start_node, tmp_path
 
 
 def test_a_start_that_fails_says_so_in_json(tmp_path):
-    for more in (["--set", "log.level=loud"], ["--set", "auth.password_file=/nowhere"]):
-        done = martlet_process.run("serve", "--log-format", "json", "--data-dir", str(tmp_path / "data"), *more)
+    config = tmp_path / "martlet.toml"
+    config.write_text('[log]\nformat = "json"\nlevels = "x"\n')
+    for more in (["--log-format", "json", "--set", "log.level=loud"], ["-c", str(config)],
+                 ["--log-format", "json", "--set", "auth.password_file=/nowhere"]):
+        done = martlet_process.run("serve", "--data-dir", str(tmp_path / "data"), *more)
         assert done.returncode == 1 and done.stdout == "", done
         lines = [json.loads(line) for line in done.stderr.splitlines()]
         assert lines[-1]["level"] == "ERROR" and lines[-1]["message"].startswith("martlet: "), lines

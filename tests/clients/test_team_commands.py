@@ -97,7 +97,7 @@ def test_commands_that_are_printed_about_what_is_deleted_are_typed_as_they_are(p
     password = {"user": ["--generate"]}.get(noun, [])
 
     def run(action, *options, code=0):
-        return martlet(noun, *action, *of, *options, "--", name, code=code)
+        return martlet(noun, action, *of, *options, "--", name, code=code)
 
     def typed(said, action):
         """The one command that does this, as it was printed."""

@@ -552,6 +552,13 @@ def test_exports_have_all_values_and_are_read_again(node, name):
     assert len(lines) == 12_001 and json.loads(lines[0]) == {"device": name, "key": "n", "time": rows[0]["time"], "value": 0}
     line = ask(node, f"{query}&format=line&keys=n&to=1790000002", headers=headers)[2].decode()
     assert line == f"telemetry,device={name} n=0 1790000000000000000\ntelemetry,device={name} n=1 1790000001000000000\n"
+    # InfluxDB refuses a field of a measurement that has two types.
+    post(node, name, [{"mixed": value, "ts": 1790000100 + at} for at, value in enumerate([1, 0.5, True, "x", {"a": 1}])])
+    lines = ask(node, f"{query}&format=line&keys=mixed", headers=headers)[2].decode().splitlines()
+    fields = [line.partition(f",device={name} mixed=") for line in lines]
+    assert [(measurement, value.split()[0]) for measurement, _, value in fields] == [
+        ("telemetry", "1"), ("telemetry", "0.5"), ("telemetry_bool", "true"), ("telemetry_text", '"x"'),
+        ("telemetry_text", '"{\\"a\\":1}"')]
     assert ask(node, f"{query}&format=xml", headers=headers)[0] == 400
 
 

@@ -1,6 +1,8 @@
 //! The URL of a database of PostgreSQL, whose password is never shown.
 #![forbid(unsafe_code)]
 
+mod keywords;
+
 use std::fmt;
 
 /// The URL of a database, with a password in it that nobody is shown.
@@ -12,15 +14,16 @@ pub struct DatabaseUrl(String);
 pub struct NotPostgres;
 
 impl DatabaseUrl {
-    /// `postgres://USER:PASSWORD@HOST:PORT/DATABASE?sslmode=verify-full`.
+    /// `postgres://USER:PASSWORD@HOST:PORT/DATABASE?sslmode=verify-full`, or the same in the form
+    /// `host=HOST port=PORT user=USER password=PASSWORD dbname=DATABASE sslmode=verify-full`.
     ///
     /// # Errors
     /// It is the URL of another kind of database.
     pub fn parse(text: &str) -> Result<Self, NotPostgres> {
-        let is_known = ["postgres://", "postgresql://"];
-        match is_known.iter().any(|scheme| text.starts_with(scheme)) {
+        let mut schemes = ["postgres://", "postgresql://"].iter();
+        match schemes.any(|scheme| text.starts_with(scheme)) {
             true => Ok(Self(text.to_owned())),
-            false => Err(NotPostgres),
+            false => keywords::url(text).map(Self).ok_or(NotPostgres),
         }
     }
 
@@ -74,5 +77,45 @@ mod tests {
             assert!(!format!("{url:?}").contains("cret"), "{given}");
         }
         assert!(DatabaseUrl::parse("mysql://u:secret@h/d").is_err());
+    }
+
+    #[test]
+    fn keywords_are_a_url_too() {
+        for (given, url, shown) in [
+            (
+                "host=db user=u password=p dbname=d port=5433 sslmode=disable TimeZone=UTC",
+                "postgres://u:p@db:5433/d?sslmode=disable",
+                "postgres://u@db:5433/d",
+            ),
+            (
+                " dbname = 'my d' password='it\\'s @/?' user=u\n",
+                "postgres://u:it%27s%20%40%2F%3F@localhost/my%20d",
+                "postgres://u@localhost/my%20d",
+            ),
+            (
+                "host=/run/postgresql dbname=d",
+                "postgres://localhost/d?host=%2Frun%2Fpostgresql",
+                "postgres://localhost/d",
+            ),
+            (
+                "host=::1 dbname=d",
+                "postgres://[::1]/d",
+                "postgres://[::1]/d",
+            ),
+        ] {
+            let parsed = DatabaseUrl::parse(given).expect(given);
+            assert_eq!((parsed.whole(), &*parsed.to_string()), (url, shown));
+        }
+        for other in [
+            "",
+            "a=b.db",
+            "data.db",
+            "host",
+            "host=a b",
+            "dbname='a",
+            "sqlite:a=b",
+        ] {
+            assert_eq!(DatabaseUrl::parse(other), Err(NotPostgres), "{other}");
+        }
     }
 }

@@ -143,21 +143,29 @@ impl AllowedNetworks {
         ))
     }
 
-    /// Why an integration may not connect to the hosts of a URL. `None` if it may, or if host
-    /// names must be resolved first; `localhost` is known. A URL of brokers may have several
-    /// addresses, separated by commas.
+    /// Whether an integration may connect to this host. A name is resolved when it connects, and
+    /// is permitted until then; `localhost` is known (RFC 6761, 6.3).
+    ///
+    /// # Errors
+    /// It may not; the reason.
+    pub fn check_host(&self, host: &str) -> Result<(), String> {
+        if let Ok(address) = host.parse() {
+            return self.check(address);
+        }
+        let name = host.strip_suffix('.').unwrap_or(host);
+        let last = name.rsplit('.').next().unwrap_or_default();
+        if !last.eq_ignore_ascii_case("localhost") {
+            return Ok(());
+        }
+        let of_v6 = self.check(Ipv6Addr::LOCALHOST.into());
+        self.check(Ipv4Addr::LOCALHOST.into()).or(of_v6)
+    }
+
+    /// Why an integration may not connect to the hosts of a URL. `None` if it may. A URL of brokers
+    /// may have several addresses, separated by commas.
     pub fn refuses(&self, url: &str) -> Option<String> {
-        let mut refused = url.split(',').filter_map(|one| {
-            let host = host_of(one.trim())?;
-            if host.eq_ignore_ascii_case("localhost") {
-                let addresses = [Ipv4Addr::LOCALHOST.into(), Ipv6Addr::LOCALHOST.into()];
-                let all = addresses.map(|address: IpAddr| self.check(address));
-                let [of_v4, of_v6] = all;
-                return of_v4.err().filter(|_| of_v6.is_err());
-            }
-            self.check(host.parse().ok()?).err()
-        });
-        refused.next()
+        let mut hosts = url.split(',').filter_map(|one| host_of(one.trim()));
+        hosts.find_map(|host| self.check_host(host).err())
     }
 }
 
@@ -236,6 +244,8 @@ mod tests {
             "mqtts://[fd00::1]:8883",
             "mqtt://a.example, mqtt://192.168.0.1",
             "http://LOCALHOST:1/",
+            "mqtt://localhost.:1883",
+            "http://a.localhost/",
         ] {
             assert!(none.refuses(url).is_some(), "{url}");
         }

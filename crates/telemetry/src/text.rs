@@ -14,9 +14,10 @@ pub enum Format {
     /// `{"time":"2025-03-28T00:00:00.000000Z","device":"a","key":"k","value":1}`.
     Ndjson,
     /// InfluxDB's line protocol with times in nanoseconds: `telemetry,device=a k=1
-    /// 1743120000000000000`. Integers are written as numbers, because InfluxDB refuses a field that
-    /// is an integer in one line and a number in another one. JSON is a string. Of two values with
-    /// the same time and key, InfluxDB keeps the last one.
+    /// 1743120000000000000`. InfluxDB refuses a field of a measurement that has two types: integers
+    /// are written as numbers, and other values have the measurements `telemetry_bool` and
+    /// `telemetry_text`. JSON is a text. Of two values with the same time and key, InfluxDB keeps
+    /// the last one.
     LineProtocol,
 }
 
@@ -82,7 +83,11 @@ fn ndjson(to: &mut String, device: &str, row: &Row) {
 }
 
 fn line_protocol(to: &mut String, device: &str, row: &Row) {
-    to.push_str("telemetry,device=");
+    to.push_str(match &row.value {
+        Value::Integer(_) | Value::Number(_) => "telemetry,device=",
+        Value::Bool(_) => "telemetry_bool,device=",
+        Value::Text(_) | Value::Json(_) => "telemetry_text,device=",
+    });
     influx_name(to, device);
     to.push(' ');
     influx_name(to, &row.key);
@@ -157,17 +162,27 @@ mod tests {
     #[test]
     fn line_protocol_escapes_names_and_texts() {
         for (device, key, value, expected) in [
-            ("d 1", "k,=", Value::Integer(-3), r"device=d\ 1 k\,\==-3"),
-            ("d", "k", Value::Number(0.1), "device=d k=0.1"),
-            ("d", "k", Value::Bool(false), "device=d k=false"),
+            (
+                "d 1",
+                "k,=",
+                Value::Integer(-3),
+                r"telemetry,device=d\ 1 k\,\==-3",
+            ),
+            ("d", "k", Value::Number(0.1), "telemetry,device=d k=0.1"),
+            (
+                "d",
+                "k",
+                Value::Bool(false),
+                "telemetry_bool,device=d k=false",
+            ),
             (
                 "d\n",
                 "k",
                 Value::Text(r#"a\"b"#.into()),
-                r#"device=d\  k="a\\\"b""#,
+                r#"telemetry_text,device=d\  k="a\\\"b""#,
             ),
         ] {
-            let expected = format!("telemetry,{expected} 1743120000500000000\n");
+            let expected = format!("{expected} 1743120000500000000\n");
             assert_eq!(written(Format::LineProtocol, device, key, value), expected);
         }
     }

@@ -19,7 +19,7 @@ use super::routes::CompatRoutes;
 use crate::access::Access::{Open, Scoped};
 use crate::access::Audited;
 use crate::api::Api;
-use crate::compat::time::{Moment, moment};
+use crate::compat::time::Moment;
 use crate::docs;
 use crate::problem::{Problem, ProblemKind};
 use crate::registry::CalledBy;
@@ -128,7 +128,7 @@ async fn add(
     Ok(JsonWithSecrets(Added {
         mqtt_user: device.user_name,
         mqtt_password: secret.map(ShownOnce::from),
-        created_at: moment(device.created_ms),
+        created_at: Moment::of_tables(device.created_ms),
         id: device.id,
         kind: device.kind,
     }))

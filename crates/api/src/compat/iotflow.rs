@@ -39,10 +39,13 @@ use super::routes::CompatRoutes;
 use crate::access::Access::{OfDevice, Open, Scoped, ScopedOrOfDevice};
 use crate::access::{Access, Audited};
 use crate::api::Api;
-use crate::compat::time::Moment;
+use crate::compat::time::MomentOf;
 use crate::guard::guarded;
 use crate::problem::{Problem, ProblemKind};
 use limits::Limit;
+
+/// A moment with as many digits as times of telemetry have.
+type Moment = MomentOf<6>;
 
 pub(super) fn add_to(routes: CompatRoutes) -> CompatRoutes {
     let routes = add_admin(add_mqtt(add_devices(routes)));

@@ -3,14 +3,16 @@
 use std::fmt;
 
 use jiff::Timestamp;
-use martlet_control::rfc3339;
 use serde::{Serialize, Serializer};
 
-/// A moment, sent as `2026-11-21T14:00:00.000Z`.
+/// A moment, sent with this number of digits of a second: `2026-11-21T14:00:00.000Z`.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(super) struct Moment(Timestamp);
+pub(super) struct MomentOf<const DIGITS: u8>(Timestamp);
 
-impl Moment {
+/// A moment with milliseconds.
+pub(super) type Moment = MomentOf<3>;
+
+impl<const DIGITS: u8> MomentOf<DIGITS> {
     /// The time of the wall clock.
     pub(super) fn now() -> Self {
         Self(Timestamp::now())
@@ -21,37 +23,26 @@ impl Moment {
         Timestamp::from_millisecond(ms).ok().map(Self)
     }
 
+    /// A time of the tables; 0 is none.
+    pub(super) fn of_tables(ms: i64) -> Option<Self> {
+        Self::from_ms(ms).filter(|_| ms > 0)
+    }
+
     /// Milliseconds since the Unix epoch.
     pub(super) fn as_ms(self) -> i64 {
         self.0.as_millisecond()
     }
 }
 
-impl fmt::Display for Moment {
+impl<const DIGITS: u8> fmt::Display for MomentOf<DIGITS> {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        match u64::try_from(self.as_ms()) {
-            Ok(ms) => f.write_str(&rfc3339::text(ms)),
-            Err(_) => self.0.fmt(f),
-        }
+        write!(f, "{:.*}", usize::from(DIGITS), self.0)
     }
 }
 
-impl Serialize for Moment {
+impl<const DIGITS: u8> Serialize for MomentOf<DIGITS> {
     fn serialize<S: Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {
         serializer.collect_str(self)
-    }
-}
-
-/// A moment of the tables; 0 is none.
-pub(super) fn moment(ms: i64) -> Option<Moment> {
-    Moment::from_ms(ms).filter(|_| ms > 0)
-}
-
-/// A time of telemetry, in microseconds: with as many digits as it needs.
-pub(super) fn time_text(time: i64) -> String {
-    match Timestamp::from_microsecond(time) {
-        Ok(at) => at.to_string(),
-        Err(_) => time.to_string(),
     }
 }
 
@@ -61,16 +52,13 @@ mod tests {
 
     #[test]
     fn times_have_the_digits_that_clients_of_other_systems_know() {
-        let shown = |ms| moment(ms).map(|moment| moment.to_string());
+        let shown = |ms| Moment::of_tables(ms).map(|moment| moment.to_string());
         let expected = Some("2023-11-14T22:13:20.000Z".to_owned());
         assert_eq!(shown(1_700_000_000_000), expected);
         assert_eq!(shown(0), None);
-        for (time, text) in [
-            (1_700_000_000_000_000, "20Z"),
-            (1_700_000_000_500_000, "20.5Z"),
-            (1_700_000_000_000_001, "20.000001Z"),
-        ] {
-            assert_eq!(time_text(time), format!("2023-11-14T22:13:{text}"));
-        }
+        let of_iotflow =
+            MomentOf::<6>::of_tables(1_700_000_000_120).map(|moment| moment.to_string());
+        let expected = Some("2023-11-14T22:13:20.120000Z".to_owned());
+        assert_eq!(of_iotflow, expected);
     }
 }

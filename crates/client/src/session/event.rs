@@ -110,6 +110,12 @@ pub enum SessionError {
     /// No CONNACK in time.
     #[error("the server did not answer CONNECT in time")]
     ConnAckTimeout,
+    /// More than 100,000 packets in 60 s that carry no message and answer nothing.
+    #[error(
+        "the server sent more than 100000 packets within 60 s that carry no message and answer \
+         nothing"
+    )]
+    Unasked,
 }
 
 /// Why a request was rejected. Nothing was sent, and the session is unchanged.

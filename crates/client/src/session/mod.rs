@@ -18,6 +18,7 @@ mod requests;
 mod state;
 #[cfg(test)]
 mod tests;
+mod unasked;
 
 use std::collections::VecDeque;
 use std::time::Duration;
@@ -38,6 +39,7 @@ use inbound::Inbound;
 use keep_alive::KeepAlive;
 use outbound::Outbound;
 use state::State;
+use unasked::Unasked;
 
 /// Largest accepted packet if the options contain no Maximum Packet Size: the limit of the
 /// protocol.
@@ -56,6 +58,7 @@ pub struct Session {
     keep_alive: KeepAlive,
     authentication: Option<Box<dyn Authentication + Send>>,
     inbound: Inbound,
+    unasked: Unasked,
     outbound: Outbound,
     /// Fields of the accepting CONNACK; defaults while there is none.
     server: ConnAckInfo,
@@ -85,6 +88,7 @@ impl Session {
             keep_alive: KeepAlive::default(),
             authentication: None,
             inbound: Inbound::default(),
+            unasked: Unasked::default(),
             outbound: Outbound::new(),
             server: ConnAckInfo::default(),
             input: Vec::new(),
@@ -127,6 +131,7 @@ impl Session {
             .maximum_packet_size
             .map_or(PACKET_BYTES_MAX, |size| size.get() as usize);
         self.inbound.begin(options);
+        self.unasked = Unasked::default();
         self.keep_alive.begin(options.keep_alive_secs, now);
         let mut packet = connect_packet(options);
         let authentication = self.authentication.as_mut();

@@ -60,7 +60,7 @@ impl Session {
             (State::Connected, Packet::UnsubAck(packet)) => self.receive_unsuback(&packet),
             (State::Connected, Packet::PingResp) => {
                 self.trace(Direction::Received, || PacketSummary::PingResp);
-                Ok(())
+                self.unasked.count(now)
             }
             (State::Connected, Packet::Disconnect(packet)) if self.version.is_v5() => {
                 self.receive_disconnect(&packet);
@@ -139,7 +139,7 @@ impl Session {
             if *receipt == Qos2Progress::Acknowledged {
                 self.send_ack(AckKind::PubRec, packet_id, ReasonCode::Success);
             }
-            return Ok(());
+            return self.unasked.count(now);
         }
         self.inbound.count_receipt(packet, self.version)?;
         self.events.push_back(Event::Message(Box::new(Message {
@@ -171,7 +171,10 @@ impl Session {
         };
         self.send_ack(AckKind::PubComp, packet_id, reason);
         self.keep_alive.sent(now);
-        Ok(())
+        match known {
+            true => Ok(()),
+            false => self.unasked.count(now),
+        }
     }
 
     fn receive_disconnect(&mut self, packet: &Disconnect<'_>) {

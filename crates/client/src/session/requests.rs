@@ -289,7 +289,7 @@ impl Session {
                 self.end_publish(ack, now);
                 Ok(())
             }
-            None => Ok(()),
+            None => self.unasked.count(now),
             Some(_) => Err(mismatch()),
         }
     }
@@ -321,13 +321,13 @@ impl Session {
                     request.stage = Stage::Released;
                 }
             }
-            Some(Stage::Released) => {}
+            Some(Stage::Released) => self.unasked.count(now)?,
             Some(_) => return Err(mismatch()),
-            None if reason.is_error() => return Ok(()),
+            None if reason.is_error() => return self.unasked.count(now),
             None => {
                 let reason = ReasonCode::PacketIdentifierNotFound;
                 self.send_ack(AckKind::PubRel, packet_id, reason);
-                return Ok(());
+                return self.unasked.count(now);
             }
         }
         self.send_ack(AckKind::PubRel, packet_id, ReasonCode::Success);
@@ -359,7 +359,7 @@ impl Session {
                 self.end_publish(&Ack::new(packet_id, ReasonCode::Success), now);
                 Ok(())
             }
-            None => Ok(()),
+            None => self.unasked.count(now),
             Some(_) => Err(mismatch()),
         }
     }

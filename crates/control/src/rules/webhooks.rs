@@ -60,7 +60,9 @@ pub(super) fn check(
     team: &str,
 ) -> Result<(), DefinitionError> {
     for (at, name, settings) in of_rule(rule) {
-        let created = make(maker, &name, &(team.to_owned(), settings));
+        let checked = maker.check_new(AddedKind::Webhook, &settings);
+        let checked = checked.map_err(|error| error.to_string());
+        let created = checked.and_then(|()| make(maker, &name, &(team.to_owned(), settings)));
         created.map_err(|why| DefinitionError {
             key: format!("actions[{at}].webhook.url"),
             why,

@@ -22,7 +22,7 @@ use tokio::time::timeout;
 use crate::words::error_words;
 
 /// Bytes that a server may send without getting anything: an answer, or its part of a handshake.
-const ANSWER_BYTES_MAX: usize = 64 << 10;
+const ANSWER_BYTES_MAX: usize = 24 << 10;
 /// Lines that a server may send without getting anything: the library looks at all of an answer
 /// again for each of its lines. Bytes of a handshake may look like this many ends of lines, too.
 const ANSWER_LINES_MAX: usize = 512;

@@ -155,7 +155,8 @@ fn setup(managed: &ManagedNode) -> anyhow::Result<ExitCode> {
     let started = process::start(managed)?;
     if started == ExitCode::SUCCESS {
         let node = config::resolve(&managed.node().load()?)?;
-        if let Some(access) = crate::serve::access(&node) {
+        let to_others = format!("MQTT_HOST=0.0.0.0 in .env, then ./{MANAGE_SCRIPT} restart");
+        if let Some(access) = crate::serve::access(&node, &to_others) {
             outln!("{access}");
         }
         outln!(

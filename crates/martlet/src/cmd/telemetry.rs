@@ -290,22 +290,21 @@ impl Point {
     }
 }
 
-/// A chart for each device and key whose values are all numbers, and a table of the others.
+/// A chart for each device and key whose values are all numbers, and a table of the others. Nulls
+/// alone are no chart.
 fn charts_and_table(items: &[Value], name: &str) -> String {
     let series = |item: &Value| (text_of(&item["device"]), text_of(&item["key"]));
-    let is_drawn = |item: &Value| item[name].is_null() || Point::of(item, name).is_some();
-    let not_drawn = items.iter().filter(|item| !is_drawn(item));
-    let in_table: HashSet<_> = not_drawn.map(series).collect();
-    let is_in_table = |item: &&Value| in_table.contains(&series(item));
-    let (in_table, drawn): (Vec<&Value>, Vec<&Value>) = items.iter().partition(is_in_table);
-    let mut text = charts(drawn.iter().copied(), name);
-    // Nulls alone are no chart.
-    let in_table = if text.is_empty() {
-        items.iter().collect()
-    } else {
-        in_table
+    let has_point = |item: &&Value| Point::of(item, name).is_some();
+    let is_other = |item: &&Value| !item[name].is_null() && !has_point(item);
+    let of_points: HashSet<_> = items.iter().filter(has_point).map(series).collect();
+    let of_others: HashSet<_> = items.iter().filter(is_other).map(series).collect();
+    let is_drawn = |item: &&Value| {
+        let series = series(item);
+        of_points.contains(&series) && !of_others.contains(&series)
     };
-    if !in_table.is_empty() {
+    let (drawn, in_table): (Vec<&Value>, Vec<&Value>) = items.iter().partition(is_drawn);
+    let mut text = charts(drawn.iter().copied(), name);
+    if !in_table.is_empty() || text.is_empty() {
         text.push_str(&table(in_table, &[name]));
     }
     text
@@ -486,6 +485,18 @@ mod tests {
         assert!(text.starts_with("pump speed (1 value): 70 at "), "{text}");
         assert_eq!(text.matches("state").count(), 3, "{text}");
         assert!(text.contains("  7"), "{text}");
+    }
+
+    #[test]
+    fn texts_beside_numbers_are_shown_where_buckets_have_no_mean_of_them() {
+        let items = [
+            item("state", 0, Value::Null),
+            item("speed", 0, json!(70)),
+            item("speed", 1, Value::Null),
+        ];
+        let text = charts_and_table(&items, "value");
+        assert!(text.starts_with("pump speed (1 value): 70 at "), "{text}");
+        assert_eq!(text.matches("state").count(), 1, "{text}");
     }
 
     #[test]

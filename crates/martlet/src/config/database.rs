@@ -5,7 +5,7 @@ use std::sync::{Mutex, PoisonError};
 use std::time::{Duration, Instant};
 
 use martlet_registry::{
-    Contents, FILE, Location, OtherSystem, RegistryError, contents, has_accounts, wait,
+    Contents, DatabaseUrl, FILE, Location, OtherSystem, RegistryError, contents, has_accounts, wait,
 };
 use tracing::warn;
 
@@ -129,8 +129,10 @@ pub(super) fn warn_of_unused_file(effective: &mut Effective) -> Result<(), Confi
 
 /// Whether the URL is that of a supported kind of database.
 fn is_understood(url: &str) -> bool {
-    let known = ["postgres://", "postgresql://", "sqlite:", "sqlite3:"];
-    known.iter().any(|scheme| url.starts_with(scheme))
+    let is_file = ["sqlite:", "sqlite3:"]
+        .iter()
+        .any(|scheme| url.starts_with(scheme));
+    is_file || DatabaseUrl::parse(url).is_ok()
 }
 
 enum Decision {

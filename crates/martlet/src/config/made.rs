@@ -97,8 +97,8 @@ impl IntegrationMaker for MadeIntegrations {
             AddedKind::Bridge => check_addresses(url, &self.allowed),
             AddedKind::Webhook if !is_compat && has_credentials(url) => Err(
                 "it has a user name or password, which the tables would contain in plain text: use \
-                 a header such as \"Authorization: Basic ${secret:NAME}\" instead, and set the \
-                 secret with PUT /api/v1/secrets/NAME"
+                 ${secret:NAME} in its place, or a header such as \"Authorization: Basic \
+                 ${secret:NAME}\", and set the secret with PUT /api/v1/secrets/NAME"
                     .to_owned(),
             ),
             AddedKind::Webhook => self.allowed.refuses(url).map_or(Ok(()), Err),

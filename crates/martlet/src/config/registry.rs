@@ -7,7 +7,7 @@ use std::path::Path;
 
 use martlet_access::owned;
 use martlet_control::shared_registry::TablesSettings;
-use martlet_registry::{AuditKept, DatabaseUrl, FILE, Location, RegistryError};
+use martlet_registry::{AuditKept, DatabaseUrl, FILE, Location};
 
 use super::data_dir::data_dir;
 use super::error::ConfigError;
@@ -37,9 +37,7 @@ pub(crate) fn location(effective: &Effective) -> Result<Location, ConfigError> {
 /// # Errors
 /// The URL is not that of a supported database. It may contain a password, so it is not shown.
 pub(super) fn location_of(url: &str, effective: &Effective) -> Result<Location, String> {
-    if url.starts_with("postgres://") || url.starts_with("postgresql://") {
-        let url =
-            DatabaseUrl::parse(url).map_err(|error| RegistryError::from(error).to_string())?;
+    if let Ok(url) = DatabaseUrl::parse(url) {
         return Ok(url.into());
     }
     let mut schemes = FILE_SCHEMES.iter();

@@ -133,7 +133,7 @@ fn banner(
     for at in http {
         text.push_str(&format!("  health and metrics on {}\n", at.url));
     }
-    if let Some(access) = access(node) {
+    if let Some(access) = access(node, &opens_to_others(node)) {
         text.push_str(&format!("  {access}\n"));
     }
     if let Some(setup) = setup {
@@ -158,7 +158,7 @@ fn json_banner(
         "version": env!("CARGO_PKG_VERSION"),
         "listeners": control.info.listeners,
         "http": http.iter().map(|at| &at.url).collect::<Vec<_>>(),
-        "access": access(node),
+        "access": access(node, &opens_to_others(node)),
         "setup": setup.map(|setup| setup.lines().trim().to_owned()),
         "next": next,
     })
@@ -308,8 +308,9 @@ fn warn_of_data(node: &NodeConfig, control: &Control) {
     }
 }
 
-/// Which clients may connect, and how others may.
-pub(crate) fn access(node: &NodeConfig) -> Option<String> {
+/// Which clients may connect, and how others may. `to_others`: how MQTT is opened to clients on other
+/// machines.
+pub(crate) fn access(node: &NodeConfig, to_others: &str) -> Option<String> {
     if node.listeners.is_empty() {
         return Some("no MQTT listeners: mqtt.enabled is false".to_owned());
     }
@@ -328,10 +329,19 @@ pub(crate) fn access(node: &NodeConfig) -> Option<String> {
         (_, true) => None,
         _ => Some(format!(
             "MQTT is open to every client on this machine, closed to all others; to open it to \
-             them: {} init, or --listen mqtt://0.0.0.0:1883",
-            program_name()
+             them: {to_others}"
         )),
     }
+}
+
+/// How MQTT is opened to clients on other machines.
+fn opens_to_others(node: &NodeConfig) -> String {
+    let mut ports = node.listeners.iter().filter_map(|listener| {
+        let port = listener.address.socket()?.port();
+        (port > 0).then_some(port)
+    });
+    let (program, port) = (program_name(), ports.next().unwrap_or(1883));
+    format!("{program} init, or --listen mqtt://0.0.0.0:{port}")
 }
 
 fn next_lines(node: &NodeConfig, effective: &config::Effective, control: &Control) -> String {

@@ -77,13 +77,17 @@ pub(crate) fn run(options: &ConfigOptions) -> ExitCode {
         return ExitCode::SUCCESS;
     };
     let text = error_text(&error);
-    // Before the log has begun, its format is known from the command line only.
-    match log::format().or_else(|| options.asked_format()) {
-        Some(LogFormat::Json) => {
-            let line = serde_json::json!({"level": "ERROR", "message": format!("martlet: {text}")});
-            errln!("{line}");
-        }
-        _ => errln!("martlet: {text}"),
+    let is_json = match log::format() {
+        Some(format) => format == LogFormat::Json,
+        None => options.asks_for_json(),
+    };
+    let message = format!("martlet: {text}");
+    match is_json {
+        true => errln!(
+            "{}",
+            serde_json::json!({"level": "ERROR", "message": message})
+        ),
+        false => errln!("{message}"),
     }
     ExitCode::FAILURE
 }

@@ -4,10 +4,11 @@ use std::path::PathBuf;
 
 use anyhow::Context as _;
 use clap::Args;
+use martlet_text_file::text_without_bom;
 
 use super::microservice::MicroserviceOptions;
 use super::panel_broker::PanelBrokerOptions;
-use crate::config::{self, LogFormat, Overlay, key};
+use crate::config::{self, Overlay, key};
 
 /// Options of `martlet serve`, `martlet config` and all that reads a configuration.
 #[derive(Args, Clone, Debug, Default)]
@@ -105,10 +106,18 @@ impl ConfigOptions {
         })
     }
 
-    /// Format of the log that the command line asks for.
-    pub(super) fn asked_format(&self) -> Option<LogFormat> {
-        let is_json = self.log_format.as_deref() == Some("json");
-        is_json.then_some(LogFormat::Json)
+    /// Whether the log is to be JSON, where the configuration cannot be read: as the command line
+    /// says, else the environment, else the file as far as it is TOML.
+    pub(super) fn asks_for_json(&self) -> bool {
+        let of_environment = || std::env::var("MARTLET_LOG__FORMAT").ok();
+        let of_file = || {
+            let text = std::fs::read_to_string(self.config.as_ref()?).ok()?;
+            let file: toml::Table = text_without_bom(&text).parse().ok()?;
+            Some(file.get("log")?.get("format")?.as_str()?.to_owned())
+        };
+        let format = self.log_format.clone();
+        let format = format.or_else(of_environment).or_else(of_file);
+        format.as_deref() == Some("json")
     }
 
     /// The same with our own variables only. Variables of device programs do not matter for

@@ -95,13 +95,10 @@ impl SetupLink {
 
     /// Lines for the output of the start.
     pub(super) fn lines(&self) -> String {
-        let what = "no administrator yet; create the first one here, once, within an hour:";
+        let what = "to create the first administrator, once, within an hour";
         match &self.file {
-            None => format!("  {what}\n  {}\n", self.link),
-            Some(file) => format!(
-                "  no administrator yet; create the first one, once, within an hour, with the link in {}\n",
-                file.display()
-            ),
+            None => format!("  {what}:\n  {}\n", self.link),
+            Some(file) => format!("  {what}: the link in {}\n", file.display()),
         }
     }
 

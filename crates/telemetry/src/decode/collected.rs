@@ -2,7 +2,7 @@
 
 use super::decoder::{Decoder, MissingTime, Skew};
 use super::key::check_key;
-use super::rejection::{Part, Rejection};
+use super::rejection::Rejection;
 use crate::Value;
 use crate::value::{TIME_END, TIME_MIN};
 
@@ -103,11 +103,19 @@ impl<'a> Collected<'a> {
         }
     }
 
-    /// Says in which part of the payload the values are that were left out after the first `known`.
-    pub(super) fn place_left_out(&mut self, known: usize, part: Part, number: usize) {
-        let unplaced = self.decoded.left_out.split_off(known);
-        let placed = unplaced.into_iter().map(|one| one.at(part, number));
-        self.decoded.left_out.extend(placed);
+    /// Reads a part of the payload. What it rejects and leaves out gets its place.
+    pub(super) fn read_part(
+        &mut self,
+        place: impl Fn(Rejection) -> Rejection,
+        read: impl FnOnce(&mut Self) -> Result<(), Rejection>,
+    ) -> Result<(), Rejection> {
+        let known = self.decoded.left_out.len();
+        read(self).map_err(&place)?;
+        for rejection in self.decoded.left_out.iter_mut().skip(known) {
+            let unplaced = std::mem::replace(rejection, Rejection::NoValues);
+            *rejection = place(unplaced);
+        }
+        Ok(())
     }
 
     /// Adds a value.

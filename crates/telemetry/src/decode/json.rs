@@ -5,8 +5,8 @@ use serde_json::{Map, Number, Value as Json};
 use super::collected::{Collected, Timed};
 use super::decoder::SECRET_MEMBER;
 use super::marks::Marks;
-use super::rejection::{Part, Rejection};
-use super::time::{of_integer, of_number, of_text, shown};
+use super::rejection::Rejection;
+use super::time::{TimeUnit, of_integer, of_number, of_text, shown};
 use crate::Value;
 
 /// Members with the time of an object; the first existing one is used.
@@ -14,8 +14,14 @@ const TIMES: [&str; 2] = ["timestamp", "ts"];
 /// Prefix of the keys of `metadata` members.
 const METADATA: &str = "meta_";
 
-/// The members with values, each group with the prefix of its keys.
-type MemberGroups = Vec<(&'static str, Map<String, Json>)>;
+/// Members with values.
+struct MemberGroup {
+    /// Name of the member that has them; none: they are the object's own.
+    name: Option<&'static str>,
+    /// Prefix of their keys.
+    prefix: &'static str,
+    members: Map<String, Json>,
+}
 
 pub(super) fn read(text: &str, out: &mut Collected<'_>) -> Result<(), Rejection> {
     match text.trim_matches(BLANKS).strip_prefix('[') {
@@ -37,9 +43,10 @@ fn read_items(text: &str, out: &mut Collected<'_>) -> Result<(), Rejection> {
     for number in 1.. {
         let end = end_of_item(rest.as_bytes());
         let (item, behind) = rest.split_at(end.unwrap_or(rest.len()));
-        let known = out.decoded.left_out.len();
-        read_item(item, out).map_err(|rejection| rejection.at(Part::Item, number))?;
-        out.place_left_out(known, Part::Item, number);
+        out.read_part(
+            |rejection| rejection.in_item(number),
+            |out| read_item(item, out),
+        )?;
         match behind.strip_prefix(',') {
             Some(others) => rest = others,
             None if behind == "]" => break,
@@ -84,9 +91,7 @@ pub(super) fn read_lines(text: &str, out: &mut Collected<'_>) -> Result<(), Reje
         if line.trim().is_empty() {
             continue;
         }
-        let known = out.decoded.left_out.len();
-        read(line, out).map_err(|rejection| rejection.at(Part::Line, at + 1))?;
-        out.place_left_out(known, Part::Line, at + 1);
+        out.read_part(|rejection| rejection.in_line(at + 1), |out| read(line, out))?;
     }
     Ok(())
 }
@@ -144,22 +149,31 @@ fn nearly_number(text: &str) -> Result<Option<Number>, Rejection> {
     }
 }
 
-/// Mark before the digits of an integer that does not fit in 64 bits. No stored text has it.
-const LONG: char = '\0';
+/// Mark before a number that cannot be stored as it is. No stored text has it.
+const MARK: char = '\0';
 
 /// Whether a text is digits alone.
 fn is_whole(text: &str) -> bool {
     !text.is_empty() && text.bytes().all(|byte| byte.is_ascii_digit())
 }
 
-/// Whether a number is an integer that does not fit in 64 bits: it has no fraction and no exponent.
-fn is_long(number: &str) -> bool {
-    is_whole(number.strip_prefix('-').unwrap_or(number)) && number.parse::<i64>().is_err()
+/// Whether a number of JSON is an integer without fraction and exponent.
+fn is_integer(number: &str) -> bool {
+    is_whole(number.strip_prefix('-').unwrap_or(number))
 }
 
-/// JSON in which each number that [`is_long`] is a text that begins with [`LONG`]: the parser would
-/// round it. `None`: it has none.
-fn with_marked_integers(json: &str) -> Option<String> {
+/// Whether a number cannot be stored: it is an integer that does not fit in 64 bits, or is larger
+/// than any float.
+fn is_too_large(number: &str) -> bool {
+    match is_integer(number) {
+        true => number.parse::<i64>().is_err(),
+        false => number.parse::<f64>().is_ok_and(f64::is_infinite),
+    }
+}
+
+/// JSON in which each number that [`is_too_large`] is a text that begins with [`MARK`]: the parser
+/// would round it, or reject all. `None`: it has none.
+fn with_marked_numbers(json: &str) -> Option<String> {
     let bytes = json.as_bytes();
     let (mut at, mut is_text) = (0, false);
     let mut marked = String::new();
@@ -172,7 +186,7 @@ fn with_marked_integers(json: &str) -> Option<String> {
                 let is_part = |byte: &u8| byte.is_ascii_digit() || b"+-.eE".contains(byte);
                 let length = bytes[at..].iter().take_while(|byte| is_part(byte)).count();
                 let number = &json[at..at + length];
-                if is_long(number) {
+                if is_too_large(number) {
                     marked.push_str(&json[copied..at]);
                     marked.push_str(&format!("\"\\u0000{number}\""));
                     copied = at + length;
@@ -186,25 +200,27 @@ fn with_marked_integers(json: &str) -> Option<String> {
     (copied > 0).then(|| marked + &json[copied..])
 }
 
-/// The digits of an integer that [`is_long`], in a value or in one of its parts.
-fn marked_integer(json: &Json) -> Option<&str> {
+/// A number that [`is_too_large`], in a value or in one of its parts.
+fn marked_number(json: &Json) -> Option<&str> {
     match json {
-        Json::String(text) => text.strip_prefix(LONG).filter(|number| is_long(number)),
-        Json::Array(items) => items.iter().find_map(marked_integer),
-        Json::Object(members) => members.values().find_map(marked_integer),
+        Json::String(text) => text
+            .strip_prefix(MARK)
+            .filter(|number| is_too_large(number)),
+        Json::Array(items) => items.iter().find_map(marked_number),
+        Json::Object(members) => members.values().find_map(marked_number),
         _ => None,
     }
 }
 
 fn parse(text: &str, out: &Collected<'_>) -> Result<Json, Rejection> {
     out.decoder.limits.check_parts(text.as_bytes())?;
-    let json = serde_json::from_str(text)
-        .map_err(|error| Rejection::NotJson(format!("{error}{}", mistake(text, &error))))?;
-    Ok(match with_marked_integers(text) {
-        // It differs in nothing but the texts.
-        Some(marked) => serde_json::from_str(&marked).unwrap_or(json),
-        None => json,
-    })
+    // It differs in nothing but the texts.
+    let marked = with_marked_numbers(text).and_then(|marked| serde_json::from_str(&marked).ok());
+    match marked {
+        Some(json) => Ok(json),
+        None => serde_json::from_str(text)
+            .map_err(|error| Rejection::NotJson(format!("{error}{}", mistake(text, &error)))),
+    }
 }
 
 /// Bytes of the longest word for what is no number, `infinity`, and its sign.
@@ -239,22 +255,38 @@ fn mistake(text: &str, error: &serde_json::Error) -> &'static str {
 fn read_object(mut members: Map<String, Json>, out: &mut Collected<'_>) -> Result<(), Rejection> {
     let own_time = take_time(&mut members, out)?;
     let timed = out.timed(own_time)?;
-    for (prefix, part) in parts(members) {
-        for (name, json) in part {
-            if out.decoder.ignores(&name) {
-                continue;
-            }
-            let mut holders = out.decoder.holders.iter();
-            match (holders.find(|holder| *holder.name == name), json) {
-                (Some(holder), Json::Object(held)) => {
-                    let place = MemberContext { timed, depth: 0 };
-                    put_members(holder.prefix, "_", held, place, out)?;
-                }
-                (_, json) => {
-                    let key = format!("{prefix}{name}");
-                    let between = out.decoder.flatten.then_some(".");
-                    put(key, between, json, MemberContext { timed, depth: 0 }, out)?;
-                }
+    for group in groups(members) {
+        match group.name {
+            Some(name) => out.read_part(
+                |rejection| rejection.in_member(name),
+                |out| read_group(group.prefix, group.members, timed, out),
+            )?,
+            None => read_group(group.prefix, group.members, timed, out)?,
+        }
+    }
+    Ok(())
+}
+
+fn read_group(
+    prefix: &str,
+    members: Map<String, Json>,
+    timed: Timed,
+    out: &mut Collected<'_>,
+) -> Result<(), Rejection> {
+    for (name, json) in members {
+        if out.decoder.ignores(&name) {
+            continue;
+        }
+        let context = MemberContext { timed, depth: 0 };
+        let mut holders = out.decoder.holders.iter();
+        match (holders.find(|holder| *holder.name == name), json) {
+            (Some(holder), Json::Object(held)) => out.read_part(
+                |rejection| rejection.in_member(&name),
+                |out| put_members(holder.prefix, "_", held, context, out),
+            )?,
+            (_, json) => {
+                let between = out.decoder.flatten.then_some(".");
+                put_member(prefix, &name, between, json, context, out)?;
             }
         }
     }
@@ -278,41 +310,53 @@ fn take_time(
         if found.is_some() {
             continue;
         }
-        found = match &json {
-            Json::Null => None,
-            Json::String(text) if text.starts_with(LONG) => {
-                return Err(Rejection::BadTime(shown(text.trim_start_matches(LONG))));
-            }
-            Json::Number(number) => {
-                let micros = match number.as_i64() {
-                    Some(whole) => of_integer(whole, unit),
-                    None => number.as_f64().and_then(|number| of_number(number, unit)),
-                };
-                Some(micros.ok_or_else(|| Rejection::BadTime(number.to_string()))?)
-            }
-            Json::String(text) => Some(of_text(text, unit)?),
-            other => return Err(Rejection::BadTime(shown(&other.to_string()))),
-        };
+        found = time_of(&json, unit).map_err(|rejection| rejection.in_member(name))?;
     }
     Ok(found)
 }
 
-/// The values of an object: those of `data` and `metadata`, of `values`, or all of its members.
-fn parts(mut members: Map<String, Json>) -> MemberGroups {
-    for name in ["data", "values"] {
-        if !members.get(name).is_some_and(Json::is_object) {
-            continue;
+/// The time in a member; none: it is `null`.
+fn time_of(json: &Json, unit: TimeUnit) -> Result<Option<i64>, Rejection> {
+    match json {
+        Json::Null => Ok(None),
+        Json::String(text) if text.starts_with(MARK) => {
+            Err(Rejection::BadTime(shown(text.trim_start_matches(MARK))))
         }
-        let mut parts = MemberGroups::new();
-        if let Some(Json::Object(values)) = members.remove(name) {
-            parts.push(("", values));
+        Json::Number(number) => {
+            let micros = match number.as_i64() {
+                Some(whole) => of_integer(whole, unit),
+                None => number.as_f64().and_then(|number| of_number(number, unit)),
+            };
+            let bad = || Rejection::BadTime(number.to_string());
+            micros.ok_or_else(bad).map(Some)
         }
-        if let Some(Json::Object(metadata)) = members.remove("metadata") {
-            parts.push((METADATA, metadata));
-        }
-        return parts;
+        Json::String(text) => of_text(text, unit).map(Some),
+        other => Err(Rejection::BadTime(shown(&other.to_string()))),
     }
-    vec![("", members)]
+}
+
+/// The values of an object: those of `data` and `metadata`, of `values`, or all of its members.
+fn groups(mut members: Map<String, Json>) -> Vec<MemberGroup> {
+    let names = ["data", "values"];
+    let has_values = |name: &&str| members.get(*name).is_some_and(Json::is_object);
+    let Some(name) = names.into_iter().find(has_values) else {
+        return vec![MemberGroup {
+            name: None,
+            prefix: "",
+            members,
+        }];
+    };
+    let mut groups = Vec::new();
+    for (name, prefix) in [(name, ""), ("metadata", METADATA)] {
+        if let Some(Json::Object(members)) = members.remove(name) {
+            groups.push(MemberGroup {
+                name: Some(name),
+                prefix,
+                members,
+            });
+        }
+    }
+    groups
 }
 
 /// The time of a member, and its nesting depth.
@@ -322,8 +366,23 @@ struct MemberContext {
     depth: usize,
 }
 
-/// Adds a member. `between`: separator of names if each member of an object is a value; `None`:
-/// the object is one value.
+/// Adds a member, whose key is its name after the prefix.
+fn put_member(
+    prefix: &str,
+    name: &str,
+    between: Option<&str>,
+    json: Json,
+    place: MemberContext,
+    out: &mut Collected<'_>,
+) -> Result<(), Rejection> {
+    out.read_part(
+        |rejection| rejection.in_member(name),
+        |out| put(format!("{prefix}{name}"), between, json, place, out),
+    )
+}
+
+/// Adds a value. `between`: separator of names if each member of an object is a value; `None`: the
+/// object is one value.
 fn put(
     key: String,
     between: Option<&str>,
@@ -377,16 +436,22 @@ fn put_members(
         if out.decoder.ignores(&name) {
             continue;
         }
-        put(format!("{prefix}{name}"), Some(between), json, place, out)?;
+        put_member(prefix, &name, Some(between), json, place, out)?;
     }
     Ok(())
 }
 
 /// A value; `None` for `null`, which means no value.
 fn value_of(key: &str, json: Json, out: &Collected<'_>) -> Result<Option<Value>, Rejection> {
-    if let Some(digits) = marked_integer(&json) {
-        let (key, digits) = (key.to_owned(), shown(digits));
-        return Err(Rejection::TooLarge { key, digits });
+    if let Some(number) = marked_number(&json) {
+        let key = key.to_owned();
+        return Err(match is_integer(number) {
+            true => Rejection::TooLarge {
+                key,
+                digits: shown(number),
+            },
+            false => Rejection::NotFinite(key),
+        });
     }
     Ok(Some(match json {
         Json::Null => return Ok(None),

@@ -7,7 +7,7 @@
 use std::num::IntErrorKind;
 
 use super::collected::Collected;
-use super::rejection::{Part, Rejection};
+use super::rejection::Rejection;
 use super::time::{TimeUnit, of_integer};
 use crate::Value;
 
@@ -25,7 +25,7 @@ pub(super) fn read(text: &str, out: &mut Collected<'_>) -> Result<(), Rejection>
                     .to_owned(),
             },
             Wrong::Syntax(why) => Rejection::NotLine { line: at + 1, why },
-            Wrong::Rejected(rejection) => rejection.at(Part::Line, at + 1),
+            Wrong::Rejected(rejection) => rejection.in_line(at + 1),
         })?;
     }
     Ok(())
@@ -126,7 +126,7 @@ fn read_line((number, line): (usize, &str), out: &mut Collected<'_>) -> Result<(
         let key = format!("{prefix}.{name}");
         match value_of(&key, value) {
             Ok(value) => out.put(key, timed, value)?,
-            Err(Wrong::Rejected(rejection)) => out.leave_out(rejection.at(Part::Line, number)),
+            Err(Wrong::Rejected(rejection)) => out.leave_out(rejection.in_line(number)),
             Err(wrong) => return Err(wrong),
         }
     }

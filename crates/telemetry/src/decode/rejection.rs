@@ -130,71 +130,91 @@ pub enum Rejection {
          too large"
     )]
     ZeroByte(String),
-    /// An element or line of the payload is rejected, and with it the payload.
-    #[error("{part} {number}: {rejection}")]
+    /// A part of the payload is rejected.
+    #[error("{place}{rejection}")]
     At {
-        /// What it is.
-        part: Part,
-        /// Its number, from 1.
-        number: usize,
+        /// Which part.
+        place: Box<Place>,
         /// Why.
         rejection: Box<Rejection>,
     },
 }
 
 /// A part of a payload.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Part {
-    /// An element of a JSON array.
-    Item,
-    /// A line.
-    Line,
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct Place {
+    /// Number of its line, from 1.
+    line: Option<usize>,
+    /// Number of its element of a JSON array, from 1.
+    item: Option<usize>,
+    /// JSON pointer of its member of the object.
+    member: String,
 }
 
-impl std::fmt::Display for Part {
+impl std::fmt::Display for Place {
+    /// Writes the line and element, as the beginning of a sentence. The sentence names the member.
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
-        f.write_str(match self {
-            Self::Item => "item",
-            Self::Line => "line",
-        })
+        for (name, number) in [("line", self.line), ("item", self.item)] {
+            if let Some(number) = number {
+                write!(f, "{name} {number}: ")?;
+            }
+        }
+        Ok(())
     }
 }
 
 impl Rejection {
-    /// The same, of an element or line of its payload, counted from 1.
-    pub(super) fn at(self, part: Part, number: usize) -> Self {
-        match self {
-            // Lines of arrays have elements.
-            Self::At { .. } => self,
-            rejection => Self::At {
-                part,
-                number,
-                rejection: Box::new(rejection),
-            },
-        }
+    /// Adds the number of the line, from 1.
+    pub(super) fn in_line(self, number: usize) -> Self {
+        self.in_place(|place| place.line = Some(number))
+    }
+
+    /// Adds the number of the element, from 1.
+    pub(super) fn in_item(self, number: usize) -> Self {
+        self.in_place(|place| place.item = Some(number))
+    }
+
+    /// Adds the name of the member that has the part.
+    pub(super) fn in_member(self, name: &str) -> Self {
+        let name = name.replace('~', "~0").replace('/', "~1");
+        self.in_place(|place| place.member = format!("/{name}{}", place.member))
+    }
+
+    fn in_place(self, add: impl FnOnce(&mut Place)) -> Self {
+        let (mut place, rejection) = match self {
+            Self::At { place, rejection } => (place, rejection),
+            rejection => (Box::default(), Box::new(rejection)),
+        };
+        add(&mut place);
+        Self::At { place, rejection }
     }
 
     /// Whether it is about one value or its key: the values beside it can be stored.
     pub(super) fn is_of_value(&self) -> bool {
-        matches!(
-            self,
+        match self {
+            Self::At { rejection, .. } => rejection.is_of_value(),
             Self::KeyEmpty
-                | Self::KeyTooLong { .. }
-                | Self::KeyCharacter { .. }
-                | Self::TextTooLong { .. }
-                | Self::TooDeep { .. }
-                | Self::NotFinite(_)
-                | Self::TooLarge { .. }
-                | Self::ZeroByte(_)
-        )
+            | Self::KeyTooLong { .. }
+            | Self::KeyCharacter { .. }
+            | Self::TextTooLong { .. }
+            | Self::TooDeep { .. }
+            | Self::NotFinite(_)
+            | Self::TooLarge { .. }
+            | Self::ZeroByte(_) => true,
+            _ => false,
+        }
     }
 
-    /// JSON pointer of the element or line of the payload; none: it is the whole payload.
+    /// JSON pointer of the part of the payload, whose lines are elements too; none: it is the whole
+    /// payload.
     pub fn pointer(&self) -> Option<String> {
+        let index = |number: usize| format!("/{}", number.saturating_sub(1));
         match self {
-            Self::At { number, .. } | Self::NotLine { line: number, .. } => {
-                Some(format!("/{}", number.saturating_sub(1)))
+            Self::At { place, .. } => {
+                let numbers = [place.line, place.item].into_iter().flatten();
+                Some(numbers.map(index).collect::<String>() + &place.member)
             }
+            Self::NotLine { line, .. } => Some(index(*line)),
             _ => None,
         }
     }

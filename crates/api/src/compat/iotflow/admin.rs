@@ -13,13 +13,13 @@ use serde::Deserialize;
 use serde_json::{Value, json};
 use utoipa::{IntoParams, ToSchema};
 
+use super::Moment;
 use super::body::{Body, expect_members};
 use super::configuration::values_of;
 use super::devices::{shown, status_of};
 use super::records;
 use super::view::{OnlineState, find, missing, numbers};
 use crate::api::Api;
-use crate::compat::time::{Moment, moment};
 use crate::extensions::Unchanged;
 use crate::extract::{PathOf, QueryOf};
 use crate::problem::{Problem, ProblemKind};
@@ -155,9 +155,9 @@ fn record_of(credential: &Credential, now_ms: i64) -> Value {
         "id": credential.id,
         "kind": credential.kind.word(),
         "is_active": credential.is_good(now_ms),
-        "expires_at": moment(credential.expires_ms),
-        "created_at": moment(credential.created_ms),
-        "last_used": moment(credential.last_used_ms),
+        "expires_at": Moment::of_tables(credential.expires_ms),
+        "created_at": Moment::of_tables(credential.created_ms),
+        "last_used": Moment::of_tables(credential.last_used_ms),
         "usage_count": credential.uses,
     })
 }

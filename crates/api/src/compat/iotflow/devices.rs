@@ -16,13 +16,13 @@ use serde::{Deserialize, Serialize};
 use serde_json::{Map, Value, json};
 use utoipa::{IntoParams, ToSchema};
 
+use super::Moment;
 use super::body::{Body, expect_members};
 use super::configuration::values_of;
 use super::mqtt::BrokerLocation;
 use super::records;
 use super::view::{DeviceView, OnlineState, find, missing};
 use crate::api::Api;
-use crate::compat::time::Moment;
 use crate::extensions::{OwnDevice, Unchanged};
 use crate::extract::{PathOf, QueryOf};
 use crate::keys::KEY_HEADER;

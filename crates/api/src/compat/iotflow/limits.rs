@@ -9,8 +9,8 @@ use axum::middleware::{Next, from_fn_with_state};
 use axum::response::{IntoResponse as _, Response};
 use axum::routing::MethodRouter;
 
+use super::Moment;
 use crate::api::Api;
-use crate::compat::time::Moment;
 use crate::connection::HttpConnection;
 use crate::extensions::OwnDevice;
 use crate::rate::{RateAnswer, name_of};

@@ -10,10 +10,10 @@ use serde::Deserialize;
 use serde_json::{Value, json};
 use utoipa::ToSchema;
 
+use super::Moment;
 use super::body::{Body, missing_field};
 use super::topics;
 use crate::api::Api;
-use crate::compat::time::Moment;
 use crate::extensions::{About, Unchanged};
 use crate::problem::{Problem, ProblemKind};
 use crate::publish::{self, MessageBody};

@@ -6,14 +6,14 @@
 use martlet_control::callers::Caller;
 use martlet_control::telemetry::{
     Aggregate, Bucket, Fill, Function, Order, Position, Range, Row, Selection, Storage, TIME_END,
-    TIME_MIN, Value as Stored,
+    TIME_MIN, Value as Stored, time_text,
 };
 use martlet_control::use_cases::ListDevicesFrom;
 use martlet_registry::{Device, DeviceFilter, DeviceOrder};
 use serde_json::{Map, Value, json};
 
 use crate::api::Api;
-use crate::compat::time::time_text;
+
 use crate::problem::Problem;
 use crate::telemetry::{json_of, telemetry_of, time_of};
 

@@ -1,7 +1,7 @@
 //! Telemetry that is sent: an object, or lines of such objects, which may be compressed.
 
 use axum::extract::{FromRequest, Request};
-use martlet_control::telemetry::{DecodeLimits, Rejection, StoreError};
+use martlet_control::telemetry::{DecodeLimits, Format, Rejection, StoreError};
 use serde::Deserialize;
 use serde_json::{Map, Value, json};
 use utoipa::ToSchema;
@@ -13,26 +13,53 @@ use crate::extract::object_from_json;
 use crate::problem::Problem;
 use crate::telemetry::{is_lines, read_payload};
 
-/// The objects of a body, each as a payload by MQTT has it.
+/// The objects of a body.
 #[derive(Clone, Debug)]
-pub(super) struct BodyObjects(Vec<String>);
+pub(super) struct BodyObjects {
+    objects: Vec<SentObject>,
+    format: Format,
+}
+
+/// An object of a body.
+#[derive(Clone, Debug)]
+struct SentObject {
+    /// Number of its line in a body of lines, from 1.
+    line: usize,
+    /// The object as a payload by MQTT has it.
+    payload: String,
+}
 
 impl BodyObjects {
-    /// A line for each object.
-    pub(super) fn lines(&self) -> String {
-        self.0.join("\n")
+    /// The body with such objects.
+    pub(super) fn body(&self) -> String {
+        let mut body = String::new();
+        let mut line = 1;
+        for object in &self.objects {
+            while line < object.line {
+                body.push('\n');
+                line += 1;
+            }
+            body.push_str(&object.payload);
+        }
+        body
+    }
+
+    /// Format of the body: one object, or lines of them.
+    pub(super) fn format(&self) -> Format {
+        self.format
     }
 
     /// Bytes of all of it.
     pub(super) fn bytes(&self) -> usize {
-        self.0.iter().map(|one| one.len() + 1).sum()
+        self.objects.iter().map(|one| one.payload.len() + 1).sum()
     }
 
     /// The payload of one message.
     pub(super) fn message(&self) -> String {
-        match &*self.0 {
-            [one] => one.clone(),
-            all => format!("[{}]", all.join(",")),
+        let all: Vec<&str> = self.objects.iter().map(|one| &*one.payload).collect();
+        match *all {
+            [one] => one.to_owned(),
+            _ => format!("[{}]", all.join(",")),
         }
     }
 }
@@ -59,7 +86,13 @@ fn rejected(rejection: Rejection) -> Problem {
 fn of_object(body: &[u8], limits: DecodeLimits) -> Result<BodyObjects, Problem> {
     limits.check_parts(body).map_err(rejected)?;
     let one: SentRecord = object_with_comments(body).map_err(with_heading)?;
-    Ok(BodyObjects(vec![one.payload()?]))
+    Ok(BodyObjects {
+        objects: vec![SentObject {
+            line: 1,
+            payload: one.payload()?,
+        }],
+        format: Format::Json,
+    })
 }
 
 /// Lines of JSON; empty ones are skipped. Each has a value at least.
@@ -75,11 +108,16 @@ fn of_lines(body: &[u8], limits: DecodeLimits) -> Result<BodyObjects, Problem> {
         }
         limits.check_parts(line).map_err(rejected)?;
         let read = object_from_json::<SentRecord>(line).map_err(with_heading);
+        let line = at + 1;
         let payload = read.and_then(SentRecord::payload);
-        all.push(payload.map_err(|problem| of_line(at + 1, &problem))?);
+        let payload = payload.map_err(|problem| of_line(line, &problem))?;
+        all.push(SentObject { line, payload });
     }
     expect_members(&[("data", !all.is_empty())])?;
-    Ok(BodyObjects(all))
+    Ok(BodyObjects {
+        objects: all,
+        format: Format::JsonLines,
+    })
 }
 
 /// The same problem, with the number of its line.
@@ -150,7 +188,8 @@ mod tests {
             sent.message(),
             r#"[{"data":{"a":1},"metadata":{}},{"data":{"a":2},"metadata":{},"timestamp":7}]"#
         );
-        assert_eq!(sent.lines().lines().count(), 2);
+        let lines: Vec<_> = sent.body().lines().map(str::len).collect();
+        assert_eq!(lines, [31, 0, 45]);
         let one = of_lines(b"{\"data\": {\"a\": 1}}", DecodeLimits::default()).unwrap();
         assert_eq!(one.message(), r#"{"data":{"a":1},"metadata":{}}"#);
         let told = |body: &[u8]| {

@@ -13,12 +13,12 @@ use martlet_control::principal::Scope;
 use serde_json::{Value, json};
 use utoipa::IntoParams;
 
+use super::Moment;
 use super::records;
 use super::view::numbers;
 use crate::access::Access::Scoped;
 use crate::access::Audited;
 use crate::api::Api;
-use crate::compat::time::Moment;
 use crate::guard::guarded;
 use crate::problem::Problem;
 use crate::registry::CalledBy;

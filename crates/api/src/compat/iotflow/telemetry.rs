@@ -9,8 +9,8 @@ use martlet_broker::TenantId;
 use martlet_codec::QoS;
 use martlet_control::principal::Principal;
 use martlet_control::telemetry::{
-    Aggregate, Bucket, Decoder, Fill, Format, Function, Row, Selection, StoreError, StoredNow,
-    TIME_END, TelemetryDevice, received_now,
+    Aggregate, Bucket, Decoder, Fill, Function, Row, Selection, StoreError, StoredNow, TIME_END,
+    TelemetryDevice, received_now, time_text,
 };
 use martlet_control::use_cases::CountDevices;
 use martlet_registry::{Device, DeviceFilter};
@@ -18,13 +18,13 @@ use serde::Deserialize;
 use serde_json::{Map, Value, json};
 use utoipa::{IntoParams, ToSchema};
 
+use super::Moment;
 use super::body::{Body, expect_members};
 use super::devices::seen_by;
 use super::records::{RecordSelection, devices_of, off, records, storage_of, views_of};
 use super::sent::{BodyObjects, SentRecord};
 use crate::api::Api;
 use crate::body::large::BodyReader;
-use crate::compat::time::{Moment, time_text};
 use crate::extensions::{About, AboutTeam, OwnDevice, Unchanged};
 use crate::extract::{PathOf, QueryOf};
 use crate::problem::{Problem, ProblemKind};
@@ -41,7 +41,7 @@ async fn stored(
     let telemetry = telemetry_of(api).map_err(off)?;
     let bytes = sent.bytes();
     let decoder = Decoder {
-        format: Format::JsonLines,
+        format: sent.format(),
         ..telemetry.decoder().clone()
     };
     let known = TelemetryDevice {
@@ -51,7 +51,7 @@ async fn stored(
         device_type: device.device_type.as_str().into(),
     };
     let received = received_now();
-    let decode = move || decoder.decode_whole(sent.lines().as_bytes(), received);
+    let decode = move || decoder.decode_whole(sent.body().as_bytes(), received);
     let stored = match reader.read(bytes, decode).await? {
         Err(rejection) => Err(rejection.into()),
         Ok(decoded) => telemetry.store(&known, (decoded, received)).await,

@@ -11,8 +11,8 @@ use martlet_registry::{Device, Status};
 use serde::Serialize;
 use utoipa::ToSchema;
 
+use super::Moment;
 use crate::api::Api;
-use crate::compat::time::{Moment, moment};
 use crate::problem::{Problem, ProblemKind};
 
 /// A device.
@@ -78,8 +78,8 @@ impl DeviceView {
                 username,
                 email: None,
             }),
-            created_at: moment(device.created_ms),
-            updated_at: moment(device.updated_ms),
+            created_at: Moment::of_tables(device.created_ms),
+            updated_at: Moment::of_tables(device.updated_ms),
             last_seen,
         }
     }
@@ -106,7 +106,7 @@ impl OnlineState {
         Self {
             is_online: is_online(device, is_connected, active_since_ms(api)),
             is_connected,
-            last_seen: moment(seen_ms),
+            last_seen: Moment::of_tables(seen_ms),
         }
     }
 }

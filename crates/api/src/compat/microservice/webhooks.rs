@@ -26,7 +26,7 @@ use crate::added::{NOTE, owner, seen};
 use crate::api::Api;
 use crate::compat::body::CompatBody;
 use crate::compat::routes::CompatRoutes;
-use crate::compat::time::moment;
+use crate::compat::time::Moment;
 use crate::extract::{PathOf, QueryOf};
 use crate::integrations::started;
 use crate::problem::{Problem, ProblemKind};
@@ -271,8 +271,8 @@ fn view(seen: &VisibleIntegration, webhook: &Webhook) -> Value {
         "timeout": webhook.timeout,
         "retry_count": webhook.retry_count,
         "retry_delay": webhook.retry_delay,
-        "created_at": added.and_then(|one| moment(one.created_ms)),
-        "updated_at": added.and_then(|one| moment(one.changed_ms)),
+        "created_at": added.and_then(|one| Moment::of_tables(one.created_ms)),
+        "updated_at": added.and_then(|one| Moment::of_tables(one.changed_ms)),
     })
 }
 

@@ -145,9 +145,7 @@ impl DeviceOptions {
 
 /// Whether the URL has a password before the host or among the parameters.
 fn has_password(text: &str) -> bool {
-    let Some((_, rest)) = text.split_once("://") else {
-        return false;
-    };
+    let rest = text.split_once("://").map_or(text, |(_, rest)| rest);
     let user = rest.rsplit_once('@').map_or("", |(user, _)| user);
     user.contains(':') || rest.contains("password=")
 }
@@ -159,6 +157,9 @@ fn location(text: &str) -> anyhow::Result<Location> {
     {
         let url = DatabaseUrl::parse(&format!("postgresql://{rest}"));
         return Ok(url.map_err(RegistryError::from)?.into());
+    }
+    if let Ok(url) = DatabaseUrl::parse(text) {
+        return Ok(url.into());
     }
     let mut schemes = ["sqlite:///", "sqlite://", "sqlite:", "file:"].into_iter();
     let path = schemes.find_map(|scheme| text.strip_prefix(scheme));
