@@ -130,9 +130,9 @@ pub(crate) fn write_text(text: &str) -> bool {
     write_out(shown(text, io::stdout().is_terminal()).as_bytes())
 }
 
-/// The same to standard error.
+/// Writes text of the program and of others to standard error, where commands use no colours.
 pub(crate) fn write_error_text(text: &str) {
-    write_err(&shown(text, io::stderr().is_terminal()));
+    write_err(&harmless(text));
 }
 
 /// Writes data of others to standard output as it is, but nothing in it controls a terminal.
