@@ -169,8 +169,8 @@ pub enum Command {
     /// Sets where rules are looked up, for all sessions and new clients, except those whose rules
     /// are their own.
     SetRules(Arc<dyn RuleBook>),
-    /// Sets where rules are looked up, likewise, with a book that differs from the one before only for
-    /// these users.
+    /// Sets where rules are looked up, likewise, with a book that differs from the one before only
+    /// for these users.
     SetRulesOf {
         /// Book of rules from now on.
         book: Arc<dyn RuleBook>,

@@ -41,7 +41,7 @@ use step::Step;
 /// Jobs of operators that a shard works on, at most, including those that wait for the store;
 /// further jobs are refused.
 const JOBS_MAX: usize = 4096;
-/// Jobs of them that wait for parts, at most; further ones are refused.
+/// Jobs among them that wait for parts, at most; further ones are refused.
 const HELD_MAX: usize = JOBS_MAX / 4;
 /// Time that a job waits for a part where `store_stalled_secs` sets none, seconds.
 const HELD_SECS: u32 = 30;
