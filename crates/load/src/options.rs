@@ -21,7 +21,7 @@ const LOCAL_ADDRESSES_MAX: usize = 4096;
 pub struct Options {
     #[arg(skip)]
     pub(super) target: Target,
-    /// Scenario to measure
+    /// What to measure
     #[arg(value_enum)]
     pub(super) scenario: Scenario,
     /// Local address to connect from, or a range such as 127.0.0.2-127.0.0.9; repeatable,
