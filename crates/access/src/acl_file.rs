@@ -118,7 +118,7 @@ impl AclFile {
         })
     }
 
-    /// Its name in errors and rules.
+    /// Returns the name in errors and rules.
     pub fn name(&self) -> &str {
         &self.name
     }

@@ -25,7 +25,7 @@ impl AclLine {
         format!("{keyword} {} {}", self.access.word(), self.filter)
     }
 
-    /// Its place, for output.
+    /// Returns the place, for output.
     pub(crate) fn place(&self) -> String {
         format!("line {}", self.number)
     }

@@ -138,8 +138,8 @@ pub fn renew(
     })
 }
 
-/// What remains of a file without its last user: an empty file may be an interrupted copy, and a
-/// running node does not apply it.
+/// Text that remains of a file without its last user: an empty file may be an interrupted copy, and
+/// a running node does not apply it.
 const NO_USERS: &str = "# NAME:HASH, one user a line; martlet passwd adds them";
 
 /// Removes a user.

@@ -39,7 +39,7 @@ pub fn check(path: &Path) -> io::Result<()> {
     look(path).map(|_| ())
 }
 
-/// What has the name, if anything does.
+/// Looks up what has the name, if anything does.
 fn look(path: &Path) -> io::Result<Option<Metadata>> {
     for place in path.ancestors() {
         match place.symlink_metadata() {

@@ -40,7 +40,7 @@ pub struct PasswordFile {
     warnings: Vec<String>,
     /// Numbers of lines with passwords that are too short, as far as they are in plain text.
     short: Vec<usize>,
-    /// It has neither a user nor a comment.
+    /// Whether it has neither a user nor a comment.
     is_blank: bool,
 }
 

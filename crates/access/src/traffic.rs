@@ -220,7 +220,7 @@ struct Need {
 /// One level of the topics.
 #[derive(Debug)]
 struct Level {
-    /// Its text, if it is the same in all topics.
+    /// Text, if it is the same in all topics.
     text: Option<String>,
     /// The rule's text at this level, unless it is a wildcard.
     stated: Option<String>,

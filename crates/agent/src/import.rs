@@ -22,7 +22,7 @@ const STATES_MAX: usize = 100;
 /// A row of a queue.
 #[derive(Clone, Debug, Default, PartialEq)]
 pub struct ImportedRow {
-    /// Its number in that queue.
+    /// Number in that queue.
     pub number: i64,
     /// Topic Name.
     pub topic: String,

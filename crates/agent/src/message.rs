@@ -9,7 +9,7 @@ pub(crate) const IN_FLIGHT_MAX: usize = 100;
 /// A message that waits for its PUBACK.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub(crate) struct Queued {
-    /// Its position in the order of the queue; never reused.
+    /// Position in the order of the queue; never reused.
     pub(crate) id: u64,
     /// Topic Name.
     pub(crate) topic: String,

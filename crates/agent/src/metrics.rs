@@ -30,7 +30,7 @@ struct Metrics<'a> {
     device_id: &'a str,
     /// Seconds since 1970.
     timestamp: f64,
-    /// The same as text in UTC.
+    /// Timestamp as text in UTC.
     datetime: String,
     #[serde(skip_serializing_if = "Option::is_none")]
     cpu_usage: Option<f64>,

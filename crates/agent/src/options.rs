@@ -29,14 +29,14 @@ const KEEP_ALIVE_SECS: u16 = 60;
 #[derive(Args, Debug)]
 #[command(args_conflicts_with_subcommands = true)]
 pub struct AgentOptions {
-    /// What to do instead of running.
+    /// Action to do instead of running.
     #[command(subcommand)]
     pub action: Option<Action>,
     #[command(flatten)]
     pub(crate) run: RunOptions,
 }
 
-/// What the agent does besides running.
+/// Action of the agent besides running.
 #[derive(Subcommand, Debug)]
 pub enum Action {
     /// Add the messages of an SQLite queue (ID_queue.db) to the queue of a stopped agent

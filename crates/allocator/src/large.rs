@@ -19,7 +19,7 @@ pub(crate) fn is_large(size: usize, align: usize) -> bool {
     cfg!(target_os = "linux") && size >= LARGE_BYTES && align <= PAGE_BYTES
 }
 
-/// The same for a layout.
+/// Whether a block of such a layout is a separate mapping.
 #[inline]
 pub(crate) fn is_large_layout(layout: Layout) -> bool {
     is_large(layout.size(), layout.align())

@@ -89,7 +89,7 @@ impl<T, const CHUNK: usize> Arena<T, CHUNK> {
         }
     }
 
-    /// The same, to change it.
+    /// Returns the value at a place, to change it, if one is there.
     #[inline]
     pub fn get_mut(&mut self, index: u32) -> Option<&mut T> {
         match self.place_mut(index)? {

@@ -310,7 +310,8 @@ impl Shard {
         Some(self.connections.get(id)?.listener().number)
     }
 
-    /// What a client was let in by, below MQTT, does not hold any more: its connection ends.
+    /// Ends a connection, because what its client was let in by, below MQTT, does not hold any
+    /// more.
     pub fn is_not_let_in<N: Node>(
         &mut self,
         cx: &mut Cx<'_, N>,
@@ -445,7 +446,7 @@ impl Shard {
         }
     }
 
-    /// What the client of this identifier may do, if it is connected here.
+    /// Returns what the client of this identifier may do, if it is connected here.
     pub(crate) fn session_rules(
         &mut self,
         tenant: TenantId,
@@ -464,7 +465,7 @@ impl Shard {
         })
     }
 
-    /// What forbids it.
+    /// Returns what forbids a session this action on a topic.
     pub(crate) fn why_not(&mut self, session: u32, action: Actions, topic: &str) -> Refusal {
         let session = self.sessions.at(session);
         let refused = session.permit.as_ref().and_then(|permit| {

@@ -16,7 +16,7 @@ use crate::limits::ListenerPolicy;
 pub struct Password(Box<[u8]>);
 
 impl Password {
-    /// Its bytes. MQTT does not define their meaning.
+    /// Returns the bytes. MQTT does not define their meaning.
     pub fn bytes(&self) -> &[u8] {
         &self.0
     }
@@ -92,7 +92,7 @@ impl ExchangeState {
         Self(Arc::new(state))
     }
 
-    /// What was remembered, if it is of this kind.
+    /// Returns what was remembered, if it is of this kind.
     pub fn get<T: Any>(&self) -> Option<&T> {
         self.0.downcast_ref()
     }
@@ -111,7 +111,7 @@ pub struct Step {
     pub method: Arc<str>,
     /// Authentication Data; empty if there is none.
     pub data: Box<[u8]>,
-    /// What the answer to the step before gave to be remembered; none: this is the first.
+    /// State that the answer to the step before gave to be remembered; none: this is the first.
     pub state: Option<ExchangeState>,
 }
 
@@ -131,7 +131,7 @@ impl fmt::Debug for Step {
 pub enum Authenticated {
     /// The client is accepted: its identity is proved, or none is required.
     Accepted {
-        /// Its identity.
+        /// Identity of the client.
         identity: Identity,
         /// The number of the last revocation that was known when this was decided: a client that is
         /// revoked later is not accepted by it.
@@ -162,12 +162,12 @@ pub enum Authenticated {
 pub struct Claim {
     /// The tenant that its name is in.
     pub tenant: TenantId,
-    /// Its name there; none: it names none.
+    /// Name in that tenant; none: the client names none.
     pub user_name: Option<Arc<str>>,
 }
 
 impl Authenticated {
-    /// The same. A refusal gets the claims of the client, but no secret.
+    /// Gives a refusal the claims of the client, but no secret.
     #[must_use]
     pub fn claimed(mut self, mut claimant: Claim) -> Self {
         if let Self::Refused { claim, why, .. } = &mut self {
@@ -188,7 +188,7 @@ impl Authenticated {
         }
     }
 
-    /// It cannot be known now: 0x88, and the client may come again.
+    /// Refuses the client, because it cannot be known now: 0x88, and the client may come again.
     pub fn failed(why: Refusal) -> Self {
         Self::Refused {
             reason: ReasonCode::ServerUnavailable,

@@ -169,9 +169,10 @@ pub enum Command {
     /// Sets where rules are looked up, for all sessions and new clients, except those whose rules
     /// are their own.
     SetRules(Arc<dyn RuleBook>),
-    /// The same with a book that differs from the one before only for these users.
+    /// Sets where rules are looked up, likewise, with a book that differs from the one before only
+    /// for these users.
     SetRulesOf {
-        /// Its rules now.
+        /// Book of rules from now on.
         book: Arc<dyn RuleBook>,
         /// Users whose rules are looked up again; sorted.
         users: Arc<[Arc<str>]>,
@@ -193,7 +194,7 @@ pub enum Command {
 pub struct ClientQuery {
     /// Tenant; none is all.
     pub tenant: Option<TenantId>,
-    /// What is searched for in Client Identifier, User Name and address.
+    /// Text to search for in Client Identifier, User Name and address.
     pub search: Option<Search>,
     /// Exactly this user name: as proved, or as in the CONNECT where no proof is required.
     pub user: Option<Box<str>>,
@@ -211,14 +212,14 @@ pub struct ClientQuery {
 /// A text that is looked for.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Search {
-    /// What is looked for; large and small letters differ.
+    /// Text to look for; large and small letters differ.
     pub text: Box<str>,
     /// Not only at the beginning.
     pub anywhere: bool,
 }
 
 impl Search {
-    /// It finds this.
+    /// Whether it finds this text.
     pub fn finds(&self, text: &str) -> bool {
         match self.anywhere {
             true => text.contains(&*self.text),
@@ -277,7 +278,7 @@ pub struct NewMessage {
     pub payload: Box<[u8]>,
     /// QoS.
     pub qos: QoS,
-    /// It is to be retained.
+    /// Whether it is to be retained.
     pub retain: bool,
     /// Payload Format Indicator: the payload is UTF-8 text.
     pub payload_is_utf8: Option<bool>,

@@ -418,7 +418,7 @@ impl Shard {
         }
     }
 
-    /// What the CONNACK waits for: a session that persists or has a Will is recorded.
+    /// Records a session that persists or has a Will. Returns what the CONNACK waits for.
     fn record_session<N: Node>(&mut self, cx: &mut Cx<'_, N>, session: u32) -> RecordNumber {
         let state = self.sessions.at(session);
         if !state.durable && state.will.is_none() {
@@ -429,7 +429,7 @@ impl Shard {
         self.append(cx, record)
     }
 
-    /// What the CONNECT asked for is in force; the send quota is never 0 [MQTT-4.9.0-1].
+    /// Puts in force what the CONNECT asked for; the send quota is never 0 [MQTT-4.9.0-1].
     fn configure_connection<N: Node>(
         &mut self,
         cx: &Cx<'_, N>,

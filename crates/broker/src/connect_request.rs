@@ -11,7 +11,7 @@ use crate::part::interface::PartSpec;
 use crate::record::StoredWill;
 use crate::session::permit::Permit;
 
-/// What a CONNECT asks for.
+/// Request of a client by its CONNECT.
 #[derive(Debug)]
 pub(crate) struct ConnectRequest {
     pub(crate) version: ProtocolVersion,
@@ -73,7 +73,7 @@ pub(crate) struct Login {
     pub(crate) tenant: TenantId,
     /// The user that it has proved to be; without a permit, the one that it claims to be.
     pub(crate) user_name: Option<Arc<str>>,
-    /// Its identity; none where no credentials are asked for.
+    /// Identity of the client; none where no credentials are asked for.
     pub(crate) permit: Option<Box<Permit>>,
     /// The data of the authenticator's last step, for the client.
     pub(crate) data: Option<Box<[u8]>>,
@@ -100,7 +100,7 @@ impl Login {
         }
     }
 
-    /// It has no credentials of its own.
+    /// Whether the client has no credentials of its own.
     pub(crate) fn is_applicant(&self) -> bool {
         let permit = self.permit.as_ref();
         permit.is_some_and(|permit| permit.identity.is_applicant)
@@ -113,7 +113,7 @@ impl Login {
 pub struct ConnectingClient {
     pub(crate) request: ConnectRequest,
     pub(crate) login: Login,
-    /// It is no client, but a part that attaches.
+    /// Part that attaches; none: it is a client.
     pub(crate) part: Option<Box<PartSpec>>,
 }
 
@@ -131,12 +131,12 @@ impl ConnectingClient {
         &self.request.client_id
     }
 
-    /// Its session begins anew: it asks for that, or has no right to another.
+    /// Whether its session begins anew: it asks for that, or has no right to another.
     pub(crate) fn has_clean_start(&self) -> bool {
         self.request.clean_start || self.login.is_applicant()
     }
 
-    /// Its user; until it is proved, the claimed one.
+    /// Returns the user; until it is proved, the claimed one.
     pub(crate) fn user(&self) -> Option<UserName> {
         let name = self.login.user_name.clone()?;
         Some(match self.login.permit {

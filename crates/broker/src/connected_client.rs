@@ -44,9 +44,9 @@ impl UserName {
 /// its messages.
 #[derive(Debug)]
 pub struct ConnectedClient {
-    /// Its Client Identifier.
+    /// Client Identifier.
     pub client_id: Arc<str>,
-    /// Its user, proved or not; none is anonymous.
+    /// User, proved or not; none is anonymous.
     pub user_name: Option<Arc<str>>,
     /// The listener that it came by.
     pub listener: Arc<ListenerPolicy>,
@@ -69,13 +69,13 @@ flags! {
     /// How a client came. One byte, as there may be a million clients.
     #[derive(PartialEq, Eq)]
     pub ConnectedFlags(u8);
-    /// It has proved to be its user.
+    /// Whether it has proved to be its user.
     0 user_is_proved set_user_is_proved;
     /// Clean Start.
     1 clean_start set_clean_start;
     /// A session was there already.
     2 session_present set_session_present;
-    /// Its user is a device.
+    /// Whether its user is a device.
     3 is_device set_is_device;
 }
 
@@ -88,7 +88,7 @@ impl ConnectedClient {
         client
     }
 
-    /// The same; `gauge` counts its bytes.
+    /// Lets `gauge` count its bytes.
     #[must_use]
     pub fn counted_by(mut self, gauge: &Arc<MemoryGauge>) -> Self {
         self.uncount();
@@ -110,7 +110,7 @@ impl ConnectedClient {
         }
     }
 
-    /// Its names are those from now on; `gauge` counts its bytes.
+    /// Sets its names; `gauge` counts its bytes.
     pub(crate) fn set_names(
         &mut self,
         client_id: Arc<str>,
@@ -159,7 +159,7 @@ impl ConnectedClient {
         gauge
     }
 
-    /// Its user; none is anonymous.
+    /// Returns the user; none is anonymous.
     pub fn user(&self) -> Option<UserName> {
         let name = self.user_name.clone()?;
         Some(match self.flags.user_is_proved() {

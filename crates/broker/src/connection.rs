@@ -38,9 +38,9 @@ use crate::timer::TimerKey;
 pub(crate) enum Phase {
     /// No CONNECT yet.
     Lobby,
-    /// It waits for the authentication of its client.
+    /// The connection waits for the authentication of its client.
     Authenticating,
-    /// It waits for its client's next step of authentication.
+    /// The connection waits for its client's next step of authentication.
     Challenged,
     /// Accepted: it carries a session.
     Accepted,
@@ -91,7 +91,7 @@ pub(crate) struct Connection {
     pub(crate) held_for_store_since: Since,
     /// Buffer bytes charged to the shard.
     pub(crate) charged_bytes: u32,
-    /// Its address, and its client once that was accepted. Shared with events.
+    /// Address, and the client once that was accepted. Shared with events.
     client: SharedClient,
     rare: Option<Box<RareState>>,
 }
@@ -143,12 +143,12 @@ flags! {
     7 bridge set_bridge;
     /// Session expiry was 0 in CONNECT, so DISCONNECT may not raise it.
     8 session_expiry_zero set_session_expiry_zero;
-    /// It ends in its turn, and what its client sends until then is not obeyed. `admitted` is taken
-    /// from it meanwhile, so that it is sent nothing either.
+    /// Whether it ends in its turn, and what its client sends until then is not obeyed. `admitted`
+    /// is taken from it meanwhile, so that it is sent nothing either.
     9 ending set_ending;
     /// In the shard's list of connections that wait for the store or another shard.
     10 in_held_list set_in_held_list;
-    /// It is no Network Connection but a part's place (`part.rs`).
+    /// Whether it is no Network Connection but a part's place (`part.rs`).
     11 part set_part;
 }
 
@@ -194,19 +194,19 @@ impl Connection {
         }
     }
 
-    /// What few connections have, if it has some of it.
+    /// Returns what few connections have, if it has some of it.
     #[inline(always)]
     pub(crate) fn rare(&self) -> Option<&RareState> {
         self.rare.as_deref()
     }
 
-    /// The same, to change it.
+    /// Returns what few connections have, to change it, if it has some of it.
     #[inline(always)]
     pub(crate) fn rare_mut(&mut self) -> Option<&mut RareState> {
         self.rare.as_deref_mut()
     }
 
-    /// The same, to put something into it.
+    /// Returns what few connections have, to put something into it.
     pub(crate) fn make_rare(&mut self) -> &mut RareState {
         self.rare.get_or_insert_default()
     }
@@ -224,29 +224,29 @@ impl Connection {
         taken
     }
 
-    /// What it has because it is in the lobby.
+    /// Returns what it has because it is in the lobby.
     pub(crate) fn lobby(&self) -> Option<&LobbyState> {
         self.rare.as_ref()?.lobby.as_deref()
     }
 
-    /// The same, to change it.
+    /// Returns what it has because it is in the lobby, to change it.
     pub(crate) fn lobby_mut(&mut self) -> Option<&mut LobbyState> {
         self.rare.as_mut()?.lobby.as_deref_mut()
     }
 
-    /// Its client may be given Topic Aliases, or has set some.
+    /// Whether its client may be given Topic Aliases, or has set some.
     #[inline(always)]
     pub(crate) fn has_aliases(&self) -> bool {
         self.rare().is_some_and(|rare| rare.aliases.is_some())
     }
 
-    /// Its Topic Aliases, to use them.
+    /// Returns its Topic Aliases, to use them.
     #[inline(always)]
     pub(crate) fn aliases_mut(&mut self) -> Option<&mut TopicAliases> {
         self.rare.as_mut()?.aliases.as_mut()
     }
 
-    /// The same; they are made if there are none.
+    /// Returns its Topic Aliases, to use them; they are made if there are none.
     pub(crate) fn make_aliases(&mut self, seed: &Seed) -> &mut TopicAliases {
         let aliases = &mut self.make_rare().aliases;
         aliases.get_or_insert_with(|| TopicAliases::new(0, seed))
@@ -262,17 +262,18 @@ impl Connection {
         self.rare()?.screening.as_deref()
     }
 
-    /// It waits until the control plane has looked at a message.
+    /// Whether it waits until the control plane has looked at a message.
     pub(crate) fn waits_for_screening(&self) -> bool {
         self.screening().is_some_and(PendingScreening::waits)
     }
 
-    /// What its client has published of what it may, if the rate has a limit and it has published.
+    /// Returns what its client has published of what it may, if the rate has a limit and it has
+    /// published.
     pub(crate) fn spent(&mut self) -> Option<&mut Spent> {
         self.rare_mut()?.spent.as_deref_mut()
     }
 
-    /// The same; at first it has published nothing.
+    /// Returns what its client has published of what it may; at first it has published nothing.
     pub(crate) fn make_spent(&mut self) -> &mut Spent {
         self.make_rare().spent.get_or_insert_default()
     }
@@ -313,23 +314,23 @@ impl Connection {
         (self.phase == Phase::Accepted).then_some(self.session.index)
     }
 
-    /// It is accepted, and of this session from now on.
+    /// Accepts the connection, which is of this session from now on.
     pub(crate) fn accept(&mut self, session: SessionId) {
         self.phase = Phase::Accepted;
         self.session = session;
     }
 
-    /// Its address, and its client once that was accepted.
+    /// Returns its address, and its client once that was accepted.
     pub(crate) fn client(&self) -> &SharedClient {
         &self.client
     }
 
-    /// The same, to change it. Events that were reported before keep the former one.
+    /// Returns the client, to change it. Events that were reported before keep the former one.
     pub(crate) fn client_mut(&mut self) -> &mut ConnectedClient {
         SharedClient::make_mut(&mut self.client)
     }
 
-    /// What its listener permits.
+    /// Returns what its listener permits.
     pub(crate) fn listener(&self) -> &Arc<ListenerPolicy> {
         &self.client.listener
     }
@@ -397,7 +398,7 @@ impl Connection {
         &mut self.output_buffer(pool).bytes
     }
 
-    /// The same with what is known of it.
+    /// Returns the buffer to append a packet to, with what is known of it.
     #[inline]
     pub(crate) fn output_buffer(&mut self, pool: &mut BufferPool) -> &mut Buffer {
         self.output.get_or_insert_with(|| pool.take())
@@ -424,7 +425,7 @@ impl Connection {
         output.bytes.capacity() != output.charged as usize
     }
 
-    /// What its buffers take, which is charged to the shard from now on, and what was before.
+    /// Charges what its buffers take to the shard. Returns that, and what was charged before.
     pub(crate) fn charge(&mut self) -> (usize, usize) {
         for buffer in [&mut self.output, &mut self.input].into_iter().flatten() {
             buffer.charged = buffer.bytes.capacity() as u32;
@@ -553,7 +554,7 @@ impl Connection {
 pub(crate) struct Connections {
     arena: Arena<Connection>,
     generation: u32,
-    /// Those of them that have been accepted and have not ended.
+    /// Number of connections that have been accepted and have not ended.
     pub(crate) accepted: usize,
 }
 

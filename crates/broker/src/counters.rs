@@ -13,14 +13,14 @@ macro_rules! drop_reasons {
             /// All of them.
             pub const ALL: &'static [Self] = &[$(Self::$variant,)*];
 
-            /// Its name in metrics and logs.
+            /// Returns the name in metrics and logs.
             pub fn name(self) -> &'static str {
                 match self {
                     $(Self::$variant => $name,)*
                 }
             }
 
-            /// What it means.
+            /// Returns the meaning.
             pub fn meaning(self) -> &'static str {
                 match self {
                     $(Self::$variant => $what,)*
@@ -67,17 +67,17 @@ pub struct Accounting {
 /// A number that a shard reports.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Metric {
-    /// Its name, without prefix and unit suffix.
+    /// Name, without prefix and unit suffix.
     pub name: &'static str,
     /// Whether it only grows.
     pub kind: MetricKind,
-    /// What it means.
+    /// Meaning.
     pub meaning: &'static str,
-    /// Its value.
+    /// Value.
     pub value: u64,
 }
 
-/// What kind of number a metric is.
+/// Kind of number that a metric is.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum MetricKind {
     /// Only grows.
@@ -88,7 +88,7 @@ pub enum MetricKind {
 
 macro_rules! counters {
     ($($field:ident: $kind:ident, $what:literal;)*) => {
-        /// What a shard counts. Sums over shards are the node's. Metric names are the field names.
+        /// Counters of a shard. Sums over shards are the node's. Metric names are the field names.
         #[derive(Clone, Debug, Default, PartialEq, Eq)]
         pub struct Counters {
             $(#[doc = $what] pub $field: u64,)*

@@ -27,13 +27,13 @@ pub struct Effects {
     pub records: Vec<Record>,
     /// The batch for each other shard, in order; indexed by shard number.
     pub batches: Vec<Vec<ShardMessage>>,
-    /// What the driver has to do with connections, in order.
+    /// Tasks of the driver for connections, in order.
     pub connections: Vec<ConnectionEffect>,
     /// Clients whose CONNECT needs an authentication first.
     pub authentications: Vec<Authentication>,
     /// Messages that the control plane looks at before they are routed.
     pub screenings: Vec<Screening>,
-    /// What happened, for logs and event feeds; only kinds that were asked for.
+    /// Events, for logs and event feeds; only kinds that were asked for.
     pub events: Vec<EventNotice>,
     /// Answers to commands.
     pub reports: Vec<Report>,
@@ -98,7 +98,7 @@ pub type ReadMessage = (MessageId, Result<Message, String>);
 /// A message that a session still needs cannot be read back.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct LostMessage {
-    /// Its name in the store.
+    /// Name of the message in the store.
     pub id: MessageId,
     /// The client, or the Topic Filter of a share group, that waited for it.
     pub waited_for: String,
@@ -142,8 +142,8 @@ pub enum ConnectionEffect {
     /// [`Shard::output`](crate::Shard::output) has bytes to write. At most once per connection
     /// and tick; after a partial write the driver goes on by itself when the socket is writable.
     Write(ConnectionId),
-    /// The same, of a message with more than a few receivers: after all clients that wait for
-    /// messages of their own.
+    /// Bytes to write, likewise, of a message with more than a few receivers: after all clients
+    /// that wait for messages of their own.
     WriteInTurn(ConnectionId),
     /// Stop reading from this connection until `Resume`.
     PauseReading(ConnectionId),
@@ -191,8 +191,8 @@ pub enum ShardMessage {
     Publish {
         /// The message.
         message: Message,
-        /// It has a record, so the receiver answers with [`ShardMessage::Routed`] once its own
-        /// records of it are appended.
+        /// Whether it has a record, so that the receiver answers with [`ShardMessage::Routed`] once
+        /// its own records of it are appended.
         recorded: bool,
         /// Sessions and share groups that had it before a restart; nearly always none.
         had: Box<[SessionEpoch]>,

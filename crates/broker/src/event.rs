@@ -20,11 +20,11 @@ use crate::limits::{ListenerPolicy, QueueFull};
 pub struct EventNotice {
     /// The client that it is about.
     pub head: EventHead,
-    /// What happened.
+    /// Event.
     pub event: Event,
 }
 
-/// What happened. The [`EventHead`] has the client that it is about.
+/// Event in a node. The [`EventHead`] has the client that it is about.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum Event {
     /// A client has proved its identity. The next event is that its CONNECT was accepted or
@@ -75,14 +75,14 @@ pub enum Event {
         reason: ReasonCode,
         /// Why.
         why: Refusal,
-        /// Its Will, and whether it is published; none: it had none.
+        /// Will of the client, and whether it is published; none: it had none.
         will: Option<Box<WillNotice>>,
     },
     /// A message was dropped for one receiver (or, with an empty client id, before routing).
     Dropped {
-        /// Its topic; empty if it lay in the store alone.
+        /// Topic of the message; empty if it lay in the store alone.
         topic: String,
-        /// Its name in the store, if its topic is not known.
+        /// Name of the message in the store, if its topic is not known.
         stored: Option<MessageId>,
         /// Why.
         reason: DropReason,
@@ -97,7 +97,7 @@ pub enum Event {
     QueueFull {
         /// Messages that wait in it.
         messages: usize,
-        /// What happens to further ones.
+        /// Policy for further messages.
         policy: QueueFull,
         /// The bound that it is at.
         limit: ReachedLimit,
@@ -153,7 +153,7 @@ pub enum Event {
     },
     /// A session ended, and with it its subscriptions and queue.
     SessionEnded {
-        /// What it ended for.
+        /// Cause of the end.
         cause: RefusalCause,
     },
     /// A subscription was granted.
@@ -171,7 +171,7 @@ pub enum Event {
     },
     /// A subscription was ended by its client, or for it.
     Unsubscribed {
-        /// Its Topic Filter.
+        /// Topic Filter.
         filter: Box<str>,
     },
     /// A message was accepted and routed.
@@ -180,9 +180,9 @@ pub enum Event {
     Delivered(Box<DeliveredMessage>),
     /// A packet was received or written.
     Packet {
-        /// It was written to the client.
+        /// Whether it was written to the client.
         is_out: bool,
-        /// Its type.
+        /// Type of the packet.
         packet_type: PacketType,
         /// The Packet Identifier, of packets that have one.
         packet_id: Option<u16>,
@@ -231,7 +231,7 @@ pub enum Event {
 /// A provisioning key that a device has shown.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct ShownKey {
-    /// Its name.
+    /// Name of the key.
     pub name: Box<str>,
     /// The type of devices that it adds.
     pub device_type: Box<str>,
@@ -244,7 +244,7 @@ pub struct ShownKey {
 /// The API key of a request that was refused.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct RequestKey {
-    /// Its id; of a key of the configuration its name.
+    /// Id; of a key of the configuration its name.
     pub id: Box<str>,
     /// The scope that it lacks; none: it was refused for something else.
     pub lacking: Option<&'static str>,
@@ -259,7 +259,7 @@ pub struct PublishedMessage {
     pub id: MessageId,
     /// QoS.
     pub qos: QoS,
-    /// It was to be retained.
+    /// Whether it was to be retained.
     pub retain: bool,
     /// Whether there was a subscriber.
     pub matched: bool,
@@ -276,13 +276,13 @@ pub struct PublishedMessage {
 pub struct AlarmNotice {
     /// Number of the alarm.
     pub id: i64,
-    /// Its name.
+    /// Name of the alarm.
     pub name: Box<str>,
     /// How bad it is, as a word.
     pub severity: &'static str,
-    /// Its state, as a word.
+    /// State, as a word.
     pub state: &'static str,
-    /// Its text.
+    /// Text of the alarm.
     pub message: Box<str>,
     /// Hops of the event, as messages have them.
     pub hops: u8,
@@ -291,10 +291,10 @@ pub struct AlarmNotice {
 /// A Will whose connection has ended, and whether it is published.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct WillNotice {
-    /// Its Will Topic.
+    /// Will Topic.
     pub topic: Box<str>,
-    /// Its client ended the connection by a DISCONNECT that discards it. Else it is published, now
-    /// or after its Will Delay Interval.
+    /// Whether its client ended the connection by a DISCONNECT that discards it. Else it is
+    /// published, now or after its Will Delay Interval.
     pub is_discarded: bool,
 }
 
@@ -347,7 +347,7 @@ impl Event {
         }
     }
 
-    /// The same, to be changed.
+    /// Returns why something was refused or ended, to change it.
     pub(crate) fn refusal_mut(&mut self) -> Option<&mut Refusal> {
         match self {
             Self::Refused { why, .. }

@@ -1,5 +1,5 @@
-//! What events have in common: the head (tenant, client, user, address), the cause, the limit and
-//! the reason. Readers ask here, so that each kind of event is listed once.
+//! Parts that events have in common: the head (tenant, client, user, address), the cause, the limit
+//! and the reason. Readers ask here, so that each kind of event is listed once.
 
 use std::net::IpAddr;
 use std::sync::Arc;
@@ -80,19 +80,19 @@ impl EventHead {
             .with_address(client.address)
     }
 
-    /// The same head with this user.
+    /// Returns the head with this user.
     #[must_use]
     pub fn with_user(self, user: Option<UserName>) -> Self {
         Self { user, ..self }
     }
 
-    /// The same head with this address.
+    /// Returns the head with this address.
     #[must_use]
     pub fn with_address(self, address: Option<(IpAddr, u16)>) -> Self {
         Self { address, ..self }
     }
 
-    /// The same head, whose tenant is yet to be found by the claimed user name.
+    /// Returns the head, with whether its tenant is yet to be found by the claimed user name.
     #[must_use]
     pub(crate) fn with_open_tenant(self, is_tenant_open: bool) -> Self {
         Self {
@@ -128,7 +128,7 @@ impl EventHead {
         self.address.map(|(ip, _)| ip)
     }
 
-    /// It is about this client.
+    /// Whether it is about this client.
     pub fn is_of_client(&self, client_id: &str) -> bool {
         match self.is_cut {
             true => is_of_name(&self.client_id, client_id),
@@ -136,7 +136,7 @@ impl EventHead {
         }
     }
 
-    /// Its Client Identifier, if that is whole.
+    /// Returns the Client Identifier, if that is whole.
     pub fn whole_client_id(&self) -> Option<&str> {
         Some(&*self.client_id).filter(|_| !self.is_cut)
     }

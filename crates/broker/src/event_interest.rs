@@ -91,7 +91,7 @@ impl Traced {
     }
 }
 
-/// The same in one word, which the way of a message asks.
+/// Wanted events in one word, which the way of a message asks.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub(crate) struct Wants(u8);
 

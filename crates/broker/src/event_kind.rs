@@ -8,7 +8,7 @@ use crate::event_interest::EventGroup;
 /// Declares the closed list of kinds.
 macro_rules! kinds {
     ($( $variant:ident = $name:literal, $journal_name:expr, $group:ident, $what:literal; )*) => {
-        /// What kind of event it is.
+        /// Kind of an event.
         #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
         pub enum EventKind {
             $( #[doc = $what] $variant, )*
@@ -33,7 +33,7 @@ macro_rules! kinds {
                 match self { $( Self::$variant => EventGroup::$group, )* }
             }
 
-            /// What it means.
+            /// Returns the meaning.
             pub fn meaning(self) -> &'static str {
                 match self { $( Self::$variant => $what, )* }
             }
@@ -87,7 +87,7 @@ impl EventKind {
 }
 
 impl Event {
-    /// Its kind.
+    /// Returns the kind.
     pub fn kind(&self) -> EventKind {
         match self {
             Self::Authenticated { .. } => EventKind::Authenticated,

@@ -154,7 +154,7 @@ impl Event {
         }
     }
 
-    /// Its Topic Name or Topic Filter, if it has one.
+    /// Returns the Topic Name or Topic Filter, if it has one.
     pub fn topic(&self) -> Option<&str> {
         match self {
             Self::Dropped { topic, .. } | Self::PublishRefused { topic, .. } => Some(topic),

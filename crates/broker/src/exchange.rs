@@ -27,8 +27,8 @@ use crate::shard::{Ending, PacketError, Progress, Shard};
 use crate::timer::Timer;
 
 impl Shard {
-    /// What a client may send between the server's AUTH and its CONNACK: AUTH or DISCONNECT
-    /// [MQTT-3.1.2-30].
+    /// Receives what a client may send between the server's AUTH and its CONNACK: AUTH or
+    /// DISCONNECT [MQTT-3.1.2-30].
     pub(crate) fn receive_in_exchange<N: Node>(
         &mut self,
         cx: &mut Cx<'_, N>,

@@ -22,7 +22,7 @@ pub struct Peer {
 pub struct Guest {
     /// Where it came from.
     pub peer: Peer,
-    /// Its client.
+    /// Client.
     pub client: ConnectingClient,
     /// Bytes that came after the CONNECT.
     pub unread: Vec<u8>,

@@ -42,7 +42,7 @@ impl SessionId {
 pub struct SessionAddress {
     /// The shard that owns the session.
     pub shard: ShardId,
-    /// Its place there.
+    /// Place of the session there.
     pub session: SessionId,
 }
 
@@ -147,7 +147,7 @@ impl SessionEpoch {
 /// Subscription Identifiers that go with a message; nearly always none or one.
 pub type SubscriptionIds = SmallVec<[u32; 2]>;
 
-/// The same identifiers again. As a rule there are none, and `clone` looks for them one by one.
+/// Copies the identifiers. As a rule there are none, and `clone` looks for them one by one.
 #[inline]
 pub(crate) fn same_subscription_ids(ids: &SubscriptionIds) -> SubscriptionIds {
     match ids.is_empty() {

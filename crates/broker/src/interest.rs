@@ -126,7 +126,7 @@ pub struct Interest {
     epochs: Epochs,
     /// Shards that have ever wanted something, one bit each.
     shards: u64,
-    /// What subscribers have wanted beyond [`InterestClass::DURABLE`].
+    /// Interest that subscribers have had beyond [`InterestClass::DURABLE`].
     rare: InterestClass,
 }
 
@@ -188,7 +188,7 @@ impl Interest {
         self.interested_shards_in_steps(tenant, topic).0
     }
 
-    /// The same, and how many nodes of the index were looked at.
+    /// Returns the shards that want a topic, and how many nodes of the index were looked at.
     pub(crate) fn interested_shards_in_steps(
         &self,
         tenant: TenantId,
@@ -273,9 +273,9 @@ impl Epochs {
 /// The counter that one filter raises.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum EpochScope {
-    /// It begins with a wildcard.
+    /// The filter begins with a wildcard.
     Any,
-    /// Its second level is a wildcard; the bucket of its first level, or of its tenant.
+    /// The second level is a wildcard; the bucket of the first level, or of the tenant.
     First(usize),
     /// The bucket of its first two levels.
     Second(usize),
@@ -319,7 +319,8 @@ impl EpochKey {
     }
 }
 
-/// What another tenant's wildcards change is that tenant's alone, and its topics have one bucket.
+/// Returns the bucket of a first level. What another tenant's wildcards change is that tenant's
+/// alone, and its topics have one bucket.
 fn bucket_of_first(tenant: TenantId, first: &str) -> u16 {
     match tenant {
         TenantId(0) => bucket(tenant, first.bytes()),

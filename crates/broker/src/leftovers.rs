@@ -1,4 +1,4 @@
-//! What is left in a shard's tables, for tests: nothing, once all clients and sessions have ended.
+//! Leftovers in a shard's tables, for tests: none, once all clients and sessions have ended.
 
 use crate::shard::Shard;
 use crate::timer::Timer;

@@ -10,7 +10,7 @@ use martlet_permission::{Realm, Share, TenantId};
 use crate::event_interest::EventInterest;
 use crate::work::WorkLimits;
 
-/// What happens to a message that finds a session's queue full.
+/// Policy for a message that finds a session's queue full.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub enum QueueFull {
     /// The oldest queued message goes.
@@ -23,7 +23,7 @@ pub enum QueueFull {
 }
 
 impl QueueFull {
-    /// Its name in configuration.
+    /// Returns the name in configuration.
     pub fn name(self) -> &'static str {
         match self {
             Self::DropOldest => "drop-oldest",
@@ -47,9 +47,9 @@ pub struct LimitRow {
     pub key: &'static str,
     /// Default, as it would be written there.
     pub default: u64,
-    /// What is limited, with its unit.
+    /// Quantity that is limited, with its unit.
     pub what: &'static str,
-    /// What happens at it.
+    /// Behaviour at the limit.
     pub at_limit: &'static str,
 }
 
@@ -301,12 +301,12 @@ impl Limits {
     }
 }
 
-/// What a listener permits. All that it does not permit is announced to v5 clients.
+/// Policy of a listener. All that it does not permit is announced to v5 clients.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct ListenerPolicy {
-    /// Its name in logs.
+    /// Name in logs.
     pub name: String,
-    /// Its place among the node's listeners.
+    /// Place among the node's listeners.
     pub number: u16,
     /// Stands for its name in records: see [`ListenerPolicy::mark_of`]. 0 is unknown.
     pub mark: u32,
@@ -439,9 +439,9 @@ impl Default for ListenerPolicy {
 pub struct Settings {
     /// The limits.
     pub limits: Limits,
-    /// What happens when a session's queue is full.
+    /// Policy when a session's queue is full.
     pub queue_full: QueueFull,
-    /// What happens to what a client publishes beyond its rate.
+    /// Policy for what a client publishes beyond its rate.
     pub rate_exceeded: RateExceeded,
     /// Topics, Client Identifiers and User Names with control characters or noncharacters are
     /// refused (MQTT 5 section 1.5.4 leaves the choice to the receiver).
@@ -475,11 +475,12 @@ impl Default for Settings {
     }
 }
 
-/// What happens to a PUBLISH beyond the rate.
+/// Policy for a PUBLISH beyond the rate.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub enum RateExceeded {
-    /// It is worked off when the rate permits, and the socket read later. What is left when the
-    /// client has closed the connection is dropped and counted: none of it was acknowledged.
+    /// The PUBLISH is worked off when the rate permits, and the socket read later. What is left
+    /// when the client has closed the connection is dropped and counted: none of it was
+    /// acknowledged.
     #[default]
     Delay,
     /// With QoS 0 it is dropped and counted; with QoS 1 or 2 it is worked off later.

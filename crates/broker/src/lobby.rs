@@ -35,14 +35,14 @@ struct BadConnect {
     version: Option<ProtocolVersion>,
     reason: ReasonCode,
     cause: RefusalCause,
-    /// It is for its Will.
+    /// Whether its Will is the cause.
     is_will: bool,
     /// The Client Identifier and the User Name that it came with, as far as they can be told.
     client_id: Option<Arc<str>>,
     claims: Option<Arc<str>>,
 }
 
-/// What is known of a refused client.
+/// Facts known of a refused client.
 struct RefusedClient<'a> {
     version: Option<ProtocolVersion>,
     /// The client, if nothing is wrong with its CONNECT.
@@ -54,7 +54,7 @@ struct RefusedClient<'a> {
 
 /// The result of a CONNECT.
 pub(crate) enum Admission {
-    /// Its session is of this shard, or it was refused.
+    /// The session is of this shard, or the client was refused.
     Here,
     /// The connection has left for another shard, with the bytes behind the CONNECT.
     Moved,
@@ -458,7 +458,7 @@ impl Shard {
         );
     }
 
-    /// The same, of a client that has named its user.
+    /// Refuses a client that has named its user.
     pub(crate) fn refuse_client<N: Node>(
         &mut self,
         cx: &mut Cx<'_, N>,
@@ -604,7 +604,7 @@ fn claim(user_name: Option<&str>) -> Option<Arc<str>> {
     Some(name.into())
 }
 
-/// Its Client Identifier, likewise, if it is not longer than that.
+/// Returns the Client Identifier, likewise, if it is not longer than `bytes_max`.
 fn claimed_id(client_id: &str, bytes_max: usize) -> Option<Arc<str>> {
     let is_valid = !client_id.is_empty()
         && !client_id.starts_with('$')
@@ -639,7 +639,8 @@ fn assigned_client_id(entropy: &[u8; 16]) -> String {
     id
 }
 
-/// It looks as if the node had assigned it, to a client that came without one.
+/// Whether a Client Identifier looks as if the node had assigned it, to a client that came without
+/// one.
 pub fn is_assigned_client_id(client_id: &str) -> bool {
     let is_digit = |byte: u8| byte.is_ascii_digit() || (b'a'..=b'f').contains(&byte);
     let Some(random) = client_id.strip_prefix("auto-") else {

@@ -1,5 +1,6 @@
-//! What connections hold before their clients are let in: unfinished CONNECT packets, what lies
-//! below MQTT (TLS, the request of a WebSocket), CONNECT packets whose clients wait to be known.
+//! Memory that connections hold before their clients are let in: unfinished CONNECT packets, what
+//! lies below MQTT (TLS, the request of a WebSocket), CONNECT packets whose clients wait to be
+//! known.
 //!
 //! All of them together have a part of the node's memory. Beyond it the connection that holds most
 //! is refused, so that clients that have not logged in take no memory from those that have.

@@ -44,7 +44,7 @@ impl Shard {
         }
     }
 
-    /// The same for a session or a share group.
+    /// Reports that a session or a share group lost messages, likewise.
     pub(crate) fn notify_losses_of<N: Node>(
         &mut self,
         cx: &mut Cx<'_, N>,

@@ -3,7 +3,7 @@
 
 use crate::node::Node;
 
-/// What a shard has borrowed.
+/// Memory that a shard has borrowed.
 #[derive(Debug, Default)]
 pub(crate) struct MemoryLoan {
     borrowed: usize,

@@ -1,4 +1,4 @@
-//! What a shard uses its memory for, and what it has borrowed of the node's.
+//! Uses of a shard's memory, and what it has borrowed of the node's.
 
 use std::sync::Arc;
 
@@ -18,12 +18,12 @@ const TURNS_PER_NOTE: u32 = 8;
 /// Change of what is kept, in bytes, at which it is noted anew.
 const KEPT_STEP: usize = 64 * 1024;
 
-/// What a shard uses its memory for, as far as it is counted here, and what it has borrowed.
+/// Uses of a shard's memory, as far as they are counted here, and what it has borrowed.
 #[derive(Debug)]
 pub(crate) struct MemoryAccount {
-    /// What counts the bytes of messages.
+    /// Gauge that counts the bytes of messages.
     pub(crate) gauge: Arc<MemoryGauge>,
-    /// What counts the bytes of clients that are connected, or that their messages name.
+    /// Gauge that counts the bytes of clients that are connected, or that their messages name.
     pub(crate) clients: Arc<MemoryGauge>,
     /// Bytes of the connections' buffers.
     pub(crate) buffers: usize,
@@ -45,7 +45,7 @@ pub(crate) struct MemoryAccount {
     notified_ms: u64,
     /// Bytes of what is kept, as last reported to the node.
     kept_noted: usize,
-    /// What may not grow, because what is kept takes too much of the node's memory.
+    /// Kinds that may not grow, because what is kept takes too much of the node's memory.
     pub(crate) growth: Growth,
     /// Bytes that the subscriptions of one tenant may take.
     pub(crate) subscriptions_of_tenant_max: usize,
@@ -139,8 +139,8 @@ impl MemoryAccount {
         is_due
     }
 
-    /// The same for what is added: with memory spent, what is in the store is not in memory as
-    /// well.
+    /// Returns the window for what is added: with memory spent, what is in the store is not in
+    /// memory as well.
     pub(crate) fn window_for_more(&self, window: Window) -> Window {
         match window {
             Window::Front if self.is_spent() => Window::Nothing,

@@ -1,4 +1,4 @@
-//! What the node's memory is used for, and which of it may grow.
+//! Uses of the node's memory, and which of them may grow.
 //!
 //! What a node keeps (retained messages, Wills, subscriptions, sessions, and tables outside of the
 //! shards) may take a part of the memory. The rest is for what passes through: buffers and messages
@@ -16,11 +16,11 @@ const SHORT_EIGHTHS: usize = 7;
 const PARTS: usize = 32;
 /// Parts from which on kept data stops retained messages and Wills from growing.
 const KEPT_PARTS: usize = 24;
-/// The same for subscriptions and sessions.
+/// Parts from which on kept data stops subscriptions and sessions from growing.
 const CLIENTS_PARTS: usize = 28;
-/// The same for all kinds, however little they take.
+/// Parts from which on kept data stops all kinds from growing, however little they take.
 const ALL_PARTS: usize = 30;
-/// The same for short Wills of clients that have sessions.
+/// Parts from which on kept data stops short Wills of clients that have sessions from growing.
 const RESERVE_PARTS: usize = 31;
 /// Parts of the limit that are in use while it is nearly used up: clients that hold little also
 /// give back then.
@@ -59,7 +59,7 @@ const LARGE_SIZE: usize = 4;
 /// Part of the limit, as a divisor, that the largest holders hold together.
 const LARGEST_PART: usize = 8;
 
-/// What clients and share groups hold that hold [`SMALL_BYTES`] or more: bytes, by the size of the
+/// Bytes that clients and share groups hold that hold [`SMALL_BYTES`] or more, by the size of the
 /// holder.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub struct HeldBySize(pub(super) [usize; SIZES]);
@@ -99,12 +99,12 @@ pub struct ShardMemory {
     pub connections: usize,
     /// Messages: retained, queued and in flight.
     pub messages: usize,
-    /// What clients and share groups hold, as found by the last search (`pressure.rs`).
+    /// Bytes that clients and share groups hold, as found by the last search (`pressure.rs`).
     pub held: HeldBySize,
-    /// The same, by what the holders count as beside others: many clients of one address count as
-    /// larger than they are.
+    /// Bytes, likewise, by what the holders count as beside others: many clients of one
+    /// address count as larger than they are.
     pub counted: HeldBySize,
-    /// What all share groups hold, as found by the last search.
+    /// Bytes that all share groups hold, as found by the last search.
     pub groups: usize,
     /// Packets of clients that are not complete or wait for their turn, likewise; they are in the
     /// buffers of connections.
@@ -137,7 +137,7 @@ pub struct MemoryUse {
     pub used: usize,
     /// `limits.memory_bytes`; none: unlimited.
     pub limit: Option<usize>,
-    /// What is used outside of the shards.
+    /// Memory that is used outside of the shards.
     pub outside: usize,
     /// Retained messages.
     pub retained: usize,
@@ -174,7 +174,7 @@ impl MemoryUse {
             .is_some_and(|limit| kept >= limit / PARTS * parts)
     }
 
-    /// What may grow.
+    /// Returns what may grow.
     pub fn growth(&self) -> Growth {
         let Some(limit) = self.limit.filter(|_| self.keeps(KEPT_PARTS)) else {
             return Growth::default();
@@ -220,12 +220,12 @@ impl MemoryUse {
         excess.min(held - limit / REAL_SHARE / 2)
     }
 
-    /// What the largest clients and share groups count as at least, bytes.
+    /// Returns what the largest clients and share groups count as at least, bytes.
     pub(crate) fn least_of_largest(&self) -> usize {
         self.least_of_largest_of(&self.shards.counted)
     }
 
-    /// What the largest of these holders have at least, bytes.
+    /// Returns what the largest of these holders have at least, bytes.
     pub(crate) fn least_of_largest_of(&self, held: &HeldBySize) -> usize {
         let enough = (self.limit.unwrap_or(usize::MAX) / LARGEST_PART).min(held.from(0) / 2);
         let size = (0..SIZES)
@@ -244,7 +244,7 @@ impl MemoryUse {
         (part as usize).min(own)
     }
 
-    /// What uses the memory, largest first, each with its bytes.
+    /// Lists what uses the memory, largest first, each with its bytes.
     pub fn parts(&self) -> Vec<(&'static str, usize)> {
         let shards = &self.shards;
         let groups = shards.groups.min(self.waiting());

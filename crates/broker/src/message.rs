@@ -18,7 +18,7 @@ use crate::time::Now;
 /// A message on its way through the router, borrowing from the packet that brought it.
 #[derive(Clone, Copy, Debug)]
 pub struct Publication<'a> {
-    /// Its name in records and between shards.
+    /// Name in records and between shards.
     pub id: MessageId,
     /// Tenant of its topic.
     pub tenant: TenantId,
@@ -32,7 +32,7 @@ pub struct Publication<'a> {
     pub payload: &'a [u8],
     /// QoS it was published with.
     pub qos: QoS,
-    /// It was published with RETAIN 1.
+    /// Whether it was published with RETAIN 1.
     pub retain: bool,
     /// When it came in, milliseconds since the Unix epoch.
     pub received_wall_ms: u64,
@@ -43,7 +43,7 @@ pub struct Publication<'a> {
     pub received_mono_ms: u64,
     /// How often a part of a node has passed it on: see [`HOPS_MAX`].
     pub hops: u8,
-    /// It is a Will: nobody waits for its acknowledgement. Not recorded.
+    /// Whether it is a Will: nobody waits for its acknowledgement. Not recorded.
     pub is_will: bool,
 }
 
@@ -71,8 +71,9 @@ impl Publication<'_> {
         text.extend_from_slice(self.payload);
     }
 
-    /// Its Message Expiry Interval as it is to be sent at `now_ms` [MQTT-3.3.2-6]: whole seconds
-    /// that are left, so that it lives no longer elsewhere; all of it if it is passed on at once.
+    /// Returns the Message Expiry Interval as it is to be sent at `now_ms` [MQTT-3.3.2-6]: whole
+    /// seconds that are left, so that it lives no longer elsewhere; all of it if it is passed on at
+    /// once.
     pub fn expiry_left_secs(&self, now_ms: u64) -> Option<u32> {
         expiry_left_secs(self.expires_at_ms, now_ms)
     }
@@ -81,7 +82,7 @@ impl Publication<'_> {
 /// A message as its record has it.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct StoredMessage<'a> {
-    /// Its name.
+    /// Name of the message.
     pub id: MessageId,
     /// Tenant of its topic.
     pub tenant: TenantId,
@@ -89,11 +90,11 @@ pub struct StoredMessage<'a> {
     pub contents: Contents<'a>,
     /// QoS it was published with.
     pub qos: QoS,
-    /// It was published with RETAIN 1.
+    /// Whether it was published with RETAIN 1.
     pub retain: bool,
     /// When it came in, milliseconds since the Unix epoch.
     pub received_wall_ms: u64,
-    /// The same in the time of records.
+    /// Time when it came in, milliseconds in the time of records.
     pub received_record_ms: u64,
     /// When it expires, milliseconds in the time of records; 0 is never.
     pub expires_wall_ms: u64,
@@ -216,7 +217,7 @@ impl Header {
         }
     }
 
-    /// Its bytes are counted no more.
+    /// Counts its bytes no more.
     fn uncount(&mut self) {
         let bytes = core::mem::take(&mut self.bytes);
         self.gauge.sub(bytes as usize);
@@ -308,7 +309,7 @@ impl Message {
         self.0.header.header.client.as_ref()
     }
 
-    /// Its name.
+    /// Returns the name.
     pub fn id(&self) -> MessageId {
         self.0.header.header.id
     }
@@ -363,7 +364,7 @@ impl Message {
         now.record_ms.saturating_sub(self.age_ms(now.mono_ms))
     }
 
-    /// It is a Will of this run of the node.
+    /// Whether it is a Will of this run of the node.
     pub(crate) fn is_will(&self) -> bool {
         self.0.header.header.flags.is_will()
     }
@@ -373,7 +374,7 @@ impl Message {
         self.0.header.header.flags.hops()
     }
 
-    /// It was published with RETAIN 1.
+    /// Whether it was published with RETAIN 1.
     pub fn retain(&self) -> bool {
         self.0.header.header.flags.retain()
     }
@@ -388,12 +389,12 @@ impl Message {
         self.0.header.header.expires_at_ms
     }
 
-    /// It has expired at `now_ms` [MQTT-3.3.2-5].
+    /// Whether it has expired at `now_ms` [MQTT-3.3.2-5].
     pub fn expired(&self, now_ms: u64) -> bool {
         self.expires_at_ms() <= now_ms
     }
 
-    /// What it is about, for operators.
+    /// Returns what it is about, for operators.
     pub(crate) fn head(&self) -> MessageHead {
         MessageHead {
             topic: self.topic().into(),
@@ -411,12 +412,12 @@ impl Message {
         });
     }
 
-    /// What counts its bytes.
+    /// Returns what counts its bytes.
     pub(crate) fn gauge(&self) -> &Arc<MemoryGauge> {
         &self.0.header.header.gauge
     }
 
-    /// What it counts for in queues and limits: topic, properties, payload and overhead.
+    /// Returns what it counts for in queues and limits: topic, properties, payload and overhead.
     pub fn bytes(&self) -> usize {
         self.0.header.header.bytes as usize
     }
@@ -511,7 +512,7 @@ impl Messages {
     }
 }
 
-/// What a message is about.
+/// Description of a message.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct MessageHead {
     /// Topic Name.
@@ -522,7 +523,7 @@ pub struct MessageHead {
     pub received_wall_ms: u64,
 }
 
-/// What a message costs beside its text: header, reference count, allocator.
+/// Cost of a message beside its text: header, reference count, allocator.
 pub const MESSAGE_OVERHEAD: usize = 120;
 
 /// On its way from shard to shard, and to the disk for QoS 2, a message is not waiting.

@@ -1,5 +1,5 @@
-//! What the shards of a node share: the interest index, the retained store, and counts of memory,
-//! sessions, connections and CONNECTs.
+//! Data that the shards of a node share: the interest index, the retained store, and counts of
+//! memory, sessions, connections and CONNECTs.
 //!
 //! The core knows no locks. It reaches them through [`Node`], handed in with each call; the
 //! reactor's implementation locks for as long as the closure runs, the simulator's counts each
@@ -50,7 +50,7 @@ pub trait Node {
         let _ = (shard, memory);
     }
 
-    /// What the memory is used for, as the shards have noted.
+    /// Returns what the memory is used for, as the shards have noted.
     fn memory_use(&self) -> MemoryUse {
         MemoryUse::default()
     }
@@ -170,11 +170,11 @@ impl MemoryPressure {
     }
 }
 
-/// What every call into a shard brings along: the time, the node, and where effects go.
+/// Context of every call into a shard: the time, the node, and where effects go.
 pub struct Cx<'a, N: Node> {
     /// The time of this tick.
     pub now: Now,
-    /// What the shards share.
+    /// Data that the shards share.
     pub node: &'a N,
     /// Where effects are gathered.
     pub effects: &'a mut crate::effect::Effects,

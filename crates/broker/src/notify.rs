@@ -158,7 +158,7 @@ impl Shard {
         self.is_topic_observed(session, Wants::DROPS, topic)
     }
 
-    /// The same for a message of a share group.
+    /// Whether observers want the drop of a message of a share group.
     pub(crate) fn is_group_drop_observed(&self, topic: &str) -> bool {
         self.observers.wants.any(Wants::DROPS)
             || self.observers.wants.any(Wants::TOPICS) && self.observers.traced().has_topic(topic)

@@ -21,7 +21,7 @@ pub(crate) struct Outgoing<'a> {
     pub(crate) expiry_secs: Option<u32>,
 }
 
-/// What of a message is in its packets.
+/// Parts of a message that are in its packets.
 #[derive(Clone, Copy, Debug)]
 pub(crate) struct PacketParts<'a> {
     pub(crate) topic: &'a [u8],

@@ -154,7 +154,7 @@ impl Shard {
         self.accept_connect(cx, id.index, client);
     }
 
-    /// Its session is claimed: makes its subscriptions those that it asks for.
+    /// Makes the subscriptions of a part, whose session is claimed, those that it asks for.
     pub(crate) fn subscribe_part<N: Node>(
         &mut self,
         cx: &mut Cx<'_, N>,
@@ -203,7 +203,7 @@ impl Shard {
         }
     }
 
-    /// Its session and subscriptions are durable.
+    /// Reports that a part is attached: its session and subscriptions are durable.
     pub(crate) fn notify_attached<N: Node>(&mut self, cx: &mut Cx<'_, N>, id: ConnectionId) {
         if let Some(part) = self.parts.at(id) {
             let attached = PartEvent::Attached {
@@ -220,7 +220,7 @@ impl Shard {
         }
     }
 
-    /// Its carrier has ended, or it was refused.
+    /// Ends a part: its carrier has ended, or it was refused.
     pub(crate) fn part_ended<N: Node>(
         &mut self,
         cx: &mut Cx<'_, N>,

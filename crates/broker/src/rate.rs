@@ -24,9 +24,9 @@ const DELAY_NOTICE_INTERVAL_MS: u64 = 60_000;
 
 /// Whether a packet is within the rate.
 pub(crate) enum Pace {
-    /// It is worked off.
+    /// The packet is worked off.
     Within,
-    /// It waits.
+    /// The packet waits.
     Later,
 }
 
@@ -108,7 +108,7 @@ impl Shard {
         }
     }
 
-    /// What is held may be worked off.
+    /// Lets what is held be worked off.
     pub(crate) fn rate_is_over(&mut self, id: ConnectionId) {
         let Some(connection) = self.connections.get_mut(id) else {
             return;

@@ -1,4 +1,4 @@
-//! What a shard remembers of some topics, for questions about messages that did not arrive.
+//! Facts that a shard remembers of some topics, for questions about messages that did not arrive.
 //!
 //! A topic has a place by its hash, and keeps it for a while: a flood of topics costs no allocation
 //! for each.

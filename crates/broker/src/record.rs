@@ -1,5 +1,5 @@
-//! What is persisted. A record leaves the shard as an effect; what it promises is acknowledged when
-//! the store has answered that it is durable.
+//! Records of what is persisted. A record leaves the shard as an effect; what it promises is
+//! acknowledged when the store has answered that it is durable.
 //!
 //! One record per message, written by the shard that received it; all that follows is derived and
 //! idempotent (idea 5). Each record is atomic: it is on the disk as a whole or not at all. How a
@@ -22,9 +22,9 @@ pub const RECORD_VERSION: u8 = 1;
 pub enum EnqueuedAs {
     /// A subscription matched it.
     Routed,
-    /// It was retained when the session subscribed. Subscriptions that overlap, or are made again,
-    /// may each bring a copy of the same message: the number, below [`RETAINED_COPIES`], tells them
-    /// apart.
+    /// The message was retained when the session subscribed. Subscriptions that overlap, or are
+    /// made again, may each bring a copy of the same message: the number, below
+    /// [`RETAINED_COPIES`], tells them apart.
     Retained(u8),
     /// A share group handed it over. A session in several groups may get the same message from
     /// each: the number, below [`SHARED_COPIES`], is that of the subscription.
@@ -42,13 +42,13 @@ pub const SHARED_COPIES: u8 = 128;
 pub struct SessionOwner {
     /// Where its rules are looked up.
     pub realm: Realm,
-    /// Its name; none is anonymous.
+    /// Name of the user; none is anonymous.
     pub user_name: Option<Arc<str>>,
     /// Which of the users that had the name; 0: not known.
     pub holder: u64,
     /// No other user may take the session over.
     pub bound: bool,
-    /// It counts among the sessions that its user may have.
+    /// Whether it counts among the sessions that its user may have.
     pub is_counted: bool,
 }
 
@@ -82,15 +82,15 @@ pub struct SessionRecord {
     pub epoch: SessionEpoch,
     /// Session Expiry Interval, seconds; 0 is recorded for its Will alone.
     pub expiry_secs: u32,
-    /// Its subscriptions and messages are recorded.
+    /// Whether its subscriptions and messages are recorded.
     pub durable: bool,
     /// The protocol version of its last CONNECT; none in records that are older than this.
     pub version: Option<ProtocolVersion>,
     /// When its connection ended, in the time of records; none while it is connected.
     pub left_wall_ms: Option<u64>,
-    /// Its end was put off after a start, which is done once while its client is away.
+    /// Whether its end was put off after a start, which is done once while its client is away.
     pub put_off: bool,
-    /// It is a part's, with these terms; none is a client's.
+    /// Terms of the part that it is of; none: it is a client's.
     pub part: Option<PartTerms>,
     /// The user of its client; none where no credentials were asked for.
     pub owner: Option<SessionOwner>,
@@ -118,7 +118,8 @@ pub struct SubscriptionRecord {
     pub subscription_id: u32,
     /// Retained messages are still owed for it.
     pub retained_pending: bool,
-    /// Those up to this topic, in the retained store's order, are with the session already.
+    /// Topic up to which, in the retained store's order, retained messages are with the session
+    /// already.
     pub retained_after: Option<Box<str>>,
 }
 
@@ -137,9 +138,9 @@ pub struct EntryRecord {
     pub retain: bool,
     /// PUBREC has come: only PUBREL is owed.
     pub released: bool,
-    /// Its Packet Identifier, once it has one: from then on it counts as sent.
+    /// Packet Identifier, once it has one: from then on it counts as sent.
     pub packet_id: Option<PacketId>,
-    /// What the message counts for in queues.
+    /// Bytes that the message counts for in queues.
     pub bytes: u32,
     /// When it expires, seconds in the time of records; 0 is never.
     pub expires_wall_secs: u32,
@@ -165,7 +166,7 @@ pub struct MessageRecord {
     pub replaces: Option<MessageId>,
     /// Whether it has receivers: then [`Record::Routed`] follows.
     pub to_be_routed: bool,
-    /// It is the Will of this session, which is used up by it.
+    /// Session whose Will it is; that Will is used up by it.
     pub will_of: Option<SessionEpoch>,
 }
 
@@ -273,7 +274,7 @@ impl RecordCount {
         self.durable = self.durable.max(up_to.0);
     }
 
-    /// What depends on `number` may go out. Number 0 depends on nothing.
+    /// Whether what depends on `number` may go out. Number 0 depends on nothing.
     pub(crate) fn is_durable(&self, number: RecordNumber) -> bool {
         number.0 <= self.durable
     }

@@ -1,4 +1,4 @@
-//! What a shard answers to commands; each answer carries the command's `request`.
+//! Answers of a shard to commands; each carries the command's `request`.
 //!
 //! Client Identifiers and topics are text from outside: programs that print them must escape them.
 
@@ -18,7 +18,7 @@ use crate::message::MessageHead;
 pub struct Report {
     /// The command's.
     pub request: u64,
-    /// Its contents.
+    /// Contents.
     pub answer: Answer,
 }
 
@@ -39,7 +39,7 @@ pub enum Answer {
     Traffic(Vec<TopicUse>),
     /// None: no such client is connected here.
     SessionRules(Option<SessionRules>),
-    /// Those of the share groups that are on this shard.
+    /// Details of those share groups that are on this shard.
     GroupDetails(Vec<GroupDetail>),
     /// Topics of messages without subscribers.
     Unmatched(Vec<UnmatchedTopic>),
@@ -60,7 +60,7 @@ pub enum Answer {
     Disconnect(bool),
     /// Whether there was a session.
     EndSession(bool),
-    /// What came of each Topic Filter, in order; none if there is no such session here.
+    /// Result for each Topic Filter, in order; none if there is no such session here.
     Subscribe(Option<Vec<ReasonCode>>),
     /// Likewise.
     Unsubscribe(Option<Vec<ReasonCode>>),
@@ -104,7 +104,7 @@ pub enum DeleteOutcome {
     Refused(ReasonCode),
 }
 
-/// What came of a message that operators publish.
+/// Result of a message that operators publish.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Published {
     /// The reason code of a PUBACK; 0x10 for QoS 0 too.
@@ -119,10 +119,11 @@ pub struct Published {
     pub other_shards: u32,
     /// The store was to keep something of it.
     pub recorded: bool,
-    /// It was refused because a part holds back what it takes, until its queue has room: the same
-    /// message may be accepted later.
+    /// Whether it was refused because a part holds back what it takes, until its queue has room:
+    /// the same message may be accepted later.
     pub is_held: bool,
-    /// It was refused because memory or the store is full: the same message may be accepted later.
+    /// Whether it was refused because memory or the store is full: the same message may be accepted
+    /// later.
     pub is_short: bool,
 }
 
@@ -133,7 +134,7 @@ impl Published {
         self.matched_locally.saturating_sub(self.lanes) + u64::from(self.other_shards)
     }
 
-    /// The same message may be accepted later.
+    /// Whether the same message may be accepted later.
     pub fn comes_later(&self) -> bool {
         self.is_held || self.is_short
     }
@@ -154,7 +155,7 @@ impl Published {
         }
     }
 
-    /// It is not delivered.
+    /// Creates the result of a message that is not delivered.
     pub(crate) fn refused(reason: ReasonCode) -> Self {
         Self {
             reason,
@@ -216,7 +217,7 @@ pub struct SubscriptionInfo {
 /// Whether a subscription brought the retained messages that match it, when it was last asked for.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub enum RetainedAtSubscribe {
-    /// It did. Of a subscription from before a restart that is not known.
+    /// The subscription brought them. Of one from before a restart that is not known.
     #[default]
     Sent,
     /// Retain Handling 1, and the session had the subscription already.
@@ -254,7 +255,7 @@ pub struct RetainedPage {
 pub struct RetainedInfo {
     /// Topic Name.
     pub topic: Box<str>,
-    /// Its name.
+    /// Name of the message.
     pub id: MessageId,
     /// QoS it was published with.
     pub qos: QoS,
@@ -283,30 +284,30 @@ pub struct RetainedInfo {
 pub struct ClientDetail {
     /// As in a page of clients.
     pub info: ClientInfo,
-    /// Its user, and what that is worth.
+    /// User, and what that is worth.
     pub user: Option<UserName>,
-    /// Its rules came with its credentials; none where no credentials are asked for.
+    /// Whether its rules came with its credentials; none where no credentials are asked for.
     pub has_own_rules: Option<bool>,
-    /// It outlives its connection, so its subscriptions and messages are recorded.
+    /// Whether it outlives its connection, so that its subscriptions and messages are recorded.
     pub durable: bool,
     /// When its connection ended, milliseconds in the time of records; none while it has one.
     pub left_ms: Option<u64>,
-    /// What was negotiated; none while it has no connection.
+    /// Details that were negotiated; none while it has no connection.
     pub connection: Option<ConnectionDetail>,
-    /// Its Will, if one is kept.
+    /// Will, if one is kept.
     pub will: Option<WillInfo>,
-    /// Its subscriptions, as many as were asked for.
+    /// Subscriptions, as many as were asked for.
     pub subscriptions: Vec<SubscriptionInfo>,
     /// Bytes of the messages that wait in its queue.
     pub queued_bytes: u64,
     /// The first of them, as many as were asked for.
     pub queue: Vec<QueuedMessage>,
-    /// What has a Packet Identifier, likewise, in the order in which it was given.
+    /// Messages with a Packet Identifier, likewise, in the order in which it was given.
     pub in_flight: Vec<InFlightMessage>,
     /// QoS 2 messages of its own between PUBLISH and PUBREL.
     pub receipts: usize,
-    /// What was dropped, by reason; reasons without drops are left out. Counted from the start of
-    /// the node on.
+    /// Number of drops by reason; reasons without drops are left out. Counted from the start of the
+    /// node on.
     pub drops: Vec<(DropReason, u64)>,
     /// When that was, in the same order.
     pub dropped_at: Vec<LossTimes>,
@@ -372,7 +373,7 @@ pub struct RetainedEnded {
 pub enum RetainedEnd {
     /// A message with an empty payload and RETAIN cleared it.
     Cleared,
-    /// Its Message Expiry Interval ran out.
+    /// The Message Expiry Interval ran out.
     Expired,
 }
 
@@ -395,13 +396,13 @@ pub struct GroupDetail {
     /// When the first of them came in, milliseconds since the Unix epoch; none: none waits, or it
     /// is not known.
     pub waiting_since_ms: Option<u64>,
-    /// What was dropped, by reason, and when. Counted from the start of the node on.
+    /// Number of drops by reason, and when they were. Counted from the start of the node on.
     pub drops: Vec<(DropReason, u64, LossTimes)>,
     /// The bound that its queue is at, if that has no room.
     pub queue_full: Option<ReachedLimit>,
 }
 
-/// What a connection is by.
+/// Details of a connection.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct ConnectionDetail {
     /// The listener that it came by.
@@ -425,7 +426,7 @@ pub struct ConnectionDetail {
     /// When its last packet came, wall clock in milliseconds, up to 49 days ago; none: it is a
     /// part, which sends no packets.
     pub last_packet_ms: Option<u64>,
-    /// What it has sent waits until the store takes more.
+    /// Whether what it has sent waits until the store takes more.
     pub waits_for_store: bool,
 }
 
@@ -436,7 +437,7 @@ pub struct WillInfo {
     pub topic: Box<str>,
     /// QoS.
     pub qos: QoS,
-    /// It is to be retained.
+    /// Whether it is to be retained.
     pub retain: bool,
     /// Length of its payload.
     pub payload_bytes: usize,
@@ -447,15 +448,15 @@ pub struct WillInfo {
 /// A message in a queue.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct QueuedMessage {
-    /// Its name.
+    /// Name of the message.
     pub id: MessageId,
     /// The QoS that it is sent with.
     pub qos: QoS,
-    /// It is sent with RETAIN 1.
+    /// Whether it is sent with RETAIN 1.
     pub retain: bool,
-    /// What it counts for in limits: topic, properties, payload and overhead.
+    /// Bytes that it counts for in limits: topic, properties, payload and overhead.
     pub bytes: usize,
-    /// Its contents; none if it lies in the store alone.
+    /// Contents; none if it lies in the store alone.
     pub head: Option<MessageHead>,
 }
 
@@ -464,13 +465,13 @@ pub struct QueuedMessage {
 pub struct InFlightMessage {
     /// The identifier.
     pub packet_id: PacketId,
-    /// Its name.
+    /// Name of the message.
     pub id: MessageId,
     /// How far it has come.
     pub state: DeliveryState,
     /// QoS of the PUBLISH.
     pub qos: QoS,
-    /// Its contents; none if it is not in memory any more.
+    /// Contents; none if it is not in memory any more.
     pub head: Option<MessageHead>,
     /// How long ago it was sent on this connection, milliseconds, to about a second; none: it was
     /// not. After 18 hours it begins anew.
@@ -480,7 +481,7 @@ pub struct InFlightMessage {
 /// How far a message under a Packet Identifier has come.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum DeliveryState {
-    /// Its PUBLISH is not yet sent on the present connection.
+    /// The PUBLISH is not yet sent on the present connection.
     Unsent,
     /// PUBACK or PUBREC has not come.
     Unacknowledged,
@@ -488,12 +489,12 @@ pub enum DeliveryState {
     Released,
 }
 
-/// What the client of a session may do.
+/// Permissions of the client of a session.
 #[derive(Clone, Debug)]
 pub struct SessionRules {
-    /// Its user; none is anonymous.
+    /// User; none is anonymous.
     pub user: Option<UserName>,
-    /// Its rules; none: no credentials were asked for, and everything is permitted.
+    /// Rules; none: no credentials were asked for, and everything is permitted.
     pub rules: Option<Arc<Rules>>,
     /// They came with its credentials, and are in no file and no table.
     pub has_own_rules: bool,
@@ -571,6 +572,6 @@ pub struct TopicUse {
     pub user_name: Option<String>,
     /// Topic Name.
     pub topic: Arc<str>,
-    /// It publishes to the topic; else messages of it are sent to it.
+    /// Whether it publishes to the topic; else messages of it are sent to it.
     pub publishes: bool,
 }

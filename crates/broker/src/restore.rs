@@ -40,7 +40,8 @@ impl Shard {
         self.work.unbounded = true;
     }
 
-    /// What counts the bytes of this shard's messages, for those that are read from the store.
+    /// Returns what counts the bytes of this shard's messages, for those that are read from the
+    /// store.
     pub fn gauge(&self) -> Arc<MemoryGauge> {
         Arc::clone(&self.memory.gauge)
     }

@@ -33,7 +33,7 @@ pub struct Retained {
     expiring: Expiring,
 }
 
-/// What clients have retained in sum; the node's own topics and clearings do not count.
+/// Sums of what clients have retained; the node's own topics and clearings do not count.
 #[derive(Clone, Copy, Debug, Default)]
 struct Totals {
     count: usize,
@@ -117,7 +117,7 @@ impl Expiring {
     }
 }
 
-/// What stands in the place of a topic, by which alone it is compared: the topic is the message's.
+/// Entry in the place of a topic, by which alone it is compared: the topic is the message's.
 #[derive(Debug)]
 struct RetainedEntry {
     /// Empty where the topic was cleared not long ago.
@@ -125,12 +125,12 @@ struct RetainedEntry {
     /// The client that published it, for No Local; none is the node.
     publisher: Option<ClientKey>,
     revision: u64,
-    /// What it takes beside the message.
+    /// Memory that it takes beside the message.
     #[expect(dead_code, reason = "it counts until it is dropped")]
     counted: CountedBytes,
 }
 
-/// What an entry takes beside its message, in a tree that is two thirds full, bytes.
+/// Memory that an entry takes beside its message, in a tree that is two thirds full, bytes.
 const ENTRY_BYTES: usize = 3 * size_of::<RetainedEntry>() / 2;
 
 /// A topic that was cleared: its record stays until no older record of the topic can follow, else
@@ -140,31 +140,31 @@ struct Cleared {
     due_ms: u64,
     tenant: TenantId,
     topic: Box<str>,
-    /// What it takes.
+    /// Memory that it takes.
     #[expect(dead_code, reason = "it counts until it is dropped")]
     counted: CountedBytes,
 }
 
 /// How long a clearing is kept. Other shards append what they changed before within a tick.
 const CLEARED_MS: u64 = 10_000;
-/// What a clearing takes beside its topic, in a tree that is half full, bytes.
+/// Memory that a clearing takes beside its topic, in a tree that is half full, bytes.
 const CLEARED_BYTES: usize = 2 * (size_of::<u64>() + size_of::<Cleared>());
 
 /// Result of a retained PUBLISH.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum RetainedChange {
-    /// It is the topic's retained message now.
+    /// The message is the topic's retained message now.
     Stored {
         /// Number of the change.
         revision: u64,
-        /// What was retained, or cleared, before.
+        /// Name of what was retained, or cleared, before.
         replaced: Option<MessageId>,
     },
     /// The topic has no retained message any more.
     Cleared {
         /// Number of the change.
         revision: u64,
-        /// What was retained, or cleared, before.
+        /// Name of what was retained, or cleared, before.
         replaced: Option<MessageId>,
     },
     /// An empty payload for a topic without retained message: nothing changed, nothing is kept.
@@ -603,7 +603,7 @@ impl RetainedEntry {
         is_clearing(&self.message)
     }
 
-    /// It is there, and not to be kept from the client that published it.
+    /// Whether it is there, and not to be kept from the client that published it.
     fn is_for(&self, except: Option<ClientKey>, now_ms: u64) -> bool {
         let own = except.is_some() && self.publisher == except;
         !own && !self.is_cleared() && !self.message.expired(now_ms)
@@ -622,17 +622,17 @@ impl Cleared {
     }
 }
 
-/// It stands where a topic was cleared.
+/// Whether it stands where a topic was cleared.
 fn is_clearing(message: &Message) -> bool {
     message.payload().is_empty()
 }
 
-/// It is one of a client's, not the node's own and not a clearing.
+/// Whether it is one of a client's, not the node's own and not a clearing.
 fn counts(message: &Message) -> bool {
     !message.topic_bytes().starts_with(OWN) && !is_clearing(message)
 }
 
-/// What the node's own topics begin with.
+/// Beginning of the node's own topics.
 const OWN: &[u8] = b"$SYS/";
 
 /// The node's own topics, such as `$SYS/…`, count against no client's limit.

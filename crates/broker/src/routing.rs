@@ -47,14 +47,15 @@ pub(crate) struct Match {
     pub(crate) retain_as_published: bool,
 }
 
-/// What a message's record has beside the message.
+/// Data that a message's record has beside the message.
 #[derive(Clone, Copy, Debug, Default)]
 pub(crate) struct Origin {
     /// The publisher's session and the Packet Identifier of a QoS 2 receipt.
     pub(crate) receipt: Option<(SessionEpoch, martlet_codec::PacketId)>,
-    /// It is the Will of this session.
+    /// Session whose Will it is.
     pub(crate) will_of: Option<SessionEpoch>,
-    /// Its publisher gets an error if the retained store is full. Then it is not routed either.
+    /// Whether its publisher gets an error if the retained store is full. Then it is not routed
+    /// either.
     pub(crate) refusable: bool,
 }
 

@@ -18,7 +18,7 @@ const PLACE_BITS: u32 = 35;
 /// A run of a node, from its start to its end.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub struct Run {
-    /// Its number, greater than those of all runs that the store knows.
+    /// Number, greater than those of all runs that the store knows.
     pub number: u32,
     /// Number of the last run that the store knows; 0 if there was none.
     pub last: u32,

@@ -368,7 +368,7 @@ impl Shard {
     }
 }
 
-/// What the end of the credentials of a client is called.
+/// Returns what the end of the credentials of a client is called.
 pub(crate) fn credentials_ended(identity: &Identity) -> RefusalCause {
     match identity.proof {
         Proof::SignedToken => RefusalCause::TokenEnded,

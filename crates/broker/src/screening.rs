@@ -11,12 +11,12 @@ use crate::id::ConnectionId;
 use crate::limits::ListenerPolicy;
 use martlet_permission::{Identity, Refusal, RefusalCause, TenantId};
 
-/// What a screened message is.
+/// Kind of a screened message.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum ScreeningKind {
-    /// It asks for a device to be registered.
+    /// The message asks for a device to be registered.
     Registration,
-    /// It may name its device by `api_key` in its payload.
+    /// The message may name its device by `api_key` in its payload.
     PayloadKey,
 }
 
@@ -27,7 +27,7 @@ pub enum ScreeningKind {
 pub struct Screening {
     /// To be named by the answer.
     pub connection: ConnectionId,
-    /// What the message is.
+    /// Kind of the message.
     pub kind: ScreeningKind,
     /// The listener that its client came by.
     pub listener: Arc<ListenerPolicy>,
@@ -41,7 +41,7 @@ pub struct Screening {
     pub client_id: Arc<str>,
     /// User Name that the client has proved; none is anonymous.
     pub user_name: Option<Arc<str>>,
-    /// It has no credentials of its own.
+    /// Whether the client has no credentials of its own.
     pub is_applicant: bool,
     /// Topic Name.
     pub topic: Box<str>,
@@ -64,9 +64,9 @@ impl fmt::Debug for Screening {
 /// The answer: what the shard does with the message.
 #[derive(Clone)]
 pub enum Screened {
-    /// It names no device: it is its client's own, by the client's rules.
+    /// The message names no device: it is its client's own, by the client's rules.
     OfClient,
-    /// It is this device's, and is routed by the device's rules.
+    /// The message is this device's, and is routed by the device's rules.
     OfDevice {
         /// The device.
         identity: Box<Identity>,
@@ -75,16 +75,16 @@ pub enum Screened {
         /// The payload to be routed, without the key.
         payload: Box<[u8]>,
     },
-    /// It is not routed. Only its client gets a message.
+    /// The message is not routed. Only its client gets a message.
     Answered {
         /// Topic Name of that message.
         topic: Box<str>,
-        /// Its payload, which may have a secret in it.
+        /// Payload, which may have a secret in it.
         payload: Box<[u8]>,
         /// Why what it asked for was not done; none: it was.
         refused: Option<(ReasonCode, Refusal)>,
     },
-    /// It is not routed.
+    /// The message is not routed.
     Refused {
         /// The reason code for clients of MQTT 5.
         reason: ReasonCode,

@@ -25,7 +25,7 @@ const END_BYTES: usize = 32;
 const DIGEST_BYTES: usize = 8;
 /// Bytes that go into a digest in one unit of work.
 const DIGESTED_PER_UNIT: usize = 64;
-/// What is between the length and the digest.
+/// Text between the length and the digest.
 const BEFORE_DIGEST: &str = " bytes, sha256 ";
 /// Room for the end, the length and the digest.
 const BEHIND_BYTES: usize = END_BYTES + 32 + BEFORE_DIGEST.len() + 2 * DIGEST_BYTES;

@@ -24,7 +24,7 @@ const AVERAGE_MAX: usize = 192;
 const AVERAGE_MIN: usize = AVERAGE_MAX / 4;
 
 impl<K: Eq + Hash, V> SplitMap<K, V> {
-    /// It is empty.
+    /// Creates an empty map.
     pub(crate) fn new(seed: Seed) -> Self {
         Self {
             segments: Vec::new(),

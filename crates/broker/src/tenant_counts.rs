@@ -5,7 +5,7 @@ use std::collections::BTreeMap;
 
 use martlet_permission::TenantId;
 
-/// What is counted.
+/// Kind of what is counted.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum TenantPool {
     /// Sessions, with a connection or without.

@@ -19,7 +19,7 @@ pub struct Now {
 const NEVER_MS: u64 = u64::MAX;
 
 impl Now {
-    /// What a monotonic time is in records; 0 is never.
+    /// Returns what a monotonic time is in records; 0 is never.
     pub fn record_ms_of(&self, mono_ms: u64) -> u64 {
         if mono_ms == NEVER_MS {
             return 0;

@@ -10,7 +10,7 @@ use crate::id::{ConnectionId, SessionId};
 /// Time between two looks for retained messages that have expired, milliseconds.
 pub(crate) const SWEEP_INTERVAL_MS: u64 = 1000;
 
-/// What is due.
+/// Timer: what is due.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) enum Timer {
     /// The connection must have been accepted by now, however slowly its bytes drip.
@@ -39,7 +39,7 @@ pub(crate) enum Timer {
     PartLater(ConnectionId),
     /// The queue of a part is looked at: what is too old in it, and how it is.
     PartQueue(SessionId),
-    /// What an operator waits for has taken too long.
+    /// An operation for an operator has taken too long.
     Operation(u32),
     /// Expired retained messages are looked for, a page at a time.
     RetainedSweep,
@@ -140,7 +140,7 @@ impl<T: Copy> Wheel<T> {
         self.next_change()
     }
 
-    /// What is armed, in no particular order.
+    /// Lists what is armed, in no particular order.
     pub(crate) fn armed(&self) -> impl Iterator<Item = &T> {
         self.entries.iter().map(|(_, entry)| &entry.what)
     }

@@ -413,7 +413,7 @@ impl<V> Branch<V> {
         }
     }
 
-    /// It has children that begin with a literal level.
+    /// Whether it has children that begin with a literal level.
     fn has_literals(&self) -> bool {
         self.children > u32::from(self.plus != NONE) + u32::from(self.hash != NONE)
     }
@@ -450,7 +450,7 @@ fn starts_with_levels(levels: &[u8], first: &[u8]) -> bool {
     levels.starts_with(first) && levels.get(first.len()).is_none_or(|&byte| byte == b'/')
 }
 
-/// What follows the first `length` bytes, which are whole levels; none if nothing does.
+/// Returns what follows the first `length` bytes, which are whole levels; none if nothing does.
 fn after(levels: &[u8], length: usize) -> Option<&[u8]> {
     levels.get(length + 1..)
 }

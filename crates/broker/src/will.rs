@@ -15,11 +15,12 @@ use crate::routing::Origin;
 use crate::shard::{RESERVE_WILL_BYTES, Shard};
 use crate::timer::Timer;
 
-/// What a Will takes beside its text, in bytes: two reference counts, fields, three allocations.
+/// Memory that a Will takes beside its text, in bytes: two reference counts, fields, three
+/// allocations.
 const WILL_OVERHEAD: usize = 176;
 
 impl StoredWill {
-    /// What of it has no fixed size, in bytes.
+    /// Returns how much of it has no fixed size, in bytes.
     pub(crate) fn bytes(&self) -> usize {
         self.topic.len() + self.payload.len() + self.forwarded.len()
     }

@@ -184,7 +184,7 @@ impl Work {
         });
     }
 
-    /// It is over.
+    /// Whether the share is over.
     #[inline(always)]
     pub(crate) fn is_share_over(&self) -> bool {
         self.done >= self.share_ends && !self.unbounded

@@ -11,7 +11,7 @@ use crate::reason::ReasonCode;
 /// A packet that cannot be accepted; the Network Connection must be closed [MQTT-4.13.1-1].
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct DecodeError {
-    /// Its reason code, always 0x80 or above.
+    /// Reason code, always 0x80 or above.
     pub reason: ReasonCode,
     /// The violated statement, such as `MQTT-2.2.1-3`; empty if the text has none.
     pub statement: &'static str,

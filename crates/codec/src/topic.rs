@@ -14,11 +14,11 @@ pub const MAX_TOPIC_LEN: usize = 65_535;
 /// Why a text is not a valid Topic Name, Topic Filter or Shared Subscription.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum TopicError {
-    /// It is empty [MQTT-4.7.3-1].
+    /// The topic is empty [MQTT-4.7.3-1].
     Empty,
-    /// It is longer than 65,535 bytes [MQTT-4.7.3-3].
+    /// The topic is longer than 65,535 bytes [MQTT-4.7.3-3].
     TooLong,
-    /// It contains U+0000 [MQTT-4.7.3-2].
+    /// The topic contains U+0000 [MQTT-4.7.3-2].
     Nul,
     /// A Topic Name contains `+` or `#` [MQTT-3.3.2-2].
     WildcardInName,

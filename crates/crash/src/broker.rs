@@ -46,7 +46,7 @@ impl Broker {
         self.port
     }
 
-    /// Its process id while it runs.
+    /// Returns the process id while it runs.
     pub fn pid(&self) -> Option<u32> {
         self.child.as_ref().map(Child::id)
     }

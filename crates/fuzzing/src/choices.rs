@@ -1,7 +1,7 @@
 //! Arbitrary bytes as a sequence of choices. When the bytes are spent every choice is the first
 //! one, so that any input is a valid one and a shorter input is a simpler case.
 
-/// What is left to choose by.
+/// Bytes that are left to choose by.
 #[derive(Debug)]
 pub(crate) struct Choices<'a>(&'a [u8]);
 

@@ -8,7 +8,7 @@ use martlet_codec::{
     decode_packet,
 };
 
-/// What the broker may send, and what it has sent.
+/// Packets that the broker may send, and what it has sent.
 #[derive(Debug, Default)]
 pub struct Client {
     /// None reads nothing: the version is not known, or nobody looks.
@@ -17,9 +17,9 @@ pub struct Client {
     receive_maximum: usize,
     topic_alias_max: u16,
     problem_information: bool,
-    /// It named an Authentication Method.
+    /// Whether it named an Authentication Method.
     proves: bool,
-    /// It began with a new session.
+    /// Whether it began with a new session.
     clean: bool,
     /// The client has broken rules itself, so that the broker's count may differ from ours.
     loose: bool,

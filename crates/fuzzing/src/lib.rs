@@ -1,4 +1,4 @@
-//! What the fuzz targets run, as functions that any test can call: each takes arbitrary bytes and
+//! Functions that the fuzz targets run, and that any test can call: each takes arbitrary bytes and
 //! panics if something is found.
 //!
 //! The targets in `fuzz/` need a nightly toolchain and run as long as one likes; `tests/short.rs`

@@ -23,7 +23,7 @@ const ROUNDS_MAX: u32 = 1_000_000;
 /// Batches that a mailbox takes, which is few: what finds it full waits with its shard.
 const MAILBOX_BATCHES: usize = 4;
 
-/// What the shards share, and a look at each call into one.
+/// State that the shards share, and a look at each call into one.
 struct Watch(LocalNode);
 
 impl Parts for Watch {

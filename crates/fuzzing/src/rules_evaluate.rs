@@ -11,7 +11,8 @@ use serde_json::json;
 
 use crate::choices::Choices;
 
-/// What expressions are put together of. Texts that are no expressions come from arbitrary bytes.
+/// Parts of which expressions are put together. Texts that are no expressions come from arbitrary
+/// bytes.
 const PARTS: &[&str] = &[
     "payload",
     "payload",
@@ -96,7 +97,7 @@ const PARTS: &[&str] = &[
     "duration('999999999h')",
 ];
 
-/// What payloads are put together of.
+/// Parts of which payloads are put together.
 const PAYLOADS: &[&str] = &[
     "0",
     "-1",

@@ -32,7 +32,7 @@ pub fn shard_steps(data: &[u8]) {
     shard_steps_counted(data);
 }
 
-/// The same. Answers what the node has counted.
+/// Runs the steps, likewise. Answers what the node has counted.
 pub fn shard_steps_counted(data: &[u8]) -> Counters {
     let mut choices = Choices::new(data);
     let shards = 1 + choices.below(3) as u16;
@@ -185,7 +185,7 @@ fn step(node: &mut Node, choices: &mut Choices<'_>) {
     }
 }
 
-/// What a node meets apart from its clients.
+/// Brings on what a node meets apart from its clients.
 fn trouble(node: &mut Node, choices: &mut Choices<'_>) {
     let shard = choices.below(usize::from(node.shard_count())) as u16;
     match choices.below(15) {

@@ -67,7 +67,7 @@ fn body_bytes(id: BodyId) -> Vec<u8> {
     mixed.to_le_bytes().repeat(1 + (mixed >> 58) as usize)
 }
 
-/// What state `key` holds in its version `version`, which is in it.
+/// Returns what state `key` holds in its version `version`, which is in it.
 fn state_bytes(key: StateKey, version: u8) -> Vec<u8> {
     let mut bytes = vec![version];
     bytes.extend(key.owner.to_le_bytes());

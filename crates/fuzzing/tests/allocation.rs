@@ -1,5 +1,5 @@
-//! What shards allocate, counted with the allocator itself: little for whatever a client sends,
-//! nothing that stays once it is gone, and nothing per message in steady state.
+//! Memory that shards allocate, counted with the allocator itself: little for whatever a client
+//! sends, nothing that stays once it is gone, and nothing per message in steady state.
 //! `MARTLET_FUZZ_RUNS` is how many times as often each packet is sent.
 #![allow(unsafe_code)] // A global allocator cannot be written without it; it only counts.
 

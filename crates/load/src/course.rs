@@ -18,7 +18,7 @@ pub(super) struct Course {
     pub(super) driver: Driver,
     pub(super) traffic: Traffic,
     pub(super) progress: Progress,
-    /// What the progress line counts.
+    /// Name of what the progress line counts.
     what: &'static str,
     last_progress: Instant,
     last_count: u64,

@@ -54,11 +54,11 @@ pub(super) struct Purpose {
 /// Lifetime of a session.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(super) enum SessionLife {
-    /// It begins and ends with its connection.
+    /// The session begins and ends with its connection.
     Passing,
-    /// It outlives its connection (MQTT 5: by a minute). The Client Identifier is new.
+    /// The session outlives its connection (MQTT 5: by a minute). The Client Identifier is new.
     Lasting,
-    /// It outlives its connection (MQTT 5: by an hour), and may already exist.
+    /// The session outlives its connection (MQTT 5: by an hour), and may already exist.
     Kept,
 }
 

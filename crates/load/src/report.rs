@@ -102,7 +102,8 @@ struct BrokerUsage {
     /// Growth of resident memory per connection.
     #[serde(skip_serializing_if = "Option::is_none")]
     bytes_per_connection: Option<f64>,
-    /// The same without the first eighth of the connections and the broker's one-time allocations.
+    /// Growth, likewise, without the first eighth of the connections and the broker's one-time
+    /// allocations.
     #[serde(skip_serializing_if = "Option::is_none")]
     bytes_per_further_connection: Option<f64>,
 }

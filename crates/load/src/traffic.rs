@@ -23,9 +23,9 @@ use super::sequence::Arrival;
 /// collide.
 const UNACKNOWLEDGED_MAX: u32 = 10_000;
 
-/// The same without a schedule, unless the window is larger. A message may be delivered before its
-/// handshake has completed, and in MQTT 3.1.1 a broker cannot limit the number of messages in
-/// flight.
+/// Most unacknowledged messages, likewise, without a schedule, unless the window is larger. A
+/// message may be delivered before its handshake has completed, and in MQTT 3.1.1 a broker cannot
+/// limit the number of messages in flight.
 const UNACKNOWLEDGED_IN_WINDOW_MAX: u32 = 1000;
 
 /// Bytes waiting in one connection above which the schedule is delayed.
@@ -48,7 +48,7 @@ pub(super) struct Counts {
     pub(super) refused: u64,
 }
 
-/// What limits a publisher.
+/// Limit of a publisher.
 #[derive(Debug, Clone, Copy)]
 pub(super) enum Pace {
     /// Number of messages in flight until they are delivered.

@@ -78,7 +78,7 @@ impl<K: Clone + Eq + Hash, V> Aging<K, V> {
         self.take_oldest_if(|_| true)
     }
 
-    /// The same, if it is like that.
+    /// Takes the oldest entry out, if it is like that.
     pub fn take_oldest_if(&mut self, is_like: impl Fn(&V) -> bool) -> Option<V> {
         loop {
             let (number, key) = self.order.front()?;

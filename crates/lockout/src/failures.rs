@@ -84,7 +84,7 @@ const NAME_MAX: usize = 256;
 /// Locked-out names and addresses that a message names, at most.
 const NAMED_MAX: usize = 5;
 
-/// What is counted.
+/// Subject whose failures are counted.
 #[derive(Clone, Debug, PartialEq, Eq, Hash)]
 enum Suspect {
     /// A name, or none, of the credentials of a realm, from an address.
@@ -135,7 +135,7 @@ pub struct LoginAttempt {
     pub address: Option<IpAddr>,
     /// The name that it gives.
     pub user_name: Option<Arc<str>>,
-    /// It shows nothing that could be guessed.
+    /// Whether it shows nothing that could be guessed.
     pub is_proved: bool,
 }
 
@@ -190,18 +190,18 @@ impl Suspect {
 }
 
 impl LoginAttempt {
-    /// Its name; none if it is too long to exist. It would be kept for a day.
+    /// Returns the name; none if it is too long to exist. It would be kept for a day.
     fn name(&self) -> Option<Arc<str>> {
         let name = self.user_name.clone();
         name.filter(|name| name.len() <= NAME_MAX)
     }
 
-    /// What its own failures are counted for.
+    /// Returns what its own failures are counted for.
     fn own(&self) -> Option<Suspect> {
         (!self.is_proved).then(|| self.home().map(Suspect::NameFrom))?
     }
 
-    /// What it shares with others.
+    /// Lists what it shares with others.
     fn shared(&self) -> impl Iterator<Item = Suspect> {
         let address = self.counted_address().map(Suspect::Address);
         let name = self.name().map(|name| Suspect::Name(self.realm, name));
@@ -209,7 +209,7 @@ impl LoginAttempt {
         all.filter(|_| !self.is_proved)
     }
 
-    /// Its address as it is counted: of IPv6, its network of 64 bits.
+    /// Returns the address as it is counted: of IPv6, its network of 64 bits.
     pub fn counted_address(&self) -> Option<IpAddr> {
         self.address.map(counted_as)
     }
@@ -241,7 +241,7 @@ impl Failures {
         Some(format!("locked out for {left} s more: {why}"))
     }
 
-    /// The same as a refusal.
+    /// Returns why the login is refused, as a refusal.
     pub fn refusal(&self, attempt: &LoginAttempt, now: Instant) -> Option<Refusal> {
         let detail = self.locked(attempt, now)?;
         let scope = match self.is_locked_by_name(attempt, now) {
@@ -254,7 +254,7 @@ impl Failures {
         ))
     }
 
-    /// The same: for how many seconds, and why.
+    /// Returns for how many seconds the login is refused, and why.
     pub fn locked_for(&self, attempt: &LoginAttempt, now: Instant) -> Option<(u64, String)> {
         if let Some(why) = attempt
             .own()
@@ -269,7 +269,7 @@ impl Failures {
         shared.find_map(|suspect| self.lock_of(&suspect, attempt, now))
     }
 
-    /// It is its user name that is locked out; else it is its address.
+    /// Whether its user name is locked out; else its address is.
     pub fn is_locked_by_name(&self, attempt: &LoginAttempt, now: Instant) -> bool {
         let shared = attempt.shared().filter(|_| !self.is_at_home(attempt, now));
         let mut all = attempt.own().into_iter().chain(shared);

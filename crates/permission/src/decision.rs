@@ -27,7 +27,7 @@ macro_rules! limits_reached {
                 }
             }
 
-            /// Its meaning and its key, for clients. The value is for operators only.
+            /// Returns the meaning and the key, for clients. The value is for operators only.
             pub fn words(self) -> &'static str {
                 match self {
                     $(Self::$variant => concat!($what, " (", $option, ")"),)*
@@ -93,7 +93,7 @@ limits_reached! {
 }
 
 impl Limit {
-    /// Its meaning, key and value, for operators.
+    /// Returns the meaning, key and value, for operators.
     fn with(self, value: u64) -> String {
         let (what, option) = (self.meaning(), self.option());
         match (self, value) {
@@ -127,7 +127,7 @@ impl Limit {
 pub struct ReachedLimit {
     /// The limit.
     pub limit: Limit,
-    /// Its value.
+    /// Value of the limit.
     pub value: u64,
 }
 

@@ -93,7 +93,7 @@ pub struct Identity {
     pub sessions_max: u32,
     /// Whether only the same user may take over a session.
     pub bound: bool,
-    /// What vouched for the client, if that can be revoked.
+    /// Voucher for the client, if it can be revoked.
     pub voucher: Voucher,
     /// The credential that the client used, if it can be revoked separately.
     pub credential: CredentialMark,

@@ -1,4 +1,4 @@
-//! What no client may do, whatever its rules: use the topics reserved for the node.
+//! Topics reserved for the node, which no client may use, whatever its rules.
 
 /// First levels of topics that are reserved for the node. Clients may use other topics that begin
 /// with `$`, as with other brokers: firmware for cloud services publishes to `$aws/…` and the like.

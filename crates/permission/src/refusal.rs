@@ -142,7 +142,8 @@ causes! {
     /// The password is wrong and has the form of an API key. The subject is the device of that
     /// name, if there is one.
     ApiKeyAsPassword = "the user name or password is wrong";
-    /// The same for a provisioning key, on a listener that registers no devices.
+    /// The password is wrong and has the form of a provisioning key, on a listener that registers
+    /// no devices. The subject likewise.
     ProvisioningKeyAsPassword = "the user name or password is wrong";
     /// The certificate is not registered for a device, or no longer. The subject is the device.
     CertificateNotRegistered = "the certificate is not accepted for this client";

@@ -27,7 +27,7 @@ impl Share {
         (all / 100 * percent + all % 100 * percent / 100).max(1)
     }
 
-    /// The same of a size.
+    /// Returns that share of a size.
     pub fn of_size(self, all: usize) -> usize {
         usize::try_from(self.of(all as u64)).unwrap_or(usize::MAX)
     }

@@ -53,18 +53,18 @@ pub struct StoredBody<'a> {
     pub message: StoredMessage<'a>,
     /// The publisher; `None` is the node itself.
     pub publisher: Option<StoredPublisher<'a>>,
-    /// Its revision in the retained store, if it was the topic's retained message or cleared it.
+    /// Revision in the retained store, if it was the topic's retained message or cleared it.
     pub retained_revision: Option<u64>,
 }
 
 /// The publisher of a message, as stored.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct StoredPublisher<'a> {
-    /// Its session.
+    /// Session of the publisher.
     pub epoch: SessionEpoch,
     /// Client Identifier.
     pub client_id: &'a str,
-    /// Its user name.
+    /// User name.
     pub user_name: Option<&'a str>,
     /// Whether its user name was authenticated.
     pub user_is_proved: bool,

@@ -16,7 +16,7 @@ pub enum DecodeError {
     /// A newer program wrote it.
     #[error("record version {0} is newer than this program")]
     Newer(u8),
-    /// It is malformed.
+    /// The data are malformed.
     #[error("malformed: {0}")]
     Malformed(&'static str),
 }

@@ -51,7 +51,7 @@ pub fn locate<D: Disk>(engine: &Engine<D>, ids: &[MessageId]) -> LocatedPage<D::
 /// The result of reading a page.
 #[derive(Debug)]
 pub struct PageFound {
-    /// Its messages.
+    /// Messages of the page.
     pub messages: FetchedPage,
     /// The first message for which the disk returned an error: a later read may succeed.
     pub unread: Option<usize>,

@@ -33,7 +33,7 @@ pub(crate) mod kind {
 /// A share group, as stored.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct GroupState<'a> {
-    /// Its tenant.
+    /// Tenant of the group.
     pub tenant: TenantId,
     /// `$share/name/filter`.
     pub filter: &'a str,

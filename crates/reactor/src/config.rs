@@ -97,7 +97,7 @@ pub enum ListenAddress {
     Tcp(SocketAddr),
     /// A Unix socket.
     Unix {
-        /// Its file, created at the start and removed at the end.
+        /// File of the socket, created at the start and removed at the end.
         path: PathBuf,
         /// Mode of the file. Clients need write access to connect.
         mode: u32,

@@ -58,7 +58,8 @@ impl Descriptors {
             .is_some_and(|limit| descriptor + 1 >= limit - self.reserved / FREE_PART)
     }
 
-    /// The same for the descriptor that the system would assign next.
+    /// Whether most of the reserve is taken, likewise, by the descriptor that the system would
+    /// assign next.
     pub(crate) fn are_few(&self) -> bool {
         self.limit.is_some() && sys::next_descriptor().is_none_or(|next| self.are_few_after(next))
     }

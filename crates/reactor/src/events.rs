@@ -25,7 +25,7 @@ pub struct Events {
 #[derive(Debug, Default)]
 struct Taken {
     list: Vec<Waits>,
-    /// The same, when events are taken one by one, in order.
+    /// Events of the list, when they are taken one by one, in order.
     single: VecDeque<EventNotice>,
 }
 

@@ -33,7 +33,7 @@ pub(crate) struct Poller {
     events: mio::Events,
 }
 
-/// What a notice refers to.
+/// Subject of a notice.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) enum Notified {
     /// A socket, by the key that it was registered with.

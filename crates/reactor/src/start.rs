@@ -270,7 +270,7 @@ impl Running {
         self.mailboxes.shard_count()
     }
 
-    /// What the start restored from the store; `None` without a persistent store.
+    /// Returns what the start restored from the store; `None` without a persistent store.
     pub fn restored(&self) -> Option<&Restored> {
         self.restored.as_ref()
     }

@@ -47,8 +47,8 @@ pub enum StartError {
     System(#[from] io::Error),
 }
 
-/// What to do where the system refuses a port because of its number, as the end of a sentence;
-/// empty: it does not.
+/// Returns what to do where the system refuses a port because of its number, as the end of a
+/// sentence; empty: it does not.
 #[must_use]
 pub fn low_port(address: Option<SocketAddr>, error: io::ErrorKind) -> &'static str {
     let is_low = address.is_some_and(|address| address.port() < 1024);

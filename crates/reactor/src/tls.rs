@@ -29,7 +29,7 @@ pub struct TlsSettings(Arc<Mutex<Settings>>);
 struct Settings {
     /// Uses the server's order of cipher suites.
     config: Arc<ServerConfig>,
-    /// The same configuration with the client's order of cipher suites, for clients that prefer
+    /// Configuration, likewise, with the client's order of cipher suites, for clients that prefer
     /// ChaCha20.
     by_client: Arc<ServerConfig>,
     /// Verifier of client certificates, if the listener requests them.
@@ -139,7 +139,7 @@ struct Records {
     left: u16,
 }
 
-/// What the received bytes contained.
+/// Contents of the received bytes.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub(crate) struct Arrived {
     /// Number of records completed.
@@ -231,7 +231,7 @@ impl FirstBytes {
 
 /// Approximate memory of a TLS connection in bytes, without buffered data: keys and session state.
 const CONNECTION_BYTES: usize = 8 * 1024;
-/// The same before any bytes have been received.
+/// Approximate memory of a TLS connection in bytes before any bytes have been received.
 const ACCEPTOR_BYTES: usize = 1024;
 
 enum Stage {

@@ -73,8 +73,8 @@ impl Random {
     }
 }
 
-/// What each operation sends, in the notation of scripts. `mute` before CONNECT is a client that
-/// acknowledges nothing on that connection.
+/// Generates what each operation sends, in the notation of scripts. `mute` before CONNECT is a
+/// client that acknowledges nothing on that connection.
 fn generate(seed: u64, version: Version) -> Vec<(usize, String)> {
     let mut random = Random(seed.wrapping_mul(0x9E37_79B9_7F4A_7C15) | 1);
     let mut connected = [false; CLIENTS];
@@ -134,7 +134,7 @@ fn generate(seed: u64, version: Version) -> Vec<(usize, String)> {
     operations
 }
 
-/// What each client received as a result of one operation.
+/// Packets that each client received as a result of one operation.
 type Seen = BTreeMap<usize, Vec<String>>;
 
 fn observe_shards(operations: &[(usize, String)], version: Version) -> Vec<Seen> {

@@ -18,7 +18,7 @@ use crate::value::{Value, Variables, Word};
 pub enum Incoming {
     /// Bytes.
     Bytes(Vec<u8>),
-    /// Its end.
+    /// End of the connection.
     Closed,
     /// Nothing within the given time.
     Nothing,
@@ -61,7 +61,7 @@ pub struct Mismatch {
     pub line: usize,
     /// The difference.
     pub why: String,
-    /// What happened until then.
+    /// Transcript of what happened until then.
     pub transcript: Vec<String>,
     /// The line with which the script would pass, if it can be determined.
     pub got: Option<String>,

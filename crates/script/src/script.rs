@@ -29,7 +29,7 @@ impl Version {
         }
     }
 
-    /// Its name in scripts.
+    /// Returns the name in scripts.
     pub fn name(self) -> &'static str {
         match self {
             Self::V31 => "3.1",
@@ -194,7 +194,7 @@ pub struct Expectation {
     pub what: Expected,
 }
 
-/// What a client must receive.
+/// Item that a client must receive.
 #[derive(Clone, Debug)]
 pub enum Expected {
     /// This packet next.

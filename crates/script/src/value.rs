@@ -35,7 +35,7 @@ pub type Variables = HashMap<String, Value>;
 /// A word of a script.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Word {
-    /// Its text, with the escapes of quoted words.
+    /// Text, with the escapes of quoted words.
     pub text: String,
     /// Whether it is quoted: then only escapes and `${…}` have a special meaning.
     pub quoted: bool,

@@ -121,7 +121,7 @@ fn sessions_with_long_queues_in_the_store_give_back_before_those_with_short_ones
     }
 }
 
-/// The same for the queue of a share group.
+/// Long queue of a share group, likewise.
 #[test]
 fn share_groups_with_long_queues_in_the_store_lose_their_oldest_messages() {
     const GROUPS: usize = 12;

@@ -545,7 +545,7 @@ fn filters_that_many_retained_messages_are_looked_at_for_take_turns() {
     assert!(turns > 80, "{turns}");
 }
 
-/// The same with topics in different parts of the tree, which takes longer.
+/// Filters, likewise, with topics in different parts of the tree, which takes longer.
 #[test]
 fn filters_that_retained_messages_have_to_be_looked_for_take_more_turns() {
     const FILTERS: usize = 100;

@@ -106,7 +106,7 @@ fn asked(node: &mut Harness) -> (u16, Screening) {
     all.remove(0)
 }
 
-/// What a client received: topics with payloads, and Reason Codes of PUBACK and PUBREC.
+/// Takes what a client received: topics with payloads, and Reason Codes of PUBACK and PUBREC.
 fn taken(node: &mut Harness, link: Link) -> Vec<String> {
     let mut seen = Vec::new();
     let bytes = node.take(link);

@@ -300,7 +300,7 @@ fn a_cheap_publisher_waits_a_few_turns_however_many_are_expensive() {
     }
 }
 
-/// The same with long packets in place of messages for many.
+/// Client that publishes little, likewise, with long packets in place of messages for many.
 #[test]
 fn a_cheap_publisher_does_not_wait_for_many_long_subscribes() {
     const EXPENSIVE: usize = 100;
@@ -314,7 +314,7 @@ fn a_cheap_publisher_does_not_wait_for_many_long_subscribes() {
     assert_eq!(node.counters().subscriptions, 50 * EXPENSIVE as u64 + 1);
 }
 
-/// The same with messages from another shard.
+/// Client that publishes little, likewise, with messages from another shard.
 #[test]
 fn a_cheap_message_of_another_shard_does_not_wait_for_expensive_ones() {
     const EXPENSIVE: usize = 120;

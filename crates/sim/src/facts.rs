@@ -25,11 +25,11 @@ pub type MessageIndex = u32;
 /// How a client lost its connection.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Loss {
-    /// It sent DISCONNECT.
+    /// The client sent DISCONNECT.
     Goodbye,
-    /// It crashed, or gave up the connection without DISCONNECT.
+    /// The client crashed, or gave up the connection without DISCONNECT.
     Crash,
-    /// It opened a new connection while this one was open.
+    /// The client opened a new connection while this one was open.
     Replaced,
     /// The connection was closed or failed.
     Ended,
@@ -44,7 +44,7 @@ pub enum Fact {
     Connecting {
         /// The client.
         client: ClientIndex,
-        /// Its link.
+        /// Link of the client.
         link: LinkIndex,
         /// Clean Start.
         clean: bool,
@@ -54,7 +54,7 @@ pub enum Fact {
         receive_maximum: u16,
         /// The Will of this connection.
         will: Option<MessageIndex>,
-        /// Its Will Delay Interval, seconds.
+        /// Will Delay Interval, seconds.
         will_delay_secs: u32,
         /// Whether the network has a large window towards the client.
         wide: bool,
@@ -170,7 +170,7 @@ pub enum Fact {
         client: ClientIndex,
         /// The message; `None` for an empty payload, which has no message number.
         message: Option<MessageIndex>,
-        /// Its topic.
+        /// Topic of the message.
         topic: TopicIndex,
         /// QoS.
         qos: QoS,
@@ -230,7 +230,7 @@ pub enum Fact {
     Dropped {
         /// The client.
         client: ClientIndex,
-        /// Its topic; `None` if only the store knew it.
+        /// Topic; `None` if only the store knew it.
         topic: Option<TopicIndex>,
         /// The reason.
         reason: DropReason,
@@ -239,7 +239,7 @@ pub enum Fact {
     DroppedByGroup {
         /// `$share/name/filter`.
         group: FilterIndex,
-        /// Its topic; `None` if only the store knew it.
+        /// Topic; `None` if only the store knew it.
         topic: Option<TopicIndex>,
         /// The reason.
         reason: DropReason,
@@ -288,7 +288,7 @@ pub enum Fact {
     },
     /// This version of the users is in force.
     InForce {
-        /// Its number.
+        /// Number of the version.
         version: Version,
     },
     /// All lockouts are lifted, and failed logins cleared.

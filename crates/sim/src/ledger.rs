@@ -19,7 +19,7 @@ use crate::topics::{FilterIndex, TopicIndex, Topics};
 pub struct MessageRow {
     /// The client that publishes it, or whose Will it is.
     pub publisher: ClientIndex,
-    /// Its topic.
+    /// Topic.
     pub topic: TopicIndex,
     /// Published with this QoS.
     pub qos: QoS,
@@ -57,7 +57,7 @@ pub enum SubscriptionState {
 /// A subscription of a client.
 #[derive(Clone, Copy, Debug)]
 pub struct SubscriptionRow {
-    /// Its filter.
+    /// Filter.
     pub filter: FilterIndex,
     /// Maximum QoS.
     pub qos: QoS,
@@ -65,7 +65,7 @@ pub struct SubscriptionRow {
     pub no_local: bool,
     /// Number of its Subscription Identifier; 0 is none.
     pub identifier: u32,
-    /// Its state.
+    /// State of the subscription.
     pub state: SubscriptionState,
     /// When SUBACK was received.
     pub granted_us: u64,
@@ -115,7 +115,7 @@ pub struct ClientRow {
 pub struct SinkRow {
     /// Client Identifier of its part.
     pub name: String,
-    /// Its filters.
+    /// Filters of the sink.
     pub filters: Vec<FilterIndex>,
     /// Tenants whose messages it takes.
     pub tenant: SinkTenant,
@@ -207,7 +207,7 @@ impl Ledger {
         self.promised_qos_since(u64::MAX, client, topic, publisher)
     }
 
-    /// The same, by subscriptions that were granted before `at_us`.
+    /// Returns that QoS, by subscriptions that were granted before `at_us`.
     pub fn promised_qos_since(
         &self,
         at_us: u64,

@@ -16,7 +16,7 @@ pub struct Violation {
     pub at_us: u64,
     /// The check that detected it.
     pub check: &'static str,
-    /// What happened.
+    /// Description of what happened.
     pub what: String,
 }
 

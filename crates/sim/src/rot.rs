@@ -19,7 +19,7 @@ struct Contents {
     bodies: BTreeMap<u64, Vec<u8>>,
     /// Queue, body and lane.
     entries: BTreeSet<(u64, u64, u8)>,
-    /// The same in order, with their notes.
+    /// Entries in order, with their notes.
     notes: Vec<(u64, u64, u8, [u64; 2])>,
     tokens: BTreeSet<(u64, u32)>,
     states: BTreeMap<StateKey, Vec<u8>>,

@@ -70,7 +70,7 @@ impl Kind {
         Self::Steady,
     ];
 
-    /// Its name on the command line.
+    /// Returns the name on the command line.
     pub fn name(self) -> &'static str {
         match self {
             Self::Everything => "everything",
@@ -251,7 +251,7 @@ impl Scenario {
         }
     }
 
-    /// Its main subject.
+    /// Returns the main subject.
     pub fn kind(&self) -> Kind {
         self.kind
     }

@@ -44,7 +44,7 @@ pub struct StoreProfile {
     pub housekeep_bytes: usize,
 }
 
-/// What happens to unsynced data in a crash.
+/// Fate of unsynced data in a crash.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum CrashKind {
     /// The process is killed; the system keeps its writes.
@@ -271,7 +271,7 @@ impl Store {
         keys.filter(|key| is_retained_owed(*key)).count()
     }
 
-    /// Its counts and sizes.
+    /// Returns the counts and sizes.
     pub fn stats(&self) -> Option<Stats> {
         self.engine.as_ref().map(Engine::stats)
     }

@@ -385,7 +385,7 @@ impl Cost {
     }
 }
 
-/// What is left of a body, and of entries in the same record. No checksum confirms it.
+/// Remains of a body, and of entries in the same record. No checksum confirms them.
 struct Left {
     id: BodyId,
     queues: Vec<QueueId>,

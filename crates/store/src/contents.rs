@@ -15,9 +15,9 @@ const STATES_AT_ONCE: usize = 4096;
 pub struct EntryView<'a> {
     /// The body it refers to.
     pub body: BodyId,
-    /// Its lane.
+    /// Lane.
     pub lane: u8,
-    /// Its note.
+    /// Note.
     pub note: [u64; 2],
     /// Additional data of the entry; nearly always empty.
     pub extra: &'a [u8],
@@ -26,7 +26,7 @@ pub struct EntryView<'a> {
 /// A body that is still routed.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Pending {
-    /// Its id.
+    /// Id of the body.
     pub id: BodyId,
     /// Number of the record it came with.
     pub lsn: Lsn,

@@ -284,7 +284,7 @@ impl<D: Disk> Engine<D> {
         self.finish_sync(synced)
     }
 
-    /// What must be synced so that everything written is durable.
+    /// Returns what must be synced so that everything written is durable.
     fn sync_work(&self) -> SyncWork<D::File> {
         let mut work = SyncWork {
             files: Vec::new(),

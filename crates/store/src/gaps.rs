@@ -1,4 +1,4 @@
-//! What is missing at opening.
+//! Gaps that are found at opening.
 
 use crate::error::OpenError;
 use crate::record::QueueId;

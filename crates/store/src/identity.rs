@@ -33,7 +33,7 @@ pub(crate) const FILE_BYTES: u64 = COPIES[2] + COPY_BYTES as u64;
 /// Contents of the file.
 pub(crate) struct Identity {
     pub(crate) salt: u64,
-    /// Its copies that are invalid or differ.
+    /// Copies that are invalid or differ.
     pub(crate) bad: Vec<Damage>,
 }
 

@@ -32,7 +32,7 @@ pub(crate) struct Mark {
 /// State of the file.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub(crate) struct MarkFile {
-    /// Its mark, if valid.
+    /// Mark, if valid.
     pub(crate) mark: Option<Mark>,
     /// Whether it exists and is not empty.
     pub(crate) is_there: bool,

@@ -39,7 +39,7 @@ struct Tail {
     slot: u16,
     /// Offset at which replay begins.
     from: u64,
-    /// Its first record; `None`: the segment is empty.
+    /// Number of the first record; `None`: the segment is empty.
     first: Option<Lsn>,
     /// The first record to replay.
     cursor: Lsn,
@@ -583,7 +583,7 @@ fn list_error(error: std::io::Error) -> StoreError {
 
 /// The beginning of a segment.
 struct Begin {
-    /// Its first record.
+    /// Number of the first record.
     first: Lsn,
     /// Older segments are void from this record on.
     void_from: Lsn,

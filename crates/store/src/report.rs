@@ -59,7 +59,7 @@ pub struct Damage {
     pub offset: u64,
     /// The error of the disk, if it could not be read.
     pub error: Option<String>,
-    /// What was lost.
+    /// Data that were lost.
     pub lost: Lost,
 }
 
@@ -92,7 +92,7 @@ impl Damage {
     }
 }
 
-/// What was lost by damage.
+/// Loss by damage.
 #[derive(Clone, Debug, PartialEq, Eq)]
 #[non_exhaustive]
 pub enum Lost {
@@ -145,7 +145,7 @@ pub enum Lost {
     },
     /// A body.
     Body {
-        /// Its id.
+        /// Id of the body.
         id: BodyId,
         /// The queues that have an entry of it, in order; if none has, those that seem to have had
         /// one, from what is left of its record.

@@ -35,7 +35,7 @@ pub(crate) struct Unreadable {
     pub(crate) error: String,
 }
 
-/// What is stored at an offset.
+/// Item that is stored at an offset.
 pub(crate) enum ScanItem<'b> {
     /// A group's header; the number is that of the group's first record.
     Group(GroupHeader, Lsn),

@@ -11,7 +11,7 @@ pub fn without_bom(bytes: &[u8]) -> &[u8] {
     bytes.strip_prefix(MARK).unwrap_or(bytes)
 }
 
-/// The same for text that is known to be UTF-8.
+/// Returns the text after a byte order mark, likewise, for text that is known to be UTF-8.
 #[must_use]
 pub fn text_without_bom(text: &str) -> &str {
     text.strip_prefix('\u{feff}').unwrap_or(text)

@@ -190,7 +190,7 @@ pub enum Control<S: Stream> {
     Part(PartCall),
     /// Messages that a queue requested, from the store.
     MessagesRead(ReadPage),
-    /// What the store can take from now on.
+    /// State of the store: what it can take from now on.
     StoreIs(StoreState),
     /// The identity of the client of that connection, from the authenticator.
     Authenticated(ConnectionId, Box<Authenticated>),

@@ -28,9 +28,9 @@ pub(crate) enum State {
 /// When to read from a socket.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 enum Unread {
-    /// It is on no list.
+    /// The socket is on no list.
     No,
-    /// It is on no list. The next input is read after all others.
+    /// The socket is on no list. The next input is read after all others.
     NoLast,
     /// In the next tick.
     Next,

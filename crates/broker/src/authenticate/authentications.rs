@@ -1,4 +1,4 @@
-//! What clients are authenticated by, and revocations.
+//! Means by which clients are authenticated, and revocations.
 
 use std::collections::{BTreeMap, VecDeque};
 use std::sync::Arc;
@@ -77,14 +77,14 @@ impl Revoked {
     }
 }
 
-/// What the clients of this shard are authenticated by, and recent revocations.
+/// Means by which the clients of this shard are authenticated, and recent revocations.
 #[derive(Debug, Default)]
 pub(crate) struct Authentications {
     /// The method of the last client that was accepted by one: nearly all have the same.
     method: Option<Arc<str>>,
     /// Recent revocations.
     revoked: Revoked,
-    /// The same, oldest first, with the time it came.
+    /// Recent revocations, oldest first, with the time each came.
     revocations: VecDeque<(u64, Revocation)>,
     /// Clients that need no credentials are asked for too: they may be banned.
     pub(crate) checks_bans: bool,

@@ -15,7 +15,7 @@ pub(crate) struct Permits {
     /// Whether permissions are checked: a session with restricted rights is or was here, or
     /// sessions are being reviewed.
     is_checked: bool,
-    /// The same, without reviews.
+    /// Whether a session with restricted rights is or was here, reviews aside.
     has_restricted: bool,
     /// Which sessions are still to be looked at.
     pub(crate) reviews: Reviews,
@@ -53,8 +53,8 @@ impl Permits {
         self.rules_version = self.rules_version.next();
     }
 
-    /// What a session gets with its connection: the rules are those of this moment, whenever the
-    /// identity was decided.
+    /// Makes a permit what a session gets with its connection: the rules are those of this moment,
+    /// whenever the identity was decided.
     pub(crate) fn in_force(&mut self, mut permit: Box<Permit>) -> Box<Permit> {
         permit.token = self.tokens.next();
         permit.reviewed = self.reviews.last();

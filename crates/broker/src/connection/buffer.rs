@@ -17,7 +17,7 @@ pub(crate) struct Buffer {
     pub(crate) qos0: u32,
     /// The QoS 0 messages whose delivery has to be reported, in order.
     pub(crate) unreported_deliveries: VecDeque<UnreportedDelivery>,
-    /// Its capacity when that was last charged.
+    /// Capacity when that was last charged.
     pub(crate) charged: u32,
     /// Last time the peer took output, or there was none.
     pub(crate) last_progress_ms: u64,

@@ -1,4 +1,4 @@
-//! What few connections have, or have for a short time.
+//! State that few connections have, or have for a short time.
 
 use martlet_permission::RefusalCause;
 
@@ -9,8 +9,8 @@ use crate::rate::spent::Spent;
 use crate::screen::screenings::PendingScreening;
 use crate::subscribe::half_done::HalfDone;
 
-/// What few connections have, or have for a short time. A connection that has nothing of it takes
-/// no memory for it.
+/// State that few connections have, or have for a short time. A connection that has nothing of it
+/// takes no memory for it.
 #[derive(Debug, Default)]
 pub(crate) struct RareState {
     /// Not in a box of their own: they are used with each message.
@@ -19,7 +19,7 @@ pub(crate) struct RareState {
     pub(crate) lobby: Option<Box<LobbyState>>,
     /// If the CONNECT named an Authentication Method.
     pub(crate) exchange: Option<Box<Exchange>>,
-    /// What it has published of what it may, if the rate has a limit.
+    /// Amount that it has published of what it may, if the rate has a limit.
     pub(crate) spent: Option<Box<Spent>>,
     /// A SUBSCRIBE or UNSUBSCRIBE packet. Some of its filters are done.
     pub(crate) half_done: Option<Box<HalfDone>>,

@@ -20,7 +20,7 @@ pub(crate) struct TopicAliases {
     pub(crate) outbound_max: u16,
 }
 
-/// What an outbound Topic Alias takes beside its topic, in bytes.
+/// Memory that an outbound Topic Alias takes beside its topic, in bytes.
 const OUTBOUND_ALIAS_BYTES: usize = 48;
 
 impl TopicAliases {

@@ -18,7 +18,7 @@ pub(super) const AT_ONCE: usize = 8;
 #[derive(Debug)]
 pub(crate) struct Delivery {
     pub(crate) message: Message,
-    /// It has a record, so entries of it have too.
+    /// Whether it has a record, so that entries of it have too.
     pub(crate) recorded: bool,
     /// Sessions and share groups that had it before a restart.
     pub(crate) had: Box<[SessionEpoch]>,

@@ -1,19 +1,19 @@
-//! What the connections of the lobby have in common.
+//! State that the connections of the lobby have in common.
 
 use crate::authenticate::authentications::Authentications;
 use crate::connection::lobby_state::LobbyState;
 use crate::lobby::connect_rate::ConnectRate;
 use crate::lobby_memory::held::LobbyMemory;
 
-/// What the connections have in common that have not been accepted yet.
+/// State that the connections have in common that have not been accepted yet.
 #[derive(Debug)]
 pub(crate) struct Lobby {
     count: usize,
     /// No client is accepted any more.
     pub(crate) stopping: bool,
-    /// What clients are authenticated by.
+    /// Means by which clients are authenticated.
     pub(crate) authentications: Authentications,
-    /// What they hold.
+    /// Memory that they hold.
     pub(crate) memory: LobbyMemory,
     /// CONNECTs of this second.
     pub(crate) connect_rate: ConnectRate,

@@ -1,4 +1,4 @@
-//! What connections that have not logged in hold.
+//! Memory that connections that have not logged in hold.
 
 use core::cmp::Reverse;
 use std::collections::BTreeSet;
@@ -20,16 +20,16 @@ const BYTES_MIN: usize = 64 * 1024;
 /// A class of sizes goes from 4 KiB to 64 KiB, the next one to 1 MiB.
 const LOG2_PER_CLASS: u32 = 4;
 
-/// What one connection of the lobby holds, in bytes.
+/// Memory that one connection of the lobby holds, in bytes.
 #[derive(Clone, Copy, Debug, Default)]
 pub(crate) struct LobbyHolding {
     /// Generation of the connection: later ones have higher numbers.
     generation: u32,
-    /// Its buffers.
+    /// Buffers.
     pub(crate) buffers: u32,
-    /// What lies below MQTT.
+    /// Layers below MQTT.
     pub(crate) layers: u32,
-    /// Its CONNECT, while its client waits to be authenticated.
+    /// CONNECT, while its client waits to be authenticated.
     pub(crate) request: u32,
 }
 
@@ -40,20 +40,20 @@ impl LobbyHolding {
             .saturating_add(self.request)
     }
 
-    /// Its place among those that hold something: those with most are last, and of those of one
-    /// class of sizes, the oldest. A client that logs in does not stay long. A class is wide: a TLS
-    /// handshake holds more than what comes after it, and else those who have shaken hands and wait
-    /// would stay, and each newcomer would go.
+    /// Returns its place among those that hold something: those with most are last, and of those of
+    /// one class of sizes, the oldest. A client that logs in does not stay long. A class is wide: a
+    /// TLS handshake holds more than what comes after it, and else those who have shaken hands and
+    /// wait would stay, and each newcomer would go.
     fn rank(self, index: u32) -> Rank {
         let class = self.sum().ilog2() / LOG2_PER_CLASS;
         (class, Reverse(self.generation), index)
     }
 }
 
-/// What the connections of the lobby hold.
+/// Memory that the connections of the lobby hold.
 #[derive(Debug)]
 pub(crate) struct LobbyMemory {
-    /// Those that hold something: nearly all hold nothing.
+    /// Connections that hold something: nearly all hold nothing.
     pub(crate) ranks: BTreeSet<Rank>,
     bytes: usize,
     /// Bytes of all CONNECT packets whose clients wait to be known.

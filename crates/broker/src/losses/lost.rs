@@ -9,7 +9,8 @@ use crate::counters::{DROP_REASONS, DropReason};
 use crate::effect::QueueOwner;
 use crate::report::LossTimes;
 
-/// The same where a share group has no member for QoS 0 messages, which may last long.
+/// Time after which further losses are reported where a share group has no member for QoS 0
+/// messages, which may last long.
 pub(super) const NO_MEMBER_TOLD_EVERY_MS: u64 = 600_000;
 
 /// Time after which further losses for the same reason are reported.
@@ -51,7 +52,7 @@ impl LossNotice {
 /// [`Losses::reported`] has a bit for each.
 const _: () = assert!(DROP_REASONS <= u16::BITS as usize);
 
-/// What a session or a share group did not get. Most have none of this.
+/// Losses of a session or a share group: what it did not get. Most have none of this.
 #[derive(Debug, Default)]
 pub(crate) struct Losses {
     expired: u64,

@@ -41,7 +41,7 @@ use step::Step;
 /// Jobs of operators that a shard works on, at most, including those that wait for the store;
 /// further jobs are refused.
 const JOBS_MAX: usize = 4096;
-/// Those of them that wait for parts, at most; further ones are refused.
+/// Jobs among them that wait for parts, at most; further ones are refused.
 const HELD_MAX: usize = JOBS_MAX / 4;
 /// Time that a job waits for a part where `store_stalled_secs` sets none, seconds.
 const HELD_SECS: u32 = 30;
@@ -359,7 +359,7 @@ impl Shard {
         self.gate_or_run(cx, record, Gated::Report(number));
     }
 
-    /// What an answer waited for is durable.
+    /// Reports an answer: what it waited for is durable.
     pub(crate) fn operation_is_durable<N: Node>(&mut self, cx: &mut Cx<'_, N>, number: u32) {
         if let Some((report, timer)) = self.operations.unanswered.remove(&number) {
             if let Some(timer) = timer {

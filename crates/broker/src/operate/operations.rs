@@ -1,4 +1,4 @@
-//! What a shard is working on for operators.
+//! Work of a shard for operators.
 
 use std::collections::{BTreeMap, VecDeque};
 
@@ -6,7 +6,7 @@ use crate::operate::jobs::{ScanJob, WriteJob};
 use crate::report::Report;
 use crate::timer::TimerKey;
 
-/// What is being worked on for operators.
+/// Work that is being done for operators.
 #[derive(Debug, Default)]
 pub(crate) struct Operations {
     /// The number of the last one.

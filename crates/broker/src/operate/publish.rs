@@ -54,7 +54,7 @@ impl NewMessage {
         Some(all)
     }
 
-    /// Its properties that are passed on, as on the wire.
+    /// Encodes its properties that are passed on, as on the wire.
     fn encode_forwarded(&self, out: &mut Vec<u8>) {
         let mut users = Vec::new();
         for (key, value) in &self.user_properties {
@@ -204,7 +204,7 @@ impl Shard {
         (outcome, routed.record)
     }
 
-    /// What a client's PUBLISH is checked for, and what a client has checked itself.
+    /// Checks what a client's PUBLISH is checked for, and what a client has checked itself.
     fn check_new_message(&self, message: &NewMessage) -> Result<(), ReasonCode> {
         let topic = &*message.topic;
         if TopicName::new(topic).is_err() || self.check_topic_text(topic).is_err() {

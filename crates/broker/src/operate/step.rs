@@ -15,6 +15,6 @@ pub(crate) enum Step {
     More,
     /// This is the answer, once the record is durable.
     Done(Answer, RecordNumber),
-    /// It is done, and no answer is waited for.
+    /// The job is done, and no answer is waited for.
     Ended,
 }

@@ -137,8 +137,8 @@ impl Shard {
         self.answer_operator(cx, request, Answer::Unsubscribe(Some(codes)), record);
     }
 
-    /// What its listener permits a client is permitted to operators, and all to clients that are
-    /// away. Retain Handling is kept for clients before MQTT 5 too.
+    /// Returns the terms for operators: what its listener permits a client, and everything for
+    /// clients that are away. Retain Handling is kept for clients before MQTT 5 too.
     fn terms_for_operators(&mut self, session: u32) -> Terms {
         let connection = self.sessions.at(session).connection();
         let terms = connection.map(|connection| self.terms_of(connection));

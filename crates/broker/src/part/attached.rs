@@ -29,9 +29,9 @@ pub(crate) struct Part {
     /// The run of the last [`PartEvent::Run`] that it got: none yet, or `u32::MAX` if it gets none
     /// more.
     pub(super) run: Option<u32>,
-    /// Its session takes nothing more and is emptied.
+    /// Whether its session takes nothing more and is emptied.
     pub(super) is_left_over: bool,
-    /// What has entered its queue just now.
+    /// Entries that have come into its queue just now.
     pub(super) recent: RecentEntries,
 }
 
@@ -99,7 +99,7 @@ impl Parts {
         beyond_hold(bytes_max.max(held_at))
     }
 
-    /// Its queue has bounds of its own.
+    /// Whether the queue of a session has bounds of its own.
     pub(crate) fn has_bounds(&self, id: SessionId) -> bool {
         let queue = self.queues.get(&id);
         queue.is_some_and(|queue| queue.limits.bytes_max > 0)

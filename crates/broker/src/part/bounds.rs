@@ -22,7 +22,7 @@ pub(crate) struct PartQueue {
     /// Since a restart the part has not been attached: when nobody waits for it any more,
     /// monotonic milliseconds.
     pub(super) attach_by_ms: Option<u64>,
-    /// It was not attached by then.
+    /// Whether it was not attached by then.
     pub(super) is_given_up: bool,
     /// The state that was last reported to the part.
     pub(super) reported: PartQueueState,
@@ -52,7 +52,7 @@ pub(super) fn held_from(share: u64) -> u64 {
     less.max(share / 2)
 }
 
-/// What a queue whose publishers wait may have, for what nobody waits with.
+/// Returns what a queue whose publishers wait may have, for what nobody waits with.
 pub(super) fn beyond_hold(bytes_max: u64) -> u64 {
     if fault::is(Fault::HoldDrops) {
         return bytes_max;
@@ -62,7 +62,7 @@ pub(super) fn beyond_hold(bytes_max: u64) -> u64 {
         .saturating_add(BEYOND_HOLD)
 }
 
-/// What a queue may have, and what happens at these bounds.
+/// Bounds of a queue, and what happens at them.
 #[derive(Clone, Copy, Debug)]
 pub(crate) struct QueueBounds {
     pub(crate) messages: u32,

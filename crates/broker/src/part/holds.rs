@@ -1,4 +1,4 @@
-//! What parts hold back.
+//! Messages that parts hold back.
 
 use std::sync::Arc;
 
@@ -8,14 +8,14 @@ use martlet_permission::TenantId;
 
 use crate::id::SessionEpoch;
 
-/// What a part holds back.
+/// Messages that a part holds back.
 #[derive(Clone, Debug)]
 pub struct Hold {
-    /// Its session.
+    /// Session of the part.
     pub(crate) part: SessionEpoch,
     /// Tenant of the messages; none is all tenants.
     pub(crate) tenant: Option<TenantId>,
-    /// Its Topic Filters.
+    /// Topic Filters.
     pub(crate) filters: Arc<[Box<str>]>,
     /// QoS 0 messages too.
     pub(crate) keeps_qos0: bool,
@@ -52,7 +52,8 @@ impl Holds {
         TopicName::new(topic).is_ok_and(|topic| self.hold(tenant, topic, qos))
     }
 
-    /// The same for a message of a part: it does not wait for that itself, which does not get it.
+    /// Whether a message of this topic that a part publishes waits: it does not wait for that part
+    /// itself, which does not get it.
     pub(crate) fn hold_topic_of(
         &self,
         part: SessionEpoch,

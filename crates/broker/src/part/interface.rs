@@ -18,19 +18,19 @@ use crate::report::Published;
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub struct PartId(pub u64);
 
-/// What a part asks for when it attaches.
+/// Terms that a part asks for when it attaches.
 #[derive(Clone, Debug)]
 pub struct PartSpec {
-    /// Its name until it detaches.
+    /// Name of the part until it detaches.
     pub id: PartId,
     /// Tenant whose messages it takes.
     pub tenant: TenantId,
-    /// Its Client Identifier, which begins with `$`. The session of an earlier part of this name is
+    /// Client Identifier, which begins with `$`. The session of an earlier part of this name is
     /// resumed, and a part that is still attached under it is ended.
     pub client_id: Arc<str>,
     /// The identity by whose rules it publishes and gets messages; none may do all.
     pub identity: Option<PartIdentity>,
-    /// What it subscribes to; other subscriptions that its session has are ended.
+    /// Subscriptions; other subscriptions that its session has are ended.
     pub subscriptions: Vec<PartSubscription>,
     /// Deliveries that it may have and not have settled, 1 to 65,535; the node's `in_flight` is the
     /// most.
@@ -50,7 +50,7 @@ pub struct PartSpec {
 /// A user or device by whose rules a part publishes and gets messages.
 #[derive(Clone, Debug)]
 pub struct PartIdentity {
-    /// Its identity.
+    /// Identity of the part.
     pub identity: Identity,
     /// Number of the last revocation that was known when that was decided.
     pub last_revocation: u64,
@@ -66,7 +66,7 @@ impl From<Identity> for PartIdentity {
     }
 }
 
-/// What is remembered of a part with its session.
+/// Terms of a part that are remembered with its session.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub struct PartTerms {
     /// See [`PartSpec::keeps_qos0`].
@@ -80,30 +80,30 @@ pub struct PartTerms {
 /// Which messages a part takes of those that match its subscriptions.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub enum PartReach {
-    /// Those of its tenant, from all shards in one queue. If its session outlasts its attachment,
-    /// a message of QoS 1 or 2 is in that queue when it is acknowledged. So what is published
-    /// after that acknowledgement comes behind it, whichever shard receives it.
+    /// Messages of its tenant, from all shards in one queue. If its session outlasts its
+    /// attachment, a message of QoS 1 or 2 is in that queue when it is acknowledged. So what is
+    /// published after that acknowledgement comes behind it, whichever shard receives it.
     #[default]
     Node,
     /// As [`PartReach::Node`], with [`PartEvent::Run`], so that what lanes of an earlier attachment
     /// have left can come first. Remembered as [`PartReach::Node`].
     NodeAfterLanes,
-    /// Those of its tenant that the shard of this lane receives. The Client Identifier is a
+    /// Messages of its tenant that the shard of this lane receives. The Client Identifier is a
     /// [`lane_name`](crate::lane_name), unless it has no subscriptions: that empties a session that
     /// an earlier attachment has left. Retained messages are not sent at subscribing.
     Lane,
-    /// The same of all tenants: for parts without an identity alone.
+    /// Messages, likewise, of all tenants: for parts without an identity alone.
     LaneOfAllTenants,
 }
 
 impl PartReach {
-    /// It is attached once per shard.
+    /// Whether the part is attached once per shard.
     pub fn is_lane(self) -> bool {
         matches!(self, Self::Lane | Self::LaneOfAllTenants)
     }
 }
 
-/// What happens to messages when the queue of a part is full.
+/// Policy for messages when the queue of a part is full.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub enum OnFull {
     /// The oldest messages make room.
@@ -123,7 +123,7 @@ pub struct PartQueueLimits {
     pub bytes_max: u64,
     /// Time that a message may wait in it, seconds; 0 is for ever.
     pub age_max_secs: u32,
-    /// What happens at the bound in bytes.
+    /// Policy at the bound in bytes.
     pub on_full: OnFull,
 }
 
@@ -141,20 +141,20 @@ pub struct PartSubscription {
 /// A call of a part to the shard that owns its session.
 #[derive(Clone, Debug)]
 pub enum PartCall {
-    /// It attaches. Answered with [`PartEvent::Attached`] or [`PartEvent::Ended`].
+    /// The part attaches. Answered with [`PartEvent::Attached`] or [`PartEvent::Ended`].
     Attach(Box<PartSpec>),
     /// Answers to deliveries.
     Settle(PartId, Vec<Settlement>),
-    /// It publishes a message. Answered with [`PartEvent::Published`].
+    /// The part publishes a message. Answered with [`PartEvent::Published`].
     Publish(PartId, Box<PartPublish>),
-    /// It may have this number of deliveries that are not settled, from now on.
+    /// The part may have this number of deliveries that are not settled, from now on.
     Credit(PartId, u16),
-    /// Its queue may have this number of bytes from now on; not for a queue without a bound of its
-    /// own.
+    /// The queue of the part may have this number of bytes from now on; not for a queue without a
+    /// bound of its own.
     QueueBytes(PartId, u64),
-    /// It detaches. Its session is kept for the time that it has asked for.
+    /// The part detaches. Its session is kept for the time that it has asked for.
     Detach(PartId),
-    /// It detaches, and its session ends.
+    /// The part detaches, and its session ends.
     End(PartId),
 }
 
@@ -163,23 +163,24 @@ pub enum PartCall {
 pub struct Settlement {
     /// Token of the delivery.
     pub token: PacketId,
-    /// What happened to it.
+    /// Outcome of the delivery.
     pub outcome: PartOutcome,
 }
 
-/// What a part answers to a delivery.
+/// Answer of a part to a delivery.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum PartOutcome {
-    /// It is done: the part needs it no more.
+    /// The delivery is done: the part needs it no more.
     Done,
-    /// It is never done, for this reason: dropped, and counted as refused by its receiver.
+    /// The delivery is never done, for this reason: dropped, and counted as refused by its
+    /// receiver.
     Refused(PartRefusal),
-    /// It has waited longer than its queue allows, see [`PartQueueLimits::age_max_secs`]: dropped,
-    /// and counted as too old.
+    /// The delivery has waited longer than its queue allows, see [`PartQueueLimits::age_max_secs`]:
+    /// dropped, and counted as too old.
     TooOld,
-    /// It is to be delivered again after this number of milliseconds, if the part is attached then.
-    /// Others may come before it. A lane does not put off what came in in an earlier run of the
-    /// node: later messages, which wait for it, would use up the credit.
+    /// The delivery is to be delivered again after this number of milliseconds, if the part is
+    /// attached then. Others may come before it. A lane does not put off what came in in an earlier
+    /// run of the node: later messages, which wait for it, would use up the credit.
     Later(u32),
 }
 
@@ -208,10 +209,10 @@ pub struct PartPublish {
 /// An event of a shard for a part.
 #[derive(Clone, Debug)]
 pub enum PartEvent {
-    /// It is attached, and its session and subscriptions are durable if they are to be. Deliveries
-    /// may follow.
+    /// The part is attached, and its session and subscriptions are durable if they are to be.
+    /// Deliveries may follow.
     Attached {
-        /// Its session was there already.
+        /// Whether its session was there already.
         session_present: bool,
         /// For each subscription whether it was granted, in order.
         granted: Vec<ReasonCode>,
@@ -244,13 +245,13 @@ pub enum PartEvent {
     Run {
         /// The run.
         oldest: u32,
-        /// It is the present run: what comes from now on was received in this one. For a session
-        /// that an earlier attachment has left: it is empty.
+        /// Whether it is the present run: what comes from now on was received in this one. For a
+        /// session that an earlier attachment has left: it is empty.
         is_present: bool,
     },
     /// The state of its queue, if that has bounds of its own. Sent once a second if it has changed.
     Queue(PartQueueState),
-    /// It is not attached any more, or has not been.
+    /// The part is not attached any more, or has not been.
     Ended {
         /// The reason code that a client would get.
         reason: ReasonCode,
@@ -301,10 +302,10 @@ pub enum ReceiptOutcome {
     /// The client answered with this reason code, 0x80 or above. A part has refused it: see
     /// [`PartRefusal::of`](super::PartRefusal::of).
     Refused(ReasonCode),
-    /// It was dropped for this reason, which is never
+    /// The message was dropped for this reason, which is never
     /// [`RefusedByReceiver`](DropReason::RefusedByReceiver).
     Dropped(DropReason),
-    /// Its expiry ran out.
+    /// The expiry of the message ran out.
     Expired,
     /// Sent with QoS 0 to a client that is connected. Whether it arrives is not known.
     Sent,
@@ -355,9 +356,9 @@ pub struct Delivery {
     /// How long ago the message came in, milliseconds. Unlike a difference of its time of receipt
     /// it does not change when the clock is set.
     pub age_ms: u64,
-    /// It was retained when it was found.
+    /// Whether it was retained when it was found.
     pub retained: bool,
-    /// It may have been delivered before.
+    /// Whether it may have been delivered before.
     pub dup: bool,
     /// Identifiers of the subscriptions that match.
     pub subscription_ids: SubscriptionIds,

@@ -14,7 +14,7 @@ use crate::shard::Shard;
 
 use crate::lane_name::{lane_name, lane_of};
 
-/// What a lane takes, and on which terms.
+/// Messages that a lane takes, and on which terms.
 #[derive(Clone, Debug)]
 pub struct LaneTerms {
     session: SessionRecord,
@@ -34,7 +34,7 @@ impl LaneTerms {
         self.number
     }
 
-    /// It takes nothing: it is being emptied.
+    /// Whether it takes nothing: it is being emptied.
     pub fn is_left_over(&self) -> bool {
         self.subscriptions.is_empty()
     }

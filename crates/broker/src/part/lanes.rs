@@ -59,7 +59,7 @@ impl Lane {
         self.takes_tenant(tenant) && self.subscriptions.iter().any(|one| one.takes(topic))
     }
 
-    /// What its publishers are held back by, while its queue is full.
+    /// Returns what its publishers are held back by, while its queue is full.
     pub(crate) fn held(&self) -> (Option<TenantId>, Arc<[Box<str>]>) {
         let filters = self.subscriptions.iter().map(|one| one.filter.clone());
         (self.tenant, filters.collect())

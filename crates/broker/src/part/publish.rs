@@ -1,4 +1,5 @@
-//! What a part publishes: by the rules of its principal, and answered when a PUBACK would be sent.
+//! Messages that a part publishes: by the rules of its principal, and answered when a PUBACK would
+//! be sent.
 //!
 //! A part may pass on what it takes, and what it publishes may come back to it. Its own messages do
 //! not: its subscriptions have No Local. A message that others have passed on counts its hops.

@@ -22,7 +22,7 @@ use crate::work::NODE;
 /// Time between two looks at a queue.
 const LOOKED_AT_EVERY_MS: u64 = 1000;
 
-/// The same while it has more than it may: its bound was lowered.
+/// Time between two looks while the queue has more than it may: its bound was lowered.
 const SHRINKS_EVERY_MS: u64 = 10;
 
 /// Messages that are dropped in one look, for their age and for the bound, at most.
@@ -119,7 +119,7 @@ impl Shard {
         self.sessions.at(session).record(terms)
     }
 
-    /// What the queue of a session may have.
+    /// Returns what the queue of a session may have.
     pub(crate) fn bounds_of_queue(&self, id: SessionId) -> QueueBounds {
         let limits = &self.settings.limits;
         let queue = match self.parts.queues.is_empty() {

@@ -61,7 +61,7 @@ impl Shard {
         }
     }
 
-    /// The same for any receiver, by its name.
+    /// Ends a receipt, likewise, for any receiver, by its name.
     #[cold]
     #[inline(never)]
     pub(crate) fn end_receipt_of<N: Node>(
@@ -111,7 +111,7 @@ impl Shard {
         }
     }
 
-    /// The same for any receiver, by its name.
+    /// Reports a message that was sent at QoS 0, or dropped, for any receiver, by its name.
     #[cold]
     #[inline(never)]
     pub(crate) fn receipt_at_once<N: Node>(
@@ -274,7 +274,7 @@ impl Shard {
         }
     }
 
-    /// What a member adds to its answer to a share group, if the message asks for receipts.
+    /// Creates what a member adds to its answer to a share group, if the message asks for receipts.
     #[cold]
     #[inline(never)]
     pub(crate) fn member_receipt(

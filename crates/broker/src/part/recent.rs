@@ -16,7 +16,7 @@ use crate::record::RecordCount;
 pub(crate) struct RecentEntries {
     /// Durable together with the last of them.
     first: EntryGroup,
-    /// Those that entered after that.
+    /// Entries that entered after that.
     then: EntryGroup,
 }
 

@@ -6,9 +6,9 @@ use martlet_codec::ReasonCode;
 /// Why a part refuses a message for good.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum PartRefusal {
-    /// Its target rejects the message.
+    /// The target rejects the message.
     Rejected,
-    /// It fails at this message each time.
+    /// The part fails at this message each time.
     Failed,
 }
 

@@ -144,7 +144,7 @@ impl Shard {
         layers + self.bytes_held_without_layers(index)
     }
 
-    /// The same, without what lies between its socket and MQTT.
+    /// Returns the bytes, likewise, without what lies between its socket and MQTT.
     pub(super) fn bytes_held_without_layers(&mut self, index: u32) -> usize {
         let Some(connection) = self.connections.look_at(index) else {
             return 0;

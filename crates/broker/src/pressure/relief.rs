@@ -12,13 +12,14 @@ use crate::share::ticket::GroupId;
 /// Interval to the next search at least, when one has found nothing, milliseconds.
 pub(super) const INTERVAL_AFTER_NOTHING_MS: u64 = 100;
 
-/// The same after the first one, until when other shards have searched too.
+/// Interval to the next search at least, after the first one, until when other shards have searched
+/// too, milliseconds.
 pub(super) const INTERVAL_AFTER_FIRST_MS: u64 = 10;
 
 /// Holders of each kind that give back memory after one search, at most.
 const HOLDERS_PER_SEARCH: usize = 256;
 
-/// What a member takes in the table of what members hold, about.
+/// Memory that a member takes in the table of what members hold, about.
 const MEMBER_BYTES: usize = 48;
 
 /// A holder of memory for messages.
@@ -43,15 +44,16 @@ pub(crate) struct Relief {
     pub(super) found: [BinaryHeap<Reverse<Candidate>>; KINDS],
     /// Bytes that members of share groups hold by these groups.
     pub(super) by_member: BTreeMap<SessionAddress, usize>,
-    /// What clients of one address hold together.
+    /// Bytes that clients of one address hold together.
     pub(super) sources: Sources,
-    /// What the largest holders of the node counted as at least, as known when the search began.
+    /// Bytes that the largest holders of the node counted as at least, as known when the search
+    /// began.
     least_before: usize,
-    /// What those of this shard's clients held that hold most by themselves, likewise.
+    /// Bytes that those of this shard's clients held that hold most by themselves, likewise.
     least_alone: usize,
     /// Bytes of the holders found so far.
     pub(super) sums: Sums,
-    /// The same, of the last complete search.
+    /// Bytes of the holders of the last complete search.
     pub(super) last: Sums,
     /// There has been one since there was enough memory.
     pub(super) is_known: bool,
@@ -77,25 +79,25 @@ pub(crate) struct Sums {
 /// A holder that may give back.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
 pub(crate) struct Candidate {
-    /// It is one of the largest, as far as is known.
+    /// Whether it is one of the largest, as far as is known.
     is_large: bool,
-    /// It is one of the largest holders by itself, without others of its address.
+    /// Whether it is one of the largest holders by itself, without others of its address.
     is_large_alone: bool,
-    /// Those of one kind with higher numbers give back first.
+    /// Rank within one kind: those with higher numbers give back first.
     rank: u64,
-    /// What it counts as.
+    /// Bytes that it counts as.
     bytes: usize,
     holder: Holder,
 }
 
-/// What is noted of a holder, bytes.
+/// Bytes that are noted of a holder.
 #[derive(Clone, Copy, Debug)]
 pub(crate) struct HolderBytes {
-    /// What it gives back.
+    /// Bytes that it gives back.
     pub(super) held: usize,
-    /// What it is as large as.
+    /// Bytes that it is as large as.
     pub(super) size: usize,
-    /// What it counts as beside other holders.
+    /// Bytes that it counts as beside other holders.
     pub(super) counted: usize,
 }
 
@@ -119,19 +121,20 @@ pub(crate) enum Stage {
     /// There is none.
     #[default]
     Resting,
-    /// It looks through the share groups for what their members hold, next at this place and the
-    /// member at that place of it.
+    /// The search looks through the share groups for what their members hold, next at this place
+    /// and the member at that place of it.
     Members(usize, usize),
-    /// It looks through the connections for what those of one address hold, next at this place.
+    /// The search looks through the connections for what those of one address hold, next at this
+    /// place.
     Sources(u32),
-    /// It looks through the connections, next at this place.
+    /// The search looks through the connections, next at this place.
     Connections(u32),
-    /// It looks through the sessions, next at this place.
+    /// The search looks through the sessions, next at this place.
     Sessions(u32),
-    /// It looks through the share groups, next at this place and the member at that place of it; so
-    /// far one of its members holds this number of bytes, and none holds more.
+    /// The search looks through the share groups, next at this place and the member at that place
+    /// of it; so far one of its members holds this number of bytes, and none holds more.
     Groups(usize, usize, usize),
-    /// It forgets what members and addresses hold.
+    /// The search forgets what members and addresses hold.
     Forgetting,
     /// The holders that were found give back, the last one first.
     Holders(Vec<Holder>),
@@ -163,8 +166,8 @@ impl Relief {
         self.by_member.len() * MEMBER_BYTES + self.sources.memory_bytes()
     }
 
-    /// It looks for holders. It does so to the end even if memory is not short any more, so that
-    /// other shards know what this one has.
+    /// Whether it looks for holders. It does so to the end even if memory is not short any more, so
+    /// that other shards know what this one has.
     pub(crate) fn is_searching(&self) -> bool {
         self.is_under_way() && !matches!(self.stage, Stage::Holders(_) | Stage::Dropping(..))
     }
@@ -188,7 +191,7 @@ impl Relief {
         }
     }
 
-    /// What the last search found.
+    /// Returns what the last search found.
     pub(crate) fn found(&self) -> ShardMemory {
         ShardMemory {
             held: self.last.held,
@@ -235,7 +238,7 @@ impl Relief {
         }
     }
 
-    /// Those of them that count as `least` bytes or more; the first to give back is last.
+    /// Takes the holders found that count as `least` bytes or more; the first to give back is last.
     pub(super) fn take_found(&mut self, least: usize) -> Vec<Holder> {
         let mut all = Vec::new();
         for found in core::mem::take(&mut self.found) {

@@ -1,5 +1,5 @@
-//! What clients of one address hold together, so that an attacker with many connections is no
-//! smaller than one with a few.
+//! Sums of what clients of one address hold together, so that an attacker with many connections is
+//! no smaller than one with a few.
 //!
 //! An address may also be that of a gateway or a proxy with thousands of clients. So only that is
 //! summed which a client holds beyond 4 KiB, without the buffers of TLS and WebSockets: clients
@@ -18,7 +18,7 @@ use crate::memory_use::SMALL_BYTES;
 
 /// Part of what all clients of an address hold that each of them counts as, as a divisor.
 const PART: usize = 64;
-/// What an address takes in the table, about.
+/// Memory that an address takes in the table, about.
 const SOURCE_BYTES: usize = 48;
 
 /// Addresses of clients that hold more than little, each with what they hold together, bytes.
@@ -34,7 +34,7 @@ impl Sources {
         }
     }
 
-    /// What a client counts as that comes from this address.
+    /// Returns what a client counts as that comes from this address.
     pub(super) fn part_of(&self, address: IpAddr) -> usize {
         self.0.get(&counted_as(address)).map_or(0, |sum| sum / PART)
     }

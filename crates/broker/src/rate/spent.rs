@@ -1,10 +1,11 @@
-//! What a client has spent of its rate.
+//! Amount that a client has spent of its rate.
 
 use martlet_permission::Limit;
 
 use crate::limits::Limits;
 
-/// What a connection has spent. It lies apart: few nodes limit it, and a connection is kept small.
+/// Amount that a connection has spent of its rate. It lies apart: few nodes limit it, and a
+/// connection is kept small.
 #[derive(Debug, Default)]
 pub(crate) struct Spent {
     /// When all is there again, in microseconds of the monotonic clock: of messages, of bytes.

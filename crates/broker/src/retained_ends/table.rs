@@ -41,7 +41,7 @@ impl RetainedEnds {
         });
     }
 
-    /// Those of a tenant that a Topic Filter matches.
+    /// Lists the ends of a tenant's retained messages whose topics a Topic Filter matches.
     pub(super) fn of(&self, tenant: TenantId, filter: &str) -> Vec<RetainedEnded> {
         let Ok(filter) = TopicFilter::new(filter) else {
             return Vec::new();

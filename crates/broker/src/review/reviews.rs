@@ -14,7 +14,7 @@ const CHANGES_MAX: usize = 16;
 pub(crate) enum Affected {
     /// Everybody's.
     All,
-    /// Those of these users, in ascending order.
+    /// Clients of these users, in ascending order.
     Users(Arc<[Arc<str>]>),
 }
 

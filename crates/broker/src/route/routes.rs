@@ -34,14 +34,14 @@ pub(crate) struct Route {
     pub(super) fans_out: bool,
     /// A message to it was received here: its Topic Name is within the limits.
     pub(super) is_within_limits: bool,
-    /// What is noted of its messages.
+    /// Facts that are noted of its messages.
     pub(super) attention: Attention,
     /// Sorted by target, so that overlapping subscriptions of one session lie side by side.
     pub(super) matches: SmallVec<[Match; 1]>,
 }
 
-/// What is noted of the messages of a topic, for the question why a message did not arrive. A route
-/// has no room for more than a byte.
+/// Facts that are noted of the messages of a topic, for the question why a message did not arrive.
+/// A route has no room for more than a byte.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) struct Attention(u8);
 
@@ -118,7 +118,7 @@ const FREED_AT_ONCE: usize = 2048;
 /// The routes' part of the node's memory, as a divisor, where that is less.
 const PART: usize = 16;
 
-/// The same of that part, while memory is short.
+/// Divisor of that part, while memory is short.
 const PART_WHEN_SHORT: usize = 4;
 
 /// Longest topic whose route is remembered.
@@ -278,14 +278,14 @@ impl Routes {
         self.routes[place].attention.begins(round)
     }
 
-    /// It is known that this permit lets its client publish to the topic.
+    /// Whether it is known that this permit lets its client publish to the topic.
     #[inline]
     pub(crate) fn permits(&mut self, tenant: TenantId, topic: &str, permit: PermitToken) -> bool {
         let place = self.place(tenant, topic);
         self.routes[place].publisher == permit
     }
 
-    /// It has been found that it does.
+    /// Notes that this permit lets its client publish to the topic.
     pub(crate) fn set_permitted(&mut self, tenant: TenantId, topic: &str, permit: PermitToken) {
         let place = self.place(tenant, topic);
         self.routes[place].publisher = permit;

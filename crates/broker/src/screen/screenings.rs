@@ -14,7 +14,7 @@ const BYTES_MAX: usize = 8 * 1024 * 1024;
 enum Stage {
     /// The control plane is looking at it.
     Asked,
-    /// It waits until others are answered.
+    /// The message waits until others are answered.
     Queued,
     /// The answer is there.
     Answered(Screened),

@@ -1,4 +1,4 @@
-//! What a client answers to the messages it was sent, and how an entry comes to its end: delivered,
+//! Answers of a client to the messages it was sent, and how an entry comes to its end: delivered,
 //! dropped or expired (MQTT 5 sections 4.3.2 and 4.3.3).
 
 use martlet_codec::{AckKind, PacketId, QoS, ReasonCode};
@@ -250,7 +250,7 @@ impl Shard {
         self.counters.delivered += 1;
     }
 
-    /// The same, where a share group or a part has to be notified.
+    /// Counts a message as delivered where a share group or a part has to be notified.
     #[inline(never)]
     fn count_delivered_and_notify<N: Node>(
         &mut self,
@@ -369,7 +369,8 @@ impl Shard {
         self.drop_entry_as(cx, index, entry, reason, None);
     }
 
-    /// The same; `refused` is the reason code with which its receiver has refused it.
+    /// Drops an entry, likewise; `refused` is the reason code with which its receiver has refused
+    /// it.
     fn drop_entry_as<N: Node>(
         &mut self,
         cx: &mut Cx<'_, N>,
@@ -458,7 +459,8 @@ impl Shard {
         self.drop_message_as(cx, index, (reason, None), count, topic);
     }
 
-    /// The same, with the reason code with which its receiver has refused it.
+    /// Counts a dropped message, likewise, with the reason code with which its receiver has refused
+    /// it.
     fn drop_message_as<N: Node>(
         &mut self,
         cx: &mut Cx<'_, N>,
@@ -487,7 +489,8 @@ impl Shard {
         self.drop_stored_as(cx, index, (reason, None), id);
     }
 
-    /// The same, with the reason code with which its receiver has refused it.
+    /// Counts a dropped message that lies in the store alone, likewise, with the reason code with
+    /// which its receiver has refused it.
     fn drop_stored_as<N: Node>(
         &mut self,
         cx: &mut Cx<'_, N>,

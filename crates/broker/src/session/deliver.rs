@@ -121,8 +121,9 @@ impl Shard {
         }
     }
 
-    /// What is sent to this session is never sent again, so it need not be kept: its session ends
-    /// with its connection. Unless the topic of each dropped message is to be reported.
+    /// Whether what is sent to this session is never sent again, so that it need not be kept: its
+    /// session ends with its connection, and the topic of each dropped message is not to be
+    /// reported.
     fn sends_once(&mut self, index: u32) -> bool {
         let session = self.sessions.at(index);
         !session.durable && !session.flags.part() && !self.is_outcome_observed(index)
@@ -183,7 +184,8 @@ impl Shard {
         }
     }
 
-    /// The same, and a message for it can be sent now.
+    /// Whether what is sent to this session is never sent again, and a message for it can be sent
+    /// now.
     pub(crate) fn sends_at_once_and_never_again(&mut self, index: u32) -> bool {
         self.sends_once(index) && self.may_send_now(index)
     }
@@ -444,7 +446,7 @@ impl Shard {
         session.flags.was_there() && start_of(session.epoch.0) < run
     }
 
-    /// It waits until this record is durable, so that no crash makes it a second message.
+    /// Sends a message once this record is durable, so that no crash makes it a second message.
     fn send_when_durable<N: Node>(
         &mut self,
         cx: &mut Cx<'_, N>,

@@ -55,16 +55,16 @@ impl SentAt {
 pub(super) enum InFlightState {
     /// PUBLISH is owed or not yet acknowledged.
     Publish(Entry),
-    /// The same, and it was sent before; the message is in the store alone.
+    /// PUBLISH likewise, and it was sent before; the message is in the store alone.
     Stored(SentEntry),
-    /// The same, and it is sent only once, because the session ends with its connection: the
-    /// message is kept nowhere.
+    /// PUBLISH likewise, and it is sent only once, because the session ends with its connection:
+    /// the message is kept nowhere.
     Unkept(Unkept),
     /// PUBREC has come: PUBREL is owed until PUBCOMP [MQTT-4.3.3-8].
     Released(Released),
 }
 
-/// What is remembered of a message that was sent and lies in the store: what is needed to send it
+/// Data remembered of a message that was sent and lies in the store: what is needed to send it
 /// again, and to end it.
 #[derive(Clone, Debug)]
 pub(super) struct SentEntry {
@@ -76,7 +76,7 @@ pub(super) struct SentEntry {
     pub(super) ticket: Option<Box<ShareTicket>>,
 }
 
-/// What is remembered of a message once its PUBREC has come.
+/// Data remembered of a message once its PUBREC has come.
 #[derive(Clone, Copy, Debug)]
 pub(super) struct Released {
     pub(super) message: MessageId,

@@ -33,7 +33,7 @@ pub(crate) struct PublishAnswer {
 }
 
 impl PublishAnswer {
-    /// It was taken, and nothing of it is recorded.
+    /// Creates the answer to a PUBLISH that was taken, and of which nothing is recorded.
     pub(crate) fn accepted() -> Self {
         Self {
             reason: ReasonCode::Success,
@@ -42,13 +42,13 @@ impl PublishAnswer {
     }
 }
 
-/// What a message is whose client's rules do not permit it, or whose rules were not asked.
+/// Kind of a message whose client's rules do not permit it, or whose rules were not asked.
 pub(crate) enum ScreenedPublish {
-    /// It is the client's own, and the client may publish it.
+    /// The message is the client's own, and the client may publish it.
     Permitted,
-    /// It is the client's own, and the client may not publish it.
+    /// The message is the client's own, and the client may not publish it.
     Forbidden,
-    /// It was dealt with: this is its answer.
+    /// The message was dealt with: this is its answer.
     Done(PublishAnswer),
 }
 
@@ -287,7 +287,7 @@ impl Shard {
         EventHead::new(session.tenant, Arc::clone(&session.client_id))
     }
 
-    /// The same with its user.
+    /// Head of an event about the client of this session, with its user.
     pub(crate) fn head_with_user(&mut self, session: u32) -> EventHead {
         let user = self.user_of(session);
         self.head_of(session).with_user(user)
@@ -314,7 +314,7 @@ impl Shard {
         self.notify_not_permitted(cx, session, topic, |why| why);
     }
 
-    /// The same of a Will that was due.
+    /// Notifies observers, likewise, of a Will that was due.
     pub(crate) fn notify_will_forbidden<N: Node>(
         &mut self,
         cx: &mut Cx<'_, N>,
@@ -371,7 +371,7 @@ impl Shard {
         }
     }
 
-    /// The same for a limit of the client's listener or of the node.
+    /// Notifies observers, likewise, for a limit of the client's listener or of the node.
     fn notify_publish_beyond<N: Node>(
         &mut self,
         cx: &mut Cx<'_, N>,
@@ -575,7 +575,7 @@ impl Shard {
             && bytes <= connection.packet_bytes_max as usize
     }
 
-    /// What the listener does not permit, and what only a server may send.
+    /// Checks for what the listener does not permit, and for what only a server may send.
     #[inline(always)] // As above: measured by `cargo instructions`.
     pub(crate) fn check_publish_allowed(
         &mut self,

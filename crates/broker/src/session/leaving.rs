@@ -1,4 +1,5 @@
-//! What waits for a client when its connection or session ends, or another connection resumes it.
+//! Work that waits for a client when its connection or session ends, or another connection resumes
+//! it.
 
 use std::sync::Arc;
 

@@ -49,7 +49,8 @@ pub(crate) struct Session {
     pub(crate) version: ProtocolVersion,
     /// Session Expiry Interval, seconds; 0 ends with the connection, `u32::MAX` never.
     pub(crate) expiry_secs: u32,
-    /// It outlived a connection, or was meant to: its subscriptions and messages are recorded.
+    /// Whether it outlived a connection, or was meant to: its subscriptions and messages are
+    /// recorded.
     pub(crate) durable: bool,
     /// The store knows of it; because of its Will alone, if it is not durable.
     pub(crate) recorded: bool,
@@ -78,18 +79,19 @@ flags! {
     0 traced set_traced;
     /// In the shard's list of sessions with retained messages to be read.
     1 retained_queued set_retained_queued;
-    /// It has ended; only its subscriptions are still to be taken out of the index.
+    /// Whether it has ended; only its subscriptions are still to be taken out of the index.
     2 retired set_retired;
-    /// Its end was put off after a start, which is done once while its client is away.
+    /// Whether its end was put off after a start, which is done once while its client is away.
     3 put_off set_put_off;
-    /// Its connection has ended. Its Will, and its own end if it ends with the connection, wait for
-    /// their turn.
+    /// Whether its connection has ended. Its Will, and its own end if it ends with the connection,
+    /// wait for their turn.
     4 leaving set_leaving;
-    /// It is a part's, which may want what it was sent once more.
+    /// Whether it is a part's, which may want what it was sent once more.
     5 part set_part;
     /// QoS 0 messages for it are queued and recorded as those of QoS 1.
     6 keeps_qos0 set_keeps_qos0;
-    /// It had a connection when the node ended: the record of what it was sent may be missing.
+    /// Whether it had a connection when the node ended: the record of what it was sent may be
+    /// missing.
     7 was_there set_was_there;
 }
 
@@ -129,7 +131,7 @@ impl SessionAccounting {
         self.losses().map(Losses::drops)
     }
 
-    /// What was lost, if anything was.
+    /// Returns what was lost, if anything was.
     pub(crate) fn losses(&self) -> Option<&Losses> {
         self.losses.as_deref()
     }
@@ -173,7 +175,7 @@ impl Session {
         self.client_id.len() + permit.map_or(0, |permit| permit.text_bytes()) + losses
     }
 
-    /// Its client has a connection from now on.
+    /// Notes that its client has a connection from now on.
     pub(crate) fn comes(&mut self, connection: u32, wall_ms: u64) {
         self.connection = Some(Index::of(connection));
         self.connected_at_wall = Millis::of(wall_ms);
@@ -205,7 +207,7 @@ impl Session {
         Record::Session(Box::new(self.as_recorded(part)))
     }
 
-    /// Its record.
+    /// Returns its record.
     pub(crate) fn as_recorded(&self, part: Option<PartTerms>) -> SessionRecord {
         SessionRecord {
             tenant: self.tenant,
@@ -242,7 +244,7 @@ pub(crate) struct Sessions {
     text_bytes: usize,
     /// Sessions of parts among them.
     of_parts: usize,
-    /// Those whose queues have dropped messages.
+    /// Sessions whose queues have dropped messages.
     pub(crate) dropping: BTreeSet<SessionId>,
 }
 
@@ -362,7 +364,7 @@ impl Sessions {
         session.flags.set_part(is_part);
     }
 
-    /// What a session has lost, as far as it is counted.
+    /// Returns what a session has lost, as far as it is counted.
     pub(crate) fn losses(&mut self, index: u32) -> &mut Losses {
         let losses = &mut self.arena[index].accounting.losses;
         if losses.is_none() {
@@ -371,7 +373,7 @@ impl Sessions {
         losses.get_or_insert_default()
     }
 
-    /// The same, if it has lost anything.
+    /// Returns what a session has lost, if it has lost anything.
     pub(crate) fn losses_if_any(&mut self, index: u32) -> Option<&mut Losses> {
         self.arena[index].accounting.losses.as_deref_mut()
     }

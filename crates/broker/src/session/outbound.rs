@@ -22,11 +22,11 @@ use crate::session::packet_ids::PacketIdRing;
 use crate::session::queue::{Entry, Queue, StoredEntry};
 use crate::share::ticket::ShareTicket;
 
-/// What a session owes its client.
+/// Messages that a session owes its client, queued or in flight.
 #[derive(Debug, Default)]
 pub(crate) struct Outbound {
     pub(crate) in_flight: PacketIdRing<InFlight>,
-    /// What waits to be sent; not there while nothing does, which is nearly always.
+    /// Backlog that waits to be sent; not there while nothing does, which is nearly always.
     pub(super) waiting: Option<Box<OutboundBacklog>>,
     /// In flight and sent on this connection: what counts against the send quota.
     pub(crate) on_wire: u16,
@@ -34,7 +34,7 @@ pub(crate) struct Outbound {
     pub(super) next_order: u32,
 }
 
-/// What waits to be sent.
+/// Backlog that waits to be sent.
 #[derive(Debug)]
 pub(super) struct OutboundBacklog {
     /// In flight and not yet sent on this connection, in order.
@@ -82,7 +82,7 @@ impl Outbound {
         lent.map(|(packet_id, _)| packet_id).collect()
     }
 
-    /// What has no Packet Identifier yet.
+    /// Returns what has no Packet Identifier yet.
     pub(crate) fn queue(&self) -> &Queue {
         &self.waiting.as_deref().unwrap_or(&NOTHING).queue
     }
@@ -102,7 +102,7 @@ impl Outbound {
         &self.waiting.as_deref().unwrap_or(&NOTHING).unsent
     }
 
-    /// The same, to add to it.
+    /// Returns what is unsent, to add to it.
     pub(super) fn unsent_mut(&mut self) -> &mut VecDeque<PacketId> {
         &mut self.waiting_mut().unsent
     }
@@ -119,7 +119,7 @@ impl Outbound {
         }
     }
 
-    /// The same when the client has left, and nothing will wait soon.
+    /// Gives memory back, likewise, when the client has left, and nothing will wait soon.
     pub(super) fn rest_long(&mut self) {
         self.rest();
         if let Some(waiting) = &self.waiting
@@ -131,7 +131,7 @@ impl Outbound {
         }
     }
 
-    /// What counts against the send quota, or will.
+    /// Returns the number that counts against the send quota, or will.
     pub(super) fn sending(&self) -> usize {
         usize::from(self.on_wire) + self.unsent().len()
     }
@@ -196,7 +196,7 @@ impl Outbound {
         self.in_flight.len()
     }
 
-    /// What is in flight, in its order, at most `limit`, and no more once the topics have
+    /// Lists what is in flight, in its order, at most `limit`, and no more once the topics have
     /// `bytes_max` bytes.
     pub(crate) fn messages_in_flight(
         &self,
@@ -258,7 +258,7 @@ impl Outbound {
         self.in_flight.insert(packet_id, message);
     }
 
-    /// What was in flight and unsent is in the output of the present connection.
+    /// Notes that what was in flight and unsent is in the output of the present connection.
     pub(super) fn sent(&mut self, packet_id: PacketId, now_ms: u64) {
         if let Some(message) = self.in_flight.get_mut(packet_id) {
             message.on_wire = true;
@@ -268,8 +268,8 @@ impl Outbound {
         }
     }
 
-    /// What was sent is to be sent again later: it counts against the send quota no more. False if
-    /// it is not on its way.
+    /// Notes that what was sent is to be sent again later: it counts against the send quota no
+    /// more. False if it is not on its way.
     pub(crate) fn take_off_wire(&mut self, packet_id: PacketId) -> bool {
         let found = self.in_flight.get_mut(packet_id);
         let Some(message) = found.filter(|message| message.on_wire) else {
@@ -280,8 +280,8 @@ impl Outbound {
         true
     }
 
-    /// What was taken off the wire is to be sent now, if it is still in flight. Answers how many
-    /// are to be sent.
+    /// Notes that what was taken off the wire is to be sent now, if it is still in flight. Answers
+    /// how many are to be sent.
     pub(crate) fn send_again(&mut self, packet_ids: &[PacketId]) -> usize {
         // Identifiers may have been given again meanwhile.
         let mut unsent: BTreeSet<PacketId> = self.unsent().iter().copied().collect();
@@ -321,7 +321,7 @@ impl Outbound {
         Some(message)
     }
 
-    /// What was in flight before a restart is so again, in the order of these calls. It counts as
+    /// Restores what was in flight before a restart, in the order of these calls. It counts as
     /// sent.
     pub(crate) fn restore_in_flight(
         &mut self,

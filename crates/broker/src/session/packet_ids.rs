@@ -21,7 +21,7 @@ pub(crate) struct PacketIdRing<T>(Option<Box<Ring<T>>>);
 #[derive(Debug)]
 struct Ring<T> {
     places: Box<[Option<(PacketId, T)>]>,
-    /// What found its place taken.
+    /// Values that found their place taken.
     others: BTreeMap<PacketId, T>,
     /// Number of Packet Identifiers in both.
     len: usize,
@@ -55,7 +55,7 @@ impl<T> Default for Ring<T> {
 }
 
 impl<T> PacketIdRing<T> {
-    /// What it takes counts from now on, if nothing is in it.
+    /// Counts what it takes from now on, if nothing is in it.
     #[inline]
     pub(crate) fn count_by(&mut self, gauge: &Arc<MemoryGauge>) {
         if self.0.is_none() {
@@ -119,7 +119,7 @@ impl<T> PacketIdRing<T> {
         self.insert_elsewhere(id, value);
     }
 
-    /// The same where the place is taken, or there is none yet.
+    /// Puts a value under an identifier where the place is taken, or there is none yet.
     #[inline(never)]
     fn insert_elsewhere(&mut self, id: PacketId, value: T) {
         if let Some(held) = self.get_mut(id) {

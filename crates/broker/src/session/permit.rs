@@ -1,5 +1,5 @@
-//! What a session's client has proved to be, and what follows from it. Clients that need not prove
-//! who they are have none.
+//! Proof of what a session's client is, and what follows from it. Clients that need not prove who
+//! they are have none.
 
 use core::hash::BuildHasher;
 use std::borrow::Cow;
@@ -45,9 +45,9 @@ pub(crate) struct Permit {
     pub(crate) identity: Identity,
     /// The last revocation that was known when it was decided.
     pub(crate) last_revocation: u64,
-    /// What was decided recently, since a client's topics repeat: the topic's hash, whose last bit
-    /// is the decision; 0 is nothing. The shard has its own seed, so clients cannot choose topics
-    /// of one hash.
+    /// Recent decisions, since a client's topics repeat: the topic's hash, whose last bit is the
+    /// decision; 0 is nothing. The shard has its own seed, so clients cannot choose topics of one
+    /// hash.
     verdicts: [u64; VERDICTS],
     /// The token by which routes remember that it may publish to their topics.
     pub(crate) token: PermitToken,
@@ -113,8 +113,8 @@ impl Permit {
         self.identity.user_name.as_deref()
     }
 
-    /// The same user: of that name, and known to the same sources. In another realm the name is
-    /// another user's.
+    /// Whether it is the same user: of that name, and known to the same sources. In another realm
+    /// the name is another user's.
     pub(crate) fn is_of_same_user(&self, other: &Identity) -> bool {
         let realm = |identity: &Identity| identity.realm.of_names();
         let (own, other) = (&self.identity, other);
@@ -158,7 +158,7 @@ impl Permit {
         }
     }
 
-    /// What is remembered of it with the session.
+    /// Returns what is remembered of it with the session.
     pub(crate) fn owner(&self) -> SessionOwner {
         SessionOwner {
             realm: self.identity.realm,

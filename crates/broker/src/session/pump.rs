@@ -1,5 +1,5 @@
-//! What waits for a client is sent as its send quota and its output allow, and read back from the
-//! store before that.
+//! Sending of what waits for a client, as its send quota and its output allow, after it is read
+//! back from the store.
 
 use martlet_codec::{AckKind, PacketId, ReasonCode};
 
@@ -25,11 +25,11 @@ const PUMPED_BYTES_MAX: usize = 32 * 1024;
 
 /// The result of sending the first unsent message.
 enum Unsent {
-    /// It is in the output, or nothing is left to be sent.
+    /// The message is in the output, or nothing is left to be sent.
     Sent,
     /// The record that gives it its Packet Identifier is not durable yet.
     NotDurable,
-    /// It is being read back.
+    /// The message is being read back.
     NotRead,
 }
 

@@ -29,7 +29,7 @@ use crate::share::ticket::ShareTicket;
 pub(crate) use entry::Entry;
 pub use entry::{Apart, StoredEntry};
 
-/// What identifies an entry in its queue.
+/// Key of an entry in its queue.
 type Key = (MessageId, EnqueuedAs);
 
 /// How much of a queue is kept in memory.
@@ -37,7 +37,7 @@ type Key = (MessageId, EnqueuedAs);
 pub(crate) enum Window {
     /// All of it: there is no store to read from.
     Whole,
-    /// Its front, because the client is connected.
+    /// Front of it, because the client is connected.
     Front,
     /// Nothing: the client is away.
     Nothing,
@@ -65,13 +65,13 @@ const ROW_BYTES: usize = 3 * size_of::<u64>();
 pub(crate) struct Queue {
     window: VecDeque<Entry>,
     window_bytes: u64,
-    /// What the entries of the window take beside their messages.
+    /// Memory that the entries of the window take beside their messages.
     counted: CountedBytes,
     /// Behind the window; not there while nothing is.
     stored: Option<Box<Stored>>,
     /// Entries that a share group handed over.
     shared: u32,
-    /// Those of them that the group still holds.
+    /// Entries among them that the group still holds.
     lent: u32,
     /// A page has been asked for and has not come yet.
     reading: bool,
@@ -89,30 +89,30 @@ pub(crate) struct Queue {
 #[derive(Debug, Default)]
 struct Stored {
     rows: SweptRows,
-    /// What does not fit into rows; not there while all does.
+    /// Data that do not fit into rows; not there while all do.
     beside: Option<Box<Beside>>,
     /// Bytes of their messages.
     bytes: u64,
     /// How often the length of a page has doubled.
     doublings: u8,
-    /// What the rows take.
+    /// Memory that the rows take.
     counted: CountedBytes,
 }
 
-/// What entries have that does not fit into their rows.
+/// Data of entries that do not fit into their rows.
 #[derive(Debug, Default)]
 struct Beside {
     /// Several Subscription Identifiers: the same few again and again, where subscriptions overlap.
     several: Alike<u32>,
-    /// What else entries have, for those that have more.
+    /// Further data of entries, for those that have more.
     apart: BTreeMap<Key, Apart>,
     /// Bytes of the messages among them, which are in memory because they have no record.
     kept_bytes: usize,
-    /// What this takes.
+    /// Memory that this takes.
     counted: CountedBytes,
 }
 
-/// What an entry takes that is kept apart, without its message.
+/// Memory that an entry takes that is kept apart, without its message.
 const APART_BYTES: usize =
     (size_of::<Key>() + size_of::<Apart>()) * 3 / 2 + size_of::<ShareTicket>();
 
@@ -254,7 +254,7 @@ impl Queue {
         sweep: None,
     };
 
-    /// It is empty and waits for nothing.
+    /// Whether it is empty and waits for nothing.
     pub(crate) fn is_at_rest(&self) -> bool {
         self.is_empty() && !self.reading && self.watched_expiry == Expiry::default()
     }
@@ -370,13 +370,13 @@ impl Queue {
         !core::mem::replace(&mut self.dropping, true)
     }
 
-    /// It has dropped messages since it last had room.
+    /// Whether it has dropped messages since it last had room.
     pub(crate) fn is_dropping(&self) -> bool {
         self.dropping
     }
 
-    /// It has dropped messages for want of room, and has come no further than a tenth away from its
-    /// bounds since.
+    /// Whether it has dropped messages for want of room, and has come no further than a tenth away
+    /// from its bounds since.
     pub(crate) fn is_full(&self, count_max: u32, bytes_max: u64) -> bool {
         let len = self.len() as u64;
         self.dropping
@@ -639,9 +639,9 @@ impl Queue {
 pub(crate) enum TakenEntry {
     /// With its message.
     Held(Entry),
-    /// Its message was in the store.
+    /// The message was in the store.
     Stored(StoredEntry),
-    /// Its message was sent, and not kept.
+    /// The message was sent, and not kept.
     Unkept(Unkept),
 }
 
@@ -662,7 +662,7 @@ impl TakenEntry {
         }
     }
 
-    /// Its receiver leads to a receipt for a part.
+    /// Whether its receiver leads to a receipt for a part.
     pub(crate) fn wants_receipt(&self) -> bool {
         self.id().wants_receipts() && !matches!(self.why(), EnqueuedAs::Retained(_))
     }

@@ -91,7 +91,7 @@ fn steps() -> impl Strategy<Value = Vec<Step>> {
     prop::collection::vec(step, 1..600)
 }
 
-/// What is expected of an entry: its number, bytes, expiry and Subscription Identifiers.
+/// Values expected of an entry: its number, bytes, expiry and Subscription Identifiers.
 type Expected = (u64, u64, u64, Vec<u32>);
 
 fn check_taken(taken: &TakenEntry, expected: &Expected) -> Result<(), TestCaseError> {

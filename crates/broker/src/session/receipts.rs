@@ -8,8 +8,8 @@ use crate::gauge::MemoryGauge;
 use crate::id::RecordNumber;
 use crate::session::packet_ids::PacketIdRing;
 
-/// What a session remembers of what its client publishes. Empty while the client has never
-/// published at QoS 2, which is nearly always so.
+/// Exchanges that a session remembers of what its client publishes. Empty while the client has
+/// never published at QoS 2, which is nearly always so.
 #[derive(Debug, Default)]
 pub(crate) struct Receipts(Option<Box<Exchanges>>);
 

@@ -97,7 +97,7 @@ impl Shard {
     }
 }
 
-/// What a Topic Alias adds to a packet at most: the property, and two lengths that grow.
+/// Bytes that a Topic Alias adds to a packet at most: the property, and two lengths that grow.
 const TOPIC_ALIAS_BYTES: usize = 5;
 
 /// Uses or gives a Topic Alias, as long as the client has room for one [MQTT-3.1.2-26], and the

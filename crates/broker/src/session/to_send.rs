@@ -1,4 +1,4 @@
-//! What is sent to a client, and how.
+//! Messages that are sent to a client, and how.
 
 use martlet_codec::{PacketId, QoS};
 

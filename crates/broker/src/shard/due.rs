@@ -1,4 +1,4 @@
-//! What is due at some time.
+//! Timers: what is due at some time.
 
 use super::expiring::ExpiringQueues;
 use crate::counters::DropReason;
@@ -6,7 +6,8 @@ use crate::effect::QueueOwner;
 use crate::losses::lost::LossesToTell;
 use crate::timer::{SWEEP_INTERVAL_MS, Timer, Wheel};
 
-/// What is due at some time. Queues and losses have one timer each, for the first of them.
+/// Timers of what is due at some time. Queues and losses have one timer each, for the first of
+/// them.
 #[derive(Debug)]
 pub(crate) struct Timers {
     pub(crate) wheel: Wheel<Timer>,

@@ -14,7 +14,7 @@ pub enum TransportEnd {
     EndOfStream,
     /// The socket failed.
     Error,
-    /// What a Close effect asked for is done.
+    /// A Close effect is carried out.
     Finished,
     /// The peer broke a rule of the transport: of TLS, WebSocket or the PROXY header.
     Violation(RefusalCause),
@@ -58,7 +58,7 @@ pub(crate) struct Ending {
     /// v5 clients get DISCONNECT; the transport is still there.
     pub(super) notify: bool,
     pub(super) will: WillAtEnd,
-    /// What of a packet was wrong, if that is why.
+    /// Error in a packet, if that is why.
     pub(super) wrong: Option<WrongPacket>,
 }
 

@@ -259,7 +259,7 @@ impl Shard {
         }
     }
 
-    /// What an answer waited for has come.
+    /// Lets an answer out: what it waited for has come.
     fn let_out<N: Node>(
         &mut self,
         cx: &mut Cx<'_, N>,

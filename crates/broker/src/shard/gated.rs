@@ -8,7 +8,7 @@ use crate::id::{ConnectionId, RecordNumber, SessionId};
 use crate::part::interface::{PartEvent, PartId};
 use crate::record::RecordCount;
 
-/// What waits for records to be durable, in order.
+/// Queue of what waits for records to be durable, in order.
 #[derive(Debug, Default)]
 pub(crate) struct Gate {
     waiting: VecDeque<(RecordNumber, Gated)>,
@@ -102,7 +102,7 @@ pub(crate) enum Gated {
     Answer {
         connection: ConnectionId,
         bytes: Vec<u8>,
-        /// It acknowledges a PUBLISH.
+        /// Whether it acknowledges a PUBLISH.
         publish: bool,
     },
     /// An acknowledgement for a connection.

@@ -19,14 +19,14 @@ use crate::shard::Shard;
 use crate::shard::store::StoreState;
 use crate::work::NODE;
 
-/// What happens to a packet.
+/// Treatment of a packet.
 pub(super) enum PacketHandling {
-    /// It is worked off.
+    /// The packet is worked off.
     Now,
-    /// It waits in its connection's input, with all that follows but acknowledgements and pings;
-    /// for the store or for something else.
+    /// The packet waits in its connection's input, with all that follows but acknowledgements and
+    /// pings; for the store or for something else.
     Later { for_store: bool },
-    /// It is as if it had not come: its answer is not waited for any more.
+    /// The packet is as if it had not come: its answer is not waited for any more.
     Never,
 }
 
@@ -53,7 +53,7 @@ impl Shard {
             .release_if(keeps_up_again || is_worse);
     }
 
-    /// What a connection has sent waits for the store or another shard.
+    /// Notes that what a connection has sent waits for the store or another shard.
     pub(super) fn note_held(&mut self, id: ConnectionId) {
         let connection = self.connections.at(id.index);
         if connection.flags.in_held_list() {

@@ -55,7 +55,7 @@ impl Shard {
         }
     }
 
-    /// The same, and what came before its end is not worked off.
+    /// Ends the input, likewise, but what came before its end is not worked off.
     pub(crate) fn give_up_input<N: Node>(&mut self, cx: &mut Cx<'_, N>, id: ConnectionId) {
         let connection = self.connections.at(id.index);
         self.buffers.pool.put(connection.input.take());
@@ -233,7 +233,7 @@ impl Shard {
         consumed
     }
 
-    /// What acknowledgements made room for is sent once all that came together are worked off: then
+    /// Sends what acknowledgements made room for, once all that came together are worked off: then
     /// their records stand together, and so do those of what is sent.
     fn pump_answered<N: Node>(&mut self, cx: &mut Cx<'_, N>) {
         if let Some(id) = self.waiting.answered.take()
@@ -612,7 +612,7 @@ impl<'a> HeldInput<'a> {
         Self { input, next }
     }
 
-    /// What was not looked at.
+    /// Returns what was not looked at.
     fn rest(&self) -> &[u8] {
         &self.input.bytes[self.next..]
     }

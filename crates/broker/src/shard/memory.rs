@@ -1,4 +1,4 @@
-//! What a shard holds in memory, as it counts against the node's, and settling that with the node.
+//! Memory that a shard holds, as it counts against the node's, and settling that with the node.
 
 use crate::effect::ShardMessage;
 use crate::memory_use::{Growth, ShardMemory, subscriptions_part};
@@ -9,7 +9,7 @@ use crate::work::FREED_MESSAGE;
 /// Bytes of a session beside its subscriptions, Will, messages, names and own rules: here, in the
 /// store's index and in the node's presence.
 const SESSION_BYTES: usize = 768;
-/// What a connection takes beside its session, its buffers and its user name, bytes.
+/// Memory that a connection takes beside its session, its buffers and its user name, bytes.
 const CONNECTION_BYTES: usize = 448;
 /// Bytes of output that may wait for a client however many there are.
 const OUTPUT_SHARE_MIN: usize = 32 * 1024;
@@ -100,7 +100,7 @@ impl Shard {
         self.sessions.len() * SESSION_BYTES + self.sessions.text_bytes()
     }
 
-    /// What the memory of this shard is used for.
+    /// Returns what the memory of this shard is used for.
     pub(crate) fn memory_uses(&self) -> ShardMemory {
         let answers = self.store.gate.bytes()
             + self.subscribing.subacks.bytes()

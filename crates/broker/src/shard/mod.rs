@@ -97,14 +97,14 @@ pub struct Shard {
     pub(crate) groups: Groups,
     pub(crate) parts: Parts,
     pub(crate) operations: Operations,
-    /// What is noted of messages, for the questions of operators.
+    /// Facts noted of messages, for the questions of operators.
     pub(crate) noted: OperatorRecords,
     /// Which events are wanted.
     pub(crate) observers: Observers,
     pub(crate) timers: Timers,
-    /// What is known of the store, and what waits for it.
+    /// State of the store, as far as known, and what waits for it.
     pub(crate) store: Store,
-    /// What waits for its turn.
+    /// Work that waits for its turn.
     pub(crate) waiting: Waiting,
     pub(crate) counters: Counters,
     pub(crate) memory: MemoryAccount,
@@ -354,7 +354,7 @@ impl Shard {
         self.work.begin_turn(self.settings.work.turn);
     }
 
-    /// What lies below MQTT has done this number of units of work, of about 50 ns, for a client. It
+    /// Counts units of work, of about 50 ns, that layers below MQTT have done for a client. It
     /// belongs to the turn as what the shard itself does for clients.
     pub fn layers_have_done(&mut self, units: u64) {
         self.work.add(units);

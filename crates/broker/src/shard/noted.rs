@@ -1,10 +1,10 @@
-//! What is noted of messages, for the questions of operators.
+//! Facts noted of messages, for the questions of operators.
 
 use crate::active_devices::list::ActiveDeviceList;
 use crate::retained_ends::table::RetainedEnds;
 use crate::unmatched::topics::UnmatchedTopics;
 
-/// What is noted of messages, for the questions of operators.
+/// Facts noted of messages, for the questions of operators.
 #[derive(Debug, Default)]
 pub(crate) struct OperatorRecords {
     /// Messages without subscribers.

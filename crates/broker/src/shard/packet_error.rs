@@ -8,7 +8,7 @@ use martlet_permission::{Limit, RefusalCause};
 #[derive(Clone, Debug)]
 pub(crate) struct PacketError(Box<BrokenRule>);
 
-/// What is wrong with a packet.
+/// Rule that a packet breaks.
 #[derive(Clone, Copy, Debug)]
 pub(crate) struct BrokenRule {
     pub(crate) reason: ReasonCode,

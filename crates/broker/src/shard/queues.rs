@@ -1,4 +1,4 @@
-//! What waits: for its turn, or for the end of what is under way.
+//! Queues of what waits: for its turn, or for the end of what is under way.
 
 use std::collections::VecDeque;
 
@@ -14,7 +14,7 @@ use crate::session::outbound::EndedQueue;
 /// Number of waiting items at which a shard counts as crowded.
 const CROWD: usize = 8;
 
-/// What waits: for its turn, or for the end of what is under way.
+/// Queues of what waits: for its turn, or for the end of what is under way.
 #[derive(Debug, Default)]
 pub(crate) struct Waiting {
     /// Connections with input to be worked off.
@@ -75,7 +75,7 @@ impl InputQueue {
     }
 }
 
-/// What ends in its turn.
+/// Connections and sessions that end in their turn.
 #[derive(Debug, Default)]
 pub(crate) struct Ends {
     /// Connections that are not obeyed any more.

@@ -1,4 +1,4 @@
-//! What a shard knows of itself: counters, gauges, sessions, and whether its accounts balance.
+//! Reports of a shard about itself: counters, gauges, sessions, and whether its accounts balance.
 
 use smallvec::SmallVec;
 

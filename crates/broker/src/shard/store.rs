@@ -1,4 +1,4 @@
-//! What a shard knows of the store.
+//! State of the store as a shard knows it.
 
 use martlet_permission::Limit;
 
@@ -11,11 +11,11 @@ use crate::record::RecordCount;
 use crate::session::queue::Window;
 use martlet_codec::QoS;
 
-/// What the store can take: each state takes less than the one before it.
+/// Amount that the store can take: each state takes less than the one before it.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, PartialOrd, Ord)]
 #[repr(u8)]
 pub enum StoreState {
-    /// It keeps up.
+    /// The store keeps up.
     #[default]
     KeepsUp,
     /// Much waits to be written: packets that make it grow wait.
@@ -23,23 +23,23 @@ pub enum StoreState {
     /// There is no room but a reserve for what makes room: CONNECT packets that make it grow are
     /// refused.
     Full,
-    /// The same, because it takes as much as `limits.store_bytes` allows.
+    /// Room is short, likewise, because the store takes as much as `limits.store_bytes` allows.
     AtLimit,
-    /// It does not write, and as much waits as may: every CONNECT that has to be recorded is
+    /// The store does not write, and as much waits as may: every CONNECT that has to be recorded is
     /// refused.
     Stuck,
 }
 
-/// What a shard knows of the store, and what waits for it.
+/// State of the store as a shard knows it, and what waits for it.
 #[derive(Debug, Default)]
 pub(crate) struct Store {
-    /// What it can take.
+    /// Amount that it can take.
     pub(crate) state: StoreState,
     /// Messages of queues can be read back from it.
     pub(crate) reads_back: bool,
     /// Records that were handed over, and which of them are durable.
     pub(crate) records: RecordCount,
-    /// What waits for records to be durable.
+    /// Queue of what waits for records to be durable.
     pub(crate) gate: Gate,
     /// Messages that have to be in the queue of a part before they are acknowledged.
     pub(crate) unqueued: Unqueued,

@@ -1,4 +1,4 @@
-//! What happens when a timer fires.
+//! Actions when a timer fires.
 
 use martlet_codec::ReasonCode;
 use martlet_permission::{Limit, RefusalCause};

@@ -25,8 +25,8 @@ impl Shard {
         self.queue_input_in(index, false);
     }
 
-    /// The same for a connection that has used up its share. When that was a small one at the end
-    /// of another connection's turn, it has not had one yet.
+    /// Queues the input of a connection that has used up its share. When that was a small one at
+    /// the end of another connection's turn, it has not had one yet.
     pub(super) fn queue_input_after_share(&mut self, index: u32) {
         self.queue_input_in(index, self.waiting.input.is_served);
     }

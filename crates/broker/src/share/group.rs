@@ -51,7 +51,7 @@ pub(super) struct Group {
     /// The member whose turn is next.
     pub(super) turn: usize,
     pub(super) queue: Queue,
-    /// It is among those that are served in a later turn.
+    /// Whether it is among those that are served in a later turn.
     pub(super) put_off: bool,
     pub(super) outstanding: SplitMap<u64, Outstanding>,
     /// Bytes of memory that were counted last.
@@ -79,7 +79,7 @@ pub(crate) struct Groups {
     pub(super) by_filter: SplitMap<(TenantId, Box<str>), u32>,
     pub(super) generation: u32,
     pub(super) seed: u64,
-    /// Those whose queue was too long for one turn.
+    /// Groups whose queue was too long for one turn.
     pub(super) put_off: VecDeque<GroupId>,
     /// Bytes of memory that the groups take beside their messages.
     pub(super) bytes: usize,
@@ -195,7 +195,7 @@ impl Groups {
         self.by_filter.get(&(tenant, Box::from(filter))).copied()
     }
 
-    /// What a group that is still there has lost, if anything was.
+    /// Returns what a group that is still there has lost, if anything was.
     pub(crate) fn losses(&mut self, id: GroupId) -> Option<&mut Losses> {
         let index = self.live(id)?;
         self.slab[index as usize].losses.as_deref_mut()
@@ -218,7 +218,7 @@ impl Groups {
         Some((group.tenant, &group.filter))
     }
 
-    /// What a group has lost, as far as it is counted.
+    /// Returns what a group has lost, as far as it is counted.
     pub(super) fn losses_mut(&mut self, index: u32) -> &mut Losses {
         if self.slab[index as usize].losses.is_none() {
             self.slab[index as usize].losses = Some(Box::default());
@@ -232,7 +232,7 @@ impl Groups {
         GroupId { index, generation }
     }
 
-    /// Its Topic Filter, as the receiver of a message that no member has.
+    /// Returns its Topic Filter, as the receiver of a message that no member has.
     pub(super) fn receiver(&self, index: u32) -> Arc<str> {
         Arc::from(&*self.slab[index as usize].filter)
     }
@@ -320,8 +320,8 @@ impl Group {
         choice
     }
 
-    /// What all members may get is known by the newest book. While one is passed round, a right may
-    /// be taken from one member before the group is notified that another has got it.
+    /// Whether what all members may get is known by the newest book. While one is passed round, a
+    /// right may be taken from one member before the group is notified that another has got it.
     fn has_rules_version_of(&self, own_shard: RulesVersion) -> bool {
         let versions = self.members.iter().map(|member| member.rules_version);
         let versions = versions.filter(|version| *version != RulesVersion::ANY);

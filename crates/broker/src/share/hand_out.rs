@@ -424,7 +424,7 @@ impl Shard {
         self.serve_group(cx, index);
     }
 
-    /// The same for a message that asks for receipts: its receipt, if it ends by this answer.
+    /// Ends the receipt of a message that asks for receipts, if it ends by this answer.
     #[cold]
     #[inline(never)]
     fn end_receipt_of_member<N: Node>(

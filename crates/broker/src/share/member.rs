@@ -1,5 +1,5 @@
-//! What the shard of a member does: joining and leaving, and what happens to a message that the
-//! group handed over.
+//! Work of the shard of a member: joining and leaving, and what happens to a message that the group
+//! handed over.
 
 use std::sync::Arc;
 
@@ -85,7 +85,7 @@ impl Shard {
         }
     }
 
-    /// What a session's client may get, if that is not everything.
+    /// Returns what a session's client may get, if that is not everything.
     fn reads_of(&mut self, session: u32) -> Option<Arc<Reads>> {
         let session = self.sessions.at(session);
         let permit = session.permit.as_deref()?;
@@ -167,7 +167,7 @@ impl Shard {
         }
     }
 
-    /// What a session's client may get has changed: its groups are to know.
+    /// Notifies the groups of a session that what its client may get has changed.
     pub(crate) fn send_reads<N: Node>(&mut self, cx: &mut Cx<'_, N>, session: SessionId) {
         if let Some(session) = self.sessions.live(session) {
             let connected = self.admitted_connection(session).is_some();
@@ -197,7 +197,7 @@ impl Shard {
         self.answer_group_as(cx, ticket, answer, outcome, None);
     }
 
-    /// The same; `refused` is the reason code with which the member has refused it.
+    /// Answers, likewise; `refused` is the reason code with which the member has refused it.
     pub(crate) fn answer_group_as<N: Node>(
         &mut self,
         cx: &mut Cx<'_, N>,
@@ -245,7 +245,7 @@ impl Shard {
         Some(ticket.epoch)
     }
 
-    /// What a share group handed over goes back to it, because the member is away or gone; except
+    /// Gives what a share group handed over back to it, because the member is away or gone; except
     /// a QoS 2 message that was sent once, which is dropped [MQTT-4.8.2-5]. `lost_by` is the
     /// deliberate fault that loses it here.
     pub(crate) fn return_shared<N: Node>(
@@ -327,7 +327,7 @@ impl Shard {
         }
     }
 
-    /// What a session had taken from a group before a restart.
+    /// Creates the ticket of what a session had taken from a group before a restart.
     pub(crate) fn restored_ticket(
         &self,
         address: GroupAddress,

@@ -217,7 +217,7 @@ impl Members {
         self.places.get(&address).copied()
     }
 
-    /// The same for one that was at this place a while ago.
+    /// Finds a member that was at this place a while ago.
     pub(super) fn find_at(&self, place: usize, address: SessionAddress) -> Option<usize> {
         let is_there = self
             .all
@@ -247,8 +247,8 @@ impl Members {
         }
     }
 
-    /// What the member was handed has come to its end. If it had no room, it is not asked until
-    /// that delivery.
+    /// Gives back the credit for what the member was handed, which has come to its end. If it had
+    /// no room, it is not asked until that delivery.
     pub(super) fn return_credit(&mut self, place: usize, full_until: Option<u64>) {
         let member = &mut self.all[place];
         member.credit += 1;

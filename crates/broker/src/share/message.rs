@@ -12,7 +12,7 @@ use crate::part::interface::ReceiptOutcome;
 use crate::session::queue::entry::StoredEntry;
 use crate::share::ticket::{GroupId, ShareOutcome, ShareTicket};
 
-/// What a member may get, where that is not everything.
+/// Rights of a member to receive, where it may not get everything.
 #[derive(Debug)]
 pub struct Reads {
     pub(crate) rules: Arc<Rules>,
@@ -33,7 +33,7 @@ impl Reads {
 /// A member of a share group, as it joins.
 #[derive(Clone, Debug)]
 pub struct Member {
-    /// Its session.
+    /// Session of the member.
     pub(crate) address: SessionAddress,
     /// Maximum QoS granted.
     pub(crate) qos: QoS,
@@ -43,7 +43,7 @@ pub struct Member {
     pub(crate) copy: u8,
     pub(crate) retain_as_published: bool,
     pub(crate) connected: bool,
-    /// Its session outlives its connection.
+    /// Whether its session outlives its connection.
     pub(crate) durable: bool,
     /// Messages it takes before it has answered for one; below zero by what waits for it though it
     /// is away.
@@ -53,7 +53,8 @@ pub struct Member {
     /// The book of rules of its shard by which that was decided; [`RulesVersion::ANY`] where none
     /// is looked into.
     pub(crate) rules_version: RulesVersion,
-    /// It had no room: others come first until the group's delivery of this number. 0 where it had.
+    /// Number of the group's delivery until which others come first, because it had no room. 0
+    /// where it had.
     pub(crate) full_until: u64,
 }
 
@@ -116,9 +117,9 @@ pub enum ShareMessage {
         filter: Box<str>,
         /// The member.
         member: SessionAddress,
-        /// It is there.
+        /// Whether it is there.
         connected: bool,
-        /// What it may get.
+        /// Rights of the member to receive.
         reads: Option<Arc<Reads>>,
         /// The book by which that was decided.
         rules_version: RulesVersion,
@@ -137,7 +138,7 @@ pub enum ShareMessage {
         subscription_id: u32,
         /// To be answered with; none at QoS 0.
         ticket: Option<ShareTicket>,
-        /// It has a record in the group's queue.
+        /// Whether it has a record in the group's queue.
         recorded: bool,
         /// Which of the session's groups.
         copy: u8,
@@ -155,7 +156,7 @@ pub enum ShareMessage {
     },
     /// Comes right before an outcome of a message that asks for receipts.
     Receipt(Box<MemberReceipt>),
-    /// What a durable member had taken comes back, by one record: it is away or gone.
+    /// A durable member gives back what it had taken, by one record: it is away or gone.
     GivenBack {
         /// The group.
         group: GroupId,
@@ -172,7 +173,7 @@ pub enum ShareMessage {
     },
 }
 
-/// What a member of a share group adds to its answer for a message that asks for receipts.
+/// Addition of a member of a share group to its answer for a message that asks for receipts.
 #[derive(Clone, Debug)]
 pub struct MemberReceipt {
     pub(crate) group: GroupId,

@@ -1,4 +1,4 @@
-//! What names a share group, and what was lent by one.
+//! Names of share groups, and tickets of what was lent by one.
 
 use martlet_codec::QoS;
 
@@ -20,7 +20,7 @@ pub struct GroupAddress {
     pub(crate) epoch: SessionEpoch,
 }
 
-/// What a member's shard answers with when a message has come to its end.
+/// Ticket with which a member's shard answers when a message has come to its end.
 #[derive(Clone, Copy, Debug)]
 pub struct ShareTicket {
     pub(super) shard: ShardId,
@@ -64,20 +64,20 @@ impl ShareTicket {
 pub enum ShareOutcome {
     /// The member's session is durable and has it in its own queue now, by one record.
     Taken,
-    /// What was taken has come to its end.
+    /// The message that was taken has come to its end.
     Settled,
     /// PUBACK or PUBREC below 0x80.
     Acknowledged,
     /// Dropped for that member, for this reason; a refusal too [MQTT-4.8.2-6].
     Dropped(DropReason),
-    /// Its expiry ran out.
+    /// The expiry of the message ran out.
     Expired,
     /// The member's queue is full; others may have room.
     NoRoom,
     /// The member has left. A QoS 2 message that was sent is not given to another
     /// [MQTT-4.8.2-5].
     Returned {
-        /// It was QoS 2 and had been sent.
+        /// Whether it was QoS 2 and had been sent.
         sent_qos2: bool,
     },
 }

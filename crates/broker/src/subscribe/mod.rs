@@ -35,7 +35,7 @@ use crate::shortened::shortened;
 use crate::subscribe::suback::{PendingSubAck, SubscribeOrigin};
 use crate::subscribe::subscribers::Subscriptions;
 
-/// What subscriptions are granted by.
+/// Terms by which subscriptions are granted.
 #[derive(Clone, Debug, Default)]
 pub(crate) struct Terms {
     /// Retain Handling holds.
@@ -59,7 +59,7 @@ impl Terms {
 /// Bytes of an acknowledgement beside reason codes and Reason String, at most.
 pub(crate) const ANSWER_OVERHEAD: usize = 16;
 
-/// What one filter of a SUBSCRIBE came to.
+/// Result of one filter of a SUBSCRIBE.
 pub(crate) struct Granted {
     pub(crate) reason: ReasonCode,
     /// The limit that forbids it, if one does.
@@ -118,7 +118,7 @@ impl Shard {
         }
     }
 
-    /// What the client of a connection is granted subscriptions by.
+    /// Returns the terms by which the client of a connection is granted subscriptions.
     pub(crate) fn terms_of(&mut self, index: u32) -> Terms {
         let connection = self.connections.at(index);
         Terms {
@@ -150,7 +150,7 @@ impl Shard {
         });
     }
 
-    /// What SUBACK and UNSUBACK of a session wait for.
+    /// Returns what SUBACK and UNSUBACK of a session wait for.
     pub(crate) fn subscription_record(&mut self, session: u32) -> RecordNumber {
         match self.sessions.at(session).durable {
             true if fault::is(Fault::SubAckBeforeRecord) => RecordNumber(0),
@@ -401,8 +401,8 @@ impl Shard {
                 && self.has_retained(cx, session, requested.filter, no_local))
     }
 
-    /// What forbids the client this subscription, if something does. A share group's is one to its
-    /// filter.
+    /// Returns what forbids the client this subscription, if something does. A share group's is one
+    /// to its filter.
     fn forbidden(&mut self, session: u32, filter: &str) -> Option<Refusal> {
         let parsed = SubscriptionFilter::parse(filter).ok()?;
         let is_plain = parsed.share_name.is_none() && !parsed.filter.has_wildcard();

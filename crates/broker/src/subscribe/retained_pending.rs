@@ -19,7 +19,7 @@ pub(crate) struct RetainedPending {
     counted: CountedBytes,
 }
 
-/// What a filter takes in both maps beside its text, bytes.
+/// Memory that a filter takes in both maps beside its text, bytes.
 const FILTER_OVERHEAD: usize = 192;
 
 fn bytes_of(filter: &str) -> usize {

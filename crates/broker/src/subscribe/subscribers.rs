@@ -62,7 +62,7 @@ pub(crate) struct Subscriber {
     pub(super) qos: QoS,
     pub(super) no_local: bool,
     pub(super) retain: RetainFlags,
-    /// What a publish must do for it.
+    /// Strength: what a publish must do for it.
     pub(super) strength: InterestClass,
     /// Which of its session's subscriptions, for records.
     pub(crate) number: u32,
@@ -73,9 +73,9 @@ flags! {
     pub(crate) RetainFlags(u8);
     /// Retain As Published.
     0 as_published set_as_published;
-    /// It was not new when it was last asked for, with Retain Handling 1.
+    /// Whether it was not new when it was last asked for, with Retain Handling 1.
     1 was_not_new set_was_not_new;
-    /// It was last asked for with Retain Handling 2.
+    /// Whether it was last asked for with Retain Handling 2.
     2 is_without set_is_without;
 }
 
@@ -224,7 +224,7 @@ impl Subscribers {
     }
 }
 
-/// What a publish must do for a subscription.
+/// Returns what a publish must do for a subscription.
 pub(super) fn strength(durable: bool, keeps_qos0: bool, in_order: bool) -> InterestClass {
     let mut strength = InterestClass::LIVE;
     if durable {
@@ -291,7 +291,7 @@ pub(crate) enum SubscriptionPlace {
     Shared(Box<str>),
 }
 
-/// What few sessions have.
+/// Data that few sessions have.
 #[derive(Debug, Default)]
 pub(super) struct Seldom {
     /// Share groups that the session is a member of, by `$share/name/filter`.
@@ -300,7 +300,7 @@ pub(super) struct Seldom {
     retained: Option<RetainedPending>,
 }
 
-/// What a member of a share group asked for.
+/// Subscription that a member of a share group asked for.
 #[derive(Clone, Copy, Debug)]
 pub(crate) struct SharedSubscription {
     pub(crate) number: u32,
@@ -373,7 +373,7 @@ impl Subscriptions {
         self.own.len() + self.seldom.as_ref().map_or(0, |seldom| seldom.shared.len())
     }
 
-    /// What the session asked for as a member of this group.
+    /// Returns what the session asked for as a member of this group.
     pub(super) fn shared(&self, filter: &str) -> Option<&SharedSubscription> {
         self.seldom.as_ref()?.shared.get(filter)
     }
@@ -405,7 +405,7 @@ impl Subscriptions {
         self.seldom.as_mut()?.retained.as_mut()
     }
 
-    /// The same, to add to it.
+    /// Returns the retained messages still to be read, to add to them.
     pub(super) fn retained_mut(&mut self) -> &mut RetainedPending {
         let seldom = self.seldom.get_or_insert_default();
         seldom.retained.get_or_insert_default()
@@ -452,5 +452,5 @@ pub(super) fn subscription_bytes(filter: &str) -> usize {
     SUBSCRIPTION_OVERHEAD + 2 * filter.len()
 }
 
-/// What a subscription takes beside its filter, in bytes.
+/// Memory that a subscription takes beside its filter, in bytes.
 const SUBSCRIPTION_OVERHEAD: usize = 224;

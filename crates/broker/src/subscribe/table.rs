@@ -272,8 +272,9 @@ impl Shard {
         self.interest_changed(cx, (tenant, &filter), before, class);
     }
 
-    /// What a session may receive has changed: routes to it are computed anew, and with many
-    /// subscriptions those to others too, which costs less than to look for each.
+    /// Raises the epochs of a session: what it may receive has changed. Routes to it are computed
+    /// anew, and with many subscriptions those to others too, which costs less than to look for
+    /// each.
     pub(crate) fn raise_epochs_of(&mut self, session: u32) {
         let state = self.sessions.at(session);
         if state.subscriptions.own.len() > EPOCHS_AT_ONCE {
@@ -405,7 +406,7 @@ fn slot_of(
     }
 }
 
-/// What a publish must do for a subscription of this QoS in a session.
+/// Returns what a publish must do for a subscription of this QoS in a session.
 fn strength_in(durable: bool, flags: SessionFlags, qos: QoS) -> InterestClass {
     let keeps_qos0 = durable && flags.keeps_qos0();
     let durable = durable && qos > QoS::AtMostOnce;

@@ -12,7 +12,7 @@ use martlet_permission::TenantId;
 
 use super::{NONE, NodeKey, Tree, first_level, levels_of};
 
-/// What a walk came to.
+/// Result of a walk.
 #[derive(Debug, PartialEq, Eq)]
 pub(crate) struct Walked {
     /// Nodes that were visited.
@@ -24,9 +24,9 @@ pub(crate) struct Walked {
 /// Where a node stands to the filter at which the walk begins.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 enum Standing {
-    /// Its levels are the beginning of that filter, of which this offset comes next.
+    /// The levels of the node are the beginning of that filter, of which this offset comes next.
     Before(usize),
-    /// It is that filter, or comes after it.
+    /// The node is that filter, or comes after it.
     After,
 }
 

@@ -17,7 +17,7 @@ pub(crate) struct UnmatchedTopics(RecentTopics<Unmatched>);
 struct Unmatched {
     /// The session that published last, as in [`Publication::publisher`].
     publisher: Option<SessionAddress>,
-    /// Its Client Identifier; none: an operator, or a client whose session has ended.
+    /// Client Identifier; none: an operator, or a client whose session has ended.
     client_id: Option<Arc<str>>,
     count: u64,
     first_ms: u64,
@@ -86,7 +86,7 @@ impl UnmatchedTopics {
         self.0.forget(place, tenant, topic);
     }
 
-    /// Those of a tenant.
+    /// Lists the topics of a tenant.
     pub(crate) fn of(&self, tenant: TenantId) -> Vec<UnmatchedTopic> {
         let shown = self.0.of(tenant).map(|topic| UnmatchedTopic {
             topic: topic.name.clone(),

@@ -13,9 +13,9 @@ use super::peer::{Broker, Manner, Peer, publish, subscribe_packet, unsubscribe_p
 
 /// A load.
 pub(super) struct Load {
-    /// Its name on the command line.
+    /// Name on the command line.
     pub(super) name: &'static str,
-    /// Its description.
+    /// Description.
     pub(super) what: &'static str,
     /// Most sockets that it has open at the same time, for this scale of its amounts.
     pub(super) sockets: fn(f64) -> usize,

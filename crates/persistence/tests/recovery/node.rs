@@ -380,7 +380,7 @@ impl StoredNode {
         by_part.map(|(_, event)| event).collect()
     }
 
-    /// The same, with the part of each event.
+    /// Takes events of parts, likewise, with the part of each.
     pub(crate) fn take_part_events_by_part(&mut self) -> Vec<(PartId, PartEvent)> {
         std::iter::from_fn(|| self.world.next_told()).collect()
     }

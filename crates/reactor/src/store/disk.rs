@@ -41,7 +41,7 @@ const PART_BYTES: usize = 256 << 10;
 /// backlog above which publishers are held back.
 const BEHIND_PART: usize = 4;
 const BEHIND_PART_OF_MEMORY: usize = 16;
-/// The same for the backlog above which the store counts as stuck.
+/// Divisors, likewise, for the backlog above which the store counts as stuck.
 const STUCK_PART: usize = 2;
 const STUCK_PART_OF_MEMORY: usize = 4;
 

@@ -38,7 +38,7 @@ pub struct StoreRoom {
     pub memory: usize,
 }
 
-/// What a start has restored.
+/// Data that a start has restored.
 #[derive(Clone, Debug)]
 pub struct Restored {
     /// Report of opening the store.

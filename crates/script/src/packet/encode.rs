@@ -9,7 +9,7 @@ use crate::value::{Kind, Value, Variables, Word, number};
 pub struct Encoded {
     /// The packet.
     pub bytes: Vec<u8>,
-    /// Its Packet Identifier; 0 if it has none.
+    /// Packet Identifier; 0 if it has none.
     pub packet_id: u64,
     /// QoS of a PUBLISH.
     pub qos: u64,

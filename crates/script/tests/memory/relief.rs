@@ -83,8 +83,8 @@ fn one_client_has_a_share_of_the_memory() {
     assert!(dropped > 0);
 }
 
-/// The same with messages of QoS 1, which are not output: the connection is closed with a reason
-/// code.
+/// Client that does not read, likewise, with messages of QoS 1, which are not output: the
+/// connection is closed with a reason code.
 #[test]
 fn a_client_that_holds_most_is_closed_and_the_reason_told() {
     let mut node = node(Limits {
@@ -179,7 +179,7 @@ fn who_has_not_logged_in_takes_no_memory_from_those_who_have() {
     assert!(refused.count() > 0);
 }
 
-/// The same for clients that have sent a large CONNECT and wait to be authenticated.
+/// Clients, likewise, that have sent a large CONNECT and wait to be authenticated.
 #[test]
 fn clients_that_wait_to_be_known_have_a_part_of_the_memory() {
     let limit = 4_000_000;

@@ -20,7 +20,7 @@ const CHECK: &str = "promises are durable";
 pub(super) struct Durable {
     /// The first record of each message, by the number in its payload.
     messages: BTreeMap<MessageIndex, Lsn>,
-    /// Those of them that are not recorded only for a receipt or as retained.
+    /// Messages among them that are not recorded only for a receipt or as retained.
     routed: BTreeSet<MessageIndex>,
     recorded_ids: BTreeSet<MessageId>,
     /// Entries recorded before their message.

@@ -306,7 +306,7 @@ impl Client {
         self.send_answers(io);
     }
 
-    /// Its kinds of trouble.
+    /// Returns the kinds of trouble.
     pub fn troubles(&self) -> &[Trouble] {
         &self.plan.troubles
     }

@@ -107,7 +107,8 @@ pub struct Client {
     granted: Vec<bool>,
     /// QoS 2 messages received and not yet released.
     receipts: BTreeSet<u16>,
-    /// Those of them that were refused, with the message: another one, or DUP 0, is a new message.
+    /// Receipts among them that were refused, with the message: another one, or DUP 0, is a new
+    /// message.
     refused: BTreeMap<u16, Option<MessageIndex>>,
     /// Acknowledgements to send, in order, each with its earliest time.
     answers: VecDeque<(u64, AckKind, u16, ReasonCode)>,

@@ -27,11 +27,11 @@ pub struct Plan {
     pub topic_alias_maximum: u16,
     /// The Will of each connection.
     pub will: Option<WillPlan>,
-    /// Its SUBSCRIBE packets have Subscription Identifiers. 5.0 only.
+    /// Whether its SUBSCRIBE packets have Subscription Identifiers. 5.0 only.
     pub identifies: bool,
     /// Subscribed to again whenever it is missing.
     pub subscriptions: Vec<SubscriptionPlan>,
-    /// Its publishes.
+    /// Publishes of the client.
     pub publishing: Option<PublishPlan>,
     /// Maximum time until it acknowledges, microseconds.
     pub answer_us: u64,
@@ -43,7 +43,7 @@ pub struct Plan {
     pub troubles: Vec<Trouble>,
     /// Average time away, microseconds.
     pub away_us: u64,
-    /// Its link to the node.
+    /// Link to the node.
     pub network: LinkProfile,
 }
 
@@ -93,20 +93,20 @@ pub struct PublishPlan {
 /// A disturbance by a client.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Trouble {
-    /// It crashes; its system notifies the node.
+    /// The client crashes; its system notifies the node.
     Crash,
-    /// Its machine fails; the node is not notified.
+    /// The client's machine fails; the node is not notified.
     Vanish,
-    /// It sends DISCONNECT and reconnects later.
+    /// The client sends DISCONNECT and reconnects later.
     Goodbye,
-    /// It opens a new connection while its own is open.
+    /// The client opens a new connection while its own is open.
     TakeOver,
-    /// It stops reading for a while.
+    /// The client stops reading for a while.
     Deaf,
-    /// It breaks the protocol.
+    /// The client breaks the protocol.
     Violate,
-    /// It unsubscribes, or subscribes again.
+    /// The client unsubscribes, or subscribes again.
     Resubscribe,
-    /// It loses its state and begins a new session.
+    /// The client loses its state and begins a new session.
     Forget,
 }

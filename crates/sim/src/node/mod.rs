@@ -136,7 +136,7 @@ struct Clocks {
 /// Parameters of a node.
 #[derive(Clone, Debug)]
 pub struct NodeProfile {
-    /// Its settings.
+    /// Settings of the node.
     pub settings: Settings,
     /// Percentage of accesses to shared data at which another shard runs first.
     pub interleave_percent: u64,

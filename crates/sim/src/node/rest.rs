@@ -26,7 +26,7 @@ impl Node {
         (0..self.drivers.len()).all(|shard| self.next_tick(shard) != Some(0))
     }
 
-    /// What remains in the store although all sessions have ended; must be nothing.
+    /// Lists what remains in the store although all sessions have ended; must be nothing.
     pub fn stored_leftovers(&self) -> Vec<String> {
         let Some(stats) = self.store.borrow().stats() else {
             return Vec::new();
@@ -54,7 +54,7 @@ impl Node {
         self.retained.replace(Retained::new());
     }
 
-    /// What remains although all clients, sessions and retained messages are removed; must be
+    /// Lists what remains although all clients, sessions and retained messages are removed; must be
     /// nothing.
     pub fn leftovers(&self) -> Vec<String> {
         let mut left = Vec::new();

@@ -38,7 +38,7 @@ impl FilterSet {
 /// A message delivered to a part.
 #[derive(Clone, Copy, Debug)]
 pub struct PartDelivery {
-    /// Its attachment; the part may have abandoned it.
+    /// Attachment; the part may have abandoned it.
     pub attachment: PartId,
     /// The token for settling it, with the number of the lane in the upper bits.
     pub token: u32,
@@ -46,9 +46,9 @@ pub struct PartDelivery {
     pub id: MessageId,
     /// The message; `None` for an empty payload, which has no message number.
     pub message: Option<MessageIndex>,
-    /// Its topic.
+    /// Topic.
     pub topic: TopicIndex,
-    /// Its publisher, a client or a part; `None` if the delivery does not name it.
+    /// Publisher, a client or a part; `None` if the delivery does not name it.
     pub publisher: Option<ClientIndex>,
     /// Hop count according to the node.
     pub hops: u8,
@@ -63,11 +63,11 @@ pub struct PartDelivery {
 /// An event of a part of the node.
 #[derive(Clone, Copy, Debug)]
 pub enum PartFact {
-    /// It requests an attachment.
+    /// The part requests an attachment.
     Attaching {
         /// Id of this attachment.
         attachment: PartId,
-        /// Its filters.
+        /// Filters of the part.
         filters: FilterSet,
         /// Whether it keeps QoS 0 messages.
         keeps_qos0: bool,
@@ -78,16 +78,16 @@ pub enum PartFact {
         /// Number of its lanes; 0: it is attached once.
         lanes: u16,
     },
-    /// It is attached.
+    /// The part is attached.
     Attached {
         /// Whether its session existed already.
         present: bool,
         /// The last durable record when this was reported.
         durable: Lsn,
     },
-    /// It receives a message.
+    /// The part receives a message.
     Delivered(PartDelivery),
-    /// It settles a delivery.
+    /// The part settles a delivery.
     Settled {
         /// The token of the delivery.
         token: u32,
@@ -98,18 +98,18 @@ pub enum PartFact {
         /// The message; none for an empty payload.
         message: Option<MessageIndex>,
     },
-    /// It changes its credit: the maximum number of unsettled deliveries.
+    /// The part changes its credit: the maximum number of unsettled deliveries.
     Credit(u16),
-    /// It receives the state of its queue.
+    /// The part receives the state of its queue.
     Queue {
         /// The state.
         state: PartQueueState,
         /// Age of the first message in it, in the time of records, milliseconds; 0 is unknown.
         oldest_ms: u64,
     },
-    /// It stops settling for a while (`true`), or continues (`false`).
+    /// The part stops settling for a while (`true`), or continues (`false`).
     Hangs(bool),
-    /// It detaches.
+    /// The part detaches.
     Left {
         /// Whether its session must end.
         ends: bool,
@@ -123,14 +123,14 @@ pub enum PartFact {
         /// The broker's id of it.
         id: MessageId,
     },
-    /// It receives the number of receivers of a message.
+    /// The part receives the number of receivers of a message.
     Receivers {
         /// The broker's id of the message.
         id: MessageId,
         /// Number of receivers.
         count: u64,
     },
-    /// It receives a receipt: the result of a message for one receiver.
+    /// The part receives a receipt: the result of a message for one receiver.
     Receipt {
         /// The broker's id of the message.
         id: MessageId,
@@ -141,7 +141,7 @@ pub enum PartFact {
     },
     /// The broker dropped a message for it, and reported that.
     Dropped {
-        /// Its topic; `None` if only the store knew it.
+        /// Topic; `None` if only the store knew it.
         topic: Option<TopicIndex>,
         /// The reason.
         reason: DropReason,

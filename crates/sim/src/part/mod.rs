@@ -56,7 +56,7 @@ fn without_lane(attachment: PartId) -> PartId {
 /// A lane of the current attachment.
 #[derive(Clone, Copy, Debug, Default)]
 struct SimLane {
-    /// Its shard does not exist any more: it is emptied and ends.
+    /// Whether its shard does not exist any more: it is emptied and ends.
     is_left_over: bool,
     /// Set when it is attached: whether its session existed.
     attached: Option<bool>,
@@ -95,7 +95,7 @@ pub struct Part {
     of_receipts: Random,
     /// Messages for which receipts were requested.
     requested: BTreeSet<MessageIndex>,
-    /// Its row among the publishers.
+    /// Row among the publishers.
     client: ClientIndex,
     publish_at: u64,
     /// Number of messages it has published.
@@ -115,7 +115,7 @@ pub struct Part {
     answers: Vec<Answer>,
     /// Answers of an abandoned attachment, to be sent too late.
     late: Vec<(PartId, Vec<Settlement>)>,
-    /// Its lanes, if it is attached by lanes.
+    /// Lanes, if it is attached by lanes.
     lanes: Vec<SimLane>,
     /// Maximum number of lanes so far.
     lanes_ever: u16,

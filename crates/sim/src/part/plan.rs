@@ -13,7 +13,7 @@ use crate::topics::{Class, FilterIndex, TopicIndex, Topics};
 /// A part's plan for a run.
 #[derive(Clone, Debug)]
 pub struct PartPlan {
-    /// Its Client Identifier.
+    /// Client Identifier.
     pub name: String,
     /// Whether it is attached once per shard, by lanes.
     pub is_lanes: bool,
@@ -24,7 +24,7 @@ pub struct PartPlan {
     /// Percentage of attachments with a variation: fewer filters, or the opposite setting for QoS
     /// 0.
     pub fickle_percent: u64,
-    /// Its filters.
+    /// Filters of the part.
     pub filters: Vec<FilterIndex>,
     /// Whether it gets retained messages.
     pub retain_handling: RetainHandling,
@@ -52,7 +52,7 @@ pub struct PartPlan {
     pub queues: Vec<PartQueueLimits>,
     /// Whether its session ends for good when disturbances are over.
     pub quits: bool,
-    /// Its publishes.
+    /// Publishes of the part.
     pub publishing: Option<PartPublishing>,
 }
 
@@ -98,16 +98,16 @@ impl PartPublishing {
 /// A failure of the sink of a part.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum PartTrouble {
-    /// It settles nothing for a while, so that its credit is used up.
+    /// The sink settles nothing for a while, so that its credit is used up.
     Hang,
-    /// It fails: the part is detached, loses its deliveries, and is attached again later.
+    /// The sink fails: the part is detached, loses its deliveries, and is attached again later.
     Fail,
     /// The part is attached again without being detached, and loses its deliveries; answers for
     /// the old attachment arrive too late.
     TakeOver,
-    /// Its credit changes.
+    /// The credit changes.
     Credit,
-    /// Its session is ended; a new one begins later.
+    /// The session is ended; a new one begins later.
     End,
 }
 

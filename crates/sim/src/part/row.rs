@@ -9,7 +9,7 @@ use crate::topics::{TopicIndex, Topics};
 /// The promises to a part.
 #[derive(Clone, Debug, Default)]
 pub struct PartRow {
-    /// Its Client Identifier.
+    /// Client Identifier.
     pub name: String,
     /// Whether its session outlasts its attachments.
     pub durable: bool,
@@ -35,7 +35,7 @@ pub struct PartRow {
     requests_qos0: bool,
     /// Topics that the rules of its principal forbid it to publish to.
     pub forbidden: Vec<TopicIndex>,
-    /// Its row among the publishers.
+    /// Row among the publishers.
     pub client: ClientIndex,
     /// Possible bounds of its queue: confirmed ones, and those requested since.
     pub queues: Vec<PartQueueLimits>,

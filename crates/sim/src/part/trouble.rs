@@ -21,7 +21,7 @@ impl Part {
         self.is_away(io);
     }
 
-    /// It has no attachment any more, and its sink has lost its deliveries.
+    /// Notes that it has no attachment any more, and that its sink has lost its deliveries.
     pub(super) fn is_away(&mut self, io: &Io<'_>) {
         self.phase = Phase::Away;
         self.answers.clear();

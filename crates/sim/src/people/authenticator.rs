@@ -21,7 +21,7 @@ use crate::topics::Topics;
 pub enum LoginVerdict {
     /// Accepted as its user.
     Accepted,
-    /// Its credentials are wrong.
+    /// The credentials are wrong.
     Wrong,
     /// Right or wrong: the name or the address is locked out.
     LockedOut,

@@ -36,11 +36,11 @@ const ADDRESSES: u16 = 3;
 /// Login state of a user.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum State {
-    /// It may log in with its password.
+    /// The user may log in with its password.
     Active,
-    /// It exists, and is refused.
+    /// The user exists, and is refused.
     Disabled,
-    /// It does not exist.
+    /// The user does not exist.
     Deleted,
 }
 
@@ -58,17 +58,17 @@ pub struct RuleRow {
 /// A user in one version.
 #[derive(Clone, Debug)]
 pub struct Standing {
-    /// Its tenant.
+    /// Tenant of the user.
     pub tenant: TenantId,
     /// Number that distinguishes users who had this name in turn.
     pub holder: u64,
-    /// Its login state.
+    /// Login state.
     pub state: State,
     /// Number of its password.
     pub password: u32,
-    /// Its rules.
+    /// Rules of the user.
     pub rules: Vec<RuleRow>,
-    /// Its permissions if no rule matches.
+    /// Permissions if no rule matches.
     pub default: Actions,
 }
 
@@ -121,7 +121,7 @@ struct VersionRow {
 pub struct Login {
     /// The user.
     pub user: UserIndex,
-    /// Its tenant.
+    /// Tenant of the user.
     pub tenant: TenantId,
     /// Which of the users that had this name.
     pub holder: u64,
@@ -288,8 +288,8 @@ impl People {
         })
     }
 
-    /// The same for a Will, which is checked by the current rules of its user name: a changed
-    /// password ends the connection that set it.
+    /// Whether this is permitted for a Will, which is checked by the current rules of its user
+    /// name: a changed password ends the connection that set it.
     pub fn may_leave(
         &self,
         version: Version,

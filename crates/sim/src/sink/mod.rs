@@ -71,9 +71,9 @@ pub fn has_tenants(kind: Kind, seed: u64) -> bool {
 /// Plan of an integration.
 #[derive(Clone, Debug)]
 pub struct SinkPlan {
-    /// Its name, without its kind.
+    /// Name, without the kind.
     pub name: String,
-    /// Its filters.
+    /// Filters of the sink.
     pub filters: Vec<FilterIndex>,
     /// The tenants whose messages it takes.
     pub tenant: SinkTenant,
@@ -143,7 +143,7 @@ impl SinkPlan {
         Settings::new(KIND, &self.name, Vec::new()).client_id()
     }
 
-    /// Its row in the ledger.
+    /// Returns the row in the ledger.
     pub fn row(&self) -> SinkRow {
         SinkRow {
             name: self.client_id(),
@@ -188,24 +188,24 @@ const KIND: &str = "sim";
 /// Something that happened at an integration.
 #[derive(Clone, Copy, Debug)]
 pub enum SinkFact {
-    /// It was attached.
+    /// The sink was attached.
     Attached,
-    /// Its target has accepted a message, even if the runner gets no answer.
+    /// The target has accepted a message, even if the runner gets no answer.
     Took {
-        /// Its id in the broker.
+        /// Id in the broker.
         id: MessageId,
         /// The message; none for an empty payload.
         message: Option<MessageIndex>,
         /// Whether it is marked as repeated.
         repeated: bool,
-        /// Its tenant according to the message.
+        /// Tenant according to the message.
         tenant: TenantId,
     },
-    /// Its target has confirmed a message.
+    /// The target has confirmed a message.
     Answered(MessageId),
     /// The node stops cleanly, and the runner had ended well before.
     Stopped,
-    /// Its target has rejected a message, even if the runner gets no answer.
+    /// The target has rejected a message, even if the runner gets no answer.
     Rejected(MessageId),
     /// The tables have stored a dead letter.
     Stored {
@@ -214,16 +214,16 @@ pub enum SinkFact {
         /// The message; none for an empty payload.
         message: Option<MessageIndex>,
     },
-    /// It has settled a message.
+    /// The sink has settled a message.
     Settled {
-        /// Its id in the broker.
+        /// Id in the broker.
         id: MessageId,
         /// The outcome.
         outcome: PartOutcome,
     },
     /// The broker dropped a message for it, and reported that.
     Dropped {
-        /// Its topic; `None` if only the store knew it.
+        /// Topic; `None` if only the store knew it.
         topic: Option<TopicIndex>,
         /// The reason.
         reason: DropReason,
@@ -391,7 +391,7 @@ impl SimSink {
         self.has_left || state.is_attached && is_idle
     }
 
-    /// Its state, for the log.
+    /// Returns the state, for the log.
     pub fn describe(&self) -> String {
         format!("{}: {:?}", self.plan.client_id(), self.state())
     }

@@ -16,22 +16,22 @@ use crate::facts::MessageIndex;
 /// One in this number of messages makes the sink panic each time, until disturbances are over.
 const POISONED_ONE_IN: MessageIndex = 37;
 
-/// What the target does with a message.
+/// Behaviour of the target with a message.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 enum Fate {
     Take,
     Refuse,
     Fail,
     Later,
-    /// It accepts the message, and never answers.
+    /// The target accepts the message, and never answers.
     TakeAndHang,
-    /// It accepts the message, and then panics.
+    /// The target accepts the message, and then panics.
     TakeAndPanic,
-    /// It fails at this message, and accepts messages of other publishers.
+    /// The target fails at this message, and accepts messages of other publishers.
     FailAtIt,
-    /// It accepts the message, but does not answer in time.
+    /// The target accepts the message, but does not answer in time.
     TakeSilently,
-    /// It does not answer for this message and later ones.
+    /// The target does not answer for this message and later ones.
     Forget,
 }
 

@@ -24,7 +24,7 @@ pub(super) const HOLDS_SHIFT: u32 = 4;
 /// Flag of the difference kinds: the queue is the same as in the operation before.
 pub(super) const SAME_QUEUE: u8 = 0x80;
 
-/// What earlier operations of the record named last: the base of differences.
+/// Values that earlier operations of the record named last: the base of differences.
 #[derive(Clone, Copy, Debug, Default)]
 pub(super) struct Last {
     pub(super) body: Option<BodyId>,

@@ -28,7 +28,7 @@ pub struct QueueId(pub u64);
 pub struct StateKey {
     /// The owner; its meaning is up to the caller.
     pub owner: u64,
-    /// Its kind; its meaning is up to the caller.
+    /// Kind; its meaning is up to the caller.
     pub kind: u8,
     /// Number within the kind.
     pub number: u32,
@@ -43,9 +43,9 @@ impl Holds {
     pub const NONE: Holds = Holds(0);
     /// Not yet in all queues that should get it.
     pub const ROUTING: Holds = Holds(1);
-    /// It is retained.
+    /// The body is retained.
     pub const RETAINED: Holds = Holds(2);
-    /// It is kept for another reason.
+    /// The body is kept for another reason.
     pub const KEPT: Holds = Holds(4);
 
     /// From bits; undefined bits are dropped.

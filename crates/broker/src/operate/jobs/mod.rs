@@ -36,7 +36,7 @@ pub(crate) enum ScanJob {
 }
 
 impl WriteJob {
-    /// What it does next waits for a part.
+    /// Whether what it does next waits for a part.
     pub(crate) fn is_held_by(&self, holds: &Holds) -> bool {
         match self {
             Self::Publish(job) => job.is_held_by(holds),
@@ -44,7 +44,7 @@ impl WriteJob {
         }
     }
 
-    /// What it does next makes the store grow.
+    /// Whether what it does next makes the store grow.
     pub(crate) fn grows_store(&self) -> bool {
         match self {
             Self::Publish(job) => job.grows_store(),

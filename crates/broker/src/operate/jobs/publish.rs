@@ -41,8 +41,8 @@ impl PublishJob {
         next.is_some_and(|next| holds.hold_topic(self.tenant, &next.topic, next.qos))
     }
 
-    /// The same caller has published to a topic by `earlier`, which waits: it is to come first.
-    /// Where many topics would have to be compared, that is assumed.
+    /// Whether the same caller has published to a topic by `earlier`, which waits: it is to come
+    /// first. Where many topics would have to be compared, that is assumed.
     pub(crate) fn is_behind(&self, earlier: &Self) -> bool {
         if (self.tenant, &self.publisher) != (earlier.tenant, &earlier.publisher) {
             return false;
@@ -59,7 +59,7 @@ impl PublishJob {
         next.is_some_and(NewMessage::grows_store)
     }
 
-    /// It has waited too long, for a part if `is_held`: what was not routed is not.
+    /// Answers that it has waited too long, for a part if `is_held`: what was not routed is not.
     pub(crate) fn given_up(mut self, is_held: bool) -> Answer {
         let refused = match is_held {
             true => Published::held(),

@@ -141,7 +141,7 @@ impl DeleteRetainedJob {
         }
     }
 
-    /// It has waited too long.
+    /// Answers that it has waited too long.
     pub(crate) fn given_up(&self) -> Answer {
         self.answer(DeleteOutcome::StoreSilent)
     }

@@ -19,7 +19,7 @@ pub(crate) struct Receipts {
     due: SplitMap<MessageId, Due>,
     /// Messages of this shard's parts whose receivers are still being counted.
     pub(crate) counting: BTreeMap<MessageId, Counting>,
-    /// What members of share groups have added to answers that come next.
+    /// Additions of members of share groups to answers that come next.
     answers: BTreeMap<(GroupId, u64), MemberReceipt>,
     /// Receivers of messages that ask for receipts, so far.
     pub(crate) receivers: u64,
@@ -71,7 +71,7 @@ impl Receipts {
         !self.answers.is_empty()
     }
 
-    /// What a member has added to this answer.
+    /// Takes what a member has added to this answer.
     pub(crate) fn take_answer(&mut self, group: GroupId, delivery: u64) -> Option<MemberReceipt> {
         self.answers.remove(&(group, delivery))
     }

@@ -19,7 +19,7 @@ pub(crate) struct Entry {
     /// RETAIN flag to send it with.
     pub(crate) retain: bool,
     pub(crate) why: EnqueuedAs,
-    /// It has a record, and so has its end.
+    /// Whether it has a record, and so has its end.
     pub(crate) recorded: bool,
     /// A share group waits for the outcome.
     pub(crate) ticket: Option<Box<ShareTicket>>,
@@ -39,7 +39,7 @@ impl Clone for Entry {
     }
 }
 
-/// What is remembered of a message that was sent and is never sent again. It has no record.
+/// Data remembered of a message that was sent and is never sent again. It has no record.
 #[derive(Debug)]
 pub(crate) struct Unkept {
     pub(crate) id: MessageId,
@@ -61,12 +61,12 @@ pub struct StoredEntry {
     pub(crate) apart: Apart,
 }
 
-/// What a stored entry has beside what fits into its row; nearly always nothing.
+/// Data that a stored entry has beside what fits into its row; nearly always none.
 #[derive(Clone, Debug, Default)]
 pub struct Apart {
     pub(crate) subscription_ids: SubscriptionIds,
     pub(crate) ticket: Option<Box<ShareTicket>>,
-    /// It has no record, so this is where it is.
+    /// Message, if it has no record: then this is where it is.
     pub(crate) message: Option<Message>,
 }
 
@@ -95,7 +95,7 @@ impl Entry {
         }
     }
 
-    /// The same once it is sent under a Packet Identifier.
+    /// Returns the record once it is sent under a Packet Identifier.
     pub(crate) fn record_in_flight(
         &self,
         epoch: SessionEpoch,
@@ -166,7 +166,7 @@ impl StoredEntry {
         }
     }
 
-    /// It has a record, and so has its end.
+    /// Whether it has a record, and so has its end.
     pub(crate) fn recorded(&self) -> bool {
         self.apart.message.is_none()
     }

@@ -1,11 +1,11 @@
-//! What of a queue has expired: looked for from its front to its end, some entries at a time, since
+//! Expired entries of a queue: looked for from its front to its end, some entries at a time, since
 //! a queue may be a million long. Between two looks the queue is used as ever.
 
 use super::entry::row_expires_at_ms;
 use super::swept::{Expiry, Sweep};
 use super::{Entry, Queue, TakenEntry};
 
-/// What a look for expired entries has found.
+/// Result of a look for expired entries.
 #[derive(Debug, Default)]
 pub(crate) struct Expired {
     /// They have been taken out, in order.

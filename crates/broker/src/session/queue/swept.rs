@@ -70,7 +70,7 @@ impl SweptRows {
         self.seen.as_ref().map_or(0, |seen| seen.bytes()) + self.rows.bytes()
     }
 
-    /// Those at the front.
+    /// Returns the rows at the front.
     fn first(&mut self) -> &mut Rows<3> {
         match &mut self.seen {
             Some(seen) if !seen.is_empty() => seen,

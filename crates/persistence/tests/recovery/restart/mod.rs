@@ -1,5 +1,5 @@
-//! What is kept over a restart, with one shard and several, after a stop, a kill and a power loss,
-//! and with a different number of shards.
+//! State that is kept over a restart, with one shard and several, after a stop, a kill and a power
+//! loss, and with a different number of shards.
 
 mod expiry;
 mod retained;
