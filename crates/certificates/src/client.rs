@@ -54,7 +54,7 @@ pub struct ClientFiles {
     pub system_cas: bool,
     /// The client's own certificate.
     pub certificate: Option<PathBuf>,
-    /// Its private key.
+    /// Private key of the certificate.
     pub key: Option<PathBuf>,
     /// Checks of the server's certificate.
     pub check: ServerCheck,

@@ -18,11 +18,11 @@ pub struct Facts {
     pub subject: String,
     /// The issuer as text.
     pub issuer: String,
-    /// Its Common Name.
+    /// Common Name of the subject.
     pub common_name: Option<String>,
     /// DNS names, addresses, URIs and e-mail addresses that it is valid for.
     pub names: Vec<String>,
-    /// Its purposes: `server`, `client`, or `ca`.
+    /// Purposes: `server`, `client`, or `ca`.
     pub purposes: Vec<&'static str>,
     /// Valid from, seconds since the Unix epoch.
     pub not_before_secs: i64,

@@ -32,7 +32,7 @@ pub struct ServerFiles {
     /// The server's certificate with its intermediate certificates. If the file has none of these,
     /// they are taken from `client_ca`.
     pub certificate: PathBuf,
-    /// Its private key.
+    /// Private key of the certificate.
     pub key: PathBuf,
     /// The CAs of clients' certificates: a file, or a directory of files.
     pub client_ca: Option<PathBuf>,

@@ -63,7 +63,7 @@ pub fn catch<T>(call: impl FnOnce() -> T) -> Result<T, String> {
     catch_or_tell(None, call)
 }
 
-/// The same; `told` receives a panic that is not unwound.
+/// Runs a call as [`catch`]; `told` receives a panic that is not unwound.
 pub(crate) fn catch_or_tell<T>(
     told: Option<&Arc<PanicTold>>,
     call: impl FnOnce() -> T,

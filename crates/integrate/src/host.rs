@@ -16,19 +16,19 @@ use crate::input_memory::InputMemory;
 /// State of an integration that survives a restart.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub enum SavedState {
-    /// It delivers.
+    /// The integration delivers.
     #[default]
     Running,
     /// An operator has paused it, at this time, milliseconds since the Unix epoch.
     Paused(u64),
-    /// It stopped by itself, for this reason.
+    /// The integration stopped by itself, for this reason.
     Stopped(String),
 }
 
 /// A session of a part.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct PartSession {
-    /// Its Client Identifier.
+    /// Client Identifier of the session.
     pub client_id: String,
     /// Number of messages in it, including unsettled ones.
     pub messages: u64,
@@ -50,11 +50,11 @@ pub enum RequestTrouble {
     NobodyThere,
     /// No response came in time.
     Silent,
-    /// It can never be published, for this reason.
+    /// The request can never be published, for this reason.
     Refused(String),
     /// Rules forbid it, for this reason.
     Forbidden(String),
-    /// It cannot be published now, for this reason.
+    /// The request cannot be published now, for this reason.
     Busy(String),
 }
 

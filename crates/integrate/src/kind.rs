@@ -13,7 +13,7 @@ use crate::table::Table;
 pub struct Kind {
     /// Name, such as `file`.
     pub name: &'static str,
-    /// Its keys in the order of the reference page; the keys of all kinds follow them.
+    /// Keys of the kind in the order of the reference page; the keys of all kinds follow them.
     pub keys: &'static [Key],
     /// Creates a sink from a table of the configuration. `Settings` has the values of all kinds,
     /// and may be changed. The error does not contain values that may be secret.
@@ -25,9 +25,9 @@ pub struct Kind {
 pub struct Key {
     /// Name, such as `path`.
     pub name: &'static str,
-    /// What its value may be.
+    /// Permitted values of the key.
     pub takes: Takes,
-    /// Its meaning and default, in sentences, for the reference page.
+    /// Meaning and default, in sentences, for the reference page.
     pub meaning: &'static str,
 }
 

@@ -36,7 +36,7 @@ pub enum LaneEvent {
     Delivery(Token, Delivery),
     /// The combined state of its queues.
     Queue(PartQueueState),
-    /// It is no longer attached and gets no more events.
+    /// The part is no longer attached and gets no more events.
     Ended {
         /// As a client would receive it.
         reason: ReasonCode,
@@ -77,7 +77,7 @@ struct Lane {
     client_id: String,
     /// `None` before a lane that is left over is attached, and after it has ended.
     line: Option<Box<dyn PartLine>>,
-    /// It is not among the lanes of this attachment: it is emptied and ends.
+    /// Whether it is not among the lanes of this attachment: then it is emptied and ends.
     is_left_over: bool,
     is_attached: bool,
     queue: Option<PartQueueState>,

@@ -441,7 +441,7 @@ async fn open(settings: &NatsSettings, secrets: &SecretValues) -> Result<NatsCon
 
 /// A message that was sent.
 struct SentMessage {
-    /// Its acknowledgement by JetStream.
+    /// Acknowledgement of the message by JetStream.
     ack: Option<PublishAckFuture>,
     subject: String,
 }

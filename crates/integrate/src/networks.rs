@@ -86,7 +86,7 @@ impl AllowedNetworks {
         self.connect_to(host, port).await
     }
 
-    /// The same, with a host and a port.
+    /// Connects as [`AllowedNetworks::connect`], with a host and a port.
     ///
     /// # Errors
     /// As for [`AllowedNetworks::connect`].

@@ -5,11 +5,12 @@ use std::borrow::Cow;
 /// Which messages a sink delivers in the order in which they were published.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub enum Order {
-    /// Those of one publisher, that is of one session. Each shard of the node has a queue of its
+    /// Messages of one publisher, that is of one session. Each shard of the node has a queue of its
     /// own for the sink.
     #[default]
     Publisher,
-    /// Those of one user or device, over all of its sessions. The node has one queue for the sink.
+    /// Messages of one user or device, over all of its sessions. The node has one queue for the
+    /// sink.
     User,
     /// Messages of one topic, by any publisher. The node has one queue for the sink.
     Topic,

@@ -24,11 +24,11 @@ pub enum Outcome {
     NoAnswer(String),
     /// As [`Outcome::Failed`]; the other system requested a pause of this length.
     Later(String, Duration),
-    /// It was sent together with others, of which one failed: it is unknown whether the other
-    /// system has it. It comes again, marked as repeated.
+    /// The message was sent together with others, of which one failed: it is unknown whether the
+    /// other system has it. It comes again, marked as repeated.
     SentWithOthers,
-    /// It was not tried and comes again: for sinks that deliver messages of several publishers in
-    /// parallel, after one of them failed.
+    /// The message was not tried and comes again: for sinks that deliver messages of several
+    /// publishers in parallel, after one of them failed.
     NotTried,
 }
 

@@ -63,7 +63,7 @@ pub enum SecretTrouble {
     KeyFileExposed {
         /// The file.
         path: PathBuf,
-        /// Its mode.
+        /// Mode of the file.
         mode: u32,
     },
     /// The key file cannot be read, or is invalid.

@@ -31,7 +31,7 @@ impl<T> SinkState<T> {
         }
     }
 
-    /// The same, with secrets of these names and texts, for tests of sinks.
+    /// Creates a state without a value, with secrets of these names and texts, for tests of sinks.
     pub fn example<'a>(secrets: impl IntoIterator<Item = (&'a str, &'a str)>) -> Self {
         let secrets = secrets.into_iter();
         let values = secrets.map(|(name, text)| (name.into(), SecretValue::new(text.to_owned())));

@@ -38,7 +38,7 @@ pub trait MessageSource: Send + 'static {
 pub struct SourceMessage {
     /// Identifies it in the answer.
     pub number: u64,
-    /// Its place in the other system, for the log.
+    /// Place of the message in the other system, for the log.
     pub place: String,
     /// When the other system received it, milliseconds since the Unix epoch.
     pub received_ms: u64,

@@ -7,14 +7,14 @@ use crate::inactivity::{mark_active, mark_one_active};
 use crate::sql::{Fault, Sql, clean};
 use crate::{Actor, MessageTimes, Registry, RegistryError, SilentDevice};
 
-/// What a device did.
+/// Activity of a device.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Activity {
-    /// It asked for something.
+    /// The device asked for something.
     Request,
-    /// It sent a heartbeat, which is a message too.
+    /// The device sent a heartbeat, which is a message too.
     Heartbeat,
-    /// It sent telemetry, which is a message too.
+    /// The device sent telemetry, which is a message too.
     Telemetry,
 }
 

@@ -24,7 +24,7 @@ pub struct AddedIntegration {
     pub team: String,
     /// Name of that team; empty: the common tenant.
     pub team_name: String,
-    /// Its settings: a JSON object.
+    /// Settings of the integration: a JSON object.
     pub settings: String,
     /// Milliseconds since the Unix epoch.
     pub created_ms: i64,

@@ -5,14 +5,14 @@ use sqlx::Row as _;
 use crate::sql::{Fault, clean};
 use crate::{Actor, Registry, RegistryError};
 
-/// What is known of an alarm that is not raised, or its removal.
+/// State of an alarm that is not raised, or its removal.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct AlarmWatchRow {
     /// Number of the tenant.
     pub tenant: u32,
     /// Name of the alarm.
     pub name: String,
-    /// What it is about.
+    /// Subject of the alarm.
     pub subject: String,
     /// JSON; empty: the row is removed.
     pub state: String,

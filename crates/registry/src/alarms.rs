@@ -20,7 +20,7 @@ pub struct AlarmRow {
     pub tenant: u32,
     /// Name.
     pub name: String,
-    /// What it is about: a device, a topic, or a part of the node.
+    /// Subject of the alarm: a device, a topic, or a part of the node.
     pub subject: String,
     /// Id of the device; empty: none.
     pub device: String,
@@ -28,7 +28,7 @@ pub struct AlarmRow {
     pub severity: String,
     /// State, as a word.
     pub state: String,
-    /// Its text.
+    /// Text of the alarm.
     pub message: String,
     /// The value that has raised it.
     pub value: Option<f64>,
@@ -40,7 +40,7 @@ pub struct AlarmRow {
     pub changed_by: String,
     /// Until when it is shelved, milliseconds since the Unix epoch; 0: it is not.
     pub shelved_until_ms: i64,
-    /// It was acknowledged before it was shelved.
+    /// Whether it was acknowledged before it was shelved.
     pub was_acknowledged: bool,
     /// Milliseconds since the Unix epoch; 0: it is not cleared.
     pub cleared_ms: i64,

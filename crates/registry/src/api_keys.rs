@@ -27,11 +27,11 @@ const KEY_BYTES_MIN: usize = 24;
 /// A key, as lists show it.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct ApiKey {
-    /// Its id.
+    /// Id of the key.
     pub id: String,
     /// For people.
     pub name: String,
-    /// What it is good for; what they mean is the API's.
+    /// Scopes of the key; what they mean is the API's.
     pub scopes: Vec<String>,
     /// The id of the team whose objects it sees; empty: everybody's.
     pub team: String,
@@ -67,7 +67,7 @@ pub enum ApiKeyBarred {
 pub struct NewApiKey {
     /// For people.
     pub name: String,
-    /// What it is good for; words without spaces.
+    /// Scopes of the key; words without spaces.
     pub scopes: Vec<String>,
     /// The team whose objects it sees, by id or name; none: that of the caller.
     pub team: Option<String>,

@@ -28,7 +28,7 @@ pub struct AuditEntry {
     pub address: String,
     /// The request.
     pub request_id: String,
-    /// What was done.
+    /// Entry about what was done.
     pub entry: NewAuditEntry,
 }
 

@@ -57,13 +57,13 @@ impl BanKind {
 /// A ban.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Ban {
-    /// Its id.
+    /// Id of the ban.
     pub id: String,
     /// In this tenant; of addresses 0 means all.
     pub tenant: u32,
     /// The id of the team that owns it; empty: none.
     pub team: String,
-    /// What the ban names.
+    /// Kind of what the ban names.
     pub kind: BanKind,
     /// The banned name or address.
     pub value: String,
@@ -78,7 +78,7 @@ pub struct Ban {
 }
 
 impl Ban {
-    /// It holds at this time.
+    /// Whether it holds at this time.
     pub fn holds(&self, now_ms: i64) -> bool {
         self.until_ms == 0 || self.until_ms > now_ms
     }
@@ -96,7 +96,7 @@ pub struct AddedBan {
 /// A ban to be added.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct NewBan {
-    /// What the ban names.
+    /// Kind of what the ban names.
     pub kind: BanKind,
     /// The banned name or address. A caller that sees all teams and names none writes a device or
     /// user of a team's tenant as `NAME@TEAM`, as it connects.
@@ -549,7 +549,7 @@ async fn replace(
     Ok(Some(id).filter(|_| until_ms == 0 || until_ms > work.now_ms))
 }
 
-/// What a ban names: a name, or an address, in a tenant.
+/// Target of a ban: a name, or an address, in a tenant.
 struct BanTarget {
     tenant: i64,
     /// The id of the team that owns it.

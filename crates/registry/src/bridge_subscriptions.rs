@@ -1,4 +1,4 @@
-//! What the named connections of nodes are subscribed to at other brokers.
+//! Subscriptions of the named connections of nodes at other brokers.
 
 use sqlx::Row as _;
 

@@ -10,7 +10,7 @@ use crate::{Registry, RegistryError};
 pub struct CertificateEnd {
     /// Number of its tenant.
     pub tenant: u32,
-    /// Its id.
+    /// Id of the device.
     pub device: String,
     /// When the last one of its certificates ends, milliseconds since the Unix epoch.
     pub ends_ms: i64,

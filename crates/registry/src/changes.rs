@@ -1,4 +1,4 @@
-//! What has changed in the tables since they were last read.
+//! Changes of the tables since they were last read.
 
 use std::collections::BTreeSet;
 
@@ -13,19 +13,20 @@ pub(crate) struct ChangePosition {
     mark: String,
 }
 
-/// What has changed since.
+/// Changes since the tables were read.
 #[derive(Debug)]
 pub(crate) enum Changes {
     /// Everything has to be read again: too much has changed, or it is unknown what.
     Everything,
-    /// What these users, devices and bans are; some may have been deleted.
+    /// Changes of these users, devices and bans; some may have been deleted.
     Of {
         users: BTreeSet<String>,
         /// Devices by tenant and id.
         devices: BTreeSet<(u32, String)>,
         /// Bans by id.
         bans: BTreeSet<String>,
-        /// What many depend on: rules, roles, types, groups' names, teams, settings.
+        /// Whether something has changed that many depend on: rules, roles, types, groups' names,
+        /// teams, settings.
         of_many: bool,
         /// With these it is seen.
         seen: ChangePosition,

@@ -73,9 +73,9 @@ pub struct Setting {
     pub key: String,
     /// As text.
     pub value: String,
-    /// What the text is.
+    /// Type of the value.
     pub data_type: DataType,
-    /// It holds.
+    /// Whether it holds.
     pub is_active: bool,
     /// Raised with every change.
     pub revision: i64,

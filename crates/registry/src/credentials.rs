@@ -17,7 +17,7 @@ use crate::{
     Visibility,
 };
 
-/// What a credential is.
+/// Kind of a credential.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum CredentialKind {
     /// Long and random; a digest of it is kept.
@@ -39,13 +39,13 @@ impl CredentialKind {
 /// A credential, as lists show it.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Credential {
-    /// Its id.
+    /// Id of the credential.
     pub id: String,
     /// The device's number.
     pub device: i64,
     /// For people; may be empty.
     pub name: String,
-    /// What it is.
+    /// Kind of the credential.
     pub kind: CredentialKind,
     /// Milliseconds since the Unix epoch.
     pub created_ms: i64,
@@ -60,7 +60,7 @@ pub struct Credential {
 }
 
 impl Credential {
-    /// It is good at this time.
+    /// Whether it is good at this time.
     pub fn is_good(&self, now_ms: i64) -> bool {
         self.revoked_ms == 0 && (self.expires_ms == 0 || self.expires_ms > now_ms)
     }
@@ -69,7 +69,7 @@ impl Credential {
 /// A credential to be added.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum NewCredential {
-    /// It is made up, and shown once.
+    /// A secret that is made up, and shown once.
     MadeUp,
     /// A secret from elsewhere.
     Given(Secret),
@@ -80,7 +80,7 @@ pub enum NewCredential {
 /// Uses of a credential, or of an API key, that are yet to be written.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct CredentialUse {
-    /// Its id.
+    /// Id of the credential or key.
     pub id: String,
     /// When it was last used.
     pub at_ms: i64,

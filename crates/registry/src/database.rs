@@ -22,7 +22,7 @@ use crate::table_change::MessagesOfChanges;
 use crate::writing::begin_writing;
 use crate::{Actor, Location, Refused, RegistryError, now_ms};
 
-/// Its name in the data directory.
+/// Name of the file in the data directory.
 pub const FILE: &str = "martlet.db";
 
 /// SQLite gives `-wal` and `-shm` the mode of the file itself.
@@ -88,7 +88,7 @@ enum On<'a> {
 }
 
 impl Reading<'_> {
-    /// What statements are run on.
+    /// Returns the connection that statements are run on.
     pub(crate) fn connection(&mut self) -> &mut AnyConnection {
         match &mut self.on {
             On::Connection(connection) => connection,
@@ -214,7 +214,7 @@ impl Registry {
         })
     }
 
-    /// The same with other settings.
+    /// Returns the registry with other settings.
     pub fn with(self, settings: RegistrySettings) -> Self {
         Self { settings, ..self }
     }

@@ -14,9 +14,9 @@ use crate::{Actor, Registry, RegistryError};
 const NAMED_AT_ONCE: usize = 500;
 /// The oldest letters that are looked at when room is made, in one step.
 const OLDEST_AT_ONCE: i64 = 1_000;
-/// What gives letters does so until it has this part less than the others.
+/// Divisor: what gives letters does so until it has this part less than the others.
 const NEAR_PART: i64 = 16;
-/// What a letter counts for beside its texts, bytes.
+/// Bytes that a letter counts for beside its texts.
 const OVERHEAD: u64 = 256;
 /// Columns of a letter in a list.
 const HEAD: &str = "id, kind, name, tenant, message_id, topic, payload_bytes, qos, retain, retained, \
@@ -34,7 +34,7 @@ pub struct DeadLettersKept {
 /// A dead letter in the tables.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct DeadLetterRow {
-    /// Its number, in the order of refusal; 0 before it is stored.
+    /// Number of the letter, in the order of refusal; 0 before it is stored.
     pub id: u64,
     /// Kind of the integration.
     pub kind: String,
@@ -50,9 +50,9 @@ pub struct DeadLetterRow {
     pub payload_bytes: u64,
     /// QoS, 0 to 2.
     pub qos: u8,
-    /// It was published with RETAIN.
+    /// Whether it was published with RETAIN.
     pub retain: bool,
-    /// It was a retained message that a subscription found.
+    /// Whether it was a retained message that a subscription found.
     pub retained: bool,
     /// Time of receipt, milliseconds since the Unix epoch.
     pub received_ms: u64,
@@ -77,7 +77,7 @@ pub struct DeadLetterCount {
     pub kind: String,
     /// Name of the integration.
     pub name: String,
-    /// Its dead letters.
+    /// Number of dead letters of the integration.
     pub letters: u64,
 }
 
@@ -413,7 +413,7 @@ impl LetterTotals {
         self.bytes -= bytes;
     }
 
-    /// What counts: the bytes if there are too many, else the letters.
+    /// Returns the total that counts: the bytes if there are too many, else the letters.
     fn weight(&self, beyond: &Self) -> i64 {
         match beyond.bytes > 0 {
             true => self.bytes,
@@ -429,7 +429,7 @@ struct Share {
     kind: String,
     name: String,
     held: LetterTotals,
-    /// Its letters but for the newest of the node, which is never dropped.
+    /// Number of its letters but for the newest of the node, which is never dropped.
     older: i64,
 }
 
@@ -455,7 +455,7 @@ async fn shares_of(work: &mut Work<'_>, node: &str, newest: i64) -> Result<Vec<S
     shares.collect()
 }
 
-/// What a tenant has in all of its integrations.
+/// Returns the weight of a tenant: of what it has in all of its integrations.
 fn weight_of_tenant(shares: &[Share], tenant: i64, beyond: &LetterTotals) -> i64 {
     let own = shares.iter().filter(|share| share.tenant == tenant);
     own.map(|share| share.held.weight(beyond)).sum()

@@ -12,16 +12,16 @@ pub struct DeletedAccount {
     pub at_ms: i64,
     /// The kind of account that can be restored; none: it cannot be restored.
     pub kind: Option<AccountKind>,
-    /// Its team is deleted too.
+    /// Deletion of its team, if that is deleted too.
     pub team: Option<TeamDeletion>,
 }
 
 /// A team that is deleted, and can be restored.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct TeamDeletion {
-    /// Its id.
+    /// Id of the team.
     pub id: String,
-    /// Its name.
+    /// Name of the team.
     pub name: String,
     /// Restoring it brings the device back: the two were deleted together.
     pub brings_back: bool,
@@ -111,7 +111,7 @@ async fn deletion_in(
     }))
 }
 
-/// The same of `ID@TEAM`, where that team owns a tenant and is deleted.
+/// Reads the deletion of `ID@TEAM`, where that team owns a tenant and is deleted.
 async fn deletion_with_tenant(
     on: &mut AnyConnection,
     name: &str,

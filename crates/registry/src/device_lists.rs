@@ -33,7 +33,7 @@ pub struct DeviceFilter {
     pub active_since_ms: Option<i64>,
     /// Inactive, or not: see [`Registry::mark_inactive`].
     pub inactive: Option<bool>,
-    /// Those that were deleted, and no others.
+    /// Whether only deleted devices are asked for; else only others are.
     pub deleted: bool,
 }
 
@@ -82,11 +82,11 @@ pub struct KindCount {
 pub struct PartCounts {
     /// Credentials, valid or not.
     pub credentials: u64,
-    /// Those that are valid now.
+    /// Credentials that are valid now.
     pub valid_credentials: u64,
     /// Keys of configurations.
     pub settings: u64,
-    /// Those that are active.
+    /// Keys of configurations that are active.
     pub active_settings: u64,
 }
 

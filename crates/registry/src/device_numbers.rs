@@ -15,11 +15,11 @@ pub(crate) const CHUNK: usize = 200;
 pub struct NumberedDevice {
     /// Number of its tenant.
     pub tenant: u32,
-    /// Its id, unique in the tenant.
+    /// Id of the device, unique in the tenant.
     pub id: String,
-    /// Its number, which no other device ever has.
+    /// Number of the device, which no other device ever has.
     pub number: i64,
-    /// Its type.
+    /// Type of the device.
     pub device_type: String,
 }
 
@@ -100,8 +100,8 @@ impl Registry {
         reading.end(read).await
     }
 
-    /// Those of these numbers that devices have, deleted ones among them, or removed ones whose
-    /// telemetry is kept.
+    /// Returns those of these numbers that devices have, deleted ones among them, or removed ones
+    /// whose telemetry is kept.
     ///
     /// # Errors
     /// The database cannot be read.

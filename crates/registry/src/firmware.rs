@@ -35,9 +35,9 @@ pub struct Firmware {
     pub number: i64,
     /// The id of its team; empty: none.
     pub team: String,
-    /// Its name.
+    /// Name of the firmware.
     pub name: String,
-    /// Its version, as devices report it.
+    /// Version of the firmware, as devices report it.
     pub version: String,
     /// Type of the devices that it is for.
     pub device_type: String,
@@ -60,9 +60,9 @@ pub struct Firmware {
 /// A version of firmware to be added.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct NewFirmware {
-    /// Its name: 1 to 128 letters, digits and `.`, `_`, `-`, `+`.
+    /// Name of the firmware: 1 to 128 letters, digits and `.`, `_`, `-`, `+`.
     pub name: String,
-    /// Its version, likewise.
+    /// Version of the firmware, likewise.
     pub version: String,
     /// Type of the devices that it is for.
     pub device_type: String,

@@ -19,12 +19,12 @@ use crate::postgres;
 use crate::sql::{Engine, Fault};
 use crate::{Location, Refused, RegistryError};
 
-/// What is in a database.
+/// Contents of a database.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Contents {
-    /// It has this program's tables, or the schema for them.
+    /// Whether it has this program's tables, or the schema for them.
     pub is_ours: bool,
-    /// It has tables that are not this program's.
+    /// Whether it has tables that are not this program's.
     pub has_others: bool,
     /// The system that these belong to, if it is known.
     pub system: Option<OtherSystem>,
@@ -33,27 +33,27 @@ pub struct Contents {
 /// A device of IoTFlow.
 #[derive(Clone, Default)]
 pub struct IotFlowDevice {
-    /// Its number, which is also its MQTT user name.
+    /// Number of the device, which is also its MQTT user name.
     pub number: i64,
-    /// Its name.
+    /// Name of the device.
     pub name: String,
     /// For people.
     pub description: String,
-    /// What it is.
+    /// Type of the device.
     pub device_type: String,
-    /// Its key, in clear.
+    /// Key of the device, in clear.
     pub api_key: String,
     /// `active`, `inactive` or `maintenance`.
     pub status: String,
     /// Where it stands.
     pub location: String,
-    /// What runs on it.
+    /// Version of the firmware that runs on it.
     pub firmware_version: String,
-    /// What it is built as.
+    /// Version of the hardware.
     pub hardware_version: String,
     /// User name of its owner; empty: none.
     pub owner: String,
-    /// Its configuration.
+    /// Configuration of the device.
     pub settings: Vec<ForeignSetting>,
 }
 
@@ -77,32 +77,32 @@ pub struct IotFlowUser {
 pub struct ForeignSetting {
     /// The key.
     pub key: String,
-    /// Its value as text.
+    /// Value as text.
     pub value: String,
     /// `string`, `integer`, `float`, `boolean` or `json`.
     pub data_type: String,
-    /// It applies.
+    /// Whether it applies.
     pub is_active: bool,
 }
 
 /// A device of Service-MQTT.
 #[derive(Clone)]
 pub struct ServiceMqttDevice {
-    /// Its id.
+    /// Id of the device.
     pub id: String,
-    /// What it is.
+    /// Type of the device.
     pub device_type: String,
-    /// Its MQTT user name, which is the id where the service made it.
+    /// MQTT user name, which is the id where the service made it.
     pub user_name: String,
-    /// Its password, in clear.
+    /// Password, in clear.
     pub password: String,
 }
 
-/// What was read of another system's database.
+/// Rows that were read of another system's database.
 pub struct ForeignTables<D> {
-    /// Its devices, by number or id.
+    /// Devices of the system, by number or id.
     pub devices: Vec<D>,
-    /// Its users, by name.
+    /// Users of the system, by name.
     pub users: Vec<IotFlowUser>,
     /// Rows that cannot be read.
     pub unreadable: Vec<UnreadableRow>,
@@ -365,7 +365,7 @@ impl Tables {
         ForeignTable::read((on, engine), table.name, &columns).await
     }
 
-    /// Those of these tables that have rows.
+    /// Returns those of these tables that have rows.
     async fn left_out(
         &self,
         on: &mut AnyConnection,

@@ -19,7 +19,7 @@ pub(crate) struct ImportedTable {
 }
 
 impl ImportedTable {
-    /// Its columns, the required ones first.
+    /// Returns the columns, the required ones first.
     pub(crate) fn columns(&self) -> impl Iterator<Item = &'static str> {
         self.required.iter().chain(self.optional).copied()
     }

@@ -12,9 +12,9 @@ use crate::{Location, Refused, RegistryError};
 /// A webhook of the microservice.
 #[derive(Clone, PartialEq, Eq)]
 pub struct MicroserviceWebhook {
-    /// Its id: decimal digits.
+    /// Id of the webhook: decimal digits.
     pub id: String,
-    /// Its name.
+    /// Name of the webhook.
     pub name: String,
     /// Where its requests go.
     pub url: String,
@@ -22,7 +22,7 @@ pub struct MicroserviceWebhook {
     pub method: String,
     /// Topic Filter of its messages.
     pub topic_filter: String,
-    /// It is switched on.
+    /// Whether it is switched on.
     pub enabled: bool,
     /// JSON object: headers of the requests, in clear.
     pub headers: String,
@@ -45,7 +45,7 @@ impl fmt::Debug for MicroserviceWebhook {
 /// A message of the microservice.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct MicroserviceMessage {
-    /// Its id: decimal digits.
+    /// Id of the message: decimal digits.
     pub id: String,
     /// Topic Name.
     pub topic: String,
@@ -55,20 +55,20 @@ pub struct MicroserviceMessage {
     pub payload: Vec<u8>,
     /// QoS.
     pub qos: i64,
-    /// It was to be retained.
+    /// Whether it was to be retained.
     pub retained: bool,
     /// When it was published, as it is written there.
     pub time: String,
-    /// It was confirmed.
+    /// Whether it was confirmed.
     pub confirmed: bool,
 }
 
-/// What such a database has.
+/// Contents of a database of the microservice.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct MicroserviceContents {
-    /// Its webhooks, the oldest first.
+    /// Webhooks, the oldest first.
     pub webhooks: Vec<MicroserviceWebhook>,
-    /// Its last messages, the oldest first.
+    /// Last messages, the oldest first.
     pub messages: Vec<MicroserviceMessage>,
     /// Rows that cannot be read.
     pub unreadable: Vec<UnreadableRow>,

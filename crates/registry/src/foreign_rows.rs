@@ -11,7 +11,7 @@ use crate::sql::{Engine, Fault};
 pub struct UnreadableRow {
     /// `device` or `setting`, for example.
     pub what: &'static str,
-    /// Its id, as far as it can be shown.
+    /// Id of the object, as far as it can be shown.
     pub id: String,
     /// The reason, with the table and the number of the row.
     pub why: String,
@@ -63,7 +63,7 @@ impl ForeignTable {
         })
     }
 
-    /// The same where rows are counted, and none has a number.
+    /// Returns the columns likewise, where rows are counted, and none has a number.
     pub(crate) async fn counting(
         (on, engine): (&mut AnyConnection, Engine),
         name: &'static str,
@@ -166,7 +166,7 @@ impl ForeignRow<'_> {
         Unread::Row(format!("its {} {what}", column.unwrap_or(&"value")))
     }
 
-    /// What a column has, to be shown.
+    /// Returns what a column has, to be shown.
     pub(crate) fn shown(self, at: usize) -> String {
         match self.bytes(at) {
             Ok(Some(bytes)) => String::from_utf8_lossy(&bytes).into_owned(),
@@ -175,7 +175,7 @@ impl ForeignRow<'_> {
         }
     }
 
-    /// Its number in the table; empty: it has none.
+    /// Returns the row's number in the table; empty: it has none.
     pub(crate) fn number_in_table(self) -> String {
         let number: Result<Option<String>, _> = self.row.try_get_unchecked(0);
         number.ok().flatten().unwrap_or_default()

@@ -11,18 +11,18 @@ use crate::other_system::OtherSystem;
 use crate::sql::{Engine, Fault};
 use crate::{Location, RegistryError};
 
-/// What a device of IoTFlow sent for one time.
+/// Record of what a device of IoTFlow sent for one time.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct IotFlowRecord {
     /// The id of the device as it is there.
     pub device: String,
     /// Which record of the table it is: its id, and the number of its row where that is another.
     pub place: String,
-    /// What was sent, or why it cannot be read.
+    /// Payload that was sent, or why it cannot be read.
     pub sent: Result<IotFlowPayload, String>,
 }
 
-/// What a device of IoTFlow sent.
+/// Payload that a device of IoTFlow sent.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct IotFlowPayload {
     /// When it was measured, as the database writes it; in UTC if there is no offset.
@@ -31,7 +31,7 @@ pub struct IotFlowPayload {
     pub payload: String,
     /// JSON: what was sent beside the values; empty: nothing.
     pub metadata: String,
-    /// What kind of values these are; may be empty.
+    /// Kind of these values; may be empty.
     pub data_type: String,
 }
 

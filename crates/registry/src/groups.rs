@@ -24,20 +24,20 @@ use find::{SELECT, candidates, find_group, for_team, one_of, read_group};
 /// A group to be added.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct NewGroup {
-    /// Its name.
+    /// Name of the group.
     pub name: String,
     /// For people.
     pub description: String,
     /// For people.
     pub colour: String,
-    /// Its team; none: that of the caller.
+    /// Team of the group; none: that of the caller.
     pub team: Option<String>,
 }
 
-/// What is to be different about a group; none: it stays.
+/// Change of a group; what is none stays as it is.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct GroupChange {
-    /// Its name.
+    /// Name of the group.
     pub name: Option<String>,
     /// For people.
     pub description: Option<String>,
@@ -226,8 +226,8 @@ impl Registry {
     }
 }
 
-/// The same, with devices that come into it or leave it: of several of one name that of the team is
-/// meant that all of them are of.
+/// Finds a group, with devices that come into it or leave it: of several of one name that of the
+/// team is meant that all of them are of.
 async fn find_with(
     on: &mut AnyConnection,
     engine: Engine,

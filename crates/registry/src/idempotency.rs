@@ -9,14 +9,14 @@ use crate::{Actor, Registry, RegistryError};
 /// For how long an answer is remembered.
 const KEPT_MS: i64 = 24 * 60 * 60 * 1_000;
 
-/// What is known of a request's key.
+/// Knowledge of a request's key.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum Claim {
     /// Nothing: it is to be answered, and [`Registry::answer`] called.
     New,
     /// Another is being answered.
     Pending,
-    /// It was answered so.
+    /// The request was answered so.
     Answered {
         /// The status.
         status: u16,

@@ -69,7 +69,7 @@ pub struct InactiveDevice {
     pub last_message_ms: i64,
     /// Since when it counts as inactive, likewise.
     pub since_ms: i64,
-    /// Its type.
+    /// Type of the device.
     pub device_type: String,
     /// After how many seconds without a message devices of its type are inactive.
     pub after_secs: u32,
@@ -235,7 +235,7 @@ pub(crate) async fn mark_active(
     Ok(active)
 }
 
-/// The same of the device with this number.
+/// Marks the device with this number as active, and returns it if it was inactive.
 pub(crate) async fn mark_one_active(
     work: &mut Work<'_>,
     device: i64,

@@ -1,6 +1,6 @@
 //! Whose a name is.
 
-/// What has a name: a user or a device.
+/// Kind of the owner of a name: a user or a device.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum AccountKind {
     /// A user's.

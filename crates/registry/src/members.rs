@@ -18,7 +18,7 @@ pub struct Member {
     pub team: String,
     /// The user.
     pub user: String,
-    /// What they may do with the team's objects.
+    /// Role, which decides what they may do with the team's objects.
     pub role: ApiRole,
     /// Since when.
     pub created_ms: i64,

@@ -10,7 +10,7 @@ use crate::database::Work;
 use crate::sql::{Fault, Sql, clean, signed, unsigned};
 use crate::{Actor, Registry, RegistryError};
 
-/// What a message counts for beside its topic and payload, bytes.
+/// Bytes that a message counts for beside its topic and payload.
 const OVERHEAD: u64 = 256;
 /// Messages that are dropped in one step, at most.
 const DROPPED_AT_ONCE: i64 = 1_000;
@@ -31,7 +31,7 @@ pub struct MessagesKept {
 pub struct LoggedMessage {
     /// Names it. A message whose id is there already is not stored again.
     pub id: String,
-    /// Its tenant.
+    /// Tenant of the message.
     pub tenant: u32,
     /// Topic Name.
     pub topic: String,
@@ -39,11 +39,11 @@ pub struct LoggedMessage {
     pub payload: Vec<u8>,
     /// QoS, 0 to 2.
     pub qos: u8,
-    /// It was published with RETAIN 1.
+    /// Whether it was published with RETAIN 1.
     pub retain: bool,
     /// When it was received, milliseconds since the Unix epoch.
     pub received_ms: u64,
-    /// It is confirmed.
+    /// Whether it is confirmed.
     pub confirmed: bool,
 }
 
@@ -56,7 +56,7 @@ impl LoggedMessage {
 /// Which messages of a tenant are listed.
 #[derive(Clone, Copy, Debug)]
 pub struct MessageLogQuery {
-    /// Those that are confirmed, or those that are not.
+    /// Whether the messages that are confirmed are listed, or those that are not.
     pub confirmed: bool,
     /// Messages, at most.
     pub limit: u32,

@@ -3,9 +3,9 @@
 /// When a device sent messages last, in milliseconds since the Unix epoch.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct MessageTimes {
-    /// Its tenant.
+    /// Tenant of the device.
     pub tenant: u32,
-    /// Its id.
+    /// Id of the device.
     pub id: String,
     /// The last message of any kind; 0: none.
     pub message_ms: i64,

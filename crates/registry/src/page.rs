@@ -47,7 +47,7 @@ impl PageRequest {
 /// A page of a list.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Page<T> {
-    /// Its rows.
+    /// Rows of the page.
     pub items: Vec<T>,
     /// Where the next page begins; none: this is the last.
     pub next: Option<String>,
@@ -88,7 +88,7 @@ impl Cursor {
 
 /// Rows in the order of a column of text that no two of them share.
 pub(crate) struct Listed<T> {
-    /// What is read of each.
+    /// Columns that are read of each.
     pub(crate) columns: &'static str,
     /// The column.
     pub(crate) key: &'static str,

@@ -16,7 +16,8 @@ use crate::{Refused, RegistryError};
 /// Time without an answer to a connection attempt after which the database counts as unreachable.
 pub(crate) const CONNECT_MAX: Duration = Duration::from_secs(10);
 
-/// The same for a connection that is there, and on which nothing else is under way.
+/// Time without an answer likewise, for a connection that is there, and on which nothing else is
+/// under way.
 pub(crate) const PING_MAX: Duration = Duration::from_secs(5);
 
 /// Name of the schema.

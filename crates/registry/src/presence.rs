@@ -15,9 +15,9 @@ use crate::{Actor, Registry, RegistryError};
 pub struct Presence {
     /// In this tenant.
     pub tenant: u32,
-    /// Its Client Identifier.
+    /// Client Identifier.
     pub client_id: String,
-    /// It is connected.
+    /// Whether it is connected.
     pub online: bool,
     /// Since when it is, or is not: milliseconds since the Unix epoch.
     pub since_ms: i64,
@@ -25,13 +25,13 @@ pub struct Presence {
     pub last_seen_ms: i64,
     /// Why it is not connected.
     pub why_offline: String,
-    /// It went with a DISCONNECT of its own.
+    /// Whether it went with a DISCONNECT of its own.
     pub sent_disconnect: bool,
     /// From where it is, or was.
     pub address: String,
     /// The URL of the listener that it came by.
     pub listener: String,
-    /// Its status topics have the same state, or are not configured.
+    /// Whether its status topics have the same state, or are not configured.
     pub is_reported: bool,
 }
 
@@ -146,7 +146,7 @@ pub(crate) async fn forget(
     Ok(())
 }
 
-/// What is known of these clients of a tenant.
+/// Reads the presence of these clients of a tenant.
 pub(crate) async fn of_clients(
     on: &mut AnyConnection,
     engine: Engine,

@@ -33,9 +33,9 @@ pub fn may_be_provisioning_key(text: &[u8]) -> bool {
 /// The name of a provisioning key.
 #[derive(Clone, PartialEq, Eq)]
 pub enum ProvisioningKeyRef {
-    /// Its text, which is a secret.
+    /// Text of the key, which is a secret.
     Secret(String),
-    /// Its id. The key was checked before.
+    /// Id of the key. The key was checked before.
     Id(String),
 }
 
@@ -57,7 +57,7 @@ impl fmt::Debug for ProvisioningKeyRef {
 /// A provisioning key, as lists show it.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct ProvisioningKey {
-    /// Its id.
+    /// Id of the key.
     pub id: String,
     /// For people.
     pub name: String,
@@ -228,10 +228,10 @@ impl Registry {
     }
 }
 
-/// What recognises a request that may come twice.
+/// Identification of a request that may come twice.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct RepeatableRequest {
-    /// What its sender made up, or a digest of that.
+    /// Key that its sender made up, or a digest of that.
     pub key: String,
     /// Digest of the whole request.
     pub digest: String,
@@ -242,7 +242,7 @@ pub struct RepeatableRequest {
 pub struct Provisioned {
     /// Which.
     pub device: AddedDevice,
-    /// It was there already, by the same request.
+    /// Whether it was there already, by the same request.
     pub is_again: bool,
 }
 
@@ -474,7 +474,7 @@ async fn provision_one(
     })
 }
 
-/// What was added, as it is known when the request comes again: number, tenant, credential.
+/// Notes what was added, as it is known when the request comes again: number, tenant, credential.
 async fn note_answer(
     work: &mut Work<'_>,
     (principal, key): (&str, &str),

@@ -34,9 +34,9 @@ const RULES_MAX: usize = 1_000;
 /// A role or a type.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct RuleSet {
-    /// Its name.
+    /// Name of the role or type.
     pub name: String,
-    /// It comes with the program and stays as it is.
+    /// Whether it comes with the program and stays as it is.
     pub is_builtin: bool,
     /// The first that matches decides; what none matches is forbidden. Those of built-in ones are
     /// the program's, which [`RuleSet::in_force`] knows.
@@ -517,7 +517,7 @@ fn read_actions(text: &str) -> Option<Actions> {
     Some(actions)
 }
 
-/// What no rule permits is forbidden, subscribing too.
+/// Compiles rules. What no rule permits is forbidden, subscribing too.
 pub(crate) fn compile(
     lines: &[RuleLine],
     source: impl Fn(usize) -> String,

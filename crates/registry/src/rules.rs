@@ -39,11 +39,11 @@ pub struct StoredRule {
 pub struct RuleDevice {
     /// Number of its tenant.
     pub tenant: u32,
-    /// Its id.
+    /// Id of the device.
     pub id: String,
-    /// Its type.
+    /// Type of the device.
     pub device_type: String,
-    /// Its tags, in their order.
+    /// Tags of the device, in their order.
     pub tags: Vec<String>,
 }
 
@@ -71,8 +71,8 @@ impl Registry {
         reading.end(read).await
     }
 
-    /// What changes whenever a rule does: how many there are, and the sum of their revisions and
-    /// times.
+    /// Returns what changes whenever a rule does: how many there are, and when one was changed
+    /// last.
     ///
     /// # Errors
     /// The database cannot be read.

@@ -15,7 +15,7 @@ const LEN: usize = 32;
 /// Letters and digits of the key of a team token.
 pub(crate) const TEAM_KEY_LEN: usize = 24;
 
-/// What a device logs in with: shown once, kept nowhere.
+/// Secret that a device logs in with: shown once, kept nowhere.
 #[derive(Clone, PartialEq, Eq)]
 pub struct Secret(String);
 

@@ -5,7 +5,7 @@ use sqlx::{AnyConnection, Arguments as _, AssertSqlSafe, Encode, Row as _, Type}
 
 use crate::error::{Conflict, Exists, NotFound, Refused, RegistryError};
 
-/// What keeps the tables.
+/// Engine that keeps the tables.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) enum Engine {
     Sqlite,
@@ -44,7 +44,7 @@ macro_rules! told {
 
 told!(NotFound, Exists, Conflict, Refused);
 
-/// What no row has in it, and PostgreSQL does not take.
+/// Replaces zero characters, which no row has in it, and PostgreSQL does not take.
 pub(crate) fn clean(text: &str) -> String {
     text.replace('\0', "\u{fffd}")
 }

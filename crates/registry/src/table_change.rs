@@ -5,9 +5,9 @@ use std::fmt;
 /// A device that has become inactive, or is active again.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct SilentDevice {
-    /// Its tenant.
+    /// Tenant of the device.
     pub tenant: u32,
-    /// Its id.
+    /// Id of the device.
     pub id: String,
     /// When it sent its last message before that, milliseconds since the Unix epoch.
     pub last_message_ms: i64,
@@ -20,11 +20,11 @@ pub struct SilentDevice {
 pub struct OutboxRow {
     /// Name of the node that publishes it.
     pub node: String,
-    /// Its number in that node. Messages are published in this order.
+    /// Number of the message in that node. Messages are published in this order.
     pub number: i64,
     /// Number of the tenant.
     pub tenant: u32,
-    /// What has changed, such as the name of an alarm.
+    /// Subject of the change, such as the name of an alarm.
     pub subject: String,
     /// Topic Name.
     pub topic: String,

@@ -21,9 +21,9 @@ const TOKENS_MAX: i64 = 1_000;
 /// A team token, as lists show it.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct TeamToken {
-    /// Its id.
+    /// Id of the token.
     pub id: String,
-    /// Its number, which no other token gets.
+    /// Number of the token, which no other token gets.
     pub number: i64,
     /// The id of its team.
     pub team: String,

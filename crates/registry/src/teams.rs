@@ -24,7 +24,7 @@ use crate::{
 /// A team.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Team {
-    /// Its id.
+    /// Id of the team.
     pub id: String,
     /// Unique among those that are there or can be restored.
     pub name: String,
@@ -45,18 +45,18 @@ pub struct Team {
 /// A team to be added.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct NewTeam {
-    /// Its name.
+    /// Name of the team.
     pub name: String,
     /// For people.
     pub description: String,
-    /// It has a tenant of its own, for good.
+    /// Whether it has a tenant of its own, for good.
     pub owns_tenant: bool,
 }
 
-/// What is to be different about a team; none: it stays.
+/// Change of a team; what is none stays as it is.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct TeamChange {
-    /// Its name.
+    /// Name of the team.
     pub name: Option<String>,
     /// For people.
     pub description: Option<String>,
@@ -247,7 +247,7 @@ pub(crate) async fn home(
     Ok(Home { team, tenant })
 }
 
-/// The same; none: these do not see such a team.
+/// Finds the team likewise; none: these do not see such a team.
 pub(crate) async fn home_if_any(
     on: &mut AnyConnection,
     visibility: &Visibility,

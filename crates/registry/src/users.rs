@@ -32,10 +32,10 @@ pub use user::{ApiRole, User};
 pub struct NewUser {
     /// User name.
     pub name: String,
-    /// Its role as a client; none: everything that the topics of the caller permit, so
-    /// [`USER_ROLE`], or [`NO_ROLE`] where that would be the topics of others.
+    /// Role as a client; none: everything that the topics of the caller permit, so [`USER_ROLE`],
+    /// or [`NO_ROLE`] where that would be the topics of others.
     pub role: Option<String>,
-    /// What it may do with the API and the panel.
+    /// Role in the API and the panel.
     pub api_role: ApiRole,
     /// May be empty.
     pub email: String,
@@ -62,14 +62,14 @@ impl NewUser {
     }
 }
 
-/// What is to be different about a user; none: it stays.
+/// Change of a user; what is none stays as it is.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct UserChange {
-    /// What it may do as a client.
+    /// Role as a client.
     pub role: Option<String>,
-    /// What it may do with the API and the panel.
+    /// Role in the API and the panel.
     pub api_role: Option<ApiRole>,
-    /// It is let in.
+    /// Whether it is let in.
     pub enabled: Option<bool>,
     /// May be empty.
     pub email: Option<String>,

@@ -12,7 +12,7 @@
 /// The state of a device in a rollout.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub enum DeviceState {
-    /// Its wave has not begun, or it is to be offered the firmware next.
+    /// The device's wave has not begun, or it is to be offered the firmware next.
     Waiting,
     /// The command was added: it is on its way to the device.
     Offered,
@@ -57,35 +57,35 @@ pub enum DeviceReason {
     Cancelled,
 }
 
-/// What happened to a device.
+/// Event of a device in a rollout.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum DeviceEvent {
-    /// Its command was added.
+    /// The device's command was added.
     Offered,
-    /// It has acknowledged the command's message, or reported that it accepts the command.
+    /// The device has acknowledged the command's message, or reported that it accepts the command.
     Delivered,
-    /// It downloads the file: percent, if reported.
+    /// The device downloads the file: percent, if reported.
     Downloading(Option<u8>),
-    /// It installs the firmware: percent, if reported.
+    /// The device installs the firmware: percent, if reported.
     Installing(Option<u8>),
-    /// It has answered that it is done.
+    /// The device has answered that it is done.
     Succeeded,
-    /// It will not have the firmware, for this reason.
+    /// The device will not have the firmware, for this reason.
     Failed(DeviceReason, String),
-    /// It reports that it runs the version.
+    /// The device reports that it runs the version.
     Reported,
-    /// It has sent nothing for too long.
+    /// The device has sent nothing for too long.
     Silence,
-    /// It is left out.
+    /// The device is left out.
     Skipped(DeviceReason),
-    /// It is to be offered the firmware again.
+    /// The device is to be offered the firmware again.
     Retried,
 }
 
 /// A device in a rollout.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Device {
-    /// Its state.
+    /// State of the device.
     pub state: DeviceState,
     /// Why.
     pub reason: DeviceReason,
@@ -113,7 +113,7 @@ impl DeviceState {
         Self::Skipped,
     ];
 
-    /// Its word, as the API and the tables have it.
+    /// Returns the state's word, as the API and the tables have it.
     pub fn word(self) -> &'static str {
         match self {
             Self::Waiting => "waiting",
@@ -157,7 +157,7 @@ impl DeviceReason {
         Self::Cancelled,
     ];
 
-    /// Its word, as the API and the tables have it; empty for none.
+    /// Returns the reason's word, as the API and the tables have it; empty for none.
     pub fn word(self) -> &'static str {
         match self {
             Self::None => "",

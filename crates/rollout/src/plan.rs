@@ -19,8 +19,8 @@ pub enum Wave {
     Share(u16),
 }
 
-/// What a wave must not exceed, and how long it lasts. Percentages are those of the devices of the
-/// wave, without those that are skipped.
+/// Limits of a wave, and how long it lasts. Percentages are those of the devices of the wave,
+/// without those that are skipped.
 #[derive(Clone, Copy, Debug, PartialEq)]
 pub struct WaveGate {
     /// Percent of the devices that may fail, 0 to 100. One more, and the rollout pauses.
@@ -56,12 +56,12 @@ pub struct Plan {
     pub timeout_ms: i64,
 }
 
-/// What is wrong with a plan.
+/// Error in a plan.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct PlanError {
     /// The member that is at fault: `waves`, `gate/…` or `timeout_secs`.
     pub member: &'static str,
-    /// What was expected.
+    /// Text of the error: what was expected.
     pub why: String,
 }
 

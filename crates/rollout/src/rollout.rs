@@ -25,7 +25,7 @@ pub enum PauseReason {
 /// The state of a rollout.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 pub enum RolloutState {
-    /// It has not been started.
+    /// The rollout has not been started.
     Planned,
     /// Waves begin as the gate permits.
     Running,
@@ -33,7 +33,7 @@ pub enum RolloutState {
     Paused(PauseReason),
     /// All waves have ended within the gate.
     Succeeded,
-    /// Its time was over, or no device has the firmware.
+    /// The rollout's time was over, or no device has the firmware.
     Failed,
     /// Ended by an operator.
     Aborted,
@@ -59,7 +59,7 @@ pub struct WaveCounts {
 /// A rollout as it is kept.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Rollout {
-    /// Its state.
+    /// State of the rollout.
     pub state: RolloutState,
     /// The wave that has begun last, from 0.
     pub wave: usize,
@@ -69,7 +69,7 @@ pub struct Rollout {
     pub deadline_ms: i64,
     /// Failed devices of the wave that an operator has accepted by resuming the rollout.
     pub accepted_failed: u64,
-    /// The same of silent devices.
+    /// Silent devices of the wave, likewise.
     pub accepted_silent: u64,
 }
 
@@ -95,7 +95,7 @@ pub struct NotPermitted {
 }
 
 impl RolloutState {
-    /// Its word, as the API and the tables have it.
+    /// Returns the state's word, as the API and the tables have it.
     pub fn word(self) -> &'static str {
         match self {
             Self::Planned => "planned",
@@ -136,7 +136,7 @@ impl RolloutState {
         all.find(|state| state.reason() == reason)
     }
 
-    /// It has ended, unless it is retried.
+    /// Whether the rollout has ended, unless it is retried.
     pub fn is_final(self) -> bool {
         matches!(self, Self::Succeeded | Self::Failed | Self::Aborted)
     }
@@ -149,7 +149,7 @@ impl WaveCounts {
     }
 }
 
-/// What part of devices some are, percent; 0 if there are none.
+/// Returns the share of some devices in all, percent; 0 if there are none.
 pub fn percent_of(some: u64, devices: u64) -> f64 {
     match devices {
         0 => 0.0,

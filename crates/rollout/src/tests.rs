@@ -334,7 +334,7 @@ fn any_event() -> impl Strategy<Value = DeviceEvent> {
     ]
 }
 
-/// What somebody does, or what happens.
+/// Action of somebody, or event.
 #[derive(Clone, Debug)]
 enum Act {
     Device(usize, DeviceEvent),

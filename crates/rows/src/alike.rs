@@ -1,4 +1,4 @@
-//! What many rows have alike and no column has room for: each such value once, under a number that
+//! Values that many rows have alike and no column has room for: each once, under a number that
 //! stands in the rows.
 
 use std::collections::BTreeMap;

@@ -56,7 +56,7 @@ pub fn put_difference(out: &mut Vec<u8>, from: u64, to: u64) {
     put_varint(out, zigzag(to.wrapping_sub(from)));
 }
 
-/// What [`put_difference`] appended; `None` as [`take_varint`].
+/// Reads what [`put_difference`] appended; `None` as [`take_varint`].
 pub fn take_difference(input: &mut &[u8], from: u64) -> Option<u64> {
     Some(from.wrapping_add(unzigzag(take_varint(input)?)))
 }

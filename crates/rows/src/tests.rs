@@ -3,7 +3,7 @@
 use super::*;
 use proptest::prelude::*;
 
-/// What is done to both queues.
+/// Operation on both queues.
 #[derive(Clone, Debug)]
 enum Step {
     Push([u64; 3]),

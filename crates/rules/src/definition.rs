@@ -25,7 +25,7 @@ impl DefinitionError {
 #[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
 #[serde(deny_unknown_fields, default)]
 pub struct Definition {
-    /// Its purpose.
+    /// Purpose of the rule.
     #[serde(skip_serializing_if = "String::is_empty")]
     pub description: String,
     /// Whether it is enabled. Default: true.
@@ -58,10 +58,10 @@ pub struct Definition {
     /// User or device whose rules apply to its messages. Default: no rules apply.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub publish_as: Option<String>,
-    /// Its actions, in order.
+    /// Actions, in order.
     #[serde(skip_serializing_if = "Vec::is_empty")]
     pub actions: Vec<ActionDefinition>,
-    /// Its alarm.
+    /// Alarm of the rule.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub alarm: Option<AlarmDefinition>,
 }
@@ -206,7 +206,7 @@ impl Severity {
         Self::Critical,
     ];
 
-    /// Its name in texts.
+    /// Returns the severity's name in texts.
     pub fn word(self) -> &'static str {
         match self {
             Self::Info => "info",
@@ -227,7 +227,7 @@ impl Severity {
 #[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
 #[serde(deny_unknown_fields, default)]
 pub struct AlarmDefinition {
-    /// Its severity.
+    /// Severity of the alarm.
     pub severity: Severity,
     /// Template for its text. Default: built from the rule's name and the value.
     #[serde(skip_serializing_if = "Option::is_none")]
@@ -238,16 +238,17 @@ pub struct AlarmDefinition {
     /// Names of rules whose active alarm on the same device inhibits this one.
     #[serde(skip_serializing_if = "Vec::is_empty")]
     pub inhibited_by: Vec<String>,
-    /// It is raised when a value is beyond a limit.
+    /// Keys of an alarm that is raised when a value is beyond a limit.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub threshold: Option<AlarmKind>,
-    /// It is raised when a value changes faster than a limit.
+    /// Keys of an alarm that is raised when a value changes faster than a limit.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub rate: Option<AlarmKind>,
-    /// It is raised when no message arrives for a time.
+    /// Keys of an alarm that is raised when no message arrives for a time.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub no_data: Option<AlarmKind>,
-    /// It is raised when an expression is true, for example when a device has left an area.
+    /// Keys of an alarm that is raised when an expression is true, for example when a device has
+    /// left an area.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub condition: Option<AlarmKind>,
 }

@@ -45,7 +45,7 @@ pub(crate) struct PatternHandle {
 }
 
 impl PatternHandle {
-    /// Its number.
+    /// Returns the pattern's number.
     pub(crate) fn number(&self) -> i64 {
         self.at as i64
     }

@@ -150,7 +150,7 @@ impl MessageRule {
         Ok(rule)
     }
 
-    /// Its name.
+    /// Returns the rule's name.
     pub fn name(&self) -> &str {
         &self.name
     }
@@ -168,12 +168,12 @@ impl MessageRule {
             && actions.all(|action| matches!(action, CheckedAction::Publish { .. }))
     }
 
-    /// Its original definition.
+    /// Returns the original definition.
     pub fn definition(&self) -> &Definition {
         &self.definition
     }
 
-    /// Its input.
+    /// Returns the rule's input.
     pub fn source(&self) -> &RuleSource {
         &self.source
     }

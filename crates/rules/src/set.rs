@@ -56,7 +56,7 @@ pub enum Action {
     },
     /// Send a request through a webhook.
     Webhook {
-        /// Its name.
+        /// Name of the webhook.
         name: String,
         /// Whether the webhook belongs to the rule.
         is_own: bool,
@@ -92,12 +92,12 @@ pub enum Action {
 /// Result of a rule for a message.
 #[derive(Clone, Debug, PartialEq)]
 pub enum RuleResult {
-    /// Its condition is true, with these actions.
+    /// The rule's condition is true, with these actions.
     Matched(Vec<Action>),
-    /// Its condition is true, with these actions. Publishing is left out: according to the
+    /// The rule's condition is true, with these actions. Publishing is left out: according to the
     /// message, rules have passed it on too often.
     Withheld(Vec<Action>),
-    /// Its condition is false.
+    /// The rule's condition is false.
     Unmatched,
     /// The message belongs to no device, or the device does not match the rule.
     OtherDevice,
@@ -113,7 +113,7 @@ pub enum RuleResult {
 
 /// Result of a rule for a message, unless it fails.
 enum Judged {
-    /// Its actions, and whether it stops the message for later rules.
+    /// The rule's actions, and whether it stops the message for later rules.
     Matched(Vec<Action>, bool),
     Unmatched,
     OtherDevice,
@@ -124,7 +124,7 @@ enum Judged {
 pub struct Outcome {
     /// Index of the rule in the set.
     pub rule: usize,
-    /// Its result.
+    /// Result of the rule.
     pub verdict: RuleResult,
 }
 
@@ -212,7 +212,7 @@ impl MessageRules {
         rules.filter(|one| one.rule.definition.is_enabled())
     }
 
-    /// What the enabled rules of each tenant look at; tenants without such rules are left out.
+    /// Returns the inputs of each tenant's enabled rules; tenants without such rules are left out.
     pub fn sources(&self) -> BTreeMap<u32, Vec<&RuleSource>> {
         let mut sources = BTreeMap::<u32, Vec<&RuleSource>>::new();
         for one in self.acting() {

@@ -217,7 +217,7 @@ enum Bare {
     Appended,
     /// Into a table with rows in order of series and time, as needed for a range read.
     ByKey,
-    /// The same, with a hundred rows per statement.
+    /// Loop as [`Bare::ByKey`], with a hundred rows per statement.
     ManyByKey,
 }
 

@@ -72,7 +72,7 @@ pub struct Aggregate {
 pub struct AggregatePosition {
     /// Device of the row.
     pub device: i64,
-    /// Its key.
+    /// Key of the row.
     pub key: Arc<str>,
     /// Start of its bucket.
     pub start: Time,

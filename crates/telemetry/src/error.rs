@@ -71,7 +71,7 @@ pub enum StorageError {
     Database {
         /// The location, without a password.
         place: String,
-        /// Its error.
+        /// Error of the database.
         error: Arc<sqlx::Error>,
     },
     /// The location is invalid.

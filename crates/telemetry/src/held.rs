@@ -85,7 +85,7 @@ impl Drop for Held {
     }
 }
 
-/// What was found, which counts as held until it is dropped.
+/// Rows that were found, which count as held until they are dropped.
 #[derive(Debug)]
 pub struct Found<T> {
     /// The rows.

@@ -350,7 +350,7 @@ impl Memory {
 #[derive(Debug)]
 pub(crate) struct Moving {
     frozen: Arc<Generation>,
-    /// Its series, in order.
+    /// Series of the generation, in order.
     series: Vec<SeriesId>,
     /// Number of series that have been moved.
     done: usize,

@@ -137,11 +137,11 @@ impl Rows {
 pub struct Position {
     /// Time of the row.
     pub time: Time,
-    /// Its origin.
+    /// Origin of the row.
     pub origin: i64,
-    /// Its device.
+    /// Device of the row.
     pub device: i64,
-    /// Its key.
+    /// Key of the row.
     pub key: Arc<str>,
 }
 

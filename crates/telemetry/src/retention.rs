@@ -55,7 +55,7 @@ impl Retention {
         self.classes.iter().map(of_class).max().unwrap_or(i64::MIN)
     }
 
-    /// The same limits for all devices.
+    /// Returns a retention with the same limits for all devices.
     pub fn of_all(limits: Limits) -> Self {
         Self {
             classes: vec![limits],

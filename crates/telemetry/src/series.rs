@@ -34,7 +34,7 @@ pub(crate) struct KnownSeries {
 pub(crate) struct SeriesCounts {
     /// All of them, after they were counted.
     pub(crate) all: Option<u64>,
-    /// Those of tenants, after they were counted. Tenant 0 is not counted.
+    /// Numbers of series of tenants, after they were counted. Tenant 0 is not counted.
     pub(crate) tenants: HashMap<u32, u64>,
 }
 
@@ -104,7 +104,7 @@ impl KnownSeries {
 /// A permanently refused point.
 #[derive(Clone, Debug, PartialEq)]
 pub struct Refused {
-    /// Its index in the written list.
+    /// Index of the point in the written list.
     pub index: usize,
     /// The reason.
     pub refusal: PointRefusal,
@@ -195,7 +195,7 @@ impl SeriesLimits {
     }
 }
 
-/// What the limits are compared with.
+/// Counts that the limits are compared with.
 #[derive(Debug, Default)]
 pub(crate) struct Counted {
     /// Number of keys of each device.
@@ -221,7 +221,7 @@ struct Admission<'a> {
     counted: &'a mut Counted,
     /// Pairs without a series.
     new: HashSet<Pair>,
-    /// Those that get one, each with its tenant.
+    /// Pairs that get a series, each with its tenant.
     admitted: Vec<(Pair, u32)>,
 }
 

@@ -104,7 +104,7 @@ impl Storage {
         self.write_as(points, false).await
     }
 
-    /// The same for points that are stored atomically: if one is refused, none is stored.
+    /// Writes points as [`Self::write`], but atomically: if one is refused, none is stored.
     ///
     /// # Errors
     /// It is unknown whether the points are stored, as with [`Self::write`].

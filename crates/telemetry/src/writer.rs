@@ -44,7 +44,7 @@ pub(crate) struct WriteJob {
     /// Whether they are stored atomically.
     pub(crate) is_whole: bool,
     pub(crate) bytes: usize,
-    /// Its share of the room for waiting points; released after the write.
+    /// Share of the job in the room for waiting points; released after the write.
     pub(crate) room: OwnedSemaphorePermit,
     pub(crate) done: Done<WriteOutcome>,
 }

@@ -85,7 +85,8 @@ pub(super) fn replace(path: &Path, bytes: &[u8], mode: u32) -> Result<(), Author
     temporary.become_file(path)
 }
 
-/// The same, with the directory's owner as owner, even if root writes the file.
+/// Writes or replaces a file, atomically, with the directory's owner as owner, even if root writes
+/// it.
 pub(super) fn replace_for_owner(
     path: &Path,
     bytes: &[u8],

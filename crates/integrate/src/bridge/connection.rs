@@ -74,7 +74,7 @@ impl NamedConnection {
         })
     }
 
-    /// Its name in its tenant.
+    /// Returns the connection's name in its tenant.
     pub fn name(&self) -> &str {
         own_name(&self.name)
     }

@@ -28,8 +28,9 @@ pub(super) const RECEIVE_MAXIMUM: u16 = 10_000;
 const MESSAGES_MAX: usize = RECEIVE_MAXIMUM as usize;
 /// Bytes of such messages at which reading stops.
 const BYTES_MAX: usize = 16 << 20;
-/// The same while acknowledgements of outgoing messages are pending: they come after these
-/// messages, and the node may accept these only when the queue of outgoing messages has room.
+/// Number of such messages at which reading stops while acknowledgements of outgoing messages are
+/// pending: they come after these messages, and the node may accept these only when the queue of
+/// outgoing messages has room.
 const AWAITING_MESSAGES_MAX: usize = u16::MAX as usize;
 const AWAITING_BYTES_MAX: usize = 64 << 20;
 /// Maximum bytes of messages that the node has and has not answered: it has a copy of each.

@@ -15,7 +15,7 @@ use super::settings::BridgeSettings;
 use crate::sink_message::SinkMessage;
 use crate::via::PROPERTY as VIA;
 
-/// What the bridge does with an outgoing message.
+/// Handling of an outgoing message.
 pub(super) enum Outward<'a> {
     /// Send it.
     Send(OutgoingMessage<'a>),
@@ -34,7 +34,7 @@ pub(super) struct OutgoingMessage<'a> {
     pub(super) qos: QoS,
     retain: bool,
     expiry_secs: Option<u32>,
-    /// Its properties as published; not sent before MQTT 5.0.
+    /// Properties of the message as published; not sent before MQTT 5.0.
     properties: PublishProperties<'a>,
     forwarded: &'a [u8],
     /// Name of this node, if it is added to the message.
@@ -205,7 +205,7 @@ pub(super) fn retained(
     Some(out)
 }
 
-/// What the bridge does with an incoming message.
+/// Handling of an incoming message.
 pub(super) enum Inward {
     /// Publish it at this node.
     Publish(NewMessage),

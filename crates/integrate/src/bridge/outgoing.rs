@@ -85,7 +85,7 @@ impl Messages {
 /// A message to be sent.
 #[derive(Debug)]
 struct Outgoing {
-    /// Its id in the node.
+    /// Id of the message in the node.
     id: u64,
     packet: Packet,
 }

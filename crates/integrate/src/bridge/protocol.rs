@@ -72,7 +72,7 @@ impl Protocol {
 pub(super) struct OtherNode {
     /// CONNACK has confirmed that it is a node.
     is_certain: bool,
-    /// Its name among all nodes, from the topic, before CONNACK confirms it.
+    /// Name of that node among all nodes, from the topic, before CONNACK confirms it.
     name: Option<String>,
 }
 

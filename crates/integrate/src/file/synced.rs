@@ -11,7 +11,7 @@ use std::path::{Path, PathBuf};
 
 use super::opening;
 
-/// What is added to the path of the file.
+/// Suffix that is added to the path of the file.
 const SUFFIX: &str = ".synced";
 /// Bytes of its contents, which fit into one sector: inode and length, 20 digits each.
 const BYTES: usize = 42;

@@ -74,7 +74,7 @@ impl RawMessage {
             .is_ok_and(|headers| can_be_read(&headers))
     }
 
-    /// Its headers; `None` if the client library cannot read them.
+    /// Returns the headers; `None` if the client library cannot read them.
     pub(super) fn headers(&self) -> Option<HeaderMap> {
         let Some(headers) = &self.headers else {
             return Some(HeaderMap::new());

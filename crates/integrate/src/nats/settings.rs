@@ -31,16 +31,16 @@ pub struct NatsSettings {
 /// A key-value bucket.
 #[derive(Clone, Debug)]
 pub struct Bucket {
-    /// Its name.
+    /// Name of the bucket.
     pub name: Box<str>,
-    /// Its maximum size, if it is created; `None`: no limit.
+    /// Maximum size of the bucket, if it is created; `None`: no limit.
     pub max_bytes: Option<i64>,
 }
 
 /// Settings of a stream to create.
 #[derive(Clone, Debug)]
 pub struct NewStream {
-    /// Its name.
+    /// Name of the stream.
     pub name: Box<str>,
     /// Age at which messages are dropped.
     pub max_age: Duration,

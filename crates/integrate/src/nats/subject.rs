@@ -231,8 +231,7 @@ fn push_name(subject: &mut String, name: Option<&str>) {
     }
 }
 
-/// The same for a name in a team, as `NAME%40TEAM`. No plain name produces this: its `%` is
-/// escaped.
+/// Appends a name in a team, as `NAME%40TEAM`. No plain name produces this: its `%` is escaped.
 fn push_name_of(subject: &mut String, name: Option<&str>, team: Option<&str>) {
     push_name(subject, name);
     if let (Some(_), Some(team)) = (name, team) {

@@ -12,13 +12,13 @@ use crate::caught::{PanicTold, catch_or_tell};
 /// Why a call gave no result.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub(super) enum Broken {
-    /// It did not return in time.
+    /// The call did not return in time.
     Late(Duration),
-    /// It panicked.
+    /// The call panicked.
     Panicked(String),
-    /// It panicked too often and is no longer called; the number of panics.
+    /// The sink panicked too often and is no longer called; the number of panics.
     GivenUp(u32),
-    /// It blocks its thread and cannot be cancelled; with the time since the call began.
+    /// The call blocks its thread and cannot be cancelled; with the time since the call began.
     Blocked(Duration),
 }
 

@@ -31,7 +31,7 @@ impl Backoff {
         }
     }
 
-    /// The same, with jitter even if the bounds are equal.
+    /// Returns the pause, with jitter even if the bounds are equal.
     pub(crate) fn with_jitter(self, failures: u32, random: u64) -> Duration {
         let doublings = failures.saturating_sub(1).min(31);
         let whole = self.first.saturating_mul(1 << doublings).min(self.longest);

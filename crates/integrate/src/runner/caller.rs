@@ -44,7 +44,7 @@ pub(super) enum CallerAnswer {
     Delivered,
     /// Result of a test.
     Tested(Result<(), String>),
-    /// Its health was read.
+    /// The sink's health was read.
     Looked,
 }
 
@@ -140,7 +140,7 @@ enum State<S> {
     Idle(S),
     /// Running, with the start time.
     Busy(JoinHandle<Called<S>>, Duration),
-    /// Its thread has ended, or is parked after a panic.
+    /// The sink's thread has ended, or is parked after a panic.
     Lost,
 }
 
@@ -328,7 +328,7 @@ mod tests {
     use crate::runner::clock::RuntimeClock;
     use crate::sink_message::SinkMessage;
 
-    /// Its panics are not unwound, as in the program.
+    /// Sink whose panics are not unwound, as in the program.
     struct Panics;
 
     impl Sink for Panics {

@@ -18,18 +18,18 @@ pub enum Activity {
     /// fails.
     #[default]
     Starting,
-    /// It delivers messages.
+    /// The integration delivers messages.
     Running,
     /// The last attempt failed; it is repeated after a pause. See [`State::failure`].
     Retrying,
-    /// It delivers the messages that waited when the drain was requested, then pauses.
+    /// The integration delivers the messages that waited when the drain was requested, then pauses.
     Draining,
     /// An operator has paused it. Messages wait in the queue.
     Paused,
     /// A message was refused, and `on_reject` is `stop`. Messages wait in the queue until it is
     /// resumed.
     Stopped,
-    /// Its task has ended: the node stops.
+    /// The integration's task has ended: the node stops.
     Ended,
 }
 
@@ -112,7 +112,7 @@ impl Failure {
 /// State of an integration.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct State {
-    /// Its activity.
+    /// Activity of the integration.
     pub activity: Activity,
     /// Whether it is attached to the node, also while it is paused: then matching messages are at
     /// least queued.
@@ -178,7 +178,7 @@ pub enum Command {
 /// Why a command was not executed.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum CommandError {
-    /// It failed, for this reason.
+    /// The command failed, for this reason.
     Failed(String),
     /// The state of the integration does not allow it, for this reason.
     NotNow(String),
@@ -323,12 +323,12 @@ impl Handle {
         &self.client_id
     }
 
-    /// What happens when its queue is full.
+    /// Returns what happens when the queue is full.
     pub fn on_full(&self) -> OnFull {
         self.on_full
     }
 
-    /// Its state now.
+    /// Returns the state now.
     pub fn state(&self) -> State {
         let mut state = self.shared.lock().clone();
         let counts = &mut state.counts;

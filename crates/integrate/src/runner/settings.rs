@@ -23,7 +23,7 @@ pub const MAX_ATTEMPTS: u32 = 10;
 /// Time limit of a test.
 pub(super) const TEST_WITHIN: Duration = Duration::from_secs(30);
 
-/// What happens if the sink refuses a message.
+/// Handling of a message that the sink refuses.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub enum OnReject {
     /// The message becomes a dead letter, and later messages continue.
@@ -56,7 +56,7 @@ pub struct Settings {
     pub keeps_qos0: bool,
     /// Bounds of the queue.
     pub queue: PartQueueLimits,
-    /// What happens to messages that the sink refuses.
+    /// Handling of messages that the sink refuses.
     pub on_reject: OnReject,
     /// Number of attempts per message, as counted by
     /// [`Outcome::FailedAtMessage`](crate::Outcome::FailedAtMessage), after which it counts as

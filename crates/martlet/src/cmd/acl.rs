@@ -50,7 +50,7 @@ struct ExplainOptions {
     /// user name
     #[arg(value_name = "USER|CLIENT")]
     user: String,
-    /// What the client does
+    /// Action of the client
     #[arg(value_name = "ACTION")]
     action: ActionName,
     /// Topic Name; for subscribe a Topic Filter

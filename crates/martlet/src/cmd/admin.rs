@@ -343,8 +343,8 @@ impl NodeRefusal {
         self.status
     }
 
-    /// What is wrong with a field of the file that the request was read from. `None` if no single
-    /// field is faulty.
+    /// Returns what is wrong with a field of the file that the request was read from. `None` if no
+    /// single field is faulty.
     pub(crate) fn in_file(&self) -> Option<String> {
         in_words_of_files(&self.body)
     }

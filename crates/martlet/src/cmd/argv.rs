@@ -35,7 +35,7 @@ const PROGRAM_NAMES: &[(&str, &[&str])] = &[
 /// A client of another vendor with the commands `pub` and `sub`.
 const MQTT: &str = "mqtt";
 
-/// Its command and option names that differ here.
+/// Command and option names of [`MQTT`] that differ here.
 const MQTT_WORDS: &[(&str, &str)] = &[
     ("-pw", "-P"),
     ("--password", "--pw"),

@@ -251,7 +251,7 @@ impl ClientRun {
         self.reconnect_counted().await.0
     }
 
-    /// The same, with the number of attempts.
+    /// Reconnects likewise, and also returns the number of attempts.
     pub(crate) async fn reconnect_counted(&mut self) -> (Connected, u64) {
         let mut attempts = 0;
         loop {

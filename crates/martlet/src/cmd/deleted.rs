@@ -1,4 +1,5 @@
-//! What was deleted and can be restored: until when its name stays reserved, and what to do before.
+//! Objects that were deleted and can be restored: until when their names stay reserved, and what to
+//! do before.
 
 use jiff::{Span, Timestamp};
 use martlet_control::text::typed_names;

@@ -9,7 +9,7 @@ use serde_json::Value;
 
 use crate::cmd::admin::ask_with;
 
-/// What is changed.
+/// Change of desired values.
 #[derive(Args, Debug)]
 pub(crate) struct DesiredChange {
     /// Change desired values: a JSON object, in which null removes a value

@@ -113,10 +113,10 @@ struct AddOptions {
     id: Option<String>,
     #[command(flatten)]
     on: NodeAndForm,
-    /// Its team, by id or name [default: none]
+    /// Team of the device, by id or name [default: none]
     #[arg(long, value_name = "TEAM")]
     team: Option<String>,
-    /// Its type: one of martlet device type ls
+    /// Type of the device: one of martlet device type ls
     #[arg(long = "type", value_name = "TYPE", default_value = DEVICE_TYPE)]
     device_type: String,
     /// A name for people [default: the id]
@@ -206,7 +206,7 @@ struct Changes {
     /// A name for people
     #[arg(long)]
     name: Option<String>,
-    /// Its type
+    /// Type of the device
     #[arg(long = "type", value_name = "TYPE")]
     device_type: Option<String>,
     /// Move it to this team, by id or name; "" is none. It leaves the groups of its old team; if

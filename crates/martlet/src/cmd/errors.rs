@@ -85,7 +85,8 @@ pub(crate) fn in_words_of_commands(body: &str) -> Option<String> {
     Some(worded.unwrap_or(detail))
 }
 
-/// The same of a request that was read from a file. `None` if no single field is faulty.
+/// Text for problem details of a request that was read from a file. `None` if no single field is
+/// faulty.
 pub(crate) fn in_words_of_files(body: &str) -> Option<String> {
     let problem: Details = serde_json::from_str(body).ok()?;
     match problem.errors.len() {

@@ -48,7 +48,7 @@ struct AddOptions {
     /// Name of the firmware: letters, digits and . _ - +
     #[arg(value_name = "NAME")]
     name: String,
-    /// Its version, as devices report it
+    /// Version of the firmware, as devices report it
     #[arg(value_name = "VERSION")]
     version: String,
     /// The file
@@ -96,7 +96,7 @@ struct FirmwareName {
     /// Name of the firmware
     #[arg(value_name = "NAME")]
     name: String,
-    /// Its version
+    /// Version of the firmware
     #[arg(value_name = "VERSION")]
     version: String,
     /// Team of the firmware, by id or name; required if several teams have this version

@@ -85,7 +85,7 @@ pub(crate) struct AddGroupOptions {
     /// Description, for people
     #[arg(long, value_name = "TEXT", conflicts_with = "devices")]
     description: Option<String>,
-    /// Its team, by id or name [default: none]
+    /// Team of the group, by id or name [default: none]
     #[arg(long, value_name = "TEAM")]
     team: Option<String>,
     #[command(flatten)]

@@ -178,7 +178,7 @@ impl OneOptions {
         format!("{}{}", self.path(rest), self.of.query())
     }
 
-    /// The same, with another parameter before the team's.
+    /// Returns the path with the query, with another parameter before the team's.
     fn target_with(&self, rest: &str, parameter: &str) -> String {
         let team = self.of.filter();
         let team = team.map_or_else(String::new, |(name, team)| {

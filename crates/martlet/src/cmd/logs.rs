@@ -27,7 +27,7 @@ pub(crate) struct LogsOptions {
     /// Only lines about this client or user
     #[arg(value_name = "CLIENT|USER")]
     client: Option<String>,
-    /// The same, by the name that the API has for it
+    /// Only lines about this client or user: the option as the API names it
     #[arg(
         long = "client",
         value_name = "CLIENT|USER",

@@ -165,7 +165,7 @@ pub(crate) struct RemoveBan {
     /// Id of the ban; or its kind, as for add
     #[arg(value_name = "ID|KIND")]
     id: String,
-    /// Its value, as for add
+    /// Value of the ban, as for add
     #[arg(value_name = "VALUE")]
     value: Option<String>,
     /// In the tenant of this team, by id or name
@@ -496,7 +496,7 @@ fn ban_view(ban: &Ban, teams: &HashMap<String, String>) -> Value {
     })
 }
 
-/// What a new ban refuses, and until when.
+/// Describes what a new ban refuses, and until when.
 fn ban_line(added: &AddedBan, teams: &HashMap<String, String>) -> String {
     let ban = &added.ban;
     let team = teams.get(&ban.team);

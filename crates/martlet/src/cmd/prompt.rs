@@ -51,7 +51,7 @@ pub(crate) fn new_password(of: &str, strength: Strength, or_else: &str) -> anyho
     given(first, strength)
 }
 
-/// The same, but a pipe must contain the password twice, too.
+/// Reads a new password likewise, but a pipe must contain it twice, too.
 ///
 /// # Errors
 /// The same as for [`new_password`].

@@ -55,7 +55,7 @@ pub(crate) struct PubOptions {
     help: Option<bool>,
 }
 
-/// What to publish, and how.
+/// Message to publish, and how.
 struct Plan {
     message: Message,
     count: u64,

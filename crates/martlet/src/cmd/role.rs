@@ -52,7 +52,7 @@ pub(crate) enum Action {
 
 #[derive(Args, Debug)]
 pub(crate) struct NamedOptions {
-    /// Its name
+    /// Name of the role or type
     #[arg(value_name = "NAME")]
     name: String,
     #[command(flatten)]

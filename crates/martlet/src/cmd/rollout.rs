@@ -60,7 +60,7 @@ struct StartOptions {
     /// Name of the firmware
     #[arg(value_name = "NAME")]
     name: String,
-    /// Its version
+    /// Version of the firmware
     #[arg(value_name = "VERSION")]
     version: String,
     /// Devices of this group, by id or name

@@ -31,7 +31,7 @@ pub(crate) struct TraceOptions {
     end: bool,
 }
 
-/// What is traced.
+/// Subject of the trace.
 #[derive(Args, Debug)]
 #[group(skip)]
 struct Subject {

@@ -522,7 +522,7 @@ impl<'a> PolicyReader<'a> {
         }
     }
 
-    /// The same for the rules of roles and types, if none of the users and devices has any rights.
+    /// Warns about the rules of roles and types, if none of the users and devices has any rights.
     fn warn_of_locked_tables(&mut self) {
         let Some(tables) = &self.registry else {
             return;

@@ -41,7 +41,8 @@ pub(crate) fn command_options(data_dir: Option<&Path>, config: Option<&Path>) ->
     all.join(" ")
 }
 
-/// The same, followed by a space; empty if no data directory is known.
+/// Returns the options by which commands find the node, followed by a space; empty if no data
+/// directory is known.
 pub(crate) fn options_of(effective: &Effective) -> String {
     let options = |directory: PathBuf| {
         let options = command_options(Some(&directory), effective.own_file.as_deref());

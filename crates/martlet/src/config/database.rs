@@ -270,7 +270,7 @@ fn look_into(location: &Location) -> Found {
     }
 }
 
-/// The same, not from the cache.
+/// Reads the contents of a database, not from the cache.
 fn look_again(location: &Location) -> Result<Contents, RegistryError> {
     let found = wait(contents(location));
     let kept = found.as_ref().map(|found| *found);

@@ -21,7 +21,7 @@ pub(crate) struct LogSettings {
 /// A log file, and when it is rotated.
 #[derive(Clone, Debug)]
 pub(crate) struct LogFile {
-    /// Its path.
+    /// Path of the file.
     pub(crate) path: PathBuf,
     /// Largest size in bytes.
     pub(crate) bytes: u64,

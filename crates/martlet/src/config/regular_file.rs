@@ -52,7 +52,7 @@ pub(crate) fn read_named(path: &Path) -> io::Result<Vec<u8>> {
     read_some(File::open(path)?)
 }
 
-/// The same for text, without a byte order mark.
+/// Reads a file as [`read_named`], as text, without a byte order mark.
 ///
 /// # Errors
 /// The same as for [`read_named`], or it is not UTF-8.

@@ -124,7 +124,7 @@ pub(crate) fn resolve(effective: &Effective) -> Result<NodeConfig, ConfigError> 
     resolve_with(effective, TablesRead::NotYet)
 }
 
-/// The same, with tables of users and devices that may have been read already.
+/// Resolves a configuration, with tables of users and devices that may have been read already.
 pub(crate) fn resolve_with(
     effective: &Effective,
     tables: TablesRead,

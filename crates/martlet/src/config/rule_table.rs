@@ -8,7 +8,7 @@ use toml::de::{DeArray, DeTable, DeValue};
 pub(crate) struct RuleTable {
     /// File and line of its beginning.
     pub(crate) place: String,
-    /// Its keys.
+    /// Keys of the table.
     pub(crate) keys: Map<String, Value>,
 }
 

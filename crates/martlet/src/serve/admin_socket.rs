@@ -12,7 +12,7 @@ use rustix::fs::{Mode, OFlags};
 use tokio::net::UnixListener;
 use tracing::error;
 
-/// Its name in the data directory.
+/// Name of the socket in the data directory.
 pub(crate) const FILE_NAME: &str = "admin.sock";
 
 /// Longest path of `sockaddr_un` on Linux, without the final zero byte.

@@ -143,7 +143,7 @@ fn banner(
     text
 }
 
-/// The same as one line of JSON.
+/// Returns the banner as one line of JSON.
 fn json_banner(
     node: &NodeConfig,
     effective: &config::Effective,

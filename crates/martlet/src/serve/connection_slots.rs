@@ -69,7 +69,7 @@ pub(crate) struct Seat {
     slots: ConnectionSlots,
     address: IpAddr,
     slot: Mutex<Option<ConnectionSlot>>,
-    /// Its number in the reserve.
+    /// Number of the connection in the reserve.
     reserved: u64,
 }
 

@@ -7,7 +7,7 @@ use clap::Args;
 use super::assignment::Assignment;
 use crate::config::{HttpAddress, key, with_host};
 
-/// Its default log file.
+/// Default log file of the microservice.
 const LOG_FILE: &str = "mqtt-service.log";
 
 /// Options of the microservice; each stands for a key of Martlet's own.

@@ -120,8 +120,8 @@ impl ConfigOptions {
         format.as_deref() == Some("json")
     }
 
-    /// The same with our own variables only. Variables of device programs do not matter for
-    /// commands that only look for a node, except for its database.
+    /// Loads the configuration with our own variables only. Variables of device programs do not
+    /// matter for commands that only look for a node, except for its database.
     pub(crate) fn load_own(&self) -> anyhow::Result<config::Effective> {
         let mut environment = config::environment()?;
         environment

@@ -22,7 +22,7 @@ const REVERB_APP_KEY: &str = "8jtblx730rmylh68ipdx";
 /// Options of the panel's broker; each stands for an option or a key of Martlet's own.
 #[derive(Args, Clone, Debug, Default)]
 pub(crate) struct PanelBrokerOptions {
-    /// What is not given is as the panel's broker has it
+    /// Options that are not given are as the panel's broker has them
     #[arg(long, hide = true)]
     as_panel_broker: bool,
     /// MQTT over TCP, as Go has addresses: HOST:PORT, or :PORT for all interfaces

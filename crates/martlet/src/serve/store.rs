@@ -106,7 +106,7 @@ pub(crate) fn claim_store(directory: &Path) -> anyhow::Result<RealDisk> {
     claimed(directory, RealDisk::open(directory))
 }
 
-/// The same for reading only, even if the directory is read-only.
+/// Opens the directory of such a store for reading only, even if the directory is read-only.
 pub(crate) fn claim_store_to_read(directory: &Path) -> anyhow::Result<RealDisk> {
     claimed(directory, RealDisk::open_to_read(directory))
 }

@@ -9,7 +9,7 @@ use crate::support::{Broker, CREDENTIALS_ADVICE, FAMILIES, Family, WHY_ADVICE, s
 /// All fields of a message except its expiry, which counts down.
 const FORMAT: &str = "%t|%q|%r|%x|%C|%R|%D|%F|%P";
 
-/// What a subscriber of `case/#` received from one run of a publisher.
+/// Returns what a subscriber of `case/#` received from one run of a publisher.
 fn observed(broker: &Broker, family: Family, args: &[&str], input: &[u8], count: u32) -> String {
     let session = ["-c", "-i", "observer", "-q", "2", "-t", "case/#", "-V", "5"];
     let created = broker.run(

@@ -246,7 +246,7 @@ impl Run {
         }
     }
 
-    /// The same without the line that mosquitto's clients do not print.
+    /// Returns the run without the line that mosquitto's clients do not print.
     fn without_advice(&self) -> Self {
         let lines = self.stderr.lines();
         let is_advice = |line: &str| line == CREDENTIALS_ADVICE || line.starts_with(WHY_ADVICE);

@@ -5,7 +5,7 @@
 pub enum Visibility {
     /// Everybody's.
     All,
-    /// Those of the team of this id.
+    /// Objects of the team of this id.
     Team(String),
 }
 
@@ -40,7 +40,7 @@ pub struct Actor {
     pub address: String,
     /// The request, if it has an id.
     pub request_id: String,
-    /// What they may see and change.
+    /// Objects that they may see and change.
     pub visibility: Visibility,
 }
 

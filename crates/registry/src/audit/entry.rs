@@ -6,7 +6,7 @@ use super::actor::Actor;
 use crate::now_ms;
 use crate::sql::{Sql, clean};
 
-/// What is to be written about something that was done, or refused, outside of these tables.
+/// Entry to be written about something that was done, or refused, outside of these tables.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct NewAuditEntry {
     /// The team whose people may see it; empty is none.
@@ -23,14 +23,14 @@ pub struct NewAuditEntry {
     pub outcome: String,
 }
 
-/// The same, with the caller and the time.
+/// Entry of the audit log, with the caller and the time.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct AuditLine {
     /// The caller.
     pub actor: Actor,
     /// Milliseconds since the Unix epoch.
     pub at_ms: i64,
-    /// What.
+    /// The entry.
     pub entry: NewAuditEntry,
 }
 

@@ -13,10 +13,10 @@ use crate::{Actor, Registry, RegistryError};
 /// Rows of one statement.
 const ROWS: usize = 500;
 
-/// What names a command.
+/// Key that names a command.
 #[derive(Clone, Debug, PartialEq, Eq, Hash)]
 pub enum CommandKey {
-    /// Its number.
+    /// Number of the command.
     Number(i64),
     /// The message that it was last published with, and the Client Identifier of a receiver: only
     /// what its own device does is a step of it.
@@ -30,7 +30,7 @@ pub enum CommandKey {
 pub struct CommandUpdate {
     /// Which command.
     pub command: CommandKey,
-    /// What happened.
+    /// The step that happened.
     pub step: CommandStep,
     /// When, milliseconds since the Unix epoch.
     pub at_ms: i64,

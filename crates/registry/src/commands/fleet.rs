@@ -25,16 +25,16 @@ const DEVICES_MAX: i64 = 100_000;
 /// The devices that a command is sent to. Of these it is for those that are active.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum FleetTarget {
-    /// Those of a group, by its id or name.
+    /// Devices of a group, by its id or name.
     Group(String),
-    /// Those that have all of this when the command is sent.
+    /// Devices that have all of this when the command is sent.
     Filter(DeviceFilter),
 }
 
 /// A command to several devices.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct FleetCommand {
-    /// Its id, which the commands of its devices have too.
+    /// Id of the command, which the commands of its devices have too.
     pub id: String,
     /// The group that it was sent to; none: it was sent to a filter.
     pub group: Option<Group>,
@@ -50,7 +50,7 @@ pub struct FleetCommand {
 pub struct FleetReport {
     /// The command's id.
     pub id: String,
-    /// What is to be done.
+    /// Name of what is to be done.
     pub name: String,
     /// When it was sent, milliseconds since the Unix epoch.
     pub created_ms: i64,

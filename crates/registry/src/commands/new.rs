@@ -14,11 +14,11 @@ const NAME_BYTES_MAX: usize = 256;
 /// A command to be added.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct NewCommand {
-    /// Its id; none: one is made up.
+    /// Id of the command; none: one is made up.
     pub id: Option<String>,
     /// The last level of its topic: `config`, `control`, `firmware` or another word.
     pub kind: String,
-    /// What is to be done.
+    /// Name of what is to be done.
     pub name: String,
     /// JSON.
     pub parameters: String,

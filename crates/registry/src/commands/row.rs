@@ -37,7 +37,7 @@ pub struct Command {
     pub fleet_group: String,
     /// The last level of its topic, such as `control`.
     pub kind: String,
-    /// What is to be done.
+    /// Name of what is to be done.
     pub name: String,
     /// JSON.
     pub parameters: String,
@@ -51,7 +51,7 @@ pub struct Command {
     pub attempts: i64,
     /// Percent, as the device last answered.
     pub progress: Option<u8>,
-    /// What the device answered last, or why it ended.
+    /// Last answer of the device, or why the command ended.
     pub result: String,
     /// When it was added.
     pub created_ms: i64,
@@ -73,21 +73,21 @@ pub struct Command {
     pub(super) is_reached: bool,
 }
 
-/// What happened to a command.
+/// Step of a command.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum CommandStep {
-    /// It was published with this message, which has receivers.
+    /// The command was published with this message, which has receivers.
     Sent {
         /// Name of the message.
         message: u64,
     },
-    /// It was published, and the device did not receive it. `again`: the device has subscribed
-    /// meanwhile.
+    /// The command was published, and the device did not receive it. `again`: the device has
+    /// subscribed meanwhile.
     NoReceiver {
-        /// It is to be published at once.
+        /// Whether it is to be published at once.
         again: bool,
     },
-    /// It was sent with QoS 0: whether it arrives is not known.
+    /// The command was sent with QoS 0: whether it arrives is not known.
     SentAtQos0,
     /// The device has acknowledged the message.
     Delivered,
@@ -103,7 +103,7 @@ pub enum CommandStep {
     NotUnderstood(&'static str),
 }
 
-/// What a device answers to a command.
+/// Answer of a device to a command.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct CommandAnswer {
     /// How far it is.
@@ -117,11 +117,11 @@ pub struct CommandAnswer {
 /// The progress of a command, as reported by the device.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum CommandOutcome {
-    /// It carries the command out.
+    /// The device carries the command out.
     Acknowledged,
-    /// It has done it.
+    /// The device has done it.
     Succeeded,
-    /// It cannot do it.
+    /// The device cannot do it.
     Failed,
 }
 

@@ -14,7 +14,7 @@
 pub enum CommandState {
     /// No message of it is on its way to the device.
     Pending,
-    /// It was published, and has a receiver.
+    /// The command was published, and has a receiver.
     Sent,
     /// The device has acknowledged the message: PUBACK, or PUBREC at QoS 2.
     Delivered,
@@ -24,9 +24,9 @@ pub enum CommandState {
     Succeeded,
     /// The device has refused it, or has answered that it cannot be done.
     Failed,
-    /// Its time was over before the device acknowledged it.
+    /// The command's time was over before the device acknowledged it.
     Expired,
-    /// It was cancelled, or its device was deleted or disabled.
+    /// The command was cancelled, or its device was deleted or disabled.
     Cancelled,
 }
 
@@ -43,7 +43,7 @@ impl CommandState {
         Self::Cancelled,
     ];
 
-    /// Its word, as the API and the tables have it.
+    /// Returns the state's word, as the API and the tables have it.
     pub fn word(self) -> &'static str {
         match self {
             Self::Pending => "pending",
@@ -92,7 +92,7 @@ impl CommandState {
 pub struct CommandFilter {
     /// In this state.
     pub state: Option<CommandState>,
-    /// Those that have not ended.
+    /// Whether only commands that have not ended are listed.
     pub is_open: bool,
 }
 

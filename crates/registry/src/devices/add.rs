@@ -97,7 +97,7 @@ impl Registry {
         Ok(outcomes)
     }
 
-    /// What would become of each if these were added each by itself; nothing is.
+    /// Returns what would become of each if these were added each by itself; nothing is.
     ///
     /// # Errors
     /// The database cannot be read.
@@ -129,7 +129,7 @@ pub(crate) async fn insert_one(
 
 /// A device that can be added.
 struct Row {
-    /// Its place among those that were given.
+    /// Place of the device among those that were given.
     at: usize,
     device: Device,
     /// The number that it brings along, if any.
@@ -173,7 +173,7 @@ pub(crate) async fn insert_many(
     Ok(outcomes)
 }
 
-/// What was looked up for one of many devices and holds for the others.
+/// Values that were looked up for one of many devices and hold for the others.
 #[derive(Default)]
 struct LookedUp {
     /// Why a type cannot be given; none: it can.

@@ -120,7 +120,7 @@ pub fn is_device_id(id: &str) -> bool {
     check_id(id).is_ok()
 }
 
-/// It is one level in topics, and no wildcard.
+/// Checks that an id is one level in topics, and no wildcard.
 fn check_id(id: &str) -> Result<(), RegistryError> {
     check_new_name("device", id)?;
     match id.contains(['+', '#', '/']) || id.starts_with('$') {

@@ -21,21 +21,21 @@ use crate::{DEVICE_TYPE, ObjectName, RegistryError};
 
 /// A column of the table `devices`.
 pub(crate) struct Column {
-    /// Its name in the table, in the audit log and in exports.
+    /// Name of the column in the table, in the audit log and in exports.
     name: &'static str,
     /// Operators set it and may change it. Then the audit log has its changes, and exports and
     /// imports have it.
     is_set_by_operators: bool,
-    /// What else it is used for.
+    /// Other uses of the column.
     uses: &'static [Use],
     /// The field of a device that it keeps.
     value: fn(&Device) -> &dyn ColumnValue,
 }
 
-/// What a column is used for.
+/// Use of a column.
 #[derive(Clone, Copy, PartialEq, Eq)]
 enum Use {
-    /// It is written with each change of the device. Always so if operators set it.
+    /// The column is written with each change of the device. Always so if operators set it.
     Changed,
     /// Exports and imports have it. Always so if operators set it.
     Exported,
@@ -198,7 +198,7 @@ macro_rules! columns {
             /// The user name that it connects with: its id, and in the tenant of a team `ID@TEAM`.
             pub user_name: String,
             $($(#[$doc])* pub $field: $type,)*
-            /// Its tags, in their order.
+            /// Tags of the device, in their order.
             pub tags: Vec<String>,
             /// Ids of its groups, by the groups' names.
             pub groups: Vec<String>,
@@ -217,11 +217,11 @@ macro_rules! columns {
             /// one.
             pub number: Option<i64>,
             $($(#[$doc])* pub $field: $new,)*
-            /// Its tags.
+            /// Tags of the device.
             pub tags: Vec<String>,
-            /// Its groups, by id or name.
+            /// Groups of the device, by id or name.
             pub groups: Vec<String>,
-            /// What it logs in with.
+            /// Secret that it logs in with.
             pub secret: DeviceSecret,
         }
 
@@ -250,7 +250,8 @@ macro_rules! columns {
             },)*
         ];
 
-        /// What [`read_device`] reads: the columns, and the team that owns the device's tenant.
+        /// Expressions that [`read_device`] reads: the columns, and the team that owns the device's
+        /// tenant.
         pub(crate) const READ: &str = concat!(
             $($node_name, ", ",)*
             $($name, ", ",)*
@@ -445,9 +446,9 @@ columns! {
     set by the node {
         /// Unique among all devices that there ever were.
         number ("number"): i64, check unchecked, uses &[];
-        /// Its tenant; 0 is shared by all teams that own none.
+        /// Tenant of the device; 0 is shared by all teams that own none.
         tenant ("tenant"): u32, check unchecked, uses &[Use::Changed];
-        /// Its Client Identifier, unique in its tenant.
+        /// Client Identifier of the device, unique in its tenant.
         id ("id"): String, check check_new_id, uses &[Use::Exported, Use::Searched];
         /// Raised with every change.
         revision ("revision"): i64, check unchecked, uses &[Use::Changed];
@@ -472,13 +473,13 @@ columns! {
         deleted_ms ("deleted_ms"): i64, check unchecked, uses &[];
     }
     set by operators {
-        /// Its name, for people. A new device without a name has its id as its name.
+        /// Name of the device, for people. A new device without a name has its id as its name.
         name ("name"): String, new Option<String>,
             check check_name, uses &[Use::ToldWhenAdded, Use::Searched];
-        /// Its type, which decides which topics it may use.
+        /// Type of the device, which decides which topics it may use.
         device_type ("type"): String, new String,
             check unchecked, uses &[Use::ToldWhenAdded];
-        /// What it is, in the words of its owner: up to 256 bytes.
+        /// Kind of the device, in the words of its owner: up to 256 bytes.
         kind ("kind"): String, new String,
             check check_kind, uses &[Use::ToldWhenAdded];
         /// Whether it is accepted.
@@ -499,9 +500,9 @@ columns! {
         /// The user that owns it; empty: no user.
         owner ("owner"): String, new String,
             check check_owner, uses &[Use::ToldWhenAdded];
-        /// Its team; empty: no team. A device has its id. A new device and a change may have its
-        /// name: a new device without one is in the team of the caller, and a device whose team
-        /// changes leaves the groups of the old team, and its tenant if that is another.
+        /// Team of the device; empty: no team. A device has its id. A new device and a change may
+        /// have its name: a new device without one is in the team of the caller, and a device whose
+        /// team changes leaves the groups of the old team, and its tenant if that is another.
         team ("team"): String, new Option<String>,
             check unchecked, uses &[];
     }

@@ -43,8 +43,8 @@ impl Device {
         self.is_seen_by(presence.online, presence.last_seen_ms)
     }
 
-    /// The same, by whether the client is connected and when it was last active, in milliseconds
-    /// since the Unix epoch.
+    /// Whether a presence is of this device, by whether the client is connected and when it was
+    /// last active, in milliseconds since the Unix epoch.
     pub fn is_seen_by(&self, online: bool, last_seen_ms: i64) -> bool {
         online || last_seen_ms >= self.created_ms
     }
@@ -54,9 +54,9 @@ impl Device {
 /// its number.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum DeviceRef<'a> {
-    /// Its id.
+    /// Id of the device.
     Id(&'a str),
-    /// Its number.
+    /// Number of the device.
     Number(i64),
 }
 
@@ -91,40 +91,40 @@ impl NewDevice {
     }
 }
 
-/// What happens to the others when one of many devices cannot be added.
+/// Handling of the others when one of many devices cannot be added.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Import {
     /// None is added.
     AllOrNone,
-    /// Those that can be are.
+    /// Devices that can be added are added.
     EachByItself,
 }
 
 /// A device that was added.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct AddedDevice {
-    /// Its number.
+    /// Number of the device.
     pub number: i64,
-    /// Its tenant.
+    /// Tenant of the device.
     pub tenant: u32,
-    /// Its id.
+    /// Id of the device.
     pub id: String,
     /// See [`Device::user_name`].
     pub user_name: String,
-    /// What was made up for it, if anything was: shown this once.
+    /// Secret that was made up for it, if any was: shown this once.
     pub secret: Option<Secret>,
 }
 
-/// What has become of one of many devices.
+/// Result for one of many devices.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum RowOutcome {
-    /// It is there.
+    /// The device is there.
     Added(AddedDevice),
     /// One of that id was there.
     Exists(Exists),
     /// Something about it cannot be.
     Refused(Refused),
-    /// Its owner, or the provisioning key, has too many.
+    /// The device's owner, or the provisioning key, has too many.
     Conflict(Conflict),
     /// Nothing is wrong with it, but with others.
     NotDone,

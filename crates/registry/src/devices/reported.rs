@@ -16,7 +16,7 @@ pub const FIRMWARE_VERSION: &str = "firmware_version";
 pub struct ReportedVersion {
     /// Tenant of the device.
     pub tenant: u32,
-    /// Its id.
+    /// Id of the device.
     pub device: String,
     /// The version.
     pub version: String,

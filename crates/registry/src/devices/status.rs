@@ -5,12 +5,12 @@ use std::fmt;
 /// The status of a device, set by operators.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub enum Status {
-    /// It is accepted.
+    /// The device is accepted.
     #[default]
     Active,
-    /// It is not.
+    /// The device is not accepted.
     Inactive,
-    /// It is not, for a while.
+    /// The device is not accepted, for a while.
     Maintenance,
 }
 

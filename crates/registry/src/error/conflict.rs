@@ -1,10 +1,10 @@
-//! What there may be no more of, and what the state or the use of something rules out.
+//! Conflicts: what there may be no more of, and what the state or the use of something rules out.
 
 use martlet_rollout::RolloutState;
 
 use super::remedy::{ObjectKind, Remedies, Remedy};
 
-/// What there may be no more of, or what the state or the use of something rules out now.
+/// Conflict: what there may be no more of, or what the state or the use of something rules out now.
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
 pub enum Conflict {
     /// Devices of this user, which has that many.
@@ -78,7 +78,7 @@ pub enum Conflict {
     InRollout {
         /// Id of that rollout.
         rollout: String,
-        /// Its version of the firmware.
+        /// The rollout's version of the firmware.
         version: String,
         /// How many of the devices are in it.
         devices: i64,
@@ -90,7 +90,7 @@ pub enum Conflict {
     OrderOfRollout {
         /// Id of the rollout.
         rollout: String,
-        /// Its state.
+        /// State of the rollout.
         state: RolloutState,
         /// Word of the order.
         order: &'static str,
@@ -104,7 +104,7 @@ pub enum Conflict {
     RuleSetInUse {
         /// A role or a type.
         kind: ObjectKind,
-        /// Its name.
+        /// Name of the role or type.
         name: String,
         /// User or device that has it.
         user: String,

@@ -1,8 +1,8 @@
-//! What is there already, or has the name.
+//! Objects that are there already, or have the name.
 
 use super::remedy::{ObjectKind, ObjectName, Remedies, Remedy};
 
-/// What is there already, or has the name that is asked for.
+/// Object that is there already, or has the name that is asked for.
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
 pub enum Exists {
     /// A device of this id.
@@ -42,7 +42,7 @@ pub enum Exists {
          another id"
     )]
     DeviceInTenant(String),
-    /// The same device in another row.
+    /// A device that another row names too.
     #[error("{0} is named twice")]
     Twice(String),
     /// The device of this id, which an earlier request added and which has changed since.

@@ -56,7 +56,7 @@ pub enum RegistryError {
         /// Which place.
         place: String,
     },
-    /// It was written by a newer program.
+    /// The database was written by a newer program.
     #[error(
         "{place} was written by a newer version of this program (its migration {version} is not \
          known here): use that one, or another data directory"
@@ -70,12 +70,12 @@ pub enum RegistryError {
     /// The system does not give what is needed, such as random bytes.
     #[error("{0}")]
     System(String),
-    /// Its tables could not be brought to this version.
+    /// The tables could not be brought to this version.
     #[error("{place}: its tables cannot be brought to this version: {why}")]
     Migration {
         /// Which one.
         place: String,
-        /// What went wrong.
+        /// The error.
         why: String,
     },
     /// A value in the tables is invalid.
@@ -83,10 +83,10 @@ pub enum RegistryError {
     Damaged {
         /// Which ones.
         place: String,
-        /// What is wrong.
+        /// The fault.
         what: String,
     },
-    /// What was asked for cannot be done, and what to do instead.
+    /// Refusal: what was asked for cannot be done, and what to do instead.
     #[error(transparent)]
     Refused(#[from] Refused),
     /// There is no such object, or the caller does not see it.
@@ -95,10 +95,10 @@ pub enum RegistryError {
     /// There is one of that name.
     #[error(transparent)]
     Exists(#[from] Exists),
-    /// It has been changed since it was read.
+    /// The object has been changed since it was read.
     #[error("{what} was changed in the meantime: its revision is {found}, not {expected}")]
     Stale {
-        /// What it is.
+        /// The object, as text.
         what: String,
         /// The revisions that it was thought to have.
         expected: Expected,

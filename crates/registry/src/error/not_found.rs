@@ -1,8 +1,8 @@
-//! What is not there, or not seen by the caller.
+//! Objects that are not there, or not seen by the caller.
 
 use super::remedy::{ObjectKind, ObjectName, Remedies, Remedy};
 
-/// What is not there, or not seen by the caller.
+/// Object that is not there, or not seen by the caller.
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
 pub enum NotFound {
     /// An object of this kind and name.

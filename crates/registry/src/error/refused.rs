@@ -1,4 +1,4 @@
-//! What cannot be done as it is asked for.
+//! Refusals of what cannot be done as it is asked for.
 
 use std::path::PathBuf;
 
@@ -8,7 +8,7 @@ use super::not_found::NotFound;
 use super::remedy::{ObjectKind, Remedies, Remedy};
 use crate::other_system::OtherSystem;
 
-/// What cannot be done as it is asked for.
+/// Refusal of what cannot be done as it is asked for.
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
 pub enum Refused {
     // Callers.

@@ -1,4 +1,4 @@
-//! What helps against an error, without the words of HTTP or of the command line.
+//! Remedies for errors, without the words of HTTP or of the command line.
 
 use std::fmt::{self, Display};
 
@@ -123,7 +123,7 @@ impl Display for ObjectName {
     }
 }
 
-/// What helps against an error. The API words it as a request, a command as a command.
+/// Remedy for an error. The API words it as a request, a command as a command.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum Remedy {
     /// List the objects of this kind.
@@ -185,7 +185,7 @@ impl Remedy {
 
 /// An error that may know what helps.
 pub trait Remedies: Display {
-    /// What helps, the best first.
+    /// Returns what helps, the best first.
     fn remedies(&self) -> Vec<Remedy>;
 
     /// Text of the error, with its remedies in these words.

@@ -10,7 +10,7 @@ use crate::{NotFound, ObjectKind, ObjectName, Refused, Visibility};
 /// A group.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Group {
-    /// Its id.
+    /// Id of the group.
     pub id: String,
     /// Unique in its team.
     pub name: String,

@@ -1,5 +1,5 @@
-//! What is to be done next: devices become silent, the next ones are offered the firmware, a
-//! rollout pauses or ends.
+//! Next steps of rollouts: devices become silent, the next ones are offered the firmware, a rollout
+//! pauses or ends.
 
 use serde_json::json;
 use sqlx::Row as _;
@@ -31,7 +31,7 @@ const OPEN: &str = " AND r.state IN ('offered', 'delivered', 'downloading', 'ins
 pub struct AdvancedRollout {
     /// As it is now.
     pub rollout: Rollout,
-    /// Its state or wave is another one than before.
+    /// Whether its state or wave is another one than before.
     pub is_changed: bool,
     /// Commands were added.
     pub has_commands: bool,
@@ -352,7 +352,7 @@ async fn look(work: &mut Work<'_>, rollout: &Rollout, after: i64) -> Result<Opti
     }
 }
 
-/// What has become of an open device without an answer; none: nothing.
+/// Returns what has become of an open device without an answer; none: nothing.
 fn seen(
     row: &AnyRow,
     rollout: &Rollout,

@@ -24,11 +24,11 @@ const KEPT: i64 = 500;
 /// Which devices a rollout is for; none of the members is any device.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct RolloutTarget {
-    /// Those of this group, by id or name.
+    /// Devices of this group, by id or name.
     pub group: Option<String>,
-    /// Those with this tag.
+    /// Devices with this tag.
     pub tag: Option<String>,
-    /// Those of this type; that of the firmware is needed in any case.
+    /// Devices of this type; that of the firmware is needed in any case.
     pub device_type: Option<String>,
 }
 
@@ -37,13 +37,13 @@ pub struct RolloutTarget {
 pub struct NewRollout {
     /// The firmware's name.
     pub name: String,
-    /// Its version.
+    /// The firmware's version.
     pub version: String,
     /// Which devices.
     pub target: RolloutTarget,
     /// Waves, gate and timeout.
     pub plan: Plan,
-    /// It starts at once; otherwise it is planned.
+    /// Whether it starts at once; otherwise it is planned.
     pub starts: bool,
 }
 

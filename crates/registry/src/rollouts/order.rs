@@ -1,4 +1,4 @@
-//! What operators do with rollouts.
+//! Orders of operators to rollouts.
 
 use serde_json::json;
 
@@ -11,21 +11,21 @@ use crate::rollout::{DeviceState, NotPermitted, RolloutEffect};
 use crate::sql::{Fault, Sql};
 use crate::{Actor, Conflict, Registry, RegistryError};
 
-/// What is done with a rollout.
+/// Order of an operator to a rollout.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum RolloutOrder {
     /// No further device is offered the firmware.
     Pause,
     /// A planned one starts; a paused one goes on.
     Resume,
-    /// It ends. Devices that have begun go on.
+    /// The rollout ends. Devices that have begun go on.
     Abort,
     /// Devices that failed or are silent are offered the firmware again.
     Retry,
 }
 
 impl RolloutOrder {
-    /// Its word, as the API and the audit log have it.
+    /// Returns the order's word, as the API and the audit log have it.
     pub fn word(self) -> &'static str {
         match self {
             Self::Pause => "pause",

@@ -43,7 +43,7 @@ pub(super) const DEVICE_FROM: &str = " FROM rollout_devices r LEFT JOIN commands
 pub struct Rollout {
     /// Names it in the tables.
     pub number: i64,
-    /// Its id.
+    /// Id of the rollout.
     pub id: String,
     /// The id of its team; empty: none.
     pub team: String,
@@ -51,7 +51,7 @@ pub struct Rollout {
     pub firmware: i64,
     /// The firmware's name.
     pub name: String,
-    /// Its version.
+    /// The firmware's version.
     pub version: String,
     /// Which devices, as it was asked for: JSON.
     pub target: String,
@@ -78,15 +78,15 @@ pub struct Rollout {
 /// A device in a rollout, with what is known of its command.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct RolloutDevice {
-    /// Its number.
+    /// Number of the device.
     pub number: i64,
-    /// Its id.
+    /// Id of the device.
     pub id: String,
-    /// Its tenant.
+    /// Tenant of the device.
     pub tenant: u32,
-    /// Its type; empty: it is not there any more.
+    /// Type of the device; empty: it is not there any more.
     pub device_type: String,
-    /// Its wave, from 0.
+    /// Wave of the device, from 0.
     pub wave: usize,
     /// How far it is.
     pub device: Device,

@@ -1,4 +1,4 @@
-//! What has rules: a role, a type or a group of devices. Whether it is there, and may be changed.
+//! Owners of rules: a role, a type or a group of devices. Whether it is there, and may be changed.
 
 use martlet_access::{IOTFLOW, is_built_in_device_type};
 use sqlx::AnyConnection;
@@ -19,7 +19,7 @@ pub const ADMINISTRATOR_ROLE: &str = "administrator";
 /// The type of devices that are given none.
 pub const DEVICE_TYPE: &str = "device";
 
-/// What has rules.
+/// Owner of rules.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Owner {
     /// A role, of users.
@@ -31,7 +31,7 @@ pub enum Owner {
 }
 
 impl Owner {
-    /// Its text in the table.
+    /// Returns the owner's text in the table.
     pub(crate) fn kind(self) -> &'static str {
         match self {
             Self::Role => "role",
@@ -59,14 +59,14 @@ impl From<Owner> for ObjectKind {
 /// Where the rules of a user or device stand: its role, or its type.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct RulesPlace {
-    /// What has them; a device of a group has those of the group too.
+    /// Owner of the rules; a device of a group has those of the group too.
     pub owner: Owner,
-    /// Its name.
+    /// Name of the owner.
     pub name: String,
 }
 
 impl RulesPlace {
-    /// It comes with the program and stays as it is.
+    /// Whether it comes with the program and stays as it is.
     pub fn is_builtin(&self) -> bool {
         match self.owner {
             Owner::Role => [ADMINISTRATOR_ROLE, USER_ROLE, NO_ROLE, IOTFLOW].contains(&&*self.name),
@@ -84,7 +84,7 @@ pub(crate) fn expect_all(work: &Work<'_>) -> Result<(), RegistryError> {
     }
 }
 
-/// It is there, and may be changed.
+/// Checks that the owner of rules is there, and may be changed.
 pub(crate) async fn expect_own(
     on: &mut AnyConnection,
     owner: Owner,

@@ -90,7 +90,7 @@ type Devices = SharedMap<u32, SharedMap<Arc<str>, Arc<DeviceEntry>>>;
 struct Origin {
     /// Device and inode of the file; none: it was not there, or it is none.
     file: Option<(u64, u64)>,
-    /// What was made up with the tables; empty where there is a file.
+    /// Mark that was made up with the tables; empty where there is a file.
     mark: String,
 }
 
@@ -193,7 +193,7 @@ impl Snapshot {
         self.bans.all().cloned().collect()
     }
 
-    /// What was read.
+    /// Returns the location that was read.
     pub fn location(&self) -> &Location {
         &self.location
     }
@@ -456,8 +456,8 @@ impl Snapshot {
         self.users.get(name).map(|user| user.hash.text())
     }
 
-    /// What is kept of a user's password for SCRAM-SHA-256; none: there is no such user, or it is a
-    /// device, which has no password.
+    /// Returns what is kept of a user's password for SCRAM-SHA-256; none: there is no such user, or
+    /// it is a device, which has no password.
     ///
     /// # Errors
     /// The user is not let in.

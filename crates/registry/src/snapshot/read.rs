@@ -161,7 +161,7 @@ impl Snapshot {
     }
 }
 
-/// What was made up with the tables of PostgreSQL.
+/// Reads the mark that was made up with the tables of PostgreSQL.
 pub(super) async fn mark_of(on: &mut AnyConnection) -> Result<String, Fault> {
     let sql = "SELECT value FROM settings WHERE name = 'database'";
     let found = sqlx::query_scalar::<_, String>(sql).fetch_optional(on);

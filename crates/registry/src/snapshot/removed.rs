@@ -16,7 +16,8 @@ impl Snapshot {
         self.names(tenant).flat_map(removed).collect()
     }
 
-    /// The same of this user or device: by whatever they came, or by which credentials.
+    /// Returns the clients of this user or device, likewise: by whatever they came, or by which
+    /// credentials.
     pub fn removed(&self, tenant: u32, newer: &Self, name: &str) -> Vec<RevokedClients> {
         match self.is_user_removed(tenant, newer, name) {
             true => vec![RevokedClients::User(name.into())],
@@ -51,7 +52,7 @@ impl Snapshot {
         removed
     }
 
-    /// The same of users, by name.
+    /// Returns the users likewise, by name.
     pub fn removed_users(&self, newer: &Self, of: Option<&[Arc<str>]>) -> Vec<(u32, Arc<str>)> {
         let is_removed = |name: &Arc<str>| {
             let old = self.users.get(name)?;

@@ -20,7 +20,7 @@ use crate::sql::Fault;
 use crate::users::user_row;
 use crate::{Ban, Registry, RegistryError, now_ms};
 
-/// What has become of the tables since they were read.
+/// Result of a renewal: what has become of the tables since they were read.
 #[derive(Debug)]
 pub enum Renewed {
     /// They are as they were.
@@ -31,7 +31,7 @@ pub enum Renewed {
     Everything,
 }
 
-/// What is different in tables that were renewed.
+/// Changes in tables that were renewed.
 #[derive(Debug)]
 pub struct Changed {
     /// As they are now.
@@ -79,8 +79,8 @@ impl Snapshot {
         reading.end(renewed).await
     }
 
-    /// The same tables without what has ended by itself since they were read, for when they cannot
-    /// be; none: nothing has.
+    /// Returns the same tables without what has ended by itself since they were read, for when they
+    /// cannot be; none: nothing has.
     pub fn without_ended(&self) -> Option<Changed> {
         let read_ms = now_ms();
         if self.changes_ms > read_ms {

@@ -52,13 +52,13 @@ const GROUPS_LOOKED_AT: usize = 100;
 /// A group of devices, as operators name it.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct GroupName {
-    /// Its id.
+    /// Id of the group.
     pub id: String,
-    /// Its name.
+    /// Name of the group.
     pub name: String,
 }
 
-/// What devices in a group may do for being in it.
+/// Rights that devices have for being in a group.
 #[derive(Clone, Debug)]
 struct Group {
     id: String,

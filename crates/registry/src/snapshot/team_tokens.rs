@@ -10,7 +10,7 @@ use crate::RegistryError;
 use crate::secret::{Digest, read_digest};
 use crate::sql::Fault;
 
-/// Those of teams that are there, revoked ones too; and the numbers of these teams.
+/// Tokens of teams that are there, revoked ones too; and the numbers of these teams.
 #[derive(Debug, Default)]
 pub(super) struct TeamTokens {
     /// Tokens by the digest of the key.
@@ -38,13 +38,13 @@ const TOKEN_BYTES: usize = 320;
 /// A team token, as operators name it.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct TeamTokenName<'a> {
-    /// Its id.
+    /// Id of the token.
     pub id: &'a str,
-    /// Its name.
+    /// Name of the token.
     pub name: &'a str,
     /// The name of its team.
     pub team: &'a str,
-    /// It is not accepted until it is restored.
+    /// Whether it is not accepted until it is restored.
     pub is_revoked: bool,
 }
 

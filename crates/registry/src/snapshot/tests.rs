@@ -222,7 +222,7 @@ fn many_devices_are_read_together_and_none_is_left_out() {
     }
 }
 
-/// What two readings say of everybody.
+/// Returns what a reading says of everybody, to compare two readings.
 fn summary(snapshot: &Snapshot) -> Vec<(String, bool, usize, bool)> {
     let mut names: Vec<_> = snapshot.names(0).map(str::to_owned).collect();
     names.sort_unstable();

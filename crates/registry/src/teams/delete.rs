@@ -9,12 +9,12 @@ use crate::database::Work;
 use crate::sql::Fault;
 use crate::{Actor, Conflict, Expected, Registry, RegistryError, Visibility};
 
-/// What is removed with a team for good.
+/// Team that is removed for good, and what is removed with it.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct PurgedTeam {
-    /// Its id.
+    /// Id of the team.
     pub id: String,
-    /// Its name, which another may have now.
+    /// Name of the team, which another may have now.
     pub name: String,
     /// How many devices, deleted ones among them.
     pub devices: i64,
@@ -267,7 +267,7 @@ pub(crate) async fn forget_owner(work: &mut Work<'_>, user: &str) -> Result<(), 
     Ok(())
 }
 
-/// What belongs to a team that is removed for good, and to its tenant.
+/// Removes what belongs to a team that is removed for good, and to its tenant.
 async fn remove_rest_of(work: &mut Work<'_>, team: &str) -> Result<(), sqlx::Error> {
     for sql in [
         "DELETE FROM rules WHERE owner_kind = 'group' AND owner IN \

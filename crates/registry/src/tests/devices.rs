@@ -569,7 +569,7 @@ both!(presence_is_written_in_batches_and_is_no_change, registry, {
     ));
 });
 
-/// What is known of a client of the common tenant, which came or went then.
+/// Returns what is known of a client of the common tenant, which came or went then.
 fn client(client_id: &str, online: bool, at_ms: i64) -> Presence {
     Presence {
         tenant: 0,

@@ -1,5 +1,5 @@
-//! What is true of all subjects, on both engines: each test runs on SQLite and on PostgreSQL, whose
-//! server the tests start themselves.
+//! Tests of what is true of all subjects, on both engines: each runs on SQLite and on PostgreSQL,
+//! whose server the tests start themselves.
 
 mod added_integrations;
 mod audit;

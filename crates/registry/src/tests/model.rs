@@ -32,7 +32,7 @@ fn calls() -> impl Strategy<Value = Vec<Call>> {
     prop::collection::vec(call, 1..40)
 }
 
-/// What a call has answered, without what was made up or is a time.
+/// Returns what a call has answered, without what was made up or is a time.
 fn outcome_text<T>(answer: Result<T, RegistryError>, describe: impl FnOnce(T) -> String) -> String {
     match answer {
         Ok(answer) => describe(answer),
@@ -168,7 +168,7 @@ impl Run {
         self.look().await
     }
 
-    /// What many depend on is changed, or who depends on it.
+    /// Changes what many depend on, or who depends on it.
     async fn run_rules(&mut self, call: &Call, name: &str) -> String {
         let (registry, actor) = (&mut self.registry, all());
         let rule = RuleLine::parse(&format!("topic read {}/{name}", call.kind));
@@ -260,7 +260,8 @@ impl Run {
         }
     }
 
-    /// What lists and the gate say, and that what is read of changes is what is read of everything.
+    /// Notes what lists and the gate say, and checks that what is read of changes is what is read
+    /// of everything.
     async fn look(&mut self) -> Result<(), RegistryError> {
         let mut text = String::new();
         for visibility in [Visibility::All, Visibility::Team(self.team.clone())] {

@@ -103,7 +103,8 @@ impl Server {
         assert!(done.status.success(), "{program} {arguments:?}: {stderr}");
     }
 
-    /// It is stopped, and its files removed, when this process has ended, however it did.
+    /// Runs the server, which is stopped, and its files removed, when this process has ended,
+    /// however it did.
     #[expect(
         clippy::zombie_processes,
         reason = "the watcher ends after this process"

@@ -18,7 +18,7 @@ use crate::{Actor, Expected, Refused, Registry, RegistryError, Visibility};
 pub struct GroupTwin {
     /// Id of the group.
     pub group: String,
-    /// Its name.
+    /// Name of the group.
     pub name: String,
     /// The values.
     pub desired: TwinValues,

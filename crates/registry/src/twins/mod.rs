@@ -24,12 +24,12 @@ use crate::sql::{Engine, Fault, Sql, clean};
 use crate::table_change::TableChange;
 use crate::{Actor, DeviceRef, Expected, NotFound, Refused, Registry, RegistryError, Visibility};
 
-/// What a device reports.
+/// Report of a device.
 #[derive(Clone, Debug, PartialEq)]
 pub struct TwinReport {
     /// Tenant of the device.
     pub tenant: u32,
-    /// Its id.
+    /// Id of the device.
     pub device: String,
     /// A merge patch of what it has reported before.
     pub patch: Values,

@@ -31,13 +31,13 @@ pub struct TwinValues {
 pub struct Twin {
     /// Id of the device.
     pub device: String,
-    /// Its tenant.
+    /// Tenant of the device.
     pub tenant: u32,
-    /// Its type.
+    /// Type of the device.
     pub device_type: String,
-    /// What the device is to have.
+    /// Values that the device is to have.
     pub desired: TwinValues,
-    /// What the device has reported.
+    /// Values that the device has reported.
     pub reported: TwinValues,
     /// The desired values of its groups; its own desired values override them.
     pub of_groups: Values,
@@ -53,7 +53,7 @@ impl Twin {
         merged_desired
     }
 
-    /// What the device is to have and has not reported.
+    /// Returns the values that the device is to have and has not reported.
     pub fn difference(&self) -> Values {
         difference(&self.merged_desired(), &self.reported.values)
     }

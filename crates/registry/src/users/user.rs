@@ -43,11 +43,11 @@ impl ApiRole {
 pub struct User {
     /// User name.
     pub name: String,
-    /// What it may do as a client.
+    /// Role as a client.
     pub role: String,
-    /// What it may do with the API and the panel, of all teams.
+    /// Role in the API and the panel, of all teams.
     pub api_role: ApiRole,
-    /// It is let in.
+    /// Whether it is let in.
     pub enabled: bool,
     /// May be empty.
     pub email: String,

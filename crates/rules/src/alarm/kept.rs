@@ -22,12 +22,12 @@ const AFTER_RESTART_MS: i64 = 60_000;
 #[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
 #[serde(default)]
 pub struct WatchState {
-    /// Its device.
+    /// Device of the alarm.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub device: Option<String>,
-    /// Its severity, if raised.
+    /// Severity of the alarm, if raised.
     pub severity: Severity,
-    /// Its text, if raised.
+    /// Text of the alarm, if raised.
     pub message: String,
     /// Required duration of its condition before it is raised, milliseconds.
     pub for_ms: i64,

@@ -42,7 +42,7 @@ impl AlarmState {
         Self::Cleared,
     ];
 
-    /// Its name in texts.
+    /// Returns the state's name in texts.
     pub fn word(self) -> &'static str {
         match self {
             Self::Active => "active",
@@ -63,15 +63,15 @@ impl AlarmState {
 pub struct Alarm {
     /// Number of the alarm. A later one of the same name has a different number.
     pub id: i64,
-    /// Its name and subject.
+    /// Name and subject of the alarm.
     pub key: AlarmKey,
-    /// Its device.
+    /// Device of the alarm.
     pub device: Option<String>,
-    /// Its severity.
+    /// Severity of the alarm.
     pub severity: Severity,
     /// State.
     pub state: AlarmState,
-    /// Its text.
+    /// Text of the alarm.
     pub message: String,
     /// The value that raised it.
     pub value: Option<f64>,
@@ -90,20 +90,20 @@ pub struct Alarm {
 /// Kind of a change of an alarm.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum ChangeKind {
-    /// It was raised.
+    /// The alarm was raised.
     Raised,
-    /// It was acknowledged.
+    /// The alarm was acknowledged.
     Acknowledged,
-    /// It was shelved.
+    /// The alarm was shelved.
     Shelved,
-    /// Its shelving has ended, and it is active again.
+    /// The alarm's shelving has ended, and it is active again.
     Unshelved,
-    /// It was cleared.
+    /// The alarm was cleared.
     Cleared,
 }
 
 impl ChangeKind {
-    /// Its name in texts.
+    /// Returns the kind's name in texts.
     pub fn word(self) -> &'static str {
         match self {
             Self::Raised => "raised",
@@ -154,7 +154,7 @@ pub enum AlarmError {
     /// No open alarm has this number.
     #[error("there is no alarm {0} that is not cleared")]
     NotFound(i64),
-    /// Its state does not allow it.
+    /// The alarm's state does not allow the change.
     #[error("the alarm {0} is {1}")]
     State(i64, &'static str),
 }
@@ -187,7 +187,7 @@ pub(super) struct MonitoredAlarm {
     pub(super) seen: Option<(i64, i64)>,
     /// Hops of the message that started the pending state.
     pub(super) hops: u8,
-    /// Its stored row; `None`: it has no row.
+    /// Stored row of the alarm; `None`: it has no row.
     pub(super) written: Option<RowContent>,
 }
 
@@ -217,7 +217,7 @@ impl MonitoredAlarm {
 /// An alarm that is due but inhibited by another one.
 #[derive(Clone, Copy, Debug)]
 pub struct InhibitedAlarm<'a> {
-    /// Its name and subject.
+    /// Name and subject of the alarm.
     pub key: &'a AlarmKey,
     /// Since when its condition is true, milliseconds since the Unix epoch.
     pub since_ms: i64,
@@ -228,7 +228,7 @@ pub struct InhibitedAlarm<'a> {
 /// An alarm that is not raised, because its condition has not been true for long enough.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct WaitingAlarm {
-    /// Its subject.
+    /// Subject of the alarm.
     pub subject: String,
     /// When its condition became true, milliseconds since the Unix epoch.
     pub since_ms: i64,
@@ -244,7 +244,7 @@ pub struct AlarmMachine {
     pub(super) entries: HashMap<AlarmKey, MonitoredAlarm>,
     /// Removed entries that still have a row.
     pub(super) removed: HashSet<AlarmKey>,
-    /// Those whose condition has become true or is true no more, since that was last written.
+    /// Alarms whose condition has become true or is true no more, since that was last written.
     pub(super) changed_conditions: HashSet<AlarmKey>,
     by_id: HashMap<i64, AlarmKey>,
     /// Per tenant and name, the last alarm whose condition was not true for long enough.

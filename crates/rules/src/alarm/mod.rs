@@ -78,7 +78,7 @@ impl Limit {
 pub enum Check {
     /// The value itself.
     Threshold(Limit),
-    /// Its rate of change.
+    /// Rate of change of the value.
     Rate {
         /// Limit of the change.
         limit: Limit,

@@ -9,9 +9,9 @@ use crate::value::{TIME_END, TIME_MIN};
 /// A value of a payload.
 #[derive(Clone, Debug, PartialEq)]
 pub struct Reading {
-    /// Its key.
+    /// Key of the value.
     pub key: String,
-    /// Its time, µs since the Unix epoch.
+    /// Time of the value, µs since the Unix epoch.
     pub time: i64,
     /// Whether the time is from the payload. If not, it is the time of receipt, and a redelivered
     /// payload must be recognised by other means.
@@ -23,7 +23,7 @@ pub struct Reading {
 /// A decoded payload.
 #[derive(Clone, Debug, Default, PartialEq)]
 pub struct Decoded {
-    /// Its values, at least one.
+    /// Values, at least one.
     pub readings: Vec<Reading>,
     /// Number of readings whose time was too far off and was replaced by the time of receipt.
     pub retimed: usize,

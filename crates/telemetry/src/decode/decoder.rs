@@ -47,7 +47,7 @@ pub enum Skew {
 /// their names become part of the keys, separated by `_`.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Holder {
-    /// Its name.
+    /// Name of the member.
     pub name: &'static str,
     /// Prefix of the keys of its members.
     pub prefix: &'static str,
@@ -81,7 +81,8 @@ pub struct Decoder {
 }
 
 impl Decoder {
-    /// The same for historical values: they keep their times, and each must have one.
+    /// Returns the same settings for historical values: they keep their times, and each must have
+    /// one.
     pub fn of_past(&self) -> Self {
         Self {
             missing_time: MissingTime::Reject,

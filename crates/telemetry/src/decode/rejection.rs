@@ -20,16 +20,16 @@ pub const REASONS: [&str; 13] = [
 /// Why a payload is rejected.
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
 pub enum Rejection {
-    /// It is not UTF-8.
+    /// The payload is not UTF-8.
     #[error("the payload is not UTF-8 text")]
     NotText,
-    /// It is compressed without an indication of it.
+    /// The payload is compressed without an indication of it.
     #[error(
         "the payload is compressed with gzip: over HTTP, send the header Content-Encoding: gzip; \
          over MQTT, send it without compression"
     )]
     Gzip,
-    /// It is not JSON.
+    /// The payload is not JSON.
     #[error("the payload is not JSON: {0}")]
     NotJson(String),
     /// A line is not valid line protocol.
@@ -43,10 +43,10 @@ pub enum Rejection {
     /// JSON other than an object or an array of objects.
     #[error("expected an object of values or an array of them, found {0}")]
     NotObject(&'static str),
-    /// It has no values.
+    /// The payload has no values.
     #[error("the payload has no values")]
     NoValues,
-    /// It has too many values.
+    /// The payload has too many values.
     #[error("the payload has more than {max} values")]
     TooManyValues {
         /// The limit.
@@ -64,7 +64,7 @@ pub enum Rejection {
     /// A key is too long.
     #[error("a key has {bytes} bytes, at most {max} are allowed")]
     KeyTooLong {
-        /// Its length.
+        /// Length of the key, bytes.
         bytes: usize,
         /// The limit.
         max: usize,
@@ -80,9 +80,9 @@ pub enum Rejection {
     /// A text is too long.
     #[error("the value of {key} has {bytes} bytes, at most {max} are allowed")]
     TextTooLong {
-        /// Its key.
+        /// Key of the text.
         key: String,
-        /// Its length.
+        /// Length of the text, bytes.
         bytes: usize,
         /// The limit.
         max: usize,
@@ -90,7 +90,7 @@ pub enum Rejection {
     /// A value is nested too deeply.
     #[error("the value of {key} is nested more than {max} deep")]
     TooDeep {
-        /// Its key.
+        /// Key of the value.
         key: String,
         /// The limit.
         max: usize,
@@ -119,9 +119,9 @@ pub enum Rejection {
          it as a text, or with a decimal point if an approximate number is enough"
     )]
     TooLarge {
-        /// Its key.
+        /// Key of the integer.
         key: String,
-        /// Its digits; the first of them if there are many.
+        /// Digits of the integer; the first of them if there are many.
         digits: String,
     },
     /// A text has a zero byte, which cannot be stored.
@@ -219,7 +219,7 @@ impl Rejection {
         }
     }
 
-    /// Its name in metrics, one of [`REASONS`].
+    /// Returns the reason's name in metrics, one of [`REASONS`].
     pub fn reason(&self) -> &'static str {
         match self {
             Self::NotText | Self::Gzip => "not_text",

@@ -51,12 +51,13 @@ const LOCK_MAX: Duration = Duration::from_secs(2);
 /// Rows that the thread of the writer's connection reads ahead. With few rows both threads wait
 /// for each other often, which costs more than the reading.
 const ROWS_AHEAD: usize = 512;
-/// The same for a reader. It often stops early, and then rows that were read ahead are lost.
+/// Rows that the thread of a reader's connection reads ahead. A reader often stops early, and then
+/// rows that were read ahead are lost.
 const ROWS_AHEAD_OF_READER: usize = 64;
 
 /// Page cache of the writer's connection, bytes.
 pub(crate) const WRITER_CACHE_BYTES: usize = 16 << 20;
-/// The same for each reader.
+/// Page cache of each reader's connection, bytes.
 pub(crate) const READER_CACHE_BYTES: usize = 2 << 20;
 
 /// `cache_size` for this number of bytes.

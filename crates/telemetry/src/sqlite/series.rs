@@ -18,14 +18,14 @@ use crate::value::SeriesId;
 const TABLE: &str = "SELECT id, device, key, sum FROM series NOT INDEXED ORDER BY id";
 const INDEX: &str = "SELECT id, device, key, sum FROM series \
                      INDEXED BY sqlite_autoindex_series_1 ORDER BY device, key, sum";
-/// The same of a file from before checksums.
+/// The two copies in a file from before checksums.
 const OLD_TABLE: &str = "SELECT id, device, key, NULL FROM series NOT INDEXED ORDER BY id";
 const OLD_INDEX: &str = "SELECT id, device, key, NULL FROM series \
                          INDEXED BY sqlite_autoindex_series_1 ORDER BY device, key";
 
 /// Removes the table of series.
 const DROP: &str = "DROP TABLE series";
-/// The same for a table whose pages are so damaged that they cannot be freed: they stay in the
+/// Removes a table of series whose pages are so damaged that they cannot be freed: they stay in the
 /// file, unused.
 const LEAVE: &str = "PRAGMA writable_schema = ON; \
                      DELETE FROM sqlite_schema WHERE tbl_name = 'series'; \

@@ -27,7 +27,7 @@ fn points() -> Vec<Point> {
     (0..VALUES).map(point).collect()
 }
 
-/// What is read of the file, or why it is not.
+/// Returns what is read of the file, or why it is not.
 async fn read(place: &TestStorage) -> Result<Vec<(Time, Value)>, StorageError> {
     let storage = Storage::open(place.location(), Settings::default()).await?;
     let range = Range {

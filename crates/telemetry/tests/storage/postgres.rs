@@ -1,5 +1,6 @@
-//! The same with PostgreSQL: a server in a temporary directory, on a socket there. PostgreSQL
-//! refuses to run as root, so it runs as another user. It ends with the process that it monitors.
+//! Tests of the storage with PostgreSQL: a server in a temporary directory, on a socket there.
+//! PostgreSQL refuses to run as root, so it runs as another user. It ends with the process that it
+//! monitors.
 
 use std::fs;
 use std::os::unix::fs::{MetadataExt as _, chown};
@@ -21,7 +22,7 @@ use crate::{aggregates, deletions, ranges, tenants};
 struct Server {
     place: PathBuf,
     bin: PathBuf,
-    /// Its owner; `None`: this user.
+    /// Owner of the server; `None`: this user.
     owner: Option<(u32, u32)>,
 }
 
@@ -119,7 +120,7 @@ impl Server {
         );
     }
 
-    /// It is stopped, and its files are removed, after this process has ended for any reason.
+    /// Stops the server and removes its files, after this process has ended for any reason.
     #[expect(
         clippy::zombie_processes,
         reason = "the watcher ends after this process"

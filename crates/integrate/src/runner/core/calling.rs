@@ -21,7 +21,8 @@ use crate::outcome::Outcome;
 /// Time in which messages are handed over in one call. Then the runner does the work that waits
 /// for the end of a call, such as storing dead letters.
 const FED_WITHIN: Duration = Duration::from_secs(2);
-/// The same for messages that arrive slowly: a longer wait costs more than it saves.
+/// Time for which messages that arrive slowly are gathered for a call: a longer wait costs more
+/// than it saves.
 const CALLED_EVERY_LEAST: Duration = Duration::from_millis(1);
 /// Waiting time per message of the previous call. So only messages that arrive faster than this
 /// wait longer than the minimum.

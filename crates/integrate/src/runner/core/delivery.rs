@@ -70,7 +70,8 @@ impl Core {
         self.places(now, (messages_max, self.settings.batch_bytes))
     }
 
-    /// The same, with at most this number of messages and bytes; one message may be larger.
+    /// Returns the positions for the next call of the sink, with at most this number of messages
+    /// and bytes; one message may be larger.
     pub(super) fn places(
         &self,
         now: Duration,

@@ -118,7 +118,7 @@ pub(super) struct Core {
     letters_under_way: usize,
     /// Number of messages to hand over one by one, because the sink panicked at a batch with them.
     alone: usize,
-    /// The same for dead letters.
+    /// Number of dead letters to hand over one by one, likewise.
     letters_alone: usize,
     /// Number of messages refused for panics since the last delivered one.
     panicked_in_a_row: u32,

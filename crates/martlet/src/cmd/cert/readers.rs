@@ -17,7 +17,7 @@ use crate::config;
 pub(super) struct Reading {
     /// Whether the node reads the list; `None` if no node and no configuration was found.
     pub(super) is_read: Option<bool>,
-    /// The same as text, with the next steps.
+    /// Result as text, with the next steps.
     pub(super) text: String,
 }
 

@@ -9,7 +9,7 @@ use serde_json::{Value, json};
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) enum Outcome {
     Imported,
-    /// It existed before.
+    /// The object existed before.
     Exists,
     Skipped,
 }
@@ -30,7 +30,7 @@ pub(super) struct Row {
     /// `device`, `setting`, `telemetry`, `user`, `role`, `line` (of an ACL file), `messages` or
     /// `webhook`.
     pub(super) what: &'static str,
-    /// Its id or name here; of a line about several objects, their number.
+    /// Id or name of the object here; of a line about several objects, their number.
     pub(super) id: String,
     /// How many objects the line is about.
     pub(super) count: u64,

@@ -14,7 +14,7 @@ use crate::cmd::tables::OpenTables;
 pub(super) struct ImportedUser {
     pub(super) user: NewUser,
     pub(super) hash: PasswordHash,
-    /// What the report says of it.
+    /// Note about the user in the report.
     pub(super) note: String,
 }
 

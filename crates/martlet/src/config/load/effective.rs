@@ -282,7 +282,7 @@ fn protection(settings: &Settings) -> [(&'static str, u8); 3] {
     ]
 }
 
-/// The same for one listener.
+/// Strength of the keys that protect clients, for one listener.
 fn protection_of_listener(keys: &ListenerKeys) -> [(&'static str, u8); 3] {
     let is_set = |path: &Option<String>| path.as_ref().is_some_and(|path| !path.is_empty());
     [

@@ -7,9 +7,9 @@ use martlet_environment::Assignment;
 /// A `.env` file that was read.
 #[derive(Clone, Debug)]
 pub(crate) struct EnvironmentFile {
-    /// Its absolute path.
+    /// Absolute path of the file.
     pub(crate) path: PathBuf,
-    /// What it sets, in order.
+    /// Assignments of the file, in order.
     pub(crate) assignments: Vec<Assignment>,
     /// Variables among them that the process also has; the values of the process apply.
     pub(crate) overridden: Vec<String>,
@@ -56,7 +56,7 @@ pub(crate) fn place_of(file: Option<&EnvironmentFile>, name: &str) -> String {
     format!("{} {name}", origin_of(file, name))
 }
 
-/// The same without the name.
+/// Returns the source of a variable's value without the name.
 pub(crate) fn origin_of(file: Option<&EnvironmentFile>, name: &str) -> String {
     let found = file.and_then(|file| {
         let is_overridden = file.overridden.iter().any(|known| known == name);

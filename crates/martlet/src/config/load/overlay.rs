@@ -34,8 +34,8 @@ pub(crate) struct HttpAddress {
 }
 
 impl HttpAddress {
-    /// The same as the default of an option that is not given: the node starts without this
-    /// listener if its address is in use.
+    /// Returns the listener as the default of an option that is not given: the node starts without
+    /// it if its address is in use.
     pub(crate) fn optional(self) -> Self {
         let source = DEFAULT_SOURCE.to_owned();
         Self { source, ..self }

@@ -27,11 +27,11 @@ pub(super) enum Meaning {
     NotNeeded(&'static str),
     /// Not supported; this does not reduce security.
     Unsupported(&'static str),
-    /// The same if the value is true.
+    /// Keyword that is not supported if its value is true; this does not reduce security.
     UnsupportedIfTrue(&'static str),
     /// Not supported; without it the node would be less secure, so this is an error.
     Refused(&'static str),
-    /// The same if the value is true.
+    /// Keyword that is refused if its value is true: without it the node would be less secure.
     RefusedIfTrue(&'static str),
     /// Handled by a function.
     Special(fn(&mut Reading<'_>, &ConfigLine) -> Result<(), ConfigError>),

@@ -38,7 +38,7 @@ pub(crate) fn read(path: &Path, effective: &mut Effective) -> Result<(), ConfigE
     read_all(path, effective)?.1
 }
 
-/// The same, with a report about each line, even if some lines are errors.
+/// Reads a file likewise, with a report about each line, even if some lines are errors.
 ///
 /// # Errors
 /// The file cannot be read.

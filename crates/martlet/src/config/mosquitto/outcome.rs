@@ -3,17 +3,17 @@
 /// Result of converting a line.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) enum Outcome {
-    /// It has the same meaning here.
+    /// The line has the same meaning here.
     Mapped,
-    /// It has another meaning; the note describes it.
+    /// The line has another meaning; the note describes it.
     Changed,
-    /// It equals the default.
+    /// The line equals the default.
     Default,
-    /// It is not needed here; the note has the reason.
+    /// The line is not needed here; the note has the reason.
     NotNeeded,
-    /// It is not supported; the note has an alternative.
+    /// The line is not supported; the note has an alternative.
     Unsupported,
-    /// It prevents the use of the file; the note has the reason.
+    /// The line prevents the use of the file; the note has the reason.
     Refused,
     /// All lines are valid, but no node can start with them; the note has the reason.
     DoesNotStart,

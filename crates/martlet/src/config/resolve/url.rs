@@ -10,7 +10,7 @@ pub(super) const MQTT_PORT: u16 = 1883;
 
 pub(super) const WEBSOCKET_PORT: u16 = 9001;
 
-/// The same with TLS.
+/// Default ports with TLS.
 const MQTTS_PORT: u16 = 8883;
 
 const SECURE_WEBSOCKET_PORT: u16 = 8084;

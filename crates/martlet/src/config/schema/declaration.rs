@@ -11,7 +11,7 @@ pub(crate) struct Key {
     pub(crate) path: String,
     pub(crate) kind: Kind,
     pub(crate) default: Value,
-    /// Its description, one sentence.
+    /// Description, one sentence.
     pub(crate) what: &'static str,
     /// For limits, the behaviour when the limit is reached.
     pub(crate) at_limit: Option<&'static str>,
@@ -24,9 +24,9 @@ pub(crate) struct Key {
 pub(crate) struct TableKey {
     pub(crate) name: &'static str,
     pub(crate) kind: Kind,
-    /// Its description, one sentence.
+    /// Description, one sentence.
     pub(crate) what: &'static str,
-    /// The same as in [`Key`].
+    /// Whether it is a list, as in [`Key`].
     pub(crate) is_list: bool,
 }
 

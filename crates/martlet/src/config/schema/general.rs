@@ -21,10 +21,10 @@ section! {
 section! {
     /// The store of sessions and messages.
     Store {
-        /// What an acknowledgement promises. sync: it is on the disk, synced; nothing acknowledged
-        /// is lost by a crash or a power cut. interval: it is written, and synced later; a crash
-        /// loses nothing, a power cut loses the changes of the last store.interval_ms. memory:
-        /// nothing is written; a restart loses all.
+        /// Promise of an acknowledgement. sync: it is on the disk, synced; nothing acknowledged is
+        /// lost by a crash or a power cut. interval: it is written, and synced later; a crash loses
+        /// nothing, a power cut loses the changes of the last store.interval_ms. memory: nothing is
+        /// written; a restart loses all.
         durability: StoreDurability = StoreDurability::Sync;
         /// With store.durability = "interval": how often what has been written is synced,
         /// milliseconds.
@@ -134,7 +134,7 @@ section! {
 }
 
 section! {
-    /// What all integrations share.
+    /// Settings that all integrations share.
     Integrations {
         /// Comma-separated private networks that integrations may connect to, such as 10.1.0.0/16.
         /// Loopback, private, link-local and other special addresses are refused unless they are
@@ -191,7 +191,7 @@ section! {
 }
 
 section! {
-    /// What is remembered of topics.
+    /// Memory of the messages of topics.
     TopicMemory {
         /// Comma-separated Topic Filters, such as devices/+/state,sensors/#. For the topics that
         /// they match, the node remembers the last payloads, the rate and the last publisher, in
@@ -256,7 +256,7 @@ section! {
 }
 
 section! {
-    /// What clients may do over MQTT.
+    /// Rights of clients over MQTT.
     Mqtt {
         /// false: the node has no MQTT listeners. The HTTP server, admin.sock and integrations
         /// work.
@@ -282,10 +282,10 @@ section! {
         /// Prefix of the Response Information, to which the Client Identifier is appended; empty:
         /// none is sent (v5).
         response_information: String = "response/";
-        /// What happens when a session's queue is full: drop-oldest, drop-newest or disconnect.
+        /// Action when a session's queue is full: drop-oldest, drop-newest or disconnect.
         queue_full: QueueFull = QueueFull::DropOldest;
-        /// What happens to a PUBLISH above limits.publish_rate or limits.publish_bytes_rate. delay:
-        /// it waits, and the client is read later. drop-qos0: with QoS 0 it is dropped and counted,
+        /// Handling of a PUBLISH above limits.publish_rate or limits.publish_bytes_rate. delay: it
+        /// waits, and the client is read later. drop-qos0: with QoS 0 it is dropped and counted,
         /// with QoS 1 and 2 it waits. disconnect: the connection ends (v5: 0x96).
         rate_exceeded: RateExceeded = RateExceeded::Delay;
         /// Interval in seconds at which $SYS/broker/... statistics are published; 0: never.

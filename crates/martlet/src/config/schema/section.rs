@@ -6,7 +6,7 @@ use super::value::{Secret, Value};
 
 /// A section of the file, such as `[mqtt]`.
 pub(super) trait Section {
-    /// Its keys, in the order of the reference page.
+    /// Returns the keys, in the order of the reference page.
     fn keys(section: &str) -> Vec<Key>;
 
     /// Sets a key. Returns false if there is no such key, or the value has another type.
@@ -373,7 +373,7 @@ impl List<String> {
         items.filter(|item| !item.is_empty())
     }
 
-    /// The same as owned texts.
+    /// Returns the values as owned texts.
     pub(crate) fn to_vec(&self) -> Vec<String> {
         self.items().map(str::to_owned).collect()
     }

@@ -19,10 +19,10 @@ section! {
         /// Where the values are stored: postgres://USER:PASSWORD@HOST/DATABASE, or the path of an
         /// SQLite file. Default: telemetry.db in the data directory.
         url: Secret = "";
-        /// What happens to values whose payload has no time. received: they get the time of
-        /// receipt. reject: the payload is not stored.
+        /// Handling of values whose payload has no time. received: they get the time of receipt.
+        /// reject: the payload is not stored.
         missing_time: MissingTime = MissingTime::Received;
-        /// What happens to values whose time is farther from the time of receipt than
+        /// Handling of values whose time is farther from the time of receipt than
         /// telemetry.skew_ahead_secs or telemetry.skew_behind_secs. received: they get the time of
         /// receipt. reject: the payload is not stored. keep: they keep their time.
         skew: Skew = Skew::Received;

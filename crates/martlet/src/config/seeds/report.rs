@@ -9,9 +9,9 @@ use crate::config::schema::keys;
 /// Effect of a variable.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) enum Use {
-    /// It is read, with this meaning.
+    /// The variable is read, with this meaning.
     Read(&'static str),
-    /// It has no effect, for this reason.
+    /// The variable has no effect, for this reason.
     Ignored(&'static str),
     /// The name is unknown.
     Unknown,
