@@ -22,8 +22,8 @@ pub(crate) fn without_own_parts(name: Option<&str>) -> &'static [&'static str] {
     unless_asked_for(name, OWN_PARTS)
 }
 
-/// Beginnings of Client Identifiers that a list of clients leaves out: integrations too, unless they
-/// are asked for by name.
+/// Beginnings of Client Identifiers that a list of clients leaves out: integrations too, unless
+/// they are asked for by name.
 pub(crate) fn clients_alone(name: Option<&str>) -> &'static [&'static str] {
     unless_asked_for(name, NO_CLIENTS)
 }
