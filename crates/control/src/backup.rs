@@ -64,7 +64,7 @@ struct FileEntry {
     crc32c: u32,
 }
 
-/// Error of a backup, or with the place for one.
+/// Error with a backup, or with the place for one.
 #[derive(Debug, thiserror::Error)]
 #[non_exhaustive]
 pub enum BackupError {

@@ -1,5 +1,5 @@
-//! Causes of what went wrong, as the API names it. `martlet why` answers with it, and it
-//! distinguishes entries of the journal.
+//! Causes of what went wrong, as the API names them. `martlet why` answers with one, and they
+//! distinguish entries of the journal.
 //!
 //! A refusal or an end has the cause that the broker or an authenticator gave it
 //! ([`RefusalCause`]); here is the table from those to the names of the API. Words are not read.

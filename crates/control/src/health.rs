@@ -18,7 +18,7 @@ pub const RELOAD_FAILED: &str = "reload";
 /// Names the report that settings wait for a restart.
 pub const RESTART_PENDING: &str = "restart";
 
-/// Facts that keep a node from being ready, and that its operators should know.
+/// Facts that keep a node from being ready, and facts that its operators should know.
 #[derive(Debug, Default)]
 pub struct Health {
     environment_file: Option<String>,

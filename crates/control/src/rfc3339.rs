@@ -23,7 +23,7 @@ pub fn text_of_us(us: u64) -> String {
     with_text_of_us(us, str::to_owned)
 }
 
-/// Passes the text of a time in microseconds, without an allocation.
+/// Passes the text of a time in microseconds to `then`, without an allocation.
 pub fn with_text_of_us<T>(us: u64, then: impl FnOnce(&str) -> T) -> T {
     // As long as the text of the last second of year 9999.
     let mut text = *b"0000-00-00T00:00:00.000000Z";

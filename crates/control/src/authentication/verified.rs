@@ -98,7 +98,7 @@ impl Times {
         }
     }
 
-    /// Times of the same kind, but no longer than this.
+    /// Times that are no longer than this, otherwise the same.
     pub(super) fn within(self, most: Option<Duration>) -> Self {
         let most = most.unwrap_or(Duration::MAX);
         Self {
@@ -260,7 +260,7 @@ impl Verified {
         oldest.is_some()
     }
 
-    /// Counts an answer no more, which is not kept any more.
+    /// Subtracts an answer that is not kept any more from what is counted.
     fn forget(&mut self, old: &Authenticated) {
         self.weight -= weight(old);
         self.text -= text_bytes(old);

@@ -21,7 +21,7 @@ use crate::wall_clock::now_ms;
 
 /// The file in a data directory that marks a restore as in progress or interrupted.
 pub const RESTORING: &str = "store.restoring";
-/// Name of the restored store before it is in force, and after it.
+/// Name of that file before it is in force, and after it.
 const OVER: &str = "store.restored";
 const PLAN: &str = "PLAN.json";
 /// Directory that a file system has in its root directory.

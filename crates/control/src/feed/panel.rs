@@ -46,7 +46,7 @@ pub struct Panel {
     last: u64,
 }
 
-/// Packets that a client waits for, and events that wait.
+/// Events of a client that wait, and the packets that they wait for.
 #[derive(Debug, Default)]
 struct WaitingPackets {
     /// Packet Identifiers of its last packets.

@@ -306,7 +306,7 @@ impl Integrations {
         conditions.collect()
     }
 
-    /// Maker that makes integrations of settings.
+    /// Maker of integrations from settings.
     pub(crate) fn maker(&self) -> &dyn IntegrationMaker {
         &*self.maker
     }

@@ -88,7 +88,7 @@ fn result_of(verdict: &RuleResult) -> Option<TopicResult> {
     })
 }
 
-/// Counts while they are counted.
+/// Counts of a rule as they are kept.
 #[derive(Clone, Debug, Default)]
 pub(super) struct Counts {
     pub(super) messages: u64,
