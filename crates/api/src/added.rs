@@ -31,12 +31,12 @@ pub(crate) struct AddedView {
     /// Where it is from: `configuration`, which no route changes, or `api`.
     #[schema(example = "api")]
     origin: &'static str,
-    /// Its settings: the keys of its table in the configuration. Null for one of the configuration,
+    /// Settings: the keys of its table in the configuration. Null for one of the configuration,
     /// which `/api/v1/config` shows.
     #[schema(value_type = Option<Object>)]
     settings: Option<Value>,
-    /// What it does now: `starting`, `running`, `retrying`, …; null: it does not run, the node's
-    /// log has the reason.
+    /// State: `starting`, `running`, `retrying`, …; null: it does not run, the node's log has the
+    /// reason.
     #[schema(example = "running")]
     state: Option<&'static str>,
     /// Time of its creation.
@@ -203,7 +203,7 @@ pub(crate) async fn remove(
     Ok(StatusCode::NO_CONTENT)
 }
 
-/// Those of a kind that the caller sees; with a team, those of that alone.
+/// Objects of a kind that the caller sees; with a team, those of that alone.
 pub(crate) async fn seen(
     api: &Api,
     caller: &Caller,

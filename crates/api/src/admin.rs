@@ -1,4 +1,4 @@
-//! What operators ask a running node, through `admin.sock`.
+//! Questions of operators to a running node, through `admin.sock`.
 
 use std::collections::BTreeMap;
 use std::sync::Arc;
@@ -25,7 +25,7 @@ pub struct Status {
     pub version: String,
     /// `ready`, `starting` or `stopping`.
     pub status: String,
-    /// What operators should know.
+    /// Warnings: what operators should know.
     pub warnings: Vec<String>,
     /// Seconds since the start.
     pub uptime_secs: u64,
@@ -36,7 +36,7 @@ pub struct Status {
     /// Where users are.
     #[serde(default)]
     pub users: UserConfiguration,
-    /// What an acknowledgement promises: `sync`, `interval` or `memory`.
+    /// Promise of an acknowledgement: `sync`, `interval` or `memory`.
     pub durability: String,
     /// With `interval`: the time between two syncs, milliseconds.
     pub interval_ms: Option<u64>,
@@ -141,7 +141,7 @@ pub(crate) async fn status(
     }))
 }
 
-/// What the node is.
+/// Names and versions of the node and its API.
 #[derive(Debug, Serialize, ToSchema)]
 pub(crate) struct VersionView {
     /// `martlet`.
@@ -188,12 +188,13 @@ pub(crate) async fn traffic(
     Ok(Json(uses.collect()))
 }
 
-/// What is read again.
+/// Parts that are read again.
 #[derive(Deserialize, IntoParams)]
 #[serde(deny_unknown_fields)]
 #[into_params(parameter_in = Query)]
 pub(crate) struct ReloadQuery {
-    /// What has changed in the tables of users and devices alone; everything if it is not given.
+    /// Restriction to what has changed in the tables of users and devices; everything if it is not
+    /// given.
     #[param(inline)]
     only: Option<ReloadOnly>,
 }
@@ -230,7 +231,7 @@ pub(crate) async fn reload(
     Ok(answer)
 }
 
-/// What the node does now.
+/// State that the node is in now.
 #[derive(Debug, Serialize, ToSchema)]
 pub(crate) struct Stopping {
     /// `stopping`.

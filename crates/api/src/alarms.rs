@@ -51,11 +51,11 @@ pub(crate) struct AlarmView {
     state: String,
     /// `info`, `warning`, `minor`, `major` or `critical`.
     severity: String,
-    /// Its text.
+    /// Text of the alarm.
     message: String,
     /// The device that it is about.
     device: Option<String>,
-    /// What it is about: the id of a device, a topic, or a part of the node.
+    /// Subject: the id of a device, a topic, or a part of the node.
     subject: String,
     /// The value that has raised it.
     value: Option<f64>,

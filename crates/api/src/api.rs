@@ -1,4 +1,4 @@
-//! What all routes share: the control plane, rights, and what is kept between requests.
+//! State that all routes share: the control plane, rights, and what is kept between requests.
 
 use std::sync::{Arc, OnceLock};
 use std::time::Duration;
@@ -49,13 +49,13 @@ pub struct Api {
     /// An [`Inner`], whose type is hidden: the compiler would look through all parts of a node for
     /// `Send` and `Sync`, for each route several times, which took half of this crate's build.
     inner: Arc<dyn AsRef<Inner> + Send + Sync>,
-    /// What this listener serves.
+    /// Settings of the routes that this listener serves.
     pub(crate) routes: Arc<RouteSettings>,
     /// The document that describes its routes.
     pub(crate) document: Arc<OnceLock<Document>>,
 }
 
-/// What all listeners share.
+/// State that all listeners share.
 pub struct Inner {
     pub(crate) control: Arc<Control>,
     pub(crate) callers: Arc<dyn Callers>,
@@ -212,7 +212,7 @@ impl Api {
         self.parts.event_archive.as_ref()
     }
 
-    /// The same node for a listener with its own settings.
+    /// Node with the same state, for a listener with its own settings.
     #[must_use]
     pub fn with_routes(&self, routes: RouteSettings) -> Self {
         let document = match routes.compat == self.routes.compat {
@@ -275,7 +275,7 @@ impl Api {
         Ok(self.tables()?.run(caller, case).await?)
     }
 
-    /// What callers do with devices.
+    /// Operations of callers on devices.
     ///
     /// # Errors
     /// The node keeps none.
@@ -310,7 +310,7 @@ impl Api {
         matches!(self.known_unclaimed().await, Ok(true))
     }
 
-    /// The same.
+    /// Whether the node has no administrator yet, or an error if that is not known.
     ///
     /// # Errors
     /// It cannot be known now.
@@ -345,7 +345,7 @@ impl Api {
 }
 
 impl Inner {
-    /// What is kept of requests counts as memory of the node.
+    /// Counts what is kept of requests as memory of the node.
     fn count_memory(&self) {
         let control = &self.control;
         if let Some(part) = control.memory_part() {

@@ -23,7 +23,7 @@ use crate::problem::{Problem, ProblemKind, ProblemView};
 const PIECE: usize = 256 * 1024;
 const PIECES: usize = 4;
 
-/// What a backup has.
+/// Contents of a backup.
 #[derive(Debug, Deserialize, IntoParams)]
 #[serde(deny_unknown_fields)]
 #[into_params(parameter_in = Query)]
@@ -104,7 +104,7 @@ fn key_file(api: &Api) -> Result<PathBuf, Problem> {
     }
 }
 
-/// What is not in the archive, if anything.
+/// Header about the parts that are not in the archive, if any.
 fn left_out(api: &Api) -> Option<[(HeaderName, HeaderValue); 1]> {
     let tables = api
         .tables()

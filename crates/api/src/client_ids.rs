@@ -16,12 +16,14 @@ const OWN_PARTS: &[&str] = &[
 /// Beginning of the Client Identifiers of everything that is no client: integrations too.
 const NO_CLIENTS: &[&str] = &["$"];
 
-/// What a list leaves out: the node's own parts, unless they are asked for by name.
+/// Beginnings of Client Identifiers that a list leaves out: the node's own parts, unless they are
+/// asked for by name.
 pub(crate) fn without_own_parts(name: Option<&str>) -> &'static [&'static str] {
     unless_asked_for(name, OWN_PARTS)
 }
 
-/// What a list of clients leaves out: integrations too, unless they are asked for by name.
+/// Beginnings of Client Identifiers that a list of clients leaves out: integrations too, unless
+/// they are asked for by name.
 pub(crate) fn clients_alone(name: Option<&str>) -> &'static [&'static str] {
     unless_asked_for(name, NO_CLIENTS)
 }

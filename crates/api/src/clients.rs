@@ -242,20 +242,20 @@ pub(crate) async fn kick(
 pub struct ClientDetailView {
     /// As in the list.
     pub client: ClientView,
-    /// Its user name: authenticated, or merely claimed where authentication is off.
+    /// User name: authenticated, or merely claimed where authentication is off.
     pub user: Option<String>,
-    /// It has proved to be that user.
+    /// Whether it has proved to be that user.
     pub user_is_proved: bool,
     /// The session outlives its connection: what is in it is kept in the store.
     pub durable: bool,
     /// When the last connection ended; none while there is one.
     #[schema(value_type = Option<String>, format = DateTime)]
     pub left_at: Option<String>,
-    /// Its connection; none while it is away.
+    /// Connection of the client; none while it is away.
     pub connection: Option<ConnectionView>,
-    /// Its Will, if one is kept.
+    /// Will of the client, if one is kept.
     pub will: Option<WillView>,
-    /// Its subscriptions, as many as were asked for.
+    /// Subscriptions of the client, as many as were asked for.
     pub subscriptions: Vec<SubscriptionView>,
     /// Bytes of the messages that wait in its queue.
     pub queued_bytes: u64,
@@ -269,7 +269,7 @@ pub struct ClientDetailView {
     pub drops: Vec<DropView>,
 }
 
-/// What a connection is by.
+/// Properties of a connection.
 #[derive(Debug, Serialize, Deserialize, ToSchema)]
 pub struct ConnectionView {
     /// The listener that it came by.
@@ -300,7 +300,7 @@ pub struct WillView {
     pub topic: String,
     /// QoS.
     pub qos: u8,
-    /// It is to be retained.
+    /// Whether it is to be retained.
     pub retain: bool,
     /// Length of its payload.
     pub payload_bytes: usize,
@@ -311,13 +311,13 @@ pub struct WillView {
 /// A message in a queue. What it is about is not known where it lies in the store alone.
 #[derive(Debug, Serialize, Deserialize, ToSchema)]
 pub struct QueuedView {
-    /// Its name.
+    /// Name of the message.
     pub message_id: String,
     /// The QoS that it is sent with.
     pub qos: u8,
-    /// It is sent with RETAIN 1.
+    /// Whether it is sent with RETAIN 1.
     pub retain: bool,
-    /// What it counts for in limits.
+    /// Bytes that it counts for in limits.
     pub bytes: usize,
     /// Topic Name.
     pub topic: Option<String>,
@@ -333,7 +333,7 @@ pub struct QueuedView {
 pub struct InFlightView {
     /// The identifier.
     pub packet_id: u16,
-    /// Its name.
+    /// Name of the message.
     pub message_id: String,
     /// How far it has come: `unsent`, `unacknowledged` or `released`.
     pub state: String,
@@ -353,7 +353,7 @@ pub struct InFlightView {
 pub struct DropView {
     /// The reason, as in the metrics.
     pub reason: String,
-    /// What it means.
+    /// Meaning of the reason.
     pub meaning: String,
     /// How many.
     pub count: u64,

@@ -19,9 +19,9 @@ pub enum ListenerKind {
     Socket,
     /// A listener on TCP.
     Tcp {
-        /// It can be reached from this machine alone.
+        /// Whether it can be reached from this machine alone.
         is_loopback: bool,
-        /// It uses TLS.
+        /// Whether it uses TLS.
         is_secure: bool,
     },
 }
@@ -39,7 +39,7 @@ impl HttpConnection {
         matches!(self.listener, ListenerKind::Tcp { is_loopback, .. } if is_loopback)
     }
 
-    /// Its other end is a program on this machine.
+    /// Whether its other end is a program on this machine.
     pub(crate) fn comes_from_loopback(&self) -> bool {
         self.peer
             .is_some_and(|peer| peer.to_canonical().is_loopback())

@@ -55,7 +55,7 @@ pub(crate) async fn no_file() -> Problem {
     nothing_there()
 }
 
-/// What the pages load.
+/// Files that the pages load.
 pub(crate) async fn file(PathOf(name): PathOf<String>) -> Result<Response, Problem> {
     match name.as_str() {
         "start.js" => {
@@ -90,7 +90,7 @@ pub(crate) async fn setup_script() -> Response {
     )
 }
 
-/// What a kind of problem means
+/// Meaning of a kind of problem
 #[utoipa::path(get, path = "/problems/{kind}", tag = "documentation",
     params(("kind" = String, Path, description = "The last part of a problem's `type`",
         example = "forbidden")),

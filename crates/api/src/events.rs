@@ -1,4 +1,4 @@
-//! What happens to clients: recently, page by page, or as it happens, as server-sent events or by
+//! Events of clients: recent ones, page by page, or as they happen, as server-sent events or by
 //! WebSocket.
 
 pub(crate) mod open_streams;

@@ -31,7 +31,7 @@ pub(crate) struct ExplainParams {
     topic: String,
 }
 
-/// What decides
+/// Deciding rule
 ///
 /// Whether a client may publish, subscribe or receive, and which rule decides it.
 #[utoipa::path(get, path = "/api/v1/acl/explain", tag = "clients", params(ExplainParams, OfTenant),

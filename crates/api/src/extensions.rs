@@ -41,7 +41,7 @@ pub(crate) struct OwnDevice(pub(crate) Box<Device>);
 #[derive(Clone, Debug)]
 pub(crate) struct PrincipalName(pub(crate) String);
 
-/// What the audit log has of what a request was about: a JSON object.
+/// Details of a request for the audit log: a JSON object about what the request was about.
 #[derive(Clone, Debug)]
 pub(crate) struct About(pub(crate) serde_json::Value);
 

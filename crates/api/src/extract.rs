@@ -1,4 +1,4 @@
-//! What handlers take from a request; what does not fit is a problem that names the field.
+//! Parts of a request that handlers take; what does not fit is a problem that names the field.
 
 use axum::body::{Bytes, HttpBody as _};
 use axum::extract::{FromRequest, FromRequestParts, Path, Request};
@@ -29,7 +29,7 @@ impl<S: Send + Sync, T: DeserializeOwned + Send + 'static> FromRequest<S> for Js
     }
 }
 
-/// The same where a list is as good as an object.
+/// Body in JSON where a list is as good as an object.
 #[derive(Clone, Copy, Debug)]
 pub(crate) struct JsonOrList<T>(pub(crate) T);
 
@@ -43,7 +43,7 @@ impl<S: Send + Sync, T: DeserializeOwned + Send + 'static> FromRequest<S> for Js
     }
 }
 
-/// What reads the body of a request; none: nothing stands before its route.
+/// Reader of the body of a request; none: nothing stands before its route.
 pub(crate) fn reader_of(request: &Request) -> Option<BodyReader> {
     request.extensions().get().cloned()
 }

@@ -1,5 +1,5 @@
-//! What is around all routes: the request's number, bounds, the headers of every answer, problems
-//! in the place of bare errors, and a line in the log.
+//! Layers around all routes: the request's number, bounds, the headers of every answer, problems in
+//! the place of bare errors, and a line in the log.
 
 use std::time::Instant;
 

@@ -53,13 +53,13 @@ pub struct HistoryView {
 /// One of them.
 #[derive(Debug, Serialize, Deserialize, ToSchema)]
 pub struct SeriesView {
-    /// Its name.
+    /// Name of the series.
     #[schema(example = "messages_in")]
     pub name: String,
-    /// What it is counted in: `1/s`, `B/s`, `1`, `ms`, `cores` or `B`.
+    /// Unit of the values: `1/s`, `B/s`, `1`, `ms`, `cores` or `B`.
     #[schema(example = "1/s")]
     pub unit: String,
-    /// What it means.
+    /// Meaning of the values.
     pub meaning: String,
     /// A value for each time; none where it is not known, as a latency while nothing is sent.
     pub values: Vec<Option<f32>>,

@@ -80,7 +80,7 @@ impl Key {
         known
     }
 
-    /// It is answered; none: it came to nothing, and may be sent again.
+    /// Ends the request with its answer; none: it came to nothing, and may be sent again.
     async fn end(&self, api: &Api, answer: Option<StoredAnswer>) {
         if let Some(tables) = tables(api) {
             let (status, text) = answer
@@ -194,7 +194,7 @@ async fn try_run(
     done.await.map_err(broken_off)?
 }
 
-/// What its sender made up; none: nothing.
+/// Key that the sender of a request made up; none: it has no key.
 ///
 /// # Errors
 /// It is none, or too long.

@@ -48,7 +48,7 @@ pub struct IntegrationView {
     pub filters: Vec<String>,
     /// Whether QoS 0 messages wait in its queue, too.
     pub keep_qos0: bool,
-    /// What happens to messages that it refuses: `dead-letter` or `stop`.
+    /// Treatment of messages that it refuses: `dead-letter` or `stop`.
     pub on_reject: String,
     /// Which messages it delivers in order: those of one `publisher`, `user` or `topic`.
     #[serde(default)]
@@ -63,7 +63,7 @@ pub struct IntegrationView {
     #[serde(default)]
     #[schema(value_type = Option<String>, format = DateTime)]
     pub paused_since: Option<String>,
-    /// What fails now.
+    /// Current failure.
     pub failure: Option<FailureView>,
     /// Names of the secrets that it uses.
     pub secrets: Vec<String>,
@@ -130,7 +130,7 @@ pub struct FailureView {
 pub struct LastErrorView {
     /// The error.
     pub error: String,
-    /// Its time.
+    /// Time of the error.
     #[schema(value_type = Option<String>, format = DateTime)]
     pub at: Option<String>,
 }
@@ -222,16 +222,16 @@ pub(crate) struct OneIntegration {
 #[derive(Debug, IntoResponses)]
 #[expect(dead_code, reason = "it stands in the document")]
 pub(crate) enum Obeyed {
-    /// It is done, or has begun
+    /// The order is done, or has begun
     #[response(status = 204)]
     Done,
     /// There is none
     #[response(status = 404, content_type = "application/problem+json")]
     NotFound(ProblemView),
-    /// It is in no state for that: there is nothing to skip, or it is not started yet
+    /// The integration is in no state for that: there is nothing to skip, or it is not started yet
     #[response(status = 409, content_type = "application/problem+json")]
     NotNow(ProblemView),
-    /// It did not answer in time
+    /// The integration did not answer in time
     #[response(status = 504, content_type = "application/problem+json")]
     NoAnswer(ProblemView),
 }
@@ -384,7 +384,7 @@ pub(crate) async fn test(
 /// A message that an integration has refused, without its payload.
 #[derive(Debug, Serialize, Deserialize, ToSchema)]
 pub struct DeadLetterView {
-    /// Its number.
+    /// Number of the message.
     pub id: u64,
     /// Reason of the last refusal.
     pub reason: String,
@@ -672,7 +672,7 @@ pub(crate) fn started(api: &Api) -> Result<&Integrations, Problem> {
     all.ok_or_else(|| Problem::unavailable("the node has no integrations".to_owned()))
 }
 
-/// What changes the session of an integration instead.
+/// Ways to change the session of an integration instead.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) enum Instead {
     /// The integration can be paused.

@@ -35,12 +35,12 @@ impl ApiKey {
         }
     }
 
-    /// What it is called.
+    /// Name of the key.
     pub fn name(&self) -> &str {
         &self.name
     }
 
-    /// What its holder may do.
+    /// Rights of its holder.
     pub(crate) fn scopes(&self) -> Scopes {
         self.scopes
     }

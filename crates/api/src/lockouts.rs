@@ -1,6 +1,6 @@
-//! What is remembered of logins. Lockouts for wrong credentials, of clients and of logins to the
-//! panel: which there are, and ending them by hand. Right credentials, which are not checked again
-//! for a while: forgetting them.
+//! Memory of logins. Lockouts for wrong credentials, of clients and of logins to the panel: which
+//! there are, and ending them by hand. Right credentials, which are not checked again for a while:
+//! forgetting them.
 
 use std::net::IpAddr;
 
@@ -89,9 +89,9 @@ pub(crate) async fn list(
 #[serde(deny_unknown_fields)]
 #[into_params(parameter_in = Query)]
 pub(crate) struct LiftedLockouts {
-    /// Those of this user name, from anywhere.
+    /// Lockouts of this user name, from anywhere.
     user_name: Option<String>,
-    /// Those of this address, of any name.
+    /// Lockouts of this address, of any name.
     #[param(value_type = Option<String>, example = "192.0.2.7")]
     address: Option<IpAddr>,
     /// All of them.
@@ -142,7 +142,7 @@ pub(crate) async fn lift(
 pub(crate) struct ForgottenLogins {
     /// The user name that the client logs in with.
     user_name: String,
-    /// Its Client Identifier.
+    /// Client Identifier of the client.
     client_id: String,
 }
 

@@ -1,4 +1,4 @@
-//! What is logged, which may be changed while the node runs.
+//! Lines of the log, and its levels, which may be changed while the node runs.
 
 use std::sync::Arc;
 
@@ -45,7 +45,7 @@ pub(crate) struct LogLinesView {
     next: u64,
 }
 
-/// Those of lines, the gravest first: `off` is none.
+/// Levels of lines, the gravest first: `off` is none.
 const LEVELS: &[&str] = LEVELS_OF_LOG.split_at(1).1;
 
 /// The log

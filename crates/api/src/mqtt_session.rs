@@ -23,7 +23,7 @@ pub(crate) struct MqttSession {
     client_id: String,
     /// A connection is there.
     connected: bool,
-    /// It outlives its connection: what is in it is kept in the store.
+    /// Whether it outlives its connection: what is in it is kept in the store.
     durable: bool,
     /// Session Expiry Interval, seconds; 4294967295 is never.
     session_expiry_secs: u32,

@@ -1,4 +1,4 @@
-//! What the node was set up with: listeners, certificates, the configuration.
+//! Setup of the node: listeners, certificates, the configuration.
 
 use std::sync::Arc;
 
@@ -32,7 +32,7 @@ pub(crate) async fn listeners(State(control): State<Arc<Control>>) -> Json<Items
 pub(crate) struct CertificateView {
     /// The file that it was read from.
     file: String,
-    /// What it is for: `server`, or `client_ca`, which verifies certificates of clients.
+    /// Use of the certificate: `server`, or `client_ca`, which verifies certificates of clients.
     used_as: &'static str,
     /// Subject of the certificate.
     subject: String,

@@ -106,7 +106,7 @@ pub(crate) fn with_schemes(document: &mut utoipa::openapi::OpenApi, compat: &[Co
 /// The way in which administrators of IoTFlow authenticate.
 pub(crate) const ADMIN_SCHEME: &str = "admin";
 
-/// What the router writes `{*topic}`, since it may have slashes in it, is `{topic}` to readers.
+/// Writes `{*topic}` of the router, which may have slashes in it, as `{topic}` for readers.
 pub(crate) fn with_plain_paths(document: &mut utoipa::openapi::OpenApi) {
     let all = std::mem::take(&mut document.paths.paths);
     let plain = all
@@ -115,7 +115,7 @@ pub(crate) fn with_plain_paths(document: &mut utoipa::openapi::OpenApi) {
     document.paths.paths = plain.collect();
 }
 
-/// What native paths begin with, but for probes and metrics.
+/// Beginning of native paths, but for probes and metrics.
 const NATIVE: &str = "/api/v1";
 
 /// A body of a native `POST` whose members may all be left out may be left out itself.
@@ -166,8 +166,8 @@ pub(crate) fn declare(path: &str, item: &mut PathItem, access: Access) {
     }
 }
 
-/// The same for a path of another system. All its errors are `error`; none: problem details. The
-/// answer to a request that is sent again has an error as problem details, too.
+/// Declares a path of another system likewise. All its errors are `error`; none: problem details.
+/// The answer to a request that is sent again has an error as problem details, too.
 pub(crate) fn declare_of_system(
     path: &str,
     item: &mut PathItem,

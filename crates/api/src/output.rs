@@ -28,7 +28,7 @@ const FOR_SOCKET: usize = 8 * 1024 * 1024;
 /// Bytes that answers may take together where the node has no memory left: an operator can still
 /// look at the node.
 const ALWAYS: usize = 1024 * 1024;
-/// What the connection is given at once, and buffers.
+/// Bytes that the connection is given at once, and buffers.
 const PIECE: usize = 16 * 1024;
 
 /// Bytes of the answers that are being sent.

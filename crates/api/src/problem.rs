@@ -15,7 +15,7 @@ use crate::remedies::{RemedyView, in_requests};
 /// Declares the closed list of problems: name, slug, status, title, what it means.
 macro_rules! problems {
     ($( $name:ident $slug:literal $status:literal $title:literal $what:literal; )*) => {
-        /// What kind of error it is.
+        /// Kind of an error.
         #[derive(Clone, Copy, Debug, PartialEq, Eq)]
         pub enum ProblemKind {
             $( #[doc = $what] $name, )*
@@ -99,7 +99,7 @@ pub struct FieldError {
     #[serde(skip_serializing_if = "Option::is_none")]
     #[schema(example = "limit")]
     pub parameter: Option<String>,
-    /// What is wrong with it.
+    /// Error in the field.
     pub detail: String,
 }
 
@@ -115,12 +115,13 @@ pub(crate) struct ProblemView {
     title: &'static str,
     /// Status of the answer.
     status: u16,
-    /// What happened, and what to do about it.
+    /// Description of what happened, and what to do about it.
     detail: String,
-    /// What happened, if `detail` also has the field at fault or what to do about it.
+    /// Description of what happened, if `detail` also has the field at fault or what to do about
+    /// it.
     #[serde(skip_serializing_if = "Option::is_none")]
     reason: Option<String>,
-    /// What to do about it, the best first; `detail` has it in words.
+    /// Remedies, the best first; `detail` has them in words.
     #[serde(skip_serializing_if = "Vec::is_empty")]
     remedies: Vec<RemedyView>,
     /// Fields at fault.
@@ -131,7 +132,7 @@ pub(crate) struct ProblemView {
     request_id: Option<String>,
 }
 
-/// What forms of other systems have beside kind and text of a problem.
+/// Parts that forms of other systems have beside kind and text of a problem.
 #[derive(Clone, Debug, Default)]
 pub(crate) struct Extra {
     /// Short text about what is wrong; none: that of its kind.
@@ -140,12 +141,12 @@ pub(crate) struct Extra {
     pub(crate) members: Vec<(&'static str, Value)>,
 }
 
-/// What the detail of a problem consists of.
+/// Parts of the detail of a problem.
 #[derive(Clone, Debug, Default)]
 struct DetailParts {
-    /// What happened, without the field at fault and without remedies.
+    /// Description of what happened, without the field at fault and without remedies.
     reason: String,
-    /// What helps, the best first.
+    /// Remedies, the best first.
     remedies: Vec<Remedy>,
 }
 
@@ -158,7 +159,7 @@ pub struct Problem {
     parts: Option<Box<DetailParts>>,
     errors: Vec<FieldError>,
     headers: Vec<(HeaderName, HeaderValue)>,
-    /// What forms of other systems have beside the rest.
+    /// Parts that forms of other systems have beside the rest.
     extra: Box<Extra>,
     /// The journal or another list has recorded it.
     is_recorded: bool,
@@ -181,7 +182,7 @@ impl Problem {
         }
     }
 
-    /// It needs no event: another list has recorded it.
+    /// Marks it as recorded by another list: it needs no event.
     #[must_use]
     pub(crate) fn recorded(mut self) -> Self {
         self.is_recorded = true;
@@ -238,7 +239,7 @@ impl Problem {
         self
     }
 
-    /// What forms of other systems have beside the rest.
+    /// Parts that forms of other systems have beside the rest.
     pub(crate) fn extra(&self) -> &Extra {
         &self.extra
     }
@@ -300,12 +301,12 @@ impl Problem {
         self
     }
 
-    /// What kind it is.
+    /// Kind of the problem.
     pub fn kind(&self) -> ProblemKind {
         self.kind
     }
 
-    /// What is wrong, in words.
+    /// Description of what is wrong.
     pub(crate) fn detail(&self) -> &str {
         &self.detail
     }
@@ -315,12 +316,12 @@ impl Problem {
         Self::new(ProblemKind::Conflict, detail)
     }
 
-    /// What was asked for cannot be.
+    /// Problem with a request for something that cannot be.
     pub(crate) fn bad_request(detail: impl Into<String>) -> Self {
         Self::new(ProblemKind::BadRequest, detail)
     }
 
-    /// It cannot be done now.
+    /// Problem with something that cannot be done now.
     pub(crate) fn unavailable(detail: String) -> Self {
         Self::new(ProblemKind::Unavailable, detail)
     }
@@ -361,7 +362,7 @@ impl From<CallersError> for Problem {
     }
 }
 
-/// What problems are sent as.
+/// Content type of problems.
 pub(crate) const CONTENT_TYPE: HeaderValue = HeaderValue::from_static("application/problem+json");
 
 impl IntoResponse for Problem {

@@ -46,9 +46,9 @@ pub(crate) fn body_bytes_max(api: &Api, path: &str) -> Option<usize> {
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize, ToSchema)]
 #[serde(deny_unknown_fields)]
 pub struct UserProperty {
-    /// Its name.
+    /// Name of the property.
     pub name: String,
-    /// Its value.
+    /// Value of the property.
     pub value: String,
 }
 
@@ -81,8 +81,8 @@ pub(crate) struct MessageBody {
     #[serde(default, deserialize_with = "qos")]
     #[schema(value_type = u8, minimum = 0, maximum = 2, default = 0)]
     pub(crate) qos: QoS,
-    /// It is to be retained, which needs the scope `retained:write` too; without a payload, the
-    /// topic's retained message goes.
+    /// Whether it is to be retained, which needs the scope `retained:write` too; without a payload,
+    /// the topic's retained message goes.
     #[serde(default)]
     pub(crate) retain: bool,
     /// Message Expiry Interval, seconds.
@@ -290,7 +290,7 @@ fn payload_of(
     }
 }
 
-/// What a shard has refused.
+/// Refusal of a message by a shard.
 pub(crate) fn refused(api: &Api, reason: ReasonCode) -> PublishRefusal {
     use ReasonCode::{NotAuthorized, PacketTooLarge, PayloadFormatInvalid, TopicNameInvalid};
     match reason {
@@ -348,10 +348,10 @@ impl From<PublishRefusal> for Problem {
     }
 }
 
-/// What came of a message.
+/// Outcome of a message.
 #[derive(Debug, Serialize, ToSchema)]
 pub(crate) struct PublishOutcome {
-    /// Its name; none if it was refused.
+    /// Name of the message; none if it was refused.
     #[serde(skip_serializing_if = "Option::is_none")]
     #[schema(example = "68719476737")]
     pub(crate) message_id: Option<String>,
@@ -361,7 +361,7 @@ pub(crate) struct PublishOutcome {
     /// The reason code of its PUBACK.
     #[schema(example = 0)]
     reason_code: u8,
-    /// The same in words.
+    /// Reason code in words.
     #[schema(example = "Success")]
     reason: &'static str,
     /// Why it was refused: the field at fault.
@@ -445,14 +445,14 @@ pub(crate) struct BulkBody {
     messages: Vec<MessageBody>,
 }
 
-/// What came of messages.
+/// Outcomes of messages.
 #[derive(Debug, Serialize, ToSchema)]
 pub(crate) struct PublishOutcomes {
     /// How many are published.
     published: usize,
     /// How many are not.
     refused: usize,
-    /// What came of each, in order.
+    /// Outcome of each message, in order.
     outcomes: Vec<PublishOutcome>,
 }
 

@@ -1,8 +1,8 @@
-//! What a request asks for of a file (RFC 9110, 13 and 14).
+//! Part of a file that a request asks for (RFC 9110, 13 and 14).
 
 use axum::http::{HeaderMap, HeaderName, header};
 
-/// What is answered.
+/// Part of the file that is answered.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) enum RangeAnswer {
     /// All of it.

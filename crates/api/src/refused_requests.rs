@@ -50,7 +50,7 @@ impl RequestName {
         }
     }
 
-    /// The same, if the path names a device.
+    /// Name of a request whose path names a device; none: it names none.
     pub(crate) fn of_device(connection: HttpConnection, parts: &Parts) -> Option<Self> {
         let route = parts.extensions.get::<MatchedPath>()?;
         device_in(Some(route.as_str()), parts.uri.path())?;

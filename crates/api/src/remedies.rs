@@ -5,7 +5,7 @@ use martlet_registry::{ObjectKind, ObjectName, OtherSystem, Remedies, Remedy};
 use serde::{Deserialize, Serialize};
 use utoipa::ToSchema;
 
-/// What to do.
+/// Action of a remedy.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize, ToSchema)]
 #[serde(rename_all = "snake_case")]
 pub(crate) enum RemedyAction {
@@ -39,11 +39,11 @@ pub(crate) enum RemedyAction {
     Import,
 }
 
-/// What helps against a problem.
+/// Remedy for a problem.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize, ToSchema)]
 #[schema(as = Remedy)]
 pub struct RemedyView {
-    /// What to do.
+    /// Action to take.
     #[serde(rename = "do")]
     action: RemedyAction,
     /// Kind of the objects: `device`, `user`, `team`, `group`, `role`, `device_type`, …
@@ -161,7 +161,7 @@ struct Wording {
 }
 
 impl Wording {
-    /// What a request, or a command, does.
+    /// Text about what a request, or a command, does.
     fn of(request: &str, command: &str, effect: &str) -> Self {
         Self {
             request: format!("{request} ({command}) {effect}"),
@@ -169,7 +169,7 @@ impl Wording {
         }
     }
 
-    /// The same text for both.
+    /// Text for both, the same one.
     fn of_both(text: String) -> Self {
         Self {
             request: text.clone(),

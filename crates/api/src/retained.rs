@@ -30,7 +30,7 @@ const PREVIEWED: usize = 100;
 pub struct RetainedView {
     /// Topic Name.
     pub topic: String,
-    /// Its name.
+    /// Name of the message.
     pub message_id: String,
     /// QoS it was published with.
     pub qos: u8,
@@ -233,7 +233,7 @@ async fn find(
     })
 }
 
-/// What `Accept` asks for first of the two that there are.
+/// Whether `Accept` asks for bytes before JSON, of the two that there are.
 fn wants_bytes(headers: &HeaderMap, content_type: Option<&str>) -> bool {
     let essence = |text: &str| {
         let essence = text.split(';').next().unwrap_or_default();
@@ -276,7 +276,7 @@ pub(crate) struct Doomed {
     preview: Option<bool>,
 }
 
-/// What has gone, or would go.
+/// Messages that have gone, or would go.
 #[derive(Debug, Serialize, Deserialize, ToSchema)]
 pub struct Deleted {
     /// Topic Filter.

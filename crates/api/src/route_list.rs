@@ -20,7 +20,7 @@ pub(crate) struct Routes {
     form: Form,
 }
 
-/// What routes become: of each its handlers or its description, never all of both.
+/// Results of adding routes: of each its handlers or its description, never all of both.
 pub(crate) enum Form {
     Router(Router<Api>),
     Document(Box<OpenApi>),
@@ -57,17 +57,17 @@ impl Routes {
         self.add_audited(access, Audited::Here, route)
     }
 
-    /// The same, for frequent requests: the answer does not wait until the audit log is written.
+    /// Adds a route for frequent requests: the answer does not wait until the audit log is written.
     pub(crate) fn add_busy(self, access: Access, route: UtoipaMethodRouter<Api>) -> Self {
         self.add_audited(access, Audited::Soon, route)
     }
 
-    /// The same, for what devices send again and again: it has no entry in the audit log.
+    /// Adds a route for what devices send again and again: it has no entry in the audit log.
     pub(crate) fn add_unaudited(self, access: Access, route: UtoipaMethodRouter<Api>) -> Self {
         self.add_audited(access, Audited::Nowhere, route)
     }
 
-    /// The same, where the tables write down what is changed in them.
+    /// Adds a route where the tables write down what is changed in them.
     pub(crate) fn add_of_tables(self, access: Access, route: UtoipaMethodRouter<Api>) -> Self {
         self.add_audited(access, Audited::InTables, route)
     }

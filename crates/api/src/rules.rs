@@ -68,13 +68,12 @@ pub(crate) struct RuleView {
     /// Where it is from: `configuration`, which no route changes, or `api`.
     #[schema(example = "api")]
     origin: &'static str,
-    /// It acts.
+    /// Whether it acts.
     enabled: bool,
-    /// What it says.
+    /// Definition of the rule.
     #[schema(value_type = Object)]
     definition: Definition,
-    /// What was counted of it since the start of the node; null: it is not in force, the node's log
-    /// has the reason.
+    /// Counts since the start of the node; null: it is not in force, the node's log has the reason.
     counts: Option<RuleCounts>,
     /// Counts its changes.
     revision: Option<i64>,
@@ -443,21 +442,21 @@ pub(crate) struct HistoryBody {
     device: Option<String>,
 }
 
-/// What a rule makes of a message.
+/// Result of a rule for a message.
 #[derive(Debug, Serialize, ToSchema)]
 pub(crate) struct TrialView {
     /// Place of the message, from 0.
     message: usize,
-    /// Its topic; of a value of telemetry its key.
+    /// Topic of the message; of a value of telemetry its key.
     topic: String,
     /// When it was received.
     #[schema(value_type = Option<String>, format = DateTime)]
     at: Option<Moment>,
     /// `matched`, `unmatched`, `missing` (a member), `failed`; null: the rule does not look at it.
     verdict: Option<&'static str>,
-    /// What is missing, or why it has failed.
+    /// Member that is missing, or why the rule has failed.
     why: Option<String>,
-    /// What would be done, and changes of alarms.
+    /// Actions that would be done, and changes of alarms.
     #[schema(value_type = Vec<Object>)]
     actions: Vec<Value>,
 }

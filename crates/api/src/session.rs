@@ -66,7 +66,7 @@ pub(crate) struct SessionView {
     /// The caller: `user:NAME`, `key:NAME` or `admin.sock`.
     #[schema(example = "user:ada")]
     principal: String,
-    /// What they may do.
+    /// Rights of the caller.
     scopes: Vec<&'static str>,
     /// For a session: token to send as `X-CSRF-Token` with every request that changes something.
     #[serde(skip_serializing_if = "Option::is_none")]

@@ -15,7 +15,7 @@ use crate::keys::ApiKey;
 pub struct Settings {
     /// API keys of the configuration.
     pub keys: Vec<ApiKey>,
-    /// What listeners serve that have no settings of their own, and the Unix socket.
+    /// Routes of listeners that have no settings of their own, and of the Unix socket.
     pub routes: RouteSettings,
     /// Origins whose pages may ask; `*` is all, without cookies.
     pub origins: Vec<String>,
@@ -41,11 +41,11 @@ pub struct Settings {
     pub online_secs: u32,
     /// The catalogue of IoTFlow's topics.
     pub iotflow: Arc<Catalogue>,
-    /// What was published last, by topic; none: nothing is remembered.
+    /// Messages that were published last, by topic; none: nothing is remembered.
     pub topic_memory: Option<Arc<TopicMemory>>,
 }
 
-/// What listeners may serve in different ways.
+/// Settings of routes that listeners may have in different ways.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct RouteSettings {
     /// Routes that need no credentials: `POST /devices`.

@@ -21,7 +21,7 @@ use token::UNCLAIMED;
 #[derive(Deserialize, ToSchema)]
 #[serde(deny_unknown_fields)]
 pub(crate) struct SetupBody {
-    /// What stands after `#` in the link that the node printed.
+    /// Text after `#` in the link that the node printed.
     #[schema(max_length = 1024)]
     token: String,
     /// User name.
@@ -39,11 +39,11 @@ pub(crate) struct SetupDone {
     name: String,
     /// `administrator`.
     role: &'static str,
-    /// What is different from now on.
+    /// Note about what is different from now on.
     note: &'static str,
 }
 
-/// What the first user changes, as the page shows before.
+/// Note about what the first user changes, as the page shows before.
 const NOTE: &str = "From now on the API and MQTT require credentials: clients without credentials \
                     are refused, and connected ones are disconnected, unless mqtt.allow_anonymous \
                     permits them. Add devices and users for them.";

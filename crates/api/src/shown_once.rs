@@ -90,7 +90,7 @@ impl Drop for Writing {
 /// A JSON answer that may have secrets in it.
 pub(crate) struct JsonWithSecrets<T>(pub(crate) T);
 
-/// The same answer without its secrets, to keep.
+/// Answer without its secrets, to keep.
 #[derive(Clone, Debug)]
 pub(crate) struct WithoutSecrets {
     /// JSON, with `null` instead of each secret.

@@ -212,7 +212,7 @@ pub(crate) struct SubscriptionBody {
     subscription_id: Option<u32>,
 }
 
-/// What came of it.
+/// Outcome of a subscription.
 #[derive(Debug, Serialize, ToSchema)]
 pub(crate) struct Granted {
     /// Topic Filter.
@@ -221,7 +221,7 @@ pub(crate) struct Granted {
     qos: u8,
     /// The reason code of its SUBACK.
     reason_code: u8,
-    /// The same in words.
+    /// Reason code in words.
     reason: &'static str,
 }
 
@@ -316,7 +316,7 @@ fn invalid(pointer: &str, detail: &str) -> Problem {
 #[serde(deny_unknown_fields)]
 #[into_params(parameter_in = Query)]
 pub(crate) struct UnsubscribeParams {
-    /// Its Topic Filter, `$share/…` where it is a Shared Subscription.
+    /// Topic Filter of the subscription, `$share/…` where it is a Shared Subscription.
     #[param(example = "devices/+/state")]
     filter: String,
 }

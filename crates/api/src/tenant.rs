@@ -36,11 +36,12 @@ pub(crate) struct OfTenant {
 #[derive(Clone, Copy, Debug)]
 pub(crate) struct InTenant(pub(crate) TenantId);
 
-/// The same, but a caller that sees all teams and names none gets all tenants.
+/// Tenants that a request is about, likewise, but a caller that sees all teams and names none gets
+/// all of them.
 #[derive(Clone, Copy, Debug)]
 pub(crate) struct InTenants(pub(crate) Option<TenantId>);
 
-/// The same, but the caller may name a team that is deleted.
+/// Tenants that a request is about, likewise, but the caller may name a team that is deleted.
 #[derive(Clone, Debug)]
 pub(crate) enum TenantsOrDeletedTeam {
     /// The tenants of the team, or of the caller if no team was named.

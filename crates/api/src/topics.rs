@@ -1,4 +1,4 @@
-//! What was published last, by topic.
+//! Messages that were published last, by topic.
 
 use std::sync::Arc;
 
@@ -40,14 +40,14 @@ pub struct TopicView {
 /// A message that the node remembers.
 #[derive(Debug, Serialize, Deserialize, ToSchema)]
 pub struct RememberedView {
-    /// Its name.
+    /// Name of the message.
     pub message_id: String,
     /// When it came in.
     #[schema(value_type = Option<String>, format = DateTime)]
     pub received_at: Option<String>,
     /// QoS it was published with.
     pub qos: u8,
-    /// It was published with RETAIN 1.
+    /// Whether it was published with RETAIN 1.
     pub retain: bool,
     /// The publisher; null for the node itself and for operators.
     pub publisher: Option<PublisherView>,

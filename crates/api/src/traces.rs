@@ -130,7 +130,7 @@ impl TraceTarget {
 /// All traces.
 #[derive(Debug, Serialize, Deserialize, ToSchema)]
 pub struct TracesView {
-    /// Those that are under way.
+    /// Traces that are under way.
     pub items: Vec<TraceView>,
 }
 

@@ -1,10 +1,10 @@
 //! Errors of a body or a query, in words for its sender: for a member what was expected and what
 //! came, without positions in a text that programs have generated.
 
-/// What is wrong.
+/// Error of a body or a query.
 #[derive(Debug, PartialEq, Eq)]
 pub(crate) struct Worded {
-    /// What was expected, and what came.
+    /// Description of what was expected, and what came.
     pub(crate) detail: String,
     /// The member that is missing, unknown or there twice; none: it is about the value.
     pub(crate) member: Option<String>,

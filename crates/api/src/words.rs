@@ -51,7 +51,7 @@ pub(crate) fn member_roles() -> Object {
     )
 }
 
-/// What the holder of a key may do: scopes, and roles that stand for some.
+/// Rights of the holder of a key: scopes, and roles that stand for some.
 pub(crate) fn scopes() -> Array {
     let scopes = Scope::ALL.iter().map(|scope| scope.name());
     let roles = Role::ALL.iter().map(|role| role.name());

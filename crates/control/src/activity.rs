@@ -38,7 +38,7 @@ const ROWS: usize = 500;
 /// Transactions at a time: the tables are others' too.
 const TIMES: usize = 4;
 
-/// What is known of when devices sent something.
+/// Times at which devices sent something, as far as known.
 #[derive(Debug)]
 pub struct DeviceActivity {
     waiting: Mutex<UnwrittenActivity>,

@@ -64,44 +64,44 @@ struct FileEntry {
     crc32c: u32,
 }
 
-/// What is wrong with a backup, or with the place for one.
+/// Error with a backup, or with the place for one.
 #[derive(Debug, thiserror::Error)]
 #[non_exhaustive]
 pub enum BackupError {
     /// A file or the archive cannot be read or written.
     #[error("{what} {path}")]
     Io {
-        /// What was to be done.
+        /// Operation that was to be done.
         what: &'static str,
         /// With which file.
         path: String,
         /// Why not.
         source: io::Error,
     },
-    /// It is something else than a backup.
+    /// The file is something else than a backup.
     #[error("{path} is not a backup of Martlet: {why}")]
     NoBackup {
         /// The file.
         path: String,
-        /// What it seems to be instead.
+        /// Description of what it seems to be instead.
         why: String,
     },
-    /// It is only a part of a backup, or was changed.
+    /// The archive is only a part of a backup, or was changed.
     #[error("{path} is not a complete backup: {why}")]
     Incomplete {
         /// The archive.
         path: String,
-        /// What is missing or wrong.
+        /// Part that is missing or wrong.
         why: String,
     },
-    /// It was made by a newer program.
+    /// The backup was made by a newer program.
     #[error(
         "{path} has format {found}; this program supports formats up to {FORMAT}: use a newer one"
     )]
     TooNew {
         /// The archive.
         path: String,
-        /// Its format.
+        /// Format of the archive.
         found: u32,
     },
     /// The data directory is not empty.
@@ -113,7 +113,7 @@ pub enum BackupError {
     /// The tables are there already, or a file that belongs to them.
     #[error("{0} already exists; move it away or choose another --data-dir")]
     HasTables(PathBuf),
-    /// What an earlier restore has left is not what it noted.
+    /// Files that an earlier restore has left are not those that it noted.
     #[error(
         "{0} is left from a restore and cannot be understood: remove it if nothing depends on it"
     )]
@@ -136,7 +136,7 @@ fn error<'a>(what: &'static str, path: &'a Path) -> impl FnOnce(io::Error) -> Ba
     }
 }
 
-/// What an archive has besides the store and the tables.
+/// Parts that an archive has besides the store and the tables.
 #[derive(Clone, Copy, Debug, Default)]
 pub struct BackupParts<'a> {
     /// The key file of secrets.
@@ -309,14 +309,14 @@ pub struct ArchiveEntry {
     crc32c: u32,
 }
 
-/// What verifying a backup came to.
+/// Result of verifying a backup.
 #[derive(Clone, Debug)]
 pub struct Verified {
     /// Files in it.
     pub files: usize,
     /// Their bytes.
     pub bytes: u64,
-    /// What its store holds.
+    /// Numbers of what its store holds.
     pub stats: Stats,
     /// Places in its store that do not check, in words: damage that was there when it was made.
     pub damage: Vec<String>,
@@ -512,7 +512,7 @@ fn length_of_archive(path: &Path, file: &File) -> Result<u64, BackupError> {
     }
 }
 
-/// What a file is by its first bytes, if it is no tar archive.
+/// Format of a file by its first bytes, if it is no tar archive.
 fn other_format(file: &File) -> io::Result<Option<&'static str>> {
     let mut head = [0; TAR_MAGIC_AT + TAR_MAGIC.len()];
     let mut got = 0;

@@ -25,7 +25,7 @@ pub enum CallersError {
     /// The node has none.
     #[error("this node has no users for HTTP; use an API key of http.api_keys, or admin.sock")]
     None,
-    /// It does not answer.
+    /// The source of users does not answer.
     #[error("{0}")]
     Unavailable(String),
 }
@@ -35,7 +35,7 @@ pub enum CallersError {
 pub struct Account {
     /// User name.
     pub name: String,
-    /// What they may do.
+    /// Role, which says what they may do.
     pub role: Role,
     /// Only devices of this team are visible; none: all.
     pub team: Option<String>,
@@ -46,7 +46,7 @@ pub struct Account {
 }
 
 impl Account {
-    /// What the role permits; for a caller of one team only, of what is a team's.
+    /// Rights that the role permits; for a caller of one team only, of what is a team's.
     pub fn scopes(&self) -> Scopes {
         match self.team {
             Some(_) => self.role.scopes().and(Scopes::of_team(self.tenant)),
@@ -55,10 +55,10 @@ impl Account {
     }
 }
 
-/// What came of making the first administrator.
+/// Result of making the first administrator.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum FirstAdministrator {
-    /// It is there now.
+    /// The administrator is there now.
     Made(Account),
     /// There is one already: it was not made.
     NotFirst,
@@ -77,9 +77,9 @@ pub struct AuditEntry {
     pub address: Option<String>,
     /// Id of the team whose people may see it; none: of no team's.
     pub team: Option<String>,
-    /// What was done: method and path, without what is secret.
+    /// Action that was done: method and path, without what is secret.
     pub action: String,
-    /// What the request was about, a JSON object without secrets.
+    /// Details of the request, a JSON object without secrets.
     pub changed: String,
     /// Status of the answer.
     pub status: u16,

@@ -1,5 +1,5 @@
-//! What went wrong, as the API names it. `martlet why` answers with it, and it distinguishes
-//! entries of the journal.
+//! Causes of what went wrong, as the API names them. `martlet why` answers with one, and they
+//! distinguish entries of the journal.
 //!
 //! A refusal or an end has the cause that the broker or an authenticator gave it
 //! ([`RefusalCause`]); here is the table from those to the names of the API. Words are not read.
@@ -25,7 +25,7 @@ impl Cause {
         ReasonCode::ReceiveMaximumExceeded,
     ];
 
-    /// What a message is dropped for.
+    /// Cause for which a message is dropped.
     pub fn of_drop(reason: DropReason) -> Self {
         match reason {
             DropReason::ClientAway | DropReason::PartBusy => Self::NotKept,
@@ -45,7 +45,7 @@ impl Cause {
         }
     }
 
-    /// What an event is about; none: nothing went wrong.
+    /// Cause of an event; none: nothing went wrong.
     pub fn of(event: &Event) -> Option<Self> {
         Some(match event {
             Event::Refused { reason, why, .. }
@@ -75,7 +75,7 @@ impl Cause {
         })
     }
 
-    /// What a limit is about.
+    /// Cause that a limit is about.
     pub fn of_limit(limit: Limit) -> Self {
         match limit {
             Limit::PacketBytes | Limit::ConnectPacketBytes | Limit::PayloadBytes => Self::TooLarge,
@@ -283,7 +283,7 @@ impl Cause {
         }
     }
 
-    /// It is about the provisioning key by which a device is to be added.
+    /// Whether it is about the provisioning key by which a device is to be added.
     pub(crate) fn is_of_provisioning_key(self) -> bool {
         matches!(
             self,
@@ -412,7 +412,7 @@ pub(crate) mod tests {
         );
     }
 
-    /// What clients choose: a Client Identifier, a user name, a topic.
+    /// Names that clients choose: a Client Identifier, a user name, a topic.
     #[test]
     fn names_that_clients_choose_are_no_causes() {
         for name in WORDS_OF_OLD {

@@ -66,7 +66,7 @@ pub struct NodeInfo {
     pub data_dir: String,
     /// Options by which commands find this node, as they are typed in a shell.
     pub command_options: String,
-    /// What an acknowledgement promises: `sync`, `interval` or `memory`.
+    /// Promise of an acknowledgement: `sync`, `interval` or `memory`.
     pub durability: &'static str,
     /// With `interval`: the time between two syncs, milliseconds.
     pub interval_ms: Option<u64>,
@@ -74,9 +74,9 @@ pub struct NodeInfo {
     pub connections_max: u64,
     /// Some listener beyond loopback takes clients without credentials.
     pub anonymous_beyond_loopback: bool,
-    /// What it is bounded by.
+    /// Bounds of the node.
     pub limits: Limits,
-    /// What it publishes itself.
+    /// Messages that it publishes itself.
     pub own_topics: OwnTopics,
     /// The restore of a backup that it goes on from.
     pub restored: Option<RestoreNote>,
@@ -102,7 +102,7 @@ pub struct OwnTopics {
 pub struct UserConfiguration {
     /// The node's password file.
     pub password_file: Option<String>,
-    /// Those that listeners have of their own.
+    /// Password files that listeners have of their own.
     pub listener_password_files: Vec<String>,
     /// Reason why users and devices of the tables are refused; none if they are accepted.
     pub tables_unasked: Option<String>,
@@ -114,7 +114,7 @@ pub struct UserConfiguration {
     pub tables: Option<String>,
 }
 
-/// What a control plane is made of.
+/// Parts that a control plane is made of.
 pub struct ControlParts {
     /// The shards, which run.
     pub shards: Box<dyn Shards>,
@@ -124,7 +124,7 @@ pub struct ControlParts {
     pub reloads: mpsc::UnboundedSender<ReloadRequest>,
     /// The chain that authenticates clients; none: no credentials are asked for.
     pub chain: Option<AuthenticationChain>,
-    /// What changes the log; none: nothing does.
+    /// Control of the log; none: nothing does.
     pub logging: Option<Arc<Logging>>,
     /// How pushing events goes; none: events are not pushed.
     pub push: Option<Arc<PushState>>,
@@ -140,7 +140,7 @@ pub struct ControlParts {
     pub memory_bytes: Option<usize>,
     /// The `.env` that the configuration was read from.
     pub environment_file: Option<String>,
-    /// What the node is set up with.
+    /// Facts about what the node is set up with.
     pub facts: NodeFacts,
 }
 
@@ -176,17 +176,17 @@ pub type SilenceObserver = Box<dyn Fn(TenantId, &str, Option<u32>) + Send + Sync
 /// The control plane of one node.
 pub struct Control {
     pub(crate) shards: Arc<dyn Shards>,
-    /// What other parts of the node hold.
+    /// Memory that other parts of the node hold.
     pub(crate) outside: Outside,
     /// Facts about the node.
     pub info: NodeInfo,
     /// Alive, ready, and why not.
     pub health: Health,
-    /// What happened recently.
+    /// Events that happened recently.
     pub journal: Journal,
     /// Events that have gone to it and to the feed.
     events_taken: watch::Sender<u64>,
-    /// What happens now.
+    /// Events that happen now.
     pub feed: Arc<Feed>,
     /// The clients that are connected.
     pub presence: Presence,
@@ -267,12 +267,12 @@ impl Control {
         }
     }
 
-    /// What the node is set up with from now on.
+    /// Sets the facts about what the node is set up with from now on.
     pub fn set_node_facts(&self, facts: NodeFacts) {
         *lock(&self.facts) = Arc::new(facts);
     }
 
-    /// What the node is set up with.
+    /// Facts about what the node is set up with.
     pub fn node_facts(&self) -> Arc<NodeFacts> {
         Arc::clone(&lock(&self.facts))
     }
@@ -292,7 +292,7 @@ impl Control {
         self.anonymous.store(anonymous, Ordering::Relaxed);
     }
 
-    /// It does.
+    /// Whether some listener without credentials of its own takes clients without any.
     pub(crate) fn takes_anonymous(&self) -> bool {
         self.anonymous.load(Ordering::Relaxed)
     }
@@ -303,7 +303,7 @@ impl Control {
         self.clients_maximum.load(Ordering::Relaxed)
     }
 
-    /// What is logged.
+    /// Control of what is logged.
     pub fn logging(&self) -> Option<&Arc<Logging>> {
         self.logging.as_ref()
     }
@@ -425,7 +425,8 @@ impl Control {
         chain.map_or_else(LockedOut::default, AuthenticationChain::locked_out)
     }
 
-    /// What certificates are good by has changed: those of connected clients are looked at again.
+    /// Says that what certificates are good by has changed: those of connected clients are looked
+    /// at again.
     pub fn recheck_certificates(&self) {
         self.shards.recheck_certificates();
     }
@@ -487,7 +488,7 @@ impl Control {
         self.shards.store_state()
     }
 
-    /// What the message store holds and takes. Blocks for a second at most.
+    /// Sizes of what the message store holds and takes. Blocks for a second at most.
     pub fn store_size(&self) -> Option<StoreSize> {
         self.shards.store_size()
     }

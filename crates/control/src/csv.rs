@@ -45,8 +45,8 @@ pub fn read(text: &str) -> Result<Vec<(usize, Vec<String>)>, String> {
     Ok(rows)
 }
 
-/// What stands behind a quotation in the fields at the beginning of a text, and is no comma and no
-/// end of a line. The crate would add it to the field.
+/// Letter that stands behind a quotation in the fields at the beginning of a text, and is no comma
+/// and no end of a line. The crate would add it to the field.
 fn behind_quotation(text: &str, fields: usize) -> Option<char> {
     let mut letters = text.chars().peekable();
     for field in 1..=fields {
@@ -99,7 +99,7 @@ impl<'a> LineCounter<'a> {
     }
 }
 
-/// What a file begins with whose reader would take it for another encoding, such as Excel.
+/// Beginning of a file whose reader would take it for another encoding, such as Excel.
 pub const BYTE_ORDER_MARK: char = '\u{feff}';
 
 /// How lines end.
@@ -126,7 +126,7 @@ pub fn marked(field: &str) -> Cow<'_, str> {
     }
 }
 
-/// The same, where each letter counts, as of a password.
+/// Row as a line, where each letter counts, as of a password.
 pub fn exact_line<'a>(fields: impl IntoIterator<Item = &'a str>, end: LineEnd) -> String {
     let terminator = match end {
         LineEnd::CrLf => Terminator::CRLF,
@@ -149,7 +149,7 @@ pub fn unmarked(field: &str) -> &str {
     rest.unwrap_or(field)
 }
 
-/// It would be a formula, or looks as one that is marked.
+/// Whether it would be a formula, or looks as one that is marked.
 fn is_marked(field: &str) -> bool {
     let text = field.trim_start_matches('\'');
     text.starts_with(['=', '+', '-', '@', '\t', '\r'])

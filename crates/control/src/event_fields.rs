@@ -62,15 +62,15 @@ pub(crate) struct EventFields<'a> {
     pub(crate) at_ms: Option<u64>,
     /// Messages that wait in a queue that is full.
     pub(crate) messages: Option<usize>,
-    /// What happens to further ones.
+    /// Treatment of further messages.
     pub(crate) policy: Option<&'static str>,
     /// Name of the reason code, or why messages were dropped.
     pub(crate) reason: Option<&'static str>,
-    /// The same, or a policy or limit where that is more exact.
+    /// Reason likewise, or a policy or limit where that is more exact.
     pub(crate) reason_or_limit: Option<&'static str>,
     /// The limit for which messages were lost.
     pub(crate) limit: Option<Limit>,
-    /// What decided it.
+    /// Decision, in words.
     pub(crate) decision: Option<&'a str>,
     /// How many messages it is about.
     pub(crate) count: Option<u64>,

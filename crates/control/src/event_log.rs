@@ -12,7 +12,8 @@ use crate::event_words::{headline, why};
 use crate::journal::WordedRemedy;
 use crate::log_limit::LeftOut;
 
-/// What the log's level asks for: lines of messages are of `debug`, those of packets of `trace`.
+/// Events that the log's level asks for: lines of messages are of `debug`, those of packets of
+/// `trace`.
 pub(crate) fn interest() -> EventInterest {
     let messages = enabled!(Level::DEBUG);
     EventInterest {
@@ -264,7 +265,7 @@ fn has_remedy(event: &Event) -> bool {
     )
 }
 
-/// What is not known has no field.
+/// Text of a field; what is not known has no field.
 fn nonempty(text: &str) -> Option<&str> {
     Some(text).filter(|text| !text.is_empty())
 }

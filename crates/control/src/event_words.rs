@@ -12,7 +12,7 @@ use martlet_broker::{
 use martlet_codec::ReasonCode;
 use martlet_integrate::CLIENT_IDS;
 
-/// What happened.
+/// Headline about what happened.
 pub(crate) fn headline(notice: &EventNotice) -> &'static str {
     match &notice.event {
         Event::MessagesLost {
@@ -67,8 +67,8 @@ pub(crate) fn decision(notice: &EventNotice) -> Option<&str> {
     }
 }
 
-/// The same, and why messages were dropped or delayed: the limit with its value, or what the reason
-/// of a drop means.
+/// Reason why something was refused or ended, and why messages were dropped or delayed: the limit
+/// with its value, or what the reason of a drop means.
 pub(crate) fn why(notice: &EventNotice) -> Option<Cow<'_, str>> {
     if let Some(why) = decision(notice) {
         return Some(why.into());
@@ -84,7 +84,7 @@ pub(crate) fn why(notice: &EventNotice) -> Option<Cow<'_, str>> {
     })
 }
 
-/// The same with the number of messages that it is about, where one sentence has both.
+/// Reason with the number of messages that it is about, where one sentence has both.
 pub(crate) fn sentence(notice: &EventNotice) -> Option<Cow<'_, str>> {
     let why = why(notice)?;
     Some(match &notice.event {
@@ -106,8 +106,8 @@ pub(crate) fn name(kind: EventKind) -> &'static str {
     kind.journal_name().unwrap_or_else(|| kind.name())
 }
 
-/// What happened to a client, in the words of [`why`](crate::why), with the Topic Name or Topic
-/// Filter; none: the reason is enough.
+/// Description of what happened to a client, in the words of [`why`](crate::why), with the Topic
+/// Name or Topic Filter; none: the reason is enough.
 pub(crate) fn of_client(kind: EventKind, topic: Option<&str>) -> Option<String> {
     let notice = match (kind, topic) {
         (EventKind::Refused, _) => return None,

@@ -11,7 +11,7 @@ use serde::{Deserialize, Serialize};
 use crate::authentication::{Policy, Standing};
 use crate::control::{Control, ControlError};
 
-/// What is asked.
+/// Question about a permission.
 #[derive(Clone, Debug)]
 pub struct PermissionQuestion {
     /// Among the clients of which tenant.
@@ -26,11 +26,11 @@ pub struct PermissionQuestion {
     pub topic: String,
 }
 
-/// What comes of it.
+/// Outcome of the question.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize, utoipa::ToSchema)]
 #[serde(rename_all = "kebab-case")]
 pub enum Outcome {
-    /// It is permitted.
+    /// The action is permitted.
     Permitted,
     /// The client is accepted, and the action is refused.
     Refused,
@@ -38,20 +38,20 @@ pub enum Outcome {
     NotLetIn,
 }
 
-/// What decides.
+/// Explanation of what decides.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize, utoipa::ToSchema)]
 pub struct Explained {
-    /// What comes of it.
+    /// Outcome of the question.
     pub outcome: Outcome,
     /// Where the rule stands that decides; none: no rule is about it.
     pub place: Option<String>,
-    /// Its Topic Filter.
+    /// Topic Filter of the rule.
     pub rule: Option<String>,
     /// In a sentence.
     pub why: String,
     /// The source of these rules.
     pub asked: String,
-    /// What else is to be known of it.
+    /// Notes about what else is to be known of it.
     pub notes: Vec<String>,
 }
 
@@ -177,7 +177,7 @@ fn not_let_in(why: &str, asked: &str) -> Explained {
 }
 
 impl Control {
-    /// What decides. The question's topic is one: see [`PermissionQuestion::check`].
+    /// Explains what decides. The question's topic is one: see [`PermissionQuestion::check`].
     ///
     /// # Errors
     /// If a shard does not answer in time.

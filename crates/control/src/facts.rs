@@ -1,5 +1,5 @@
-//! What the node was set up with, as far as operators may know: listeners, certificates, the
-//! configuration.
+//! Facts about what the node was set up with, as far as operators may know: listeners,
+//! certificates, the configuration.
 
 use std::collections::BTreeMap;
 
@@ -11,7 +11,7 @@ use serde::Serialize;
 pub struct NodeFacts {
     /// Where it listens.
     pub listeners: Vec<ListenerFacts>,
-    /// Its certificates, and the authorities that it trusts.
+    /// Certificates of the node, and the authorities that it trusts.
     pub certificates: Vec<CertificateFacts>,
     /// The values of the configuration.
     pub configuration: Configuration,
@@ -23,9 +23,9 @@ pub struct ListenerFacts {
     /// Address, as a URL.
     #[schema(example = "mqtts://0.0.0.0:8883")]
     pub url: String,
-    /// What is spoken there: `mqtt` or `http`.
+    /// Protocol that is spoken there: `mqtt` or `http`.
     pub protocol: &'static str,
-    /// It is encrypted.
+    /// Whether it is encrypted.
     pub is_secure: bool,
     /// Clients must authenticate there.
     pub needs_credentials: bool,
@@ -42,11 +42,11 @@ pub struct ListenerFacts {
 pub struct CertificateFacts {
     /// The file that it was read from.
     pub file: String,
-    /// What it is for: `server`, or `client_ca`, by which certificates of clients are good.
+    /// Use of the certificate: `server`, or `client_ca`, by which certificates of clients are good.
     pub used_as: &'static str,
     /// The client that it is about.
     pub subject: String,
-    /// Its issuer.
+    /// Issuer of the certificate.
     pub issuer: String,
     /// DNS names, addresses, URIs and mail addresses that it is for.
     pub names: Vec<String>,
@@ -83,7 +83,7 @@ pub struct ConfiguredSink {
     /// Kind, such as `file`.
     #[schema(example = "file")]
     pub kind: String,
-    /// Its keys.
+    /// Keys of the entry, with their values.
     pub values: BTreeMap<String, ListenerValue>,
 }
 

@@ -18,7 +18,7 @@ pub const RELOAD_FAILED: &str = "reload";
 /// Names the report that settings wait for a restart.
 pub const RESTART_PENDING: &str = "restart";
 
-/// What keeps a node from being ready, and what its operators should know.
+/// Facts that keep a node from being ready, and facts that its operators should know.
 #[derive(Debug, Default)]
 pub struct Health {
     environment_file: Option<String>,
@@ -30,7 +30,7 @@ struct State {
     ready: bool,
     stopping: bool,
     warnings: Vec<String>,
-    /// Those that may be withdrawn, by name.
+    /// Warnings that may be withdrawn, by name.
     named: BTreeMap<&'static str, String>,
 }
 
@@ -49,13 +49,13 @@ pub struct HealthReport {
     /// `ready`, `starting`, `stopping`, or `store_failing`: the message store has not been able to
     /// write for longer than `limits.store_stalled_secs`.
     pub status: &'static str,
-    /// What operators should know, in whole sentences.
+    /// Warnings: what operators should know, in whole sentences.
     pub warnings: Vec<String>,
-    /// What operators have done and should remember, such as a paused integration, in whole
-    /// sentences; only operators see it.
+    /// Notes about what operators have done and should remember, such as a paused integration, in
+    /// whole sentences; only operators see it.
     #[serde(skip_serializing_if = "Vec::is_empty")]
     pub notes: Vec<String>,
-    /// What to do about the warnings, for programs; only operators see it.
+    /// Remedies for the warnings, for programs; only operators see it.
     #[serde(skip_serializing_if = "Vec::is_empty")]
     pub remedies: Vec<Remedy>,
     /// The `.env` that the configuration was read from; only operators see it.
@@ -91,7 +91,7 @@ impl Health {
         self.state().warnings.push(sentence);
     }
 
-    /// The same, until it is withdrawn or replaced under that name.
+    /// Warns likewise, until it is withdrawn or replaced under that name.
     pub fn warn_as(&self, name: &'static str, sentence: String) {
         self.state().named.insert(name, sentence);
     }

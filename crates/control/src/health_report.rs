@@ -1,4 +1,4 @@
-//! What operators should know of the node.
+//! Report about what operators should know of the node.
 
 use std::time::Duration;
 
@@ -30,7 +30,7 @@ impl Control {
         self.health_report_with(&counters, integrations, reader)
     }
 
-    /// The same, with the node's counters known.
+    /// Report, likewise, with the node's counters known.
     pub fn health_report_with(
         &self,
         counters: &Counters,
@@ -145,7 +145,7 @@ impl Control {
     }
 }
 
-/// What operators should know of queues that lose messages.
+/// Warning about queues that lose messages.
 fn queues_warning(full: u64) -> Option<String> {
     let whose = match full {
         0 => return None,
@@ -158,7 +158,7 @@ fn queues_warning(full: u64) -> Option<String> {
     ))
 }
 
-/// What operators should know of a node that takes no client without a session.
+/// Warning about a node that takes no client without a session.
 fn sessions_warning(sessions: u64, most: u32) -> Option<String> {
     (sessions >= u64::from(most)).then(|| {
         format!(
@@ -169,7 +169,7 @@ fn sessions_warning(sessions: u64, most: u32) -> Option<String> {
     })
 }
 
-/// What operators should know of guessed passwords.
+/// Warning about guessed passwords.
 fn lockouts_warning(locked_out: &LockedOut, reader: HealthAudience) -> Option<String> {
     let who = match locked_out.now {
         0 => return None,

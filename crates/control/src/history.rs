@@ -25,17 +25,17 @@ macro_rules! series {
             /// All there are.
             pub const ALL: &'static [Self] = &[$( Self::$name, )*];
 
-            /// Its name.
+            /// Name of the series.
             pub fn name(self) -> &'static str {
                 match self { $( Self::$name => $text, )* }
             }
 
-            /// What it is counted in.
+            /// Unit of the values.
             pub fn unit(self) -> &'static str {
                 match self { $( Self::$name => $unit, )* }
             }
 
-            /// What it means.
+            /// Meaning of the values.
             pub fn meaning(self) -> &'static str {
                 match self { $( Self::$name => $what, )* }
             }
@@ -114,7 +114,7 @@ enum Ring {
     Week,
 }
 
-/// What is asked for.
+/// Range that is asked for.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Range {
     /// From then on, milliseconds since the Unix epoch.
@@ -125,7 +125,7 @@ pub struct Range {
     pub step_secs: Option<u64>,
 }
 
-/// What was found: for each time one value of each series.
+/// Values that were found: for each time one value of each series.
 #[derive(Clone, Debug, PartialEq)]
 pub struct HistoryValues {
     /// Seconds between two points.
@@ -255,7 +255,7 @@ fn gathered<'a>(
     found
 }
 
-/// What these samples are together.
+/// Value of these samples together.
 fn point(series: Series, samples: &[&Sample]) -> Option<f32> {
     let values = samples.iter().map(|sample| sample.values[series as usize]);
     let finite: Vec<f32> = values.filter(|value| value.is_finite()).collect();

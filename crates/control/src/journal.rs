@@ -1,4 +1,4 @@
-//! What happened recently to clients, kept in memory, each with a remedy where there is one.
+//! Events that happened recently to clients, kept in memory, each with a remedy where there is one.
 //!
 //! Bounded by number and by bytes. Refusals and losses have a list of their own, so that clients
 //! that connect and disconnect often do not push them out. The last outcome of each name is kept
@@ -66,7 +66,7 @@ const REFUSED_LOOKED_AT: usize = 256;
 /// The last HTTP request with an API key that was refused.
 #[derive(Clone, Debug)]
 pub(crate) struct RefusedOfKey {
-    /// What was refused.
+    /// Request that was refused.
     pub(crate) entry: Entry,
     /// The scope that the key lacks; none: it was refused for something else.
     pub(crate) lacking: Option<&'static str>,
@@ -222,7 +222,7 @@ impl Journal {
         journal
     }
 
-    /// What to do about an event, if anything is known to help.
+    /// Remedy of an event, if anything is known to help.
     pub fn worded_remedy(&self, notice: &EventNotice) -> Option<WordedRemedy> {
         remedy::worded(notice, &self.commands)
     }
@@ -278,7 +278,7 @@ impl Journal {
         self.commands.lockout_in(tenant, user, address)
     }
 
-    /// What to do about a client that would be refused for this.
+    /// Remedy for a client that would be refused for this.
     pub(crate) fn way_in(
         &self,
         tenant: TenantId,
@@ -423,7 +423,7 @@ impl Journal {
         found.map(|written| written.entry(&self.commands)).collect()
     }
 
-    /// What happened to a name of a tenant recently, the latest last.
+    /// Runs of what happened to a name of a tenant recently, the latest last.
     pub(crate) fn runs_of(&self, tenant: TenantId, name: &str, presence: &Presence) -> Vec<Run> {
         let entry = |written: &NotedEvent| written.entry(&self.commands);
         // Before the lock: writers take the lock of presence first.

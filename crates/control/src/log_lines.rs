@@ -26,7 +26,7 @@ const SECRET: &str = "/setup#";
 /// A line of the log.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize, utoipa::ToSchema)]
 pub struct LogLine {
-    /// Its number, from 1 at the start of the node.
+    /// Number of the line, from 1 at the start of the node.
     pub seq: u64,
     /// Time of the line.
     #[schema(format = DateTime)]
@@ -35,9 +35,9 @@ pub struct LogLine {
     pub level: String,
     /// Which part of the node wrote it.
     pub area: String,
-    /// What it says.
+    /// Text of the line.
     pub text: String,
-    /// Its fields, by name.
+    /// Fields, by name.
     #[schema(value_type = Object)]
     pub fields: Map<String, Value>,
 }
@@ -114,7 +114,7 @@ impl LogBuffer {
 }
 
 impl LogLines {
-    /// Those after this number that are wanted, `limit` at most, in order; and the number of the
+    /// Lines after this number that are wanted, `limit` at most, in order; and the number of the
     /// last line that was looked at.
     pub fn after(
         &self,
@@ -156,7 +156,7 @@ impl LogLines {
         self.note_and(event, |_| ());
     }
 
-    /// The same; what was logged is given on, to be shown.
+    /// Keeps what was logged and gives it on, to be shown.
     pub fn note_and(&self, event: &Event<'_>, then: impl FnOnce(Logged<'_>)) {
         // What an event shows of itself may be logged too, so nothing is borrowed meanwhile.
         let mut values = VALUES.take();
@@ -221,18 +221,18 @@ struct Values {
     is_of_library: bool,
 }
 
-/// What a value is.
+/// Kind of a value.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Kind {
     /// A text.
     Text = 0,
-    /// What JSON makes of a number or a truth value.
+    /// Text that JSON makes of a number or a truth value.
     Json = 1,
     /// Something else, as text.
     Shown = 2,
     /// An error.
     Error = 3,
-    /// What caused the error before it.
+    /// Causes of the error before it.
     Sources = 4,
 }
 
@@ -348,7 +348,7 @@ impl<'a> Logged<'a> {
         })
     }
 
-    /// It is not for readers of the log in other places than where it is written.
+    /// Whether it is not for readers of the log in other places than where it is written.
     fn is_secret(&self) -> bool {
         let mut parts = self.values.split(|byte| *byte == b'#').peekable();
         while let Some(part) = parts.next() {

@@ -1,6 +1,6 @@
-//! What is logged, which may be changed while the node runs: the level of everything, of an area
-//! for a while, and for a while all that a client does, that comes from an address or that happens
-//! to the messages of a topic.
+//! Settings of what is logged, which may be changed while the node runs: the level of everything,
+//! of an area for a while, and for a while all that a client does, that comes from an address or
+//! that happens to the messages of a topic.
 
 use std::collections::BTreeMap;
 use std::fmt;
@@ -40,7 +40,7 @@ pub const TRACE_MINUTES_MAX: u32 = 24 * 60;
 pub enum Subject {
     /// All that a client of a tenant does, its packets too.
     Client(TenantId, Box<str>),
-    /// The same of all clients from there.
+    /// All that clients from this address do, likewise.
     Address(IpAddr),
     /// Messages whose topic this Topic Filter matches: published, delivered, refused and dropped.
     Topic(Box<str>),
@@ -52,7 +52,7 @@ pub type Trace = (Subject, Option<u64>);
 /// Takes a filter in the form of `log.level` over.
 pub type Apply = Box<dyn Fn(&str) -> Result<(), String> + Send + Sync>;
 
-/// What is logged.
+/// Control of what is logged.
 pub struct Logging {
     apply: Apply,
     /// The last lines.
@@ -111,9 +111,9 @@ pub struct Levels {
 /// An area with a level of its own.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize, ToSchema)]
 pub struct AreaLevel {
-    /// Its name.
+    /// Name of the area.
     pub area: String,
-    /// Its level.
+    /// Level of the area.
     pub level: String,
     /// Until when; none: until it is changed again.
     #[serde(rename = "until", with = "crate::rfc3339::optional")]
@@ -251,7 +251,7 @@ impl Logging {
         Ok(self.levels())
     }
 
-    /// What is in force now.
+    /// Levels that are in force now.
     pub fn levels(&self) -> Levels {
         let state = self.lock();
         Levels {

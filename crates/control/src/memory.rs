@@ -1,4 +1,4 @@
-//! What the memory of the node is held for beside the shards: each part is bounded, counted against
+//! Uses of the memory of the node beside the shards: each part is bounded, counted against
 //! `limits.memory_bytes` and shown by name.
 
 mod warning;
@@ -19,18 +19,18 @@ pub struct MemoryHeld {
     pub bytes: u64,
 }
 
-/// What the memory is held for, as one looks at it.
+/// Report about what the memory is held for, as one looks at it.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct MemoryReport {
     /// Each part.
     pub held: Vec<MemoryHeld>,
-    /// What counts against the limit: all parts, and what shards have reserved beside that.
+    /// Bytes that count against the limit: all parts, and what shards have reserved beside that.
     pub used: u64,
     /// `limits.memory_bytes`.
     pub limit: u64,
 }
 
-/// What other parts of the node hold.
+/// Memory that other parts of the node hold.
 pub(crate) struct Outside {
     others: Mutex<Vec<Other>>,
     /// Bytes that one kind may take at most; none: no limit is known.
@@ -40,7 +40,7 @@ pub(crate) struct Outside {
 /// One of them.
 pub(crate) struct Other {
     pub(crate) held_for: &'static str,
-    /// It was borrowed from the memory of the node, where it is counted already.
+    /// Whether it was borrowed from the memory of the node, where it is counted already.
     pub(crate) is_borrowed: bool,
     pub(crate) count: CountBytes,
 }

@@ -18,7 +18,8 @@ const KIND: &str = "log";
 const NAME: &str = "messages";
 /// Time between two looks for what is beyond what is kept, if messages were stored meanwhile.
 const TRIM_EVERY: Duration = Duration::from_secs(10);
-/// The same, if none were: some may have become too old. A number of the former times.
+/// Time between two looks if no messages were stored: some may have become too old. A number of the
+/// former times.
 const TRIM_EACH: u32 = 360;
 
 /// The log.

@@ -243,7 +243,8 @@ impl Page {
         put(encoder, "memory_limit_bytes", help, &limit)
     }
 
-    /// The same of each shard, under names of their own, so that no sum counts anything twice.
+    /// Writes the counters of each shard, under names of their own, so that no sum counts anything
+    /// twice.
     fn encode_shards(&self, encoder: &mut DescriptorEncoder<'_>) -> Result<(), std::fmt::Error> {
         let mut metrics = Vec::new();
         self.counters.each(|metric| metrics.push(metric));

@@ -15,7 +15,7 @@ const DEVICES_MAX: usize = 256;
 pub struct Misread {
     /// When it came, milliseconds since the Unix epoch.
     pub at_ms: u64,
-    /// What is wrong with it.
+    /// Error of the payload.
     pub why: String,
 }
 

@@ -38,7 +38,7 @@ pub type Stored<'a, T> = Pin<Box<dyn Future<Output = Result<T, String>> + Send +
 
 /// Where it is kept beyond the end of the node.
 pub trait PresenceStore: Send + Sync + 'static {
-    /// It is there, or is made when something is written. Until then nothing is.
+    /// Whether it is there, or is made when something is written. Until then nothing is.
     fn is_there(&self) -> bool;
     /// Writes states of clients. The last state of a client counts.
     fn write<'a>(&'a self, clients: &'a [StoredPresence]) -> Stored<'a, ()>;
@@ -49,12 +49,12 @@ pub trait PresenceStore: Send + Sync + 'static {
     fn tidy(&self) -> Stored<'_, ()>;
 }
 
-/// What is written of a client.
+/// State of a client as it is written.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct StoredPresence {
     /// How it is.
     pub client: ClientPresence,
-    /// Its status topics have the same state, or are not configured.
+    /// Whether its status topics have the same state, or are not configured.
     pub is_reported: bool,
 }
 
@@ -63,7 +63,7 @@ pub struct StoredPresence {
 pub struct PresenceInMemory(Arc<Mutex<HashMap<String, StoredPresence>>>);
 
 impl PresenceInMemory {
-    /// What was written of a client.
+    /// Record that was written of a client.
     pub fn find(&self, client_id: &str) -> Option<StoredPresence> {
         self.lock().get(client_id).cloned()
     }
@@ -125,7 +125,7 @@ impl Presence {
         }
     }
 
-    /// What is known of a client.
+    /// State of a client, as far as known.
     pub fn of(&self, tenant: TenantId, client_id: &str) -> Option<ClientPresence> {
         self.lock().of(tenant, client_id)
     }

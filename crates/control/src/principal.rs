@@ -22,7 +22,7 @@ macro_rules! scopes {
                 match self { $( Self::$name => $text, )* }
             }
 
-            /// What it permits, in a phrase.
+            /// Rights that it permits, in a phrase.
             pub fn what(self) -> &'static str {
                 match self { $( Self::$name => $what, )* }
             }
@@ -95,13 +95,13 @@ impl Scopes {
         self.0 & bit(scope) != 0
     }
 
-    /// Those that are in both.
+    /// Scopes that are in both.
     #[must_use]
     pub fn and(self, other: Self) -> Self {
         Self(self.0 & other.0)
     }
 
-    /// Those that are in one of them.
+    /// Scopes that are in one of them.
     #[must_use]
     pub fn or(self, other: Self) -> Self {
         Self(self.0 | other.0)
@@ -222,7 +222,7 @@ impl Role {
         Self::ALL.iter().copied().find(|known| known.name() == name)
     }
 
-    /// What it permits.
+    /// Scopes that it permits.
     pub fn scopes(self) -> Scopes {
         // What only an administrator sees: who logged in by which credentials, and copies of
         // everything.
@@ -267,7 +267,7 @@ pub enum PrincipalKind {
     ApiKey {
         /// The id of the key, or the name of one of the configuration.
         id: String,
-        /// Its name, for people: several keys may have the same.
+        /// Name for people: several keys may have the same.
         name: String,
     },
     /// A user of the panel, by a session.
@@ -289,7 +289,7 @@ pub enum PrincipalKind {
 pub struct Principal {
     /// The kind of the caller.
     pub kind: PrincipalKind,
-    /// What they may do.
+    /// Scopes of the caller.
     pub scopes: Scopes,
     /// Only devices of this team are visible; none: all.
     pub team: Option<String>,

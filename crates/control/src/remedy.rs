@@ -1,5 +1,5 @@
-//! What is to be done about a problem: the command and the request of the API that do it, the key
-//! of the configuration that is to be changed, or that it is not the node that can do something.
+//! Remedies for a problem: the command and the request of the API that do it, the key of the
+//! configuration that is to be changed, or that it is not the node that can do something.
 
 mod command;
 pub mod form;
@@ -10,13 +10,13 @@ use utoipa::ToSchema;
 pub use command::{Command, RemedyKind};
 use form::CommandForm;
 
-/// What is to be done about a problem.
+/// Remedy for a problem.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize, ToSchema)]
 #[schema(as = FaultRemedy)]
 pub struct Remedy {
-    /// What kind of remedy it is.
+    /// Kind of the remedy.
     pub kind: RemedyKind,
-    /// What to do, in words.
+    /// Text about what to do.
     pub sentence: String,
     /// Method of the request.
     #[serde(skip_serializing_if = "Option::is_none", default)]
@@ -75,7 +75,7 @@ impl Remedy {
         found
     }
 
-    /// Those of a warning, which has commands between grave accents.
+    /// Remedies of a warning, which has commands between grave accents.
     pub(crate) fn of_warning(warning: &str) -> Vec<Self> {
         let mut quoted = warning.split('`').skip(1).step_by(2);
         let command = quoted.find(|text| text.starts_with("martlet "));

@@ -1,4 +1,4 @@
-//! What is known of devices by their names, until the tables change.
+//! Facts about devices by their names, until the tables change.
 
 use std::collections::HashMap;
 use std::sync::{Mutex, MutexGuard, PoisonError};

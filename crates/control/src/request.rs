@@ -54,13 +54,13 @@ pub struct Response {
 /// The outcome of a request.
 #[derive(Clone, Debug)]
 pub enum Requested {
-    /// It is answered.
+    /// The request is answered.
     Answered(Published, Box<Response>),
-    /// It is published, and no response came in time.
+    /// The request is published, and no response came in time.
     Silent(Published, Silence),
-    /// It is published, and had no receiver: no response was waited for.
+    /// The request is published, and had no receiver: no response was waited for.
     NoSubscriber(Published),
-    /// It is not published.
+    /// The request is not published.
     Refused(ReasonCode),
 }
 

@@ -7,7 +7,7 @@ use std::path::Path;
 
 use serde::{Deserialize, Serialize};
 
-/// Its name in the data directory.
+/// Name of the note in the data directory.
 pub(crate) const NOTE: &str = "restored.json";
 
 /// A restore of this node.

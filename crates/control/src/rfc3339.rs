@@ -13,17 +13,17 @@ pub fn text(ms: u64) -> String {
     with_second(ms / 1_000, |second| format!("{second}.{:03}Z", ms % 1_000))
 }
 
-/// The same as answers have it.
+/// Time as answers have it.
 pub fn in_answers(ms: u64) -> String {
     text_of_us(ms.saturating_mul(1_000))
 }
 
-/// The same of microseconds, and to the microsecond.
+/// Text of a time in microseconds, to the microsecond.
 pub fn text_of_us(us: u64) -> String {
     with_text_of_us(us, str::to_owned)
 }
 
-/// The same, without an allocation.
+/// Passes the text of a time in microseconds to `then`, without an allocation.
 pub fn with_text_of_us<T>(us: u64, then: impl FnOnce(&str) -> T) -> T {
     // As long as the text of the last second of year 9999.
     let mut text = *b"0000-00-00T00:00:00.000000Z";

@@ -59,10 +59,10 @@ const LOOK_EVERY: Duration = Duration::from_secs(1);
 const RENEW_MAX: Duration = Duration::from_secs(5);
 const READ_ALL_MAX: Duration = Duration::from_secs(60);
 
-/// What is done with the tables.
+/// Work with the tables.
 pub type Work<'r, T> = Pin<Box<dyn Future<Output = Result<T, RegistryError>> + Send + 'r>>;
 
-/// The same, which fails in its own way.
+/// Work with the tables that fails in its own way.
 pub(crate) type WorkOf<'r, T, E> = Pin<Box<dyn Future<Output = Result<T, E>> + Send + 'r>>;
 
 /// An error of work with the tables, which look at the errors of the registry.
@@ -117,7 +117,7 @@ pub struct TablesSettings {
 }
 
 impl TablesSettings {
-    /// Those that the tables themselves keep to.
+    /// Settings that the tables themselves keep to.
     pub fn of_registry(&self) -> RegistrySettings {
         RegistrySettings {
             keeps_scram: self.keeps_scram,
@@ -292,7 +292,7 @@ impl SharedRegistry {
         self.location().file().is_none_or(Path::exists)
     }
 
-    /// What has changed since they were read so.
+    /// Changes since they were read so.
     ///
     /// # Errors
     /// They cannot be read, or not in time.

@@ -11,11 +11,11 @@ use crate::control::{Control, ControlError};
 pub struct SysStatistics {
     previous: Option<Totals>,
     loads: Vec<Load>,
-    /// What was published last: values that have not changed are not published again.
+    /// Values that were published last: values that have not changed are not published again.
     published: std::collections::HashMap<String, String>,
 }
 
-/// What load averages are made of.
+/// Totals that load averages are made of.
 #[derive(Clone, Copy, Debug)]
 struct Totals([u64; LOADS.len()]);
 

@@ -24,7 +24,7 @@ pub struct StoreState {
     pub records: u64,
 }
 
-/// What the store holds and takes.
+/// Sizes of what the store holds and takes.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub struct StoreSize {
     /// Bytes of records that wait to be written.

@@ -19,8 +19,8 @@ pub fn printable(text: &str) -> String {
     shown
 }
 
-/// The same for text of several lines, which may be JSON: line breaks and tabs are left, and the
-/// escapes are those of JSON.
+/// Text of several lines that does nothing to a terminal and may be JSON: line breaks and tabs are
+/// left, and the escapes are those of JSON.
 pub fn harmless(text: &str) -> Cow<'_, str> {
     let is_plain = |byte: u8| matches!(byte, b' '..=b'~' | b'\n' | b'\t');
     let may_stay = |letter: char| is_shown(letter) || matches!(letter, '\n' | '\t');
@@ -41,7 +41,7 @@ pub fn harmless(text: &str) -> Cow<'_, str> {
     Cow::Owned(shown)
 }
 
-/// What is encoded in one segment of a path or in a value of a query (RFC 3986, 2.3).
+/// Characters that are encoded in one segment of a path or in a value of a query (RFC 3986, 2.3).
 const SEGMENT: &AsciiSet = &NON_ALPHANUMERIC
     .remove(b'-')
     .remove(b'.')
@@ -108,7 +108,7 @@ pub fn masked(text: &str) -> String {
     masked_where(text, &|name, _| is_called_secret(name), &|_| false)
 }
 
-/// The same for a URL that the node asks: a long parameter, whatever it is called, and a part of
+/// URL that the node asks, masked likewise: a long parameter, whatever it is called, and a part of
 /// its path that looks made up may be what lets the node in there.
 pub fn masked_target(text: &str) -> String {
     // Several addresses of brokers. A comma of another URL is a letter of it.

@@ -15,7 +15,7 @@ use crate::problem::{Problem, ProblemKind};
 pub(crate) const SMALL_BYTES_MAX: usize = 64 * 1024;
 /// Large bodies that are read at once, at most: half as many as there are processors.
 const SLOTS_MAX: usize = 4;
-/// Those of one caller.
+/// Large bodies of one caller that are read at once, at most.
 const SLOTS_OF_CALLER_MAX: usize = 1;
 /// Time that a large body waits for its slot.
 const WAIT_MAX: Duration = Duration::from_secs(30);

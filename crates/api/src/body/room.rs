@@ -22,7 +22,7 @@ const STEP: usize = 4 * 1024;
 #[derive(Clone, Debug, Default)]
 pub(crate) struct Bodies {
     all: Arc<AtomicUsize>,
-    /// Those of callers without credentials.
+    /// Bytes of bodies of callers without credentials.
     open: Arc<AtomicUsize>,
 }
 

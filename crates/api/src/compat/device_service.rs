@@ -28,7 +28,7 @@ use crate::shown_once::{JsonWithSecrets, ShownOnce};
 /// Letters and digits of a secret.
 const SECRET_LEN: usize = 16;
 
-/// What is wrong with every body that is no device.
+/// Error of every body that is no device.
 const EXPECTED: &str = r#"body must be {"type":"<deviceType>"}"#;
 
 pub(super) fn add_to(routes: CompatRoutes) -> CompatRoutes {
@@ -57,7 +57,7 @@ pub(super) fn error_answer(problem: &Problem) -> (HeaderValue, String) {
 #[derive(Debug, Deserialize, ToSchema)]
 #[schema(as = service_mqtt::NewDevice)]
 struct AddedDevice {
-    /// What it is.
+    /// Type of the device.
     #[serde(rename = "type")]
     kind: String,
 }
@@ -85,9 +85,9 @@ impl<S: Send + Sync> FromRequest<S> for AddedDeviceBody {
 #[derive(Debug, Serialize, ToSchema)]
 #[schema(as = service_mqtt::Device)]
 struct Added {
-    /// Its id.
+    /// Id of the device.
     id: String,
-    /// What it is.
+    /// Type of the device.
     #[serde(rename = "type")]
     kind: String,
     /// User Name that it connects with.
@@ -147,7 +147,7 @@ async fn document() -> Response {
     (headers, include_str!("device_service/doc.json")).into_response()
 }
 
-/// Its page, where its routes come before those of others.
+/// Page of this system, where its routes come before those of others.
 pub(super) async fn page() -> Response {
     docs::page(
         "text/html; charset=utf-8",
@@ -155,7 +155,7 @@ pub(super) async fn page() -> Response {
     )
 }
 
-/// What its page loads.
+/// Script that its page loads.
 pub(super) async fn page_script() -> Response {
     docs::page(
         "text/javascript; charset=utf-8",

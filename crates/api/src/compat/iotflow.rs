@@ -203,7 +203,7 @@ pub(super) fn error_answer(
     (content_type, Value::Object(body).to_string())
 }
 
-/// What is wrong, in the words of the system, where there is nothing more exact.
+/// Heading of an error, in the words of the system, where there is nothing more exact.
 fn heading(problem: &Problem, path: &str) -> &'static str {
     match problem.kind() {
         ProblemKind::BadRequest => "Bad Request",

@@ -84,7 +84,7 @@ struct PublishBody {
     #[serde(default, deserialize_with = "publish::qos")]
     #[schema(value_type = u8, minimum = 0, maximum = 2, default = 0)]
     qos: QoS,
-    /// It is retained.
+    /// Whether it is retained.
     #[serde(default)]
     retained: bool,
     /// Name of another broker; `internal` is this node.

@@ -78,7 +78,7 @@ impl ErrorForm {
         owner(compat, path).map_or(Self::Problem, CompatApi::error_form)
     }
 
-    /// Its description; none: problem details.
+    /// Description of the form; none: problem details.
     fn response(self) -> Option<Response> {
         let (members, content_types): (&[&str], &[&str]) = match self {
             Self::Problem => return None,

@@ -63,7 +63,7 @@ fn accepts_html(headers: &HeaderMap) -> bool {
     })
 }
 
-/// What Mochi calls its system information. Times are in seconds since the Unix epoch.
+/// System information, as Mochi calls it. Times are in seconds since the Unix epoch.
 #[derive(Debug, Serialize, ToSchema)]
 #[schema(as = panel::Statistics)]
 struct Statistics {

@@ -58,8 +58,8 @@ impl CompatRoutes {
         })
     }
 
-    /// The same, where `behind` puts the handlers behind their access rule; the document has it as
-    /// `access`.
+    /// Adds a route likewise, where `behind` puts the handlers behind their access rule; the
+    /// document has it as `access`.
     pub(crate) fn add_behind(
         mut self,
         access: Access,

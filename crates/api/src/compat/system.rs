@@ -25,7 +25,7 @@ impl CompatApi {
         }
     }
 
-    /// Its tag in the document of the API.
+    /// Tag of the system in the document of the API.
     pub(crate) fn tag(self) -> &'static str {
         match self {
             Self::Microservice => "Microservice",
@@ -35,7 +35,7 @@ impl CompatApi {
         }
     }
 
-    /// What it is.
+    /// Description of the system, in a few words.
     pub(crate) fn what(self) -> &'static str {
         match self {
             Self::Microservice => "The MQTT microservice",

@@ -54,7 +54,7 @@ struct StreamCounts {
     bytes: usize,
 }
 
-/// What waits for one reader.
+/// Lines that wait for one reader.
 #[derive(Debug)]
 struct StreamBacklog {
     bytes: usize,
@@ -63,10 +63,10 @@ struct StreamBacklog {
     slot: Arc<StreamSlot>,
 }
 
-/// What a stream shares with the code that may end it.
+/// State that a stream shares with the code that may end it.
 #[derive(Debug, Default)]
 struct StreamSlot {
-    /// What leaves next, of a stream of server-sent events.
+    /// Chunks that leave next, of a stream of server-sent events.
     chunks: Mutex<VecDeque<Bytes>>,
     has_ended: AtomicBool,
     ended: Notify,

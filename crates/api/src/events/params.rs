@@ -73,7 +73,7 @@ pub(crate) enum Format {
     Panel,
 }
 
-/// What a stream is asked for.
+/// Events that a stream is asked for, and their format.
 #[derive(Debug)]
 pub(super) struct EventRequest {
     pub(super) filter: Filter,

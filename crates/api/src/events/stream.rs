@@ -30,7 +30,7 @@ const LOOK_EVERY: Duration = Duration::from_millis(100);
 const CHUNK: usize = 64 * 1024;
 /// Lines that are shorter in total are copied, so that more leaves at once.
 const CHUNK_SMALL: usize = 4 * 1024;
-/// What a connection is given at once: it takes that whether or not its client reads.
+/// Bytes that a connection is given at once: it takes them whether or not its client reads.
 pub(super) const PIECE: usize = 16 * 1024;
 
 /// Something to be sent.
@@ -42,7 +42,7 @@ pub(super) enum Piece {
         /// Event to resume after, for a reader that has received it; none: the position is
         /// unchanged.
         id: Option<String>,
-        /// It is a [`EventGap`].
+        /// Whether it is an [`EventGap`].
         has_ended: bool,
         json: String,
     },
@@ -222,7 +222,7 @@ pub(super) fn heartbeats() -> Interval {
     beats
 }
 
-/// What a stream of server-sent events is made from.
+/// Parts that a stream of server-sent events is made from.
 struct StreamState {
     reader: FeedReader,
     place: OpenStream,

@@ -26,9 +26,9 @@ const IDLE_MAX: Duration = Duration::from_secs(30);
 /// A version of firmware.
 #[derive(Debug, Serialize, ToSchema)]
 pub(crate) struct FirmwareView {
-    /// Its name.
+    /// Name of the firmware.
     name: String,
-    /// Its version, as devices report it.
+    /// Version of the firmware, as devices report it.
     version: String,
     /// Type of the devices that it is for.
     device_type: String,
@@ -72,14 +72,14 @@ impl From<Firmware> for FirmwareView {
     }
 }
 
-/// What a file is.
+/// Description of a file.
 #[derive(Clone, Debug, Default, Deserialize, IntoParams)]
 #[serde(deny_unknown_fields)]
 #[into_params(parameter_in = Query)]
 pub(crate) struct AddQuery {
     /// Name of the firmware: letters, digits and `.`, `_`, `-`, `+`.
     name: Option<String>,
-    /// Its version, likewise.
+    /// Version of the firmware, likewise.
     version: Option<String>,
     /// Type of the devices that it is for.
     device_type: Option<String>,
@@ -97,7 +97,7 @@ pub(crate) struct AddQuery {
 pub(crate) struct ReferenceBody {
     /// Name of the firmware: letters, digits and `.`, `_`, `-`, `+`.
     name: String,
-    /// Its version, likewise.
+    /// Version of the firmware, likewise.
     version: String,
     /// Type of the devices that it is for.
     device_type: String,

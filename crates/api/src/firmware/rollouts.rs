@@ -33,7 +33,7 @@ type States = BTreeMap<&'static str, u64>;
 pub(crate) struct WaveView {
     /// Number of devices.
     devices: u64,
-    /// It has begun.
+    /// Whether it has begun.
     begun: bool,
     /// Number of devices by state.
     #[schema(value_type = Object)]
@@ -93,11 +93,11 @@ impl From<GateView> for WaveGate {
 /// A rollout.
 #[derive(Debug, Serialize, ToSchema)]
 pub(crate) struct RolloutView {
-    /// Its id.
+    /// Id of the rollout.
     id: String,
     /// Name of the firmware.
     firmware: String,
-    /// Its version.
+    /// Version of the firmware.
     version: String,
     /// The id of its team; empty: none.
     team: String,
@@ -189,7 +189,7 @@ pub(crate) enum WaveBody {
 pub(crate) struct RolloutBody {
     /// Name of the firmware.
     firmware: String,
-    /// Its version.
+    /// Version of the firmware.
     version: String,
     /// Devices of this group, by id or name.
     group: Option<String>,
@@ -209,7 +209,7 @@ pub(crate) struct RolloutBody {
     #[serde(default = "timeout_secs")]
     #[schema(minimum = 1, maximum = 31_622_400, default = 604_800)]
     timeout_secs: u32,
-    /// It starts at once; otherwise it is planned, and `resume` starts it.
+    /// Whether it starts at once; otherwise it is planned, and `resume` starts it.
     #[serde(default = "yes")]
     #[schema(default = true)]
     start: bool,
@@ -332,7 +332,7 @@ pub(crate) async fn show(
 pub(crate) struct RolloutDeviceView {
     /// The id of the device.
     device: String,
-    /// Its wave, from 1.
+    /// Wave of the device, from 1.
     wave: usize,
     /// `waiting`, `offered`, `delivered`, `downloading`, `installing`, `succeeded`, `failed`,
     /// `silent` or `skipped`.
@@ -343,7 +343,7 @@ pub(crate) struct RolloutDeviceView {
     progress: Option<u8>,
     /// Why it is stuck, as a word; empty: it has the firmware.
     cause: &'static str,
-    /// The same as a sentence.
+    /// Cause as a sentence.
     why: String,
     /// The id of the command that offers it the firmware; empty: none.
     command: String,

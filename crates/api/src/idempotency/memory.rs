@@ -41,18 +41,18 @@ struct AnswerRow {
     left_out: Option<String>,
 }
 
-/// What is known of a key when a request comes with it.
+/// State of a key when a request comes with it.
 #[derive(Clone, Debug)]
 pub(super) enum KeyState {
     /// Nothing: from now on the request is under way.
     New,
-    /// The same request is under way.
+    /// Request that is under way already.
     UnderWay,
-    /// It came with another request.
+    /// Key that came with another request.
     Other,
     /// The answer to the same request.
     Answered(StoredAnswer),
-    /// The same request was begun, and it is not known how it ended, or how it was answered.
+    /// Request that was begun before; it is not known how it ended, or how it was answered.
     Lost,
 }
 
@@ -65,7 +65,7 @@ struct Table {
     by_key: HashMap<Digest, KnownKey>,
     /// In the order in which they began.
     order: VecDeque<(Digest, Instant)>,
-    /// Those with an answer, in the order in which they were answered; some have none any more.
+    /// Keys with an answer, in the order in which they were answered; some have none any more.
     answered: VecDeque<(Digest, Instant)>,
     /// Bytes of all answers, approximately, and of those of each caller.
     bytes: usize,
@@ -191,7 +191,7 @@ struct KnownKey {
 enum State {
     UnderWay,
     Answered(StoredAnswer),
-    /// It was answered, and the answer made room for others.
+    /// Request that was answered; the answer made room for others.
     Dropped,
 }
 

@@ -32,14 +32,14 @@ pub(crate) struct AuditView {
     address: String,
     /// The request, as in the log.
     request_id: String,
-    /// What was done.
+    /// Action that was done.
     #[schema(example = "device.add")]
     action: String,
     /// Kind of the object.
     object_kind: String,
     /// Which object.
     object_id: String,
-    /// What is different, without secrets.
+    /// Changes, without secrets.
     changed: serde_json::Value,
     /// `done`, or why not.
     outcome: String,
@@ -79,7 +79,7 @@ pub(crate) struct AuditParams {
     /// Only entries of this caller, as a line names it or without its kind: `ada` is `user:ada`,
     /// `key:ada` and `device:ada`.
     who: Option<String>,
-    /// What was done; `device.` is all whose name begins so.
+    /// Action that was done; `device.` is all whose name begins so.
     action: Option<String>,
     /// Only entries about objects of this kind.
     object_kind: Option<String>,

@@ -19,9 +19,9 @@ use crate::words;
 /// A ban.
 #[derive(Debug, Serialize, ToSchema)]
 pub(crate) struct BanView {
-    /// Its id.
+    /// Id of the ban.
     id: String,
-    /// What the ban names: a Client Identifier, a user name, or an address or network.
+    /// Kind of name that is banned: a Client Identifier, a user name, or an address or network.
     #[schema(schema_with = words::ban_kinds)]
     kind: &'static str,
     /// The banned name or address.
@@ -32,7 +32,7 @@ pub(crate) struct BanView {
     why: String,
     /// Caller that has added it.
     made_by: String,
-    /// It holds now.
+    /// Whether it holds now.
     holds: bool,
     /// When it was made.
     #[schema(value_type = Option<String>, format = DateTime)]
@@ -116,7 +116,7 @@ pub(crate) struct OfTeam {
 #[derive(Debug, Deserialize, ToSchema)]
 #[serde(deny_unknown_fields)]
 pub(crate) struct BanBody {
-    /// What the ban names: a Client Identifier, a user name, or an address or network.
+    /// Kind of name that is banned: a Client Identifier, a user name, or an address or network.
     #[schema(schema_with = words::ban_kinds)]
     kind: String,
     /// Value of the ban. A caller that sees all teams, and names none, means a device or user of a

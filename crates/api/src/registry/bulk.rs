@@ -157,12 +157,12 @@ impl<'de, A: MapAccess<'de>> MapAccess<'de> for Less<A> {
     }
 }
 
-/// What has become of one.
+/// Outcome of one device.
 #[derive(Debug, Serialize, ToSchema)]
 pub(crate) struct Row {
-    /// Its place in the request, from 1; in a table, the line.
+    /// Place of the device in the request, from 1; in a table, the line.
     row: usize,
-    /// Its id.
+    /// Id of the device.
     id: String,
     /// `added`, `exists`, `refused`, `limit_reached` or `not_done`; `would_add` in a dry run.
     outcome: &'static str,
@@ -172,7 +172,7 @@ pub(crate) struct Row {
     /// The User Name that it connects with.
     #[serde(skip_serializing_if = "Option::is_none")]
     user_name: Option<String>,
-    /// What it logs in with, shown only once.
+    /// Secret that it logs in with, shown only once.
     #[serde(skip_serializing_if = "Option::is_none")]
     #[schema(value_type = Option<String>)]
     secret: Option<ShownOnce<String>>,
@@ -409,8 +409,8 @@ pub fn devices_of_table(text: &[u8]) -> Result<Vec<DeviceRow>, String> {
     Ok(told(all))
 }
 
-/// The same of JSON: a list of devices, or an object with `devices`, as the API takes it. Instead
-/// of its line each has its place, from 1.
+/// Devices of JSON, likewise: a list of them, or an object with `devices`, as the API takes it.
+/// Instead of its line each has its place, from 1.
 ///
 /// # Errors
 /// It is none; in words.

@@ -38,7 +38,7 @@ pub(crate) struct CommandView {
     group: String,
     /// The last level of its topic.
     kind: String,
-    /// What is to be done.
+    /// Name of the command.
     command: String,
     /// As they were given.
     parameters: Value,
@@ -53,7 +53,7 @@ pub(crate) struct CommandView {
     attempts: i64,
     /// Percent, as the device last answered.
     progress: Option<u8>,
-    /// What the device answered last, or why it ended.
+    /// Last answer of the device, or why the command ended.
     result: String,
     /// The user or key that sent it.
     asked_by: String,
@@ -107,13 +107,13 @@ impl CommandView {
 #[derive(Debug, Deserialize, ToSchema)]
 #[serde(deny_unknown_fields)]
 pub(crate) struct CommandBody {
-    /// Its id, unique among the commands of the device; one is made up if none is given.
+    /// Id of the command, unique among the commands of the device; one is made up if none is given.
     id: Option<String>,
     /// The last level of its topic: `config`, `control`, `firmware` or another word.
     #[serde(default = "control")]
     #[schema(default = "control")]
     kind: String,
-    /// What is to be done.
+    /// Name of the command.
     command: String,
     /// Any JSON, up to 64 KiB.
     #[serde(default)]
@@ -297,7 +297,7 @@ pub(crate) async fn retry(
 /// A command that was sent to several devices.
 #[derive(Debug, Serialize, ToSchema)]
 pub(crate) struct FleetCommandView {
-    /// Its id, which the commands of the devices have too.
+    /// Id of the command, which the commands of the devices have too.
     id: String,
     /// The id of the group; empty: it was sent to a filter.
     group: String,
@@ -324,7 +324,7 @@ impl From<FleetCommand> for FleetCommandView {
 pub(crate) struct FleetReportView {
     /// The command's id.
     id: String,
-    /// What is to be done.
+    /// Name of the command.
     command: String,
     /// When it was sent.
     #[schema(value_type = Option<String>, format = DateTime)]

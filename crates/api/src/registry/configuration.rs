@@ -24,9 +24,9 @@ pub(crate) struct SettingView {
     key: String,
     /// As text.
     value: String,
-    /// What the text is.
+    /// Type of the value.
     data_type: &'static str,
-    /// It holds.
+    /// Whether it holds.
     is_active: bool,
     /// Raised with every change; the `ETag` is made of it.
     revision: i64,
@@ -73,7 +73,7 @@ pub(crate) async fn list(
     Ok(axum::Json(Settings { items }))
 }
 
-/// What a key is to be.
+/// New state of a key.
 #[derive(Debug, Deserialize, ToSchema)]
 #[serde(deny_unknown_fields)]
 pub(crate) struct SettingBody {

@@ -1,4 +1,4 @@
-//! What devices log in with.
+//! Credentials of devices.
 
 use std::time::Duration;
 
@@ -24,7 +24,7 @@ use crate::words;
 /// A credential, without the secret.
 #[derive(Debug, Serialize, ToSchema)]
 pub(crate) struct CredentialView {
-    /// Its id.
+    /// Id of the credential.
     id: String,
     /// For people.
     name: String,

@@ -35,7 +35,7 @@ pub(super) const STATUSES: &[&str] = &["active", "inactive", "maintenance"];
 /// A device.
 #[derive(Debug, Serialize, ToSchema)]
 pub(crate) struct DeviceView {
-    /// Its Client Identifier.
+    /// Client Identifier of the device.
     #[schema(example = "pump-7")]
     pub(super) id: String,
     /// The User Name that it connects with: its id, and where its team owns a tenant `ID@TEAM`.
@@ -45,10 +45,10 @@ pub(crate) struct DeviceView {
     pub(super) number: i64,
     /// For people.
     pub(super) name: String,
-    /// Its device type, which decides what topics it may use.
+    /// Device type, which decides what topics it may use.
     #[serde(rename = "type")]
     pub(super) device_type: String,
-    /// What it is, in the words of its owner.
+    /// Kind of the device, in the words of its owner.
     #[schema(example = "temperature sensor")]
     pub(super) kind: String,
     /// `active` devices are accepted, `inactive` ones and those in `maintenance` are refused.
@@ -58,9 +58,9 @@ pub(crate) struct DeviceView {
     pub(super) description: String,
     /// Where it stands.
     pub(super) location: String,
-    /// What runs on it.
+    /// Version of the firmware that runs on it.
     pub(super) firmware_version: String,
-    /// What it is built as.
+    /// Version of its hardware.
     pub(super) hardware_version: String,
     /// User who owns it; empty: no owner.
     pub(super) owner: String,
@@ -80,7 +80,7 @@ pub(crate) struct DeviceView {
     /// When it was last changed.
     #[schema(value_type = Option<String>, format = DateTime)]
     pub(super) updated_at: Option<Moment>,
-    /// It is connected.
+    /// Whether it is connected.
     pub(super) online: bool,
     /// Since when it is, or is not; null: it never was.
     #[schema(value_type = Option<String>, format = DateTime)]
@@ -252,7 +252,7 @@ pub(crate) struct DeviceParams {
     online: Option<bool>,
     /// Inactive, or not: without a message for longer than their type permits.
     inactive: Option<bool>,
-    /// Those that were deleted, and no others.
+    /// Devices that were deleted, and no others.
     deleted: Option<bool>,
     /// `id`, `created` (newest first) or `last_seen` (most recent first).
     #[param(schema_with = words::device_orders, required = false)]
@@ -265,10 +265,10 @@ pub(crate) struct OfList;
 /// The query of an export.
 pub(crate) struct OfExport;
 
-/// What an export has no use for.
+/// Parameters that an export has no use for.
 const OF_LIST: [&str; 4] = ["limit", "cursor", "total", "sort"];
 
-/// What a list has no use for.
+/// Parameters that a list has no use for.
 const OF_EXPORT: [&str; 1] = ["format"];
 
 fn without(names: &[&str]) -> Vec<Parameter> {
@@ -325,7 +325,7 @@ impl DeviceParams {
         }
     }
 
-    /// What is asked for; a team and a group may stand there by their names.
+    /// Filter that is asked for; a team and a group may stand there by their names.
     pub(super) async fn filter(&self, api: &Api, caller: &Caller) -> Result<DeviceFilter, Problem> {
         let status = self.status.as_deref();
         let team = match &self.team {
@@ -371,7 +371,7 @@ impl DeviceParams {
         }
     }
 
-    /// What the list is, for its cursors.
+    /// Description of the list, for its cursors.
     fn list(&self, scope: &martlet_registry::Visibility) -> String {
         let paging = Self {
             limit: None,
@@ -413,7 +413,7 @@ pub(crate) struct OfTeam {
 #[derive(Debug, Deserialize, ToSchema)]
 #[serde(deny_unknown_fields)]
 pub(crate) struct NewDeviceBody {
-    /// Its Client Identifier and user name; 16 characters of base32 are generated if none is given.
+    /// Client Identifier and user name; 16 characters of base32 are generated if none is given.
     /// Digits alone must be the number that the device gets.
     #[schema(example = "pump-7", max_length = 128)]
     pub(super) id: Option<String>,
@@ -422,7 +422,7 @@ pub(crate) struct NewDeviceBody {
     /// `device` if none is given.
     #[serde(rename = "type")]
     pub(super) device_type: Option<String>,
-    /// What it is, in the words of its owner.
+    /// Kind of the device, in the words of its owner.
     #[serde(default)]
     #[schema(max_length = 256)]
     pub(super) kind: String,
@@ -435,21 +435,21 @@ pub(crate) struct NewDeviceBody {
     /// Where it stands.
     #[serde(default)]
     pub(super) location: String,
-    /// What runs on it.
+    /// Version of the firmware that runs on it.
     #[serde(default)]
     pub(super) firmware_version: String,
-    /// What it is built as.
+    /// Version of its hardware.
     #[serde(default)]
     pub(super) hardware_version: String,
     /// The user whose it is.
     #[serde(default)]
     pub(super) owner: String,
-    /// Its team, by id or name.
+    /// Team of the device, by id or name.
     pub(super) team: Option<String>,
     /// Tags.
     #[serde(default)]
     pub(super) tags: Vec<String>,
-    /// Its groups, by id or name.
+    /// Groups of the device, by id or name.
     #[serde(default)]
     pub(super) groups: Vec<String>,
     /// A secret that it has already, of 16 random characters or more. Without one it is made up.
@@ -501,21 +501,21 @@ impl NewDeviceBody {
 pub(crate) struct MadeDevice {
     #[serde(flatten)]
     device: DeviceView,
-    /// What it logs in with, shown only once; null: it was given, or there is none.
+    /// Secret that it logs in with, shown only once; null: it was given, or there is none.
     #[schema(value_type = Option<String>)]
     secret: Option<ShownOnce<String>>,
 }
 
-/// What is to be different; what is not named stays.
+/// Changes of a device; what is not named stays.
 #[derive(Debug, Default, Deserialize, ToSchema)]
 #[serde(deny_unknown_fields)]
 pub(crate) struct DeviceChangeBody {
-    /// Its name.
+    /// Name of the device.
     name: Option<String>,
-    /// Its type, by which go the topics that it may use.
+    /// Device type, by which go the topics that it may use.
     #[serde(rename = "type")]
     device_type: Option<String>,
-    /// What it is, in the words of its owner.
+    /// Kind of the device, in the words of its owner.
     kind: Option<String>,
     /// `active`, `inactive` or `maintenance`; the connection of a device that is not active ends.
     #[schema(schema_with = words::statuses, required = false)]
@@ -524,15 +524,15 @@ pub(crate) struct DeviceChangeBody {
     description: Option<String>,
     /// Where it stands.
     location: Option<String>,
-    /// What runs on it.
+    /// Version of the firmware that runs on it.
     firmware_version: Option<String>,
-    /// What it is built as.
+    /// Version of its hardware.
     hardware_version: Option<String>,
     /// User who owns it; empty: no owner.
     owner: Option<String>,
-    /// Its team, by id or name; empty is none. It leaves the groups of the other one. Where one of
-    /// them has a tenant of its own, it leaves that: its connection and session end, its User Name
-    /// is another, and it keeps its credentials and configuration.
+    /// Team of the device, by id or name; empty is none. The device leaves the groups of the other
+    /// one. Where one of them has a tenant of its own, it leaves that: its connection and session
+    /// end, its User Name is another, and it keeps its credentials and configuration.
     team: Option<String>,
     /// All of its tags.
     tags: Option<Vec<String>>,

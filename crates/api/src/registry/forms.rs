@@ -1,4 +1,4 @@
-//! What requests and answers have in common: revisions, times, words and pages of lists.
+//! Common parts of requests and answers: revisions, times, words and pages of lists.
 
 use martlet_registry::PageRequest;
 use serde::Serialize;
@@ -101,7 +101,7 @@ pub(crate) fn word<T>(
     read(text).ok_or_else(|| Problem::of_body(pointer, none_of(text, accepted_words)))
 }
 
-/// The same of a query parameter.
+/// Word of a closed list in a query parameter.
 ///
 /// # Errors
 /// It is none.

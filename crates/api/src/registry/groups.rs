@@ -25,7 +25,7 @@ use crate::time::Moment;
 /// A group of devices.
 #[derive(Debug, Serialize, ToSchema)]
 pub(crate) struct GroupView {
-    /// Its id.
+    /// Id of the group.
     id: String,
     /// Unique in its team.
     name: String,
@@ -125,7 +125,7 @@ pub(crate) async fn list(
 #[derive(Debug, Deserialize, ToSchema)]
 #[serde(deny_unknown_fields)]
 pub(crate) struct NewGroupBody {
-    /// Its name.
+    /// Name of the group.
     name: String,
     /// For people.
     #[serde(default)]
@@ -133,7 +133,7 @@ pub(crate) struct NewGroupBody {
     /// For people: `#2f6fed`.
     #[serde(default)]
     colour: String,
-    /// Its team, by id or name.
+    /// Team of the group, by id or name.
     team: Option<String>,
 }
 
@@ -173,11 +173,11 @@ pub(crate) async fn show(
     Ok(version.unless_unchanged(&headers, axum::Json(GroupView::from(found))))
 }
 
-/// What is to be different; what is not named stays.
+/// Changes of a group; what is not named stays.
 #[derive(Debug, Deserialize, ToSchema)]
 #[serde(deny_unknown_fields)]
 pub(crate) struct GroupChangeBody {
-    /// Its name.
+    /// Name of the group.
     name: Option<String>,
     /// For people.
     description: Option<String>,

@@ -23,14 +23,14 @@ use crate::words;
 /// An API key, without the key.
 #[derive(Debug, Serialize, ToSchema)]
 pub(crate) struct KeyView {
-    /// Its id; of one of the configuration, its name.
+    /// Id of the key; of one of the configuration, its name.
     id: String,
-    /// What it is called.
+    /// Name of the key.
     #[schema(example = "deploy")]
     name: String,
     /// Where it is kept: `configuration` or `tables`.
     source: &'static str,
-    /// What its holder may do: scopes and roles.
+    /// Rights of its holder: scopes and roles.
     scopes: Vec<String>,
     /// The id of the team whose objects it sees; empty: everybody's.
     team: String,
@@ -115,10 +115,10 @@ pub(crate) async fn list(
 #[derive(Debug, Deserialize, ToSchema)]
 #[serde(deny_unknown_fields)]
 pub(crate) struct NewKeyBody {
-    /// What it is called.
+    /// Name of the key.
     #[schema(example = "deploy")]
     name: String,
-    /// What its holder may do: scopes and roles, such as `viewer` and `devices:write`.
+    /// Rights of its holder: scopes and roles, such as `viewer` and `devices:write`.
     #[schema(schema_with = words::scopes)]
     scopes: Vec<String>,
     /// The team whose objects it sees, by id or name; everybody's, if none is given.
@@ -168,13 +168,13 @@ pub(crate) async fn create(
     Ok((StatusCode::CREATED, [tag], JsonWithSecrets(made)).into_response())
 }
 
-/// What is to be different about a key.
+/// Changes of a key.
 #[derive(Debug, Deserialize, ToSchema)]
 #[serde(deny_unknown_fields)]
 pub(crate) struct KeyChangeBody {
-    /// Its name.
+    /// Name of the key.
     name: String,
-    /// What its holder may do: scopes and roles.
+    /// Rights of its holder: scopes and roles.
     #[schema(schema_with = words::scopes)]
     scopes: Vec<String>,
 }

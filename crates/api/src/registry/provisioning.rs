@@ -31,9 +31,9 @@ use crate::time::Moment;
 /// A provisioning key, without the key.
 #[derive(Debug, Serialize, ToSchema)]
 pub(crate) struct ProvisioningKeyView {
-    /// Its id.
+    /// Id of the key.
     id: String,
-    /// Its name.
+    /// Name of the key.
     name: String,
     /// The type of devices that are added with it.
     device_type: String,
@@ -99,7 +99,7 @@ pub(crate) async fn list(
 #[derive(Debug, Deserialize, ToSchema)]
 #[serde(deny_unknown_fields)]
 pub(crate) struct NewProvisioningKeyBody {
-    /// Its name.
+    /// Name of the key.
     name: String,
     /// Type of the devices. Default: `device`.
     device_type: Option<String>,
@@ -187,7 +187,7 @@ pub(crate) struct ProvisionBody {
     id: Option<String>,
     /// For people; the id if none is given.
     name: Option<String>,
-    /// What it is.
+    /// Kind of the device.
     #[serde(default)]
     #[schema(max_length = 256)]
     kind: String,
@@ -197,10 +197,10 @@ pub(crate) struct ProvisionBody {
     /// Where it stands.
     #[serde(default)]
     location: String,
-    /// What runs on it.
+    /// Version of the firmware that runs on it.
     #[serde(default)]
     firmware_version: String,
-    /// What it is built as.
+    /// Version of its hardware.
     #[serde(default)]
     hardware_version: String,
 }
@@ -227,7 +227,7 @@ impl ProvisionBody {
     }
 }
 
-/// What it connects with.
+/// Credentials that the device connects with.
 #[derive(Debug, Serialize, ToSchema)]
 pub(crate) struct Provisioned {
     /// Client Identifier.

@@ -48,14 +48,14 @@ pub(super) fn parse(lines: &[String]) -> Result<Vec<RuleLine>, Problem> {
 /// A type of devices or a role of users.
 #[derive(Debug, Serialize, ToSchema)]
 pub(crate) struct RuleSetView {
-    /// Its name.
+    /// Name of the type or role.
     name: String,
-    /// It comes with the program and stays as it is.
+    /// Whether it comes with the program and stays as it is.
     built_in: bool,
     /// All that a client may do is permitted, topics that begin with `$` too; `rules` is empty
     /// then.
     permits_all: bool,
-    /// Those that hold, in their order; of what is built in they are the program's.
+    /// Rules that hold, in their order; of what is built in they are the program's.
     rules: Vec<String>,
     /// For device types: `id`, the id of the device, or `any` Client Identifier but the ids of
     /// other devices.
@@ -92,7 +92,7 @@ impl RuleSetView {
 #[derive(Debug, Deserialize, ToSchema)]
 #[serde(deny_unknown_fields)]
 pub(crate) struct NewRuleSet {
-    /// Its name.
+    /// Name of the type or role.
     name: String,
     /// As of [`RuleLines`].
     #[serde(default)]
@@ -118,7 +118,7 @@ pub(crate) struct RuleSetChange {
     max_sessions: Option<u32>,
 }
 
-/// What of a type is to change that is no rule.
+/// Changes of a type that concern no rules.
 #[derive(Debug, Deserialize, ToSchema)]
 #[serde(deny_unknown_fields)]
 pub(crate) struct TypeChange {

@@ -19,9 +19,9 @@ use crate::time::Moment;
 /// A team token, without its key and its secret.
 #[derive(Debug, Serialize, ToSchema)]
 pub(crate) struct TeamTokenView {
-    /// Its id.
+    /// Id of the token.
     id: String,
-    /// Its number, which no other token gets: `api_token_id` for other brokers.
+    /// Number of the token, which no other token gets: `api_token_id` for other brokers.
     number: i64,
     /// The id of its team.
     team: String,
@@ -81,7 +81,7 @@ pub(crate) struct NewTeamTokenBody {
     name: String,
 }
 
-/// What devices log in with.
+/// Credentials that devices log in with.
 #[derive(Debug, Serialize, ToSchema)]
 pub(crate) struct TeamTokenCredentials {
     /// The user name: 24 letters and digits.

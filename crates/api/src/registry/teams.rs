@@ -25,9 +25,9 @@ use crate::words;
 /// A team.
 #[derive(Debug, Serialize, ToSchema)]
 pub(crate) struct TeamView {
-    /// Its id.
+    /// Id of the team.
     id: String,
-    /// Its name.
+    /// Name of the team.
     name: String,
     /// For people.
     description: String,
@@ -86,13 +86,13 @@ pub(crate) async fn list(
 #[derive(Debug, Deserialize, ToSchema)]
 #[serde(deny_unknown_fields)]
 pub(crate) struct NewTeamBody {
-    /// Its name.
+    /// Name of the team.
     name: String,
     /// For people.
     #[serde(default)]
     description: String,
-    /// It has a tenant of its own, permanently: its devices and topics are separate from all
-    /// others.
+    /// Whether it has a tenant of its own, permanently: its devices and topics are separate from
+    /// all others.
     #[serde(default)]
     owns_tenant: bool,
 }
@@ -130,11 +130,11 @@ pub(crate) async fn show(
     Ok(version.unless_unchanged(&headers, axum::Json(TeamView::from(found))))
 }
 
-/// What is to be different; what is not named stays.
+/// Changes of a team; what is not named stays.
 #[derive(Debug, Deserialize, ToSchema)]
 #[serde(deny_unknown_fields)]
 pub(crate) struct TeamChangeBody {
-    /// Its name.
+    /// Name of the team.
     name: Option<String>,
     /// For people.
     description: Option<String>,
@@ -219,12 +219,12 @@ pub(crate) struct Purge {
     with_members: Option<bool>,
 }
 
-/// What is removed with a team.
+/// Objects that are removed with a team.
 #[derive(Debug, Serialize, ToSchema)]
 pub(crate) struct Purged {
-    /// Its id.
+    /// Id of the team.
     id: String,
-    /// Its name, which another may have now.
+    /// Name of the team, which another may have now.
     name: String,
     /// Devices, deleted ones among them.
     devices: i64,
@@ -272,7 +272,7 @@ pub(crate) async fn purge(
 pub(crate) struct MemberView {
     /// User name.
     user: String,
-    /// What they may do with the team's objects.
+    /// Role of the user, which says what they may do with the team's objects.
     #[schema(schema_with = words::member_roles)]
     role: &'static str,
     /// Since when.

@@ -50,12 +50,12 @@ impl From<TwinValues> for TwinValuesView {
 pub(crate) struct TwinView {
     /// The id of the device.
     device: String,
-    /// What the device is to have. The `ETag` is made of its version.
+    /// Values that the device is to have. The `ETag` is made of their version.
     desired: TwinValuesView,
     /// The desired values of its groups. Its own desired values override these.
     #[schema(value_type = Object)]
     of_groups: Values,
-    /// What the device has reported.
+    /// Values that the device has reported.
     reported: TwinValuesView,
     /// The desired values that the device has not reported; empty: it has all of them.
     #[schema(value_type = Object)]
@@ -189,9 +189,9 @@ pub(crate) async fn replace(
 pub(crate) struct GroupTwinView {
     /// The id of the group.
     group: String,
-    /// Its name.
+    /// Name of the group.
     name: String,
-    /// What its devices are to have. The `ETag` is made of its version.
+    /// Values that its devices are to have. The `ETag` is made of their version.
     desired: TwinValuesView,
 }
 

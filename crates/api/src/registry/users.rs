@@ -26,11 +26,11 @@ const ROLES: &[&str] = &["administrator", "operator", "viewer", "none"];
 /// A user.
 #[derive(Debug, Serialize, ToSchema)]
 pub(crate) struct UserView {
-    /// Its name.
+    /// Name of the user.
     name: String,
-    /// What they may do as a client of MQTT.
+    /// Role as a client of MQTT, which says what they may do.
     role: String,
-    /// What they may do with the API and the panel, of all teams.
+    /// Role in the API and the panel, for all teams, which says what they may do.
     #[schema(schema_with = words::api_roles)]
     api_role: &'static str,
     /// Whether the user is enabled.
@@ -93,7 +93,7 @@ pub(crate) struct UserParams {
     cursor: Option<String>,
     /// Say how many there are on all pages.
     total: Option<bool>,
-    /// Those that were deleted, and no others.
+    /// Users that were deleted, and no others.
     deleted: Option<bool>,
 }
 
@@ -130,7 +130,7 @@ pub(crate) async fn list(
 #[derive(Deserialize, ToSchema)]
 #[serde(deny_unknown_fields)]
 pub(crate) struct NewUserBody {
-    /// Its name.
+    /// Name of the user.
     #[schema(example = "ada")]
     name: String,
     /// The password, of 10 characters or more.
@@ -191,13 +191,13 @@ pub(crate) async fn show(
     Ok(version.unless_unchanged(&headers, axum::Json(UserView::from(found))))
 }
 
-/// What is to be different; what is not named stays.
+/// Changes of a user; what is not named stays.
 #[derive(Debug, Deserialize, ToSchema)]
 #[serde(deny_unknown_fields)]
 pub(crate) struct UserChangeBody {
-    /// What they may do as a client of MQTT.
+    /// Role as a client of MQTT, which says what they may do.
     role: Option<String>,
-    /// What they may do with the API and the panel.
+    /// Role in the API and the panel, which says what they may do.
     #[schema(schema_with = words::api_roles, required = false)]
     api_role: Option<String>,
     /// `false`: connections and sessions of theirs end.

@@ -24,7 +24,7 @@ const SESSION_BYTES: usize = 200;
 /// Where the token against forged requests is sent.
 pub(crate) const CSRF_HEADER: &str = "x-csrf-token";
 
-/// Those that there are, by the digest of the cookie.
+/// Open sessions, by the digest of the cookie.
 #[derive(Debug, Default)]
 pub(crate) struct Sessions {
     open: Mutex<HashMap<[u8; 32], LoginSession>>,

@@ -1,4 +1,4 @@
-//! What is calculated of values in buckets.
+//! Calculations with values in buckets.
 
 use std::borrow::Cow;
 use std::collections::HashMap;

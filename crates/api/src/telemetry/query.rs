@@ -143,12 +143,13 @@ pub(crate) struct QueryParams {
     /// Time zone of the calendar, by its name in the IANA database. Default: `UTC`.
     #[param(example = "Europe/Berlin")]
     zone: Option<String>,
-    /// What is answered for each bucket, with commas between them: `avg` (default), `min`, `max`,
-    /// `sum`, `count`, `first`, `last`, `p50`, `p95`, `delta` and `rate` (per second).
+    /// Functions that are answered for each bucket, with commas between them: `avg` (default),
+    /// `min`, `max`, `sum`, `count`, `first`, `last`, `p50`, `p95`, `delta` and `rate` (per
+    /// second).
     #[param(example = "avg,max")]
     functions: Option<String>,
-    /// What is answered for buckets without values: `none` (default; they are left out), `null`,
-    /// `previous` or `linear`.
+    /// Values that are answered for buckets without values: `none` (default; they are left out),
+    /// `null`, `previous` or `linear`.
     fill: Option<String>,
     /// Only devices of this team, by id or name.
     team: Option<String>,

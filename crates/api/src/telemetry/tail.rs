@@ -139,7 +139,7 @@ fn heartbeats() -> Interval {
     beats
 }
 
-/// What a stream is made from.
+/// Parts that a stream is made from.
 struct TailState {
     tail: Tail,
     ids: HashMap<i64, String>,

@@ -43,7 +43,7 @@ impl Span {
         }
     }
 
-    /// The same, where both are required: `*` is no limit.
+    /// Both times, where both are required: `*` is no limit.
     ///
     /// # Errors
     /// One is missing or cannot be read, or there is nothing between them.

@@ -12,7 +12,7 @@ pub(crate) struct ReadingView {
     /// When it was measured; of values that came without a time, when they came.
     #[schema(format = DateTime)]
     pub time: String,
-    /// Its key.
+    /// Key of the value.
     pub key: String,
     /// A number, a boolean, a text, or JSON.
     pub value: serde_json::Value,
@@ -36,7 +36,7 @@ pub(crate) struct DeviceReadingView {
     /// When it was measured; of values that came without a time, when they came.
     #[schema(format = DateTime)]
     pub time: String,
-    /// Its key.
+    /// Key of the value.
     pub key: String,
     /// A number, a boolean, a text, or JSON.
     pub value: serde_json::Value,

@@ -237,7 +237,7 @@ async fn who_has_the_document_is_not_sent_it_again() {
     );
 }
 
-/// What a page loads: `src`, `href` and `url(…)` of the texts.
+/// References of a page to what it loads: `src`, `href` and `url(…)` of the texts.
 #[tokio::test]
 async fn pages_load_nothing_from_other_hosts() {
     let node = Node::new(with_keys());

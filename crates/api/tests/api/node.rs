@@ -413,7 +413,7 @@ impl Node {
         self
     }
 
-    /// The same node at a listener with routes of its own.
+    /// Node at a listener with routes of its own.
     pub(crate) fn with_routes(mut self, routes: RouteSettings) -> Self {
         self.api = self.api.with_routes(routes);
         self.routes = router(self.api.clone());

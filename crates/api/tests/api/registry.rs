@@ -227,7 +227,7 @@ async fn what_is_shown_once_is_not_in_the_answer_to_who_asks_again() {
     assert_eq!(with_secrets, expected);
 }
 
-/// What stands under a name, somewhere.
+/// Value under a name, somewhere.
 fn found<'v>(value: &'v Value, name: &str) -> Option<&'v Value> {
     match value {
         Value::Array(all) => all.iter().find_map(|value| found(value, name)),

@@ -98,7 +98,7 @@ async fn keys_are_added_changed_and_revoked_by_who_has_their_scopes() {
     }
 }
 
-/// What can be done to users, with what the user has to be before.
+/// Checks what can be done to users, with what the user has to be before.
 async fn expect_of_user(node: &Node, caller: &(String, Scopes), name: &str, rights: Scopes) {
     let path = format!("/api/v1/users/{name}");
     let of = |last: &str| format!("{path}/{last}");

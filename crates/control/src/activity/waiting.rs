@@ -9,14 +9,14 @@ use martlet_registry::MessageTimes;
 const DEVICES_MAX: usize = 200_000;
 /// Time within which a device is written at most once, unless it has to be known at once.
 const DEVICE_EVERY: Duration = Duration::from_secs(30);
-/// The same of devices whose messages have to be known at once.
+/// Time, likewise, of devices whose messages have to be known at once.
 const SOON: Duration = Duration::from_secs(5);
 /// Time after which waiting times are late: the tables are out of date for some devices.
 const LATE: Duration = Duration::from_secs(90);
 /// Bytes of an entry without its id, about.
 const ENTRY_BYTES: usize = 96;
 
-/// What waits to be written, and when what was last written.
+/// Times that wait to be written, and when what was last written.
 #[derive(Debug)]
 pub(super) struct UnwrittenActivity {
     /// Devices by tenant and id.
@@ -167,7 +167,7 @@ impl UnwrittenActivity {
         due
     }
 
-    /// What could not be written waits again.
+    /// Puts back what could not be written: it waits again.
     pub(super) fn put_back(&mut self, rows: Vec<MessageTimes>) {
         for row in rows {
             self.change(row.tenant, &row.id, row.message_ms, |noted| {

@@ -1,5 +1,5 @@
-//! What alarms that are not raised wait for, in the tables: so `for_secs`, `rate` and `no_data` go
-//! on after a restart.
+//! Conditions that alarms that are not raised wait for, in the tables: so `for_secs`, `rate` and
+//! `no_data` go on after a restart.
 
 use martlet_registry::AlarmWatchRow;
 use martlet_rules::{AlarmKey, WatchState};
@@ -72,7 +72,7 @@ impl Alarms {
         Ok(())
     }
 
-    /// What an earlier run has kept.
+    /// Watches that an earlier run has kept.
     ///
     /// # Errors
     /// The tables cannot be read.

@@ -63,7 +63,7 @@ pub struct AlarmSettings {
     pub catalogue: Arc<Catalogue>,
 }
 
-/// What an operator does with an alarm.
+/// Order of an operator about an alarm.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum AlarmOrder {
     /// Take care of it.
@@ -85,7 +85,7 @@ pub struct Alarms {
     machine: Mutex<AlarmMachine>,
     /// Locked while `machine` is.
     clock: Mutex<ClockWatch>,
-    /// What is to be written and published.
+    /// Rows and messages that are to be written and published.
     pending: Mutex<Pending>,
     /// Locked while the tables are written. What one writer has taken must not be written after
     /// what a later one has.
@@ -149,7 +149,7 @@ impl Alarms {
         }
     }
 
-    /// What the node itself watches is, or is not, as it should be.
+    /// Notes whether what the node itself watches is as it should be.
     pub(crate) fn observe_node(
         &self,
         key: AlarmKey,
@@ -227,8 +227,8 @@ impl Alarms {
         read.await
     }
 
-    /// What `why` reports of an alarm of this tenant that is due and that another one silences;
-    /// none: there is no such alarm of that name.
+    /// Facts that `why` reports of an alarm of this tenant that is due and that another one
+    /// silences; none: there is no such alarm of that name.
     pub(crate) fn inhibited<T>(
         &self,
         tenant: TenantId,

@@ -1,4 +1,5 @@
-//! What of the alarms is to be written to the tables, and what is to be published about them.
+//! Rows of alarms that are to be written to the tables, and messages about them that are to be
+//! published.
 //!
 //! A message about a change is written in the transaction of the change, published from then on,
 //! and removed once the node has stored it. So it is published at least once, also after a crash.
@@ -16,7 +17,7 @@ const ROWS: usize = 500;
 #[derive(Debug, Default)]
 pub(super) struct UnwrittenRows(pub(super) Vec<AlarmWatchRow>);
 
-/// What is to be written and published.
+/// Rows and messages that are to be written and published.
 #[derive(Debug, Default)]
 pub(super) struct Pending {
     /// Alarms that are to be written, as they are now.
@@ -35,7 +36,7 @@ pub(super) struct Pending {
     is_owed: bool,
 }
 
-/// What is written in one transaction.
+/// Rows and messages that are written in one transaction.
 #[derive(Clone, Debug, Default)]
 pub(super) struct Batch {
     pub(super) alarms: Vec<AlarmRow>,
@@ -88,7 +89,7 @@ impl Pending {
         self.is_owed = !self.alarms.is_empty();
     }
 
-    /// What is to be written next.
+    /// Batch that is to be written next.
     pub(super) fn batch(&self) -> Batch {
         let alarms: Vec<AlarmRow> = self.alarms.values().take(ROWS).cloned().collect();
         let ids: BTreeSet<i64> = alarms.iter().map(|alarm| alarm.id).collect();

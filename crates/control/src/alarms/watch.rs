@@ -1,6 +1,6 @@
-//! What the node watches itself: certificates of listeners and devices that expire, integrations
-//! that do not deliver or fall behind, the storage of telemetry, and rollouts that their gates have
-//! paused. `activity` reports devices that are silent.
+//! Subjects that the node watches itself: certificates of listeners and devices that expire,
+//! integrations that do not deliver or fall behind, the storage of telemetry, and rollouts that
+//! their gates have paused. `activity` reports devices that are silent.
 
 use std::collections::HashSet;
 use std::sync::atomic::Ordering;
@@ -23,7 +23,7 @@ const LOOK_EVERY: Duration = Duration::from_secs(5);
 /// Devices with certificates that end soon, at most. Those that end first count.
 const DEVICES_MAX: u32 = 10_000;
 
-/// What was looked at.
+/// Record of what was looked at.
 #[derive(Debug, Default)]
 pub(super) struct Watch {
     /// When, the last time.

@@ -19,11 +19,11 @@ use super::{AuthenticationChain, Policy};
 /// Whether the client of another broker is let in.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum Elsewhere {
-    /// It is let in.
+    /// The client is let in.
     Accepted(LoginNumbers),
-    /// It is not.
+    /// The client is not let in.
     Refused,
-    /// It cannot be decided now.
+    /// The decision cannot be made now.
     Failed(String),
 }
 

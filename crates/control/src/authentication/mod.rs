@@ -88,7 +88,7 @@ pub type WriteUses = Box<dyn Fn() -> Pin<Box<dyn Future<Output = bool> + Send>> 
 /// if the tables cannot be written.
 const FIRST_USE_MAX: Duration = Duration::from_secs(2);
 
-/// What an answer is given to.
+/// Receiver of an answer.
 type AnswerLogin = Box<dyn FnOnce(Authenticated) + Send>;
 
 /// The chain of a node.
@@ -144,7 +144,7 @@ pub struct LockedClient {
 struct Asking {
     number: u64,
     client: ClientMark,
-    /// Its answer is not remembered.
+    /// Whether its answer is not remembered.
     is_forgotten: bool,
     waiting: Vec<(LoginWaiter, AnswerLogin)>,
 }
@@ -666,7 +666,7 @@ impl State {
         removed.into_iter().map(revocation).collect()
     }
 
-    /// What is answered, which counts, and how long that is to wait.
+    /// Answer that is given, which counts, and how long that is to wait.
     fn judge(
         &mut self,
         found: Authenticated,
@@ -689,7 +689,7 @@ impl State {
         waiting
     }
 
-    /// The same, if all its connections have ended.
+    /// Ends a question likewise, if all its connections have ended.
     fn take_abandoned(
         &mut self,
         digest: &Digest,

@@ -19,13 +19,13 @@ use super::AuthenticationChain;
 /// Name of the member with the key.
 const KEY: &str = "api_key";
 
-/// What is in a payload.
+/// Key in a payload, if any.
 enum KeyInPayload {
     /// No key.
     NoKey,
     /// A key, and the payload without it.
     Key(Password, Box<[u8]>),
-    /// It mentions a key, and cannot be read.
+    /// The payload mentions a key, and cannot be read.
     Unreadable,
 }
 

@@ -48,7 +48,7 @@ pub enum Standing {
 pub(super) enum SourceSelection {
     /// All of the realm.
     AllSources,
-    /// Those of the node: not the hook.
+    /// Sources of the node: not the hook.
     OwnSources,
 }
 
@@ -572,7 +572,7 @@ fn unknown_user(sources: &[Arc<dyn CredentialSource>], (realm, name): (Realm, &s
     unknown_to(sources, detail)
 }
 
-/// The same with this detail.
+/// Refusal of an unknown user with this detail.
 pub(super) fn unknown_to(sources: &[Arc<dyn CredentialSource>], detail: String) -> Refusal {
     let has = |kind| sources.iter().any(|source| source.kind() == kind);
     let cause = RefusalCause::UnknownUser(UserSources {

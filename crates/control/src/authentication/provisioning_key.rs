@@ -8,9 +8,9 @@ use martlet_registry::may_be_provisioning_key;
 /// Why a provisioning key is not accepted.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum KeyFault {
-    /// It is unknown, has expired or was revoked: which of them, and the same in words.
+    /// The key is unknown, has expired or was revoked: which of them, also in words.
     NotValid(RefusalCause, String),
-    /// It cannot be looked up now; in words.
+    /// The key cannot be looked up now; in words.
     Unavailable(String),
 }
 

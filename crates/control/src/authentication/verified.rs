@@ -1,4 +1,5 @@
-//! What was verified recently, by digests that cannot be made without the key of this process.
+//! Answers that were verified recently, by digests that cannot be made without the key of this
+//! process.
 
 use std::time::{Duration, Instant};
 
@@ -97,7 +98,7 @@ impl Times {
         }
     }
 
-    /// The same, and no longer than this.
+    /// Times that are no longer than this, otherwise the same.
     pub(super) fn within(self, most: Option<Duration>) -> Self {
         let most = most.unwrap_or(Duration::MAX);
         Self {
@@ -259,7 +260,7 @@ impl Verified {
         oldest.is_some()
     }
 
-    /// It is not kept any more.
+    /// Subtracts an answer that is not kept any more from what is counted.
     fn forget(&mut self, old: &Authenticated) {
         self.weight -= weight(old);
         self.text -= text_bytes(old);

@@ -21,15 +21,16 @@ use crate::wall_clock::now_ms;
 
 /// The file in a data directory that marks a restore as in progress or interrupted.
 pub const RESTORING: &str = "store.restoring";
-/// The same before it is in force, and after it.
+/// Name of that file before it is in force, and after it.
 const OVER: &str = "store.restored";
 const PLAN: &str = "PLAN.json";
-/// What a file system has in its root directory.
+/// Directory that a file system has in its root directory.
 const LOST_AND_FOUND: &str = "lost+found";
-/// What SQLite keeps beside a database, and would take for a part of the one that comes.
+/// Endings of files that SQLite keeps beside a database, and would take for a part of the one that
+/// comes.
 const BESIDE_TABLES: [&str; 3] = ["-wal", "-shm", "-journal"];
 
-/// What a restore puts outside its own directory.
+/// Files that a restore puts outside its own directory.
 #[derive(Debug, Default, Serialize, Deserialize)]
 struct Plan {
     /// Names of the files of the store.
@@ -221,7 +222,7 @@ impl DataPaths {
         }
     }
 
-    /// What a restore that was cut off may have put in its places.
+    /// Files that a restore that was cut off may have put in its places.
     fn earlier(&self) -> Result<Plan, BackupError> {
         let path = self.restoring.join(PLAN);
         match fs::read(&path) {

@@ -10,7 +10,7 @@ use crate::principal::{Principal, Scopes};
 pub struct Caller {
     /// The caller as the audit log names it, and what it sees.
     pub actor: Actor,
-    /// Its rights: scopes and roles.
+    /// Rights: scopes and roles.
     pub scopes: Scopes,
     /// The tenant of its team, if the team owns one.
     tenant: TenantId,
@@ -40,7 +40,7 @@ impl Caller {
         }
     }
 
-    /// The same caller, which sees only the team of this id.
+    /// Caller that sees only the team of this id.
     #[must_use]
     pub fn in_team(mut self, id: String) -> Self {
         self.actor.visibility = Visibility::Team(id);

@@ -12,19 +12,19 @@ use utoipa::ToSchema;
 pub(crate) enum Weight {
     /// The client is kept out, whatever it does.
     Barred,
-    /// It is out, and cannot come in.
+    /// The client is out, and cannot come in.
     Out,
-    /// What was asked about cannot be.
+    /// The topic that was asked about cannot be.
     Topic,
     /// Something was refused or lost recently.
     Trouble,
-    /// Its connection was ended, and it has not come again.
+    /// The connection of the client was ended, and it has not come again.
     Ended,
-    /// It went of itself.
+    /// The client went of itself.
     Gone,
     /// A remark.
     Remark,
-    /// It was the cause recently, and is no longer.
+    /// The finding was the cause recently, and is no longer.
     Before,
     /// The client in question is well: the cause is another client, or concerns another topic.
     Aside,
@@ -33,13 +33,13 @@ pub(crate) enum Weight {
 /// How a finding bears on the question.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) enum Bearing {
-    /// It is the present state, and weighs what its cause weighs.
+    /// The finding is the present state, and weighs what its cause weighs.
     Present,
     /// The client is kept out, whatever it shows.
     Barred,
     /// The client was refused, and would be now.
     Refused,
-    /// It concerns the topic that was asked about.
+    /// The finding concerns the topic that was asked about.
     Topic,
     /// Something happened to a client that is, or was, connected.
     Happened,
@@ -47,17 +47,17 @@ pub(crate) enum Bearing {
     Ended,
     /// The client left by itself.
     Left,
-    /// It may matter.
+    /// The finding may matter.
     Remark,
-    /// It is over.
+    /// The finding is over.
     Over,
-    /// It concerns another client or topic, or something that takes its course.
+    /// The finding concerns another client or topic, or something that takes its course.
     Aside,
 }
 
 macro_rules! causes {
     ($($variant:ident = $name:literal, $weight:ident, [$($over:ident)*], $what:literal;)*) => {
-        /// What went wrong.
+        /// Cause of what went wrong.
         #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, Serialize, Deserialize, ToSchema)]
         #[serde(rename_all = "kebab-case")]
         pub enum Cause {
@@ -75,7 +75,7 @@ macro_rules! causes {
                 }
             }
 
-            /// What it means.
+            /// Meaning of the cause.
             pub fn meaning(self) -> &'static str {
                 match self {
                     $(Self::$variant => $what,)*

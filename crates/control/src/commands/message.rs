@@ -133,23 +133,23 @@ pub(super) fn filters(catalogue: &Catalogue) -> [String; 3] {
 /// A report of a device about its commands.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub(super) enum CommandMessage {
-    /// It answers the command of this id.
+    /// The device answers the command of this id.
     Answer {
         /// The device.
         device: String,
         /// The command.
         id: String,
-        /// What it answers, or what was expected.
+        /// Answer, or what was expected.
         answer: Result<CommandAnswer, &'static str>,
     },
     /// An answer that does not name its command.
     Nameless {
         /// The device.
         device: String,
-        /// What was expected.
+        /// Text about what was expected.
         why: &'static str,
     },
-    /// It wants all commands that it has not acknowledged.
+    /// The device wants all commands that it has not acknowledged.
     Asks {
         /// The device.
         device: String,

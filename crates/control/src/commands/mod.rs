@@ -84,14 +84,15 @@ impl Fleet {
 /// Fleets with commands.
 #[derive(Debug, Default)]
 struct Fleets {
-    /// Those whose devices' states have changed.
+    /// Fleets whose devices' states have changed.
     changed: HashSet<Fleet>,
-    /// Those whose states were published in this run.
+    /// Fleets whose states were published in this run.
     published: HashSet<Fleet>,
 }
 
 impl Commands {
-    /// Those of these tables. Topics of devices of the type `iotflow` are those of the catalogue.
+    /// Commands of these tables. Topics of devices of the type `iotflow` are those of the
+    /// catalogue.
     pub fn new(tables: Arc<SharedRegistry>, catalogue: Arc<Catalogue>) -> Self {
         Self {
             tables,
@@ -370,7 +371,7 @@ impl Commands {
         self.fleets().changed.insert(fleet);
     }
 
-    /// The same of all fleets whose states were published.
+    /// Notes a change of all fleets whose states were published.
     fn all_fleets_have_changed(&self) {
         let mut fleets = self.fleets();
         let published = fleets.published.clone();

@@ -148,7 +148,7 @@ impl Posts {
         self.receiver.recv().await
     }
 
-    /// What is there already.
+    /// Events that are there already.
     pub(crate) fn next_now(&mut self) -> Option<PartEvents> {
         self.receiver.try_recv().ok()
     }
@@ -190,7 +190,7 @@ pub(super) struct Messages(HashMap<u64, Posted>);
 pub(super) enum ReceiptMeaning {
     /// A step of the command of this number.
     Step(i64, CommandStep),
-    /// It may be a step of a command that the tables know by this message.
+    /// The receipt may be a step of a command that the tables know by this message.
     Unknown(CommandStep),
     /// Nothing about the device.
     Nothing,

@@ -31,7 +31,7 @@ const IN_HAND_MAX: usize = 1_000;
 const IN_HAND_LEAST: usize = IN_HAND_MAX / 4;
 /// Bytes of one of them, approximately.
 const IN_HAND_BYTES: usize = 160;
-/// What a command may take until its receivers are known; then it is published again.
+/// Time that a command may take until its receivers are known; then it is published again.
 const IN_HAND_TIME: Duration = Duration::from_secs(30);
 /// Interval at which commands expire and states of fleets are published.
 const TICK: Duration = Duration::from_secs(1);

@@ -186,7 +186,7 @@ impl Control {
         Ok(uses.flatten().collect())
     }
 
-    /// What the client of this identifier may do, if it is connected.
+    /// Rules of the client of this identifier, if it is connected.
     ///
     /// # Errors
     /// If a shard does not answer in time.

@@ -1,4 +1,4 @@
-//! What happens to the events of shards: lines in the log, entries in the journal and in the feed.
+//! Handling of the events of shards: lines in the log, entries in the journal and in the feed.
 
 use std::collections::HashMap;
 use std::net::IpAddr;

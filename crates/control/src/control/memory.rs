@@ -41,7 +41,7 @@ impl Control {
         }
     }
 
-    /// What the memory is held for now. The bytes of the shards are in their counters.
+    /// Report about what the memory is held for now. The bytes of the shards are in their counters.
     pub fn memory_report(&self, counters: &Counters) -> MemoryReport {
         let (outside, borrowed) = self.held_outside();
         let shards = ("shards", counters.memory_bytes as usize);
@@ -59,7 +59,7 @@ impl Control {
         }
     }
 
-    /// What is beside the shards, and what was borrowed.
+    /// Memory that is held beside the shards, and that was borrowed.
     fn held_outside(&self) -> (Held, Held) {
         let policy = self.policy();
         let tables = policy.as_ref().and_then(|policy| policy.tables());

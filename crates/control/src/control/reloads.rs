@@ -3,12 +3,12 @@
 use serde::{Deserialize, Serialize};
 use tokio::sync::oneshot;
 
-/// What is read again.
+/// Files and tables that are read again.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum ReloadOf {
     /// All files that may change while the node runs.
     Everything,
-    /// What has changed in the tables of users and devices.
+    /// Changes in the tables of users and devices.
     SharedRegistry,
 }
 
@@ -20,7 +20,7 @@ pub struct ReloadRequest {
 }
 
 impl ReloadRequest {
-    /// What is reloaded.
+    /// Parts that are reloaded.
     pub fn of(&self) -> ReloadOf {
         self.of
     }
@@ -32,11 +32,11 @@ impl ReloadRequest {
     }
 }
 
-/// What came of reading the files again.
+/// Result of reading the files again.
 #[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize, utoipa::ToSchema)]
 pub struct Reloaded {
-    /// What has changed since it was last read: files, keys of the configuration, `tables`. Empty:
-    /// nothing has.
+    /// Parts that have changed since they were last read: files, keys of the configuration,
+    /// `tables`. Empty: nothing has.
     #[serde(default)]
     pub changed: Vec<String>,
     /// Listeners with certificates that were read again.
@@ -44,7 +44,7 @@ pub struct Reloaded {
     /// Users whose credentials are not valid any more. Clients with a certificate on a revocation
     /// list are not counted.
     pub revoked: usize,
-    /// What has changed and is in force from the next start on.
+    /// Parts that have changed and are in force from the next start on.
     pub needs_restart: Vec<String>,
     /// Keys of the configuration that were changed and now have the values of the start again.
     #[serde(default)]

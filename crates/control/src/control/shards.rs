@@ -51,7 +51,7 @@ pub trait Shards: Send + Sync + 'static {
     fn events_bytes(&self) -> usize;
     /// Bytes of memory that the store holds: for records that wait to be written, and its index.
     fn store_held_bytes(&self) -> usize;
-    /// What the node's memory is used for.
+    /// Use of the node's memory.
     fn memory_use(&self) -> MemoryUse;
     /// Pins the store as it is at this moment. Takes as long as its checkpoint.
     fn pin_store(&self) -> Result<PinnedStore, String>;

@@ -20,10 +20,10 @@ pub enum DeviceError {
     /// There may be no more of them.
     #[error(transparent)]
     Conflict(Conflict),
-    /// It was changed meanwhile.
+    /// The object was changed meanwhile.
     #[error("{0}")]
     Stale(RegistryError),
-    /// What is asked for cannot be.
+    /// The request asks for what cannot be.
     #[error(transparent)]
     Refused(Refused),
     /// The tables cannot be used now, with a text for the caller.

@@ -50,7 +50,7 @@ impl std::fmt::Debug for Devices {
 }
 
 impl Devices {
-    /// Those of these tables.
+    /// Devices of these tables.
     pub fn new(tables: Arc<SharedRegistry>) -> Self {
         Self { tables }
     }

@@ -1,13 +1,13 @@
-//! What names a device.
+//! Names of a device.
 
 use martlet_registry::DeviceRef;
 
-/// What names a device: its id or its number.
+/// Name of a device: its id or its number.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum DeviceName {
-    /// Its id, within the team that is asked for or else the common tenant.
+    /// Id of the device, within the team that is asked for or else the common tenant.
     Id(String),
-    /// Its number.
+    /// Number of the device.
     Number(i64),
 }
 

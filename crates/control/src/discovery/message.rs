@@ -25,7 +25,7 @@ pub(super) struct Registration {
     /// For people; the id if none is given.
     #[serde(default)]
     name: Option<String>,
-    /// What the device is. Its type, and with it its rights, is that of the key.
+    /// Kind of the device. Its type, and with it its rights, is that of the key.
     #[serde(default, alias = "kind")]
     device_type: String,
     /// For people.
@@ -34,10 +34,10 @@ pub(super) struct Registration {
     /// Where it stands.
     #[serde(default)]
     location: String,
-    /// What runs on it.
+    /// Version of the firmware that runs on it.
     #[serde(default)]
     firmware_version: String,
-    /// What it is built as.
+    /// Version of its hardware.
     #[serde(default)]
     hardware_version: String,
 }

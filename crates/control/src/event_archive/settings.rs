@@ -1,10 +1,10 @@
-//! What is archived, and for how long.
+//! Events that are archived, and for how long.
 
 use std::path::PathBuf;
 
 use crate::feed::Kinds;
 
-/// What is archived, and for how long.
+/// Events that are archived, and for how long.
 #[derive(Clone, Debug)]
 pub struct ArchiveSettings {
     /// Where the files are.

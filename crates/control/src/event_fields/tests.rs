@@ -17,7 +17,7 @@ use crate::log_lines::tests::To;
 use crate::presence::Presence;
 use crate::rfc3339;
 
-/// What a field of the log is for readers of events.
+/// Members that readers of events get for fields of the log.
 const SAME: &[(&str, &str)] = &[
     ("client_id", "/client_id"),
     ("owner", "/client_id"),
@@ -55,8 +55,8 @@ const SAME: &[(&str, &str)] = &[
     ("why", "/why"),
 ];
 
-/// What only readers of events get: how they find it again, what the log says of fewer kinds or in
-/// the words of its line, and payloads.
+/// Members that only readers of events get: how they find it again, what the log says of fewer
+/// kinds or in the words of its line, and payloads.
 const ONLY_IN_FEED: &[&str] = &[
     "id",
     "seq",

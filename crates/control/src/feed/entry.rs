@@ -12,11 +12,11 @@ pub struct FeedEntry<'a> {
     pub seq: u64,
     /// When, milliseconds since the Unix epoch.
     pub at_ms: u64,
-    /// What it is.
+    /// Kind of the event.
     pub kind: EventKind,
     /// In which tenant.
     pub tenant: TenantId,
-    /// What happened.
+    /// Content, which says what happened.
     pub(super) content: &'a EntryContent,
 }
 
@@ -74,7 +74,7 @@ impl<'a> FeedEntry<'a> {
         }
     }
 
-    /// What happened.
+    /// Happening that the entry is about.
     pub(crate) fn what(&self) -> Happened<'a> {
         match self.content {
             EntryContent::Connected(client) => Happened::Connected(client),
@@ -95,7 +95,7 @@ impl<'a> FeedEntry<'a> {
         }
     }
 
-    /// What is known of messages that were dropped together, if it stands for several.
+    /// Facts about messages that were dropped together, if it stands for several.
     pub(crate) fn together(&self) -> Option<Together> {
         match self.content {
             EntryContent::Together(content) => Some(content.1),

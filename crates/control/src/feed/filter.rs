@@ -62,7 +62,7 @@ impl Kinds {
         Ok(Self(set))
     }
 
-    /// It is one of them.
+    /// Whether it is one of them.
     pub fn has(self, kind: EventKind) -> bool {
         self.0 & bit(kind) != 0
     }
@@ -219,7 +219,7 @@ impl Filter {
         part.runs = runs;
     }
 
-    /// It is wanted.
+    /// Whether it is wanted.
     fn passes(&mut self, entry: &FeedEntry<'_>) -> bool {
         let event = match entry.what() {
             Happened::Connected(_) => None,
@@ -311,7 +311,7 @@ fn is_trouble(kind: EventKind, event: &Event) -> bool {
     }
 }
 
-/// It is about this topic, or one that this Topic Filter matches.
+/// Whether it is about this topic, or one that this Topic Filter matches.
 pub(crate) fn has_topic(event: &Event, filter: &str) -> bool {
     let Some(topic) = event.topic() else {
         return false;

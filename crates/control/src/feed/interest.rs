@@ -1,4 +1,4 @@
-//! What all readers want together. Shards get it when it changes.
+//! Interest of all readers together. Shards get it when it changes.
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
@@ -21,7 +21,7 @@ struct State {
     /// Readers that want messages one by one which were dropped together.
     each: BTreeSet<u64>,
     last_place: u64,
-    /// What the shards know.
+    /// Interest that the shards know.
     reported: EventInterest,
 }
 

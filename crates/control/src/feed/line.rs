@@ -27,13 +27,13 @@ fn kinds() -> Object {
 pub struct FeedAlarm<'a> {
     /// Number of the alarm.
     pub id: String,
-    /// Its name.
+    /// Name of the alarm.
     pub name: &'a str,
     /// `info`, `warning`, `minor`, `major` or `critical`.
     pub severity: &'static str,
     /// `active`, `acknowledged`, `shelved` or `cleared`.
     pub state: &'static str,
-    /// What it says.
+    /// Text of the alarm.
     pub message: &'a str,
 }
 
@@ -52,7 +52,7 @@ pub struct FeedEvent<'a> {
     /// `run-seq`, by which a stream is resumed.
     #[schema(value_type = String)]
     pub id: Id<'a>,
-    /// Its number in this run of the node.
+    /// Number of the event in this run of the node.
     pub seq: u64,
     /// When.
     #[serde(rename = "at", serialize_with = "crate::rfc3339::serialize")]
@@ -106,7 +106,7 @@ pub struct FeedEvent<'a> {
     /// QoS.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub qos: Option<u8>,
-    /// It was to be retained.
+    /// Whether it was to be retained.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub retain: Option<bool>,
     /// Whether there was a subscriber.
@@ -156,7 +156,7 @@ pub struct FeedEvent<'a> {
     /// Name of the reason code, or why a message was dropped.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub reason: Option<&'static str>,
-    /// What decided it.
+    /// Decision, in words.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub why: Option<&'a str>,
     /// How many messages, or events, it is about.

@@ -88,7 +88,7 @@ impl EventTexts {
         self.spans.is_empty()
     }
 
-    /// Those of them, as a piece of a stream.
+    /// Run of the lines, as a piece of a stream.
     pub fn stream(&self, run: Range<usize>) -> Bytes {
         let start = match run.start.checked_sub(1) {
             Some(before) => self.spans.get(before).map_or(0, |span| span.end),

@@ -91,7 +91,7 @@ pub struct EventBatch {
 }
 
 impl EventBatch {
-    /// Its events, in order.
+    /// Events of the batch, in order.
     pub fn entries(&self) -> impl Iterator<Item = FeedEntry<'_>> {
         self.parts.iter().flat_map(BlockPart::entries)
     }
@@ -129,7 +129,7 @@ impl Feed {
         &self.run
     }
 
-    /// The same, that keeps no more than these bytes.
+    /// Feed that keeps no more than these bytes.
     pub(crate) fn within(self, bytes: usize) -> Self {
         self.lines.set_bytes_max(bytes / 4);
         let mut ring = self.ring();
@@ -290,7 +290,7 @@ impl FeedReader {
         self.next_with(|| std::future::ready(())).await
     }
 
-    /// The same. Once there are events, they are taken when `room` is ready.
+    /// Next events; once there are some, they are taken when `room` is ready.
     pub async fn next_with<R: Future<Output = ()>>(
         &mut self,
         room: impl Fn() -> R,
@@ -315,7 +315,7 @@ impl FeedReader {
         }
     }
 
-    /// What is there now, as far as one part goes.
+    /// Events that are there now, as far as one part goes.
     pub fn take(&mut self) -> EventBatch {
         let mut batch = EventBatch {
             is_new_run: std::mem::take(&mut self.is_new_run),
@@ -350,7 +350,7 @@ impl FeedReader {
         self.filter = filter;
     }
 
-    /// What it wants.
+    /// Filter of the reader.
     pub fn filter(&self) -> &Filter {
         &self.filter
     }

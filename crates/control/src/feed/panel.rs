@@ -19,7 +19,7 @@ use crate::feed::{Filter, Kinds};
 const CHANNEL: &str = "mqtt";
 /// Events that wait for their answers, at most; above that number none of them waits any longer.
 const HELD_MAX: usize = 10_000;
-/// The same for bytes of their frames.
+/// Bytes of their frames, likewise.
 const HELD_BYTES_MAX: usize = 1 << 20;
 /// Bytes to which texts of clients are cut in a frame that would be too long.
 const TEXT_MAX: usize = 400;
@@ -29,7 +29,7 @@ const TEXT_MAX: usize = 400;
 pub struct Frame {
     /// Position to resume after this frame, without a loss.
     pub after: u64,
-    /// What is sent.
+    /// Text that is sent.
     pub json: String,
 }
 
@@ -46,7 +46,7 @@ pub struct Panel {
     last: u64,
 }
 
-/// What waits of a client, and what for.
+/// Events of a client that wait, and the packets that they wait for.
 #[derive(Debug, Default)]
 struct WaitingPackets {
     /// Packet Identifiers of its last packets.

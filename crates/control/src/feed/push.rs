@@ -59,8 +59,8 @@ pub struct Push {
     pub url: String,
     /// CAs by which the server's certificate is good; none: those of the system.
     pub ca_file: Option<PathBuf>,
-    /// Those of clients of this team, by name or id, which has a tenant of its own; none: of the
-    /// common tenant's.
+    /// Team, by name or id, whose clients' events are pushed, and which has a tenant of its own;
+    /// none: events of the common tenant's clients.
     pub team: Option<String>,
     /// Topic Filters of the messages and subscriptions that are pushed; none: all.
     pub topics: Vec<String>,

@@ -35,7 +35,7 @@ impl Default for Bounds {
 pub struct Block {
     /// The number of the first one.
     first: u64,
-    /// Its time, milliseconds since the Unix epoch.
+    /// Time of the first one, milliseconds since the Unix epoch.
     at_ms: u64,
     kept: Box<[BlockEntry]>,
     bytes: usize,
@@ -53,7 +53,7 @@ struct BlockEntry {
 /// Some events of a block.
 #[derive(Debug)]
 pub struct BlockPart {
-    /// It has them.
+    /// Block that has them.
     pub block: Arc<Block>,
     /// Where in it: runs, in order, none of them empty.
     pub runs: Vec<Range<usize>>,
@@ -161,7 +161,7 @@ impl Blocks {
     }
 }
 
-/// What is kept.
+/// Events that are kept.
 #[derive(Debug)]
 pub(super) struct Ring {
     pub(super) bounds: Bounds,

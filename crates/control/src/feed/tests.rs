@@ -301,7 +301,7 @@ fn samples_are_one_in_so_many_of_a_kind() {
     }
 }
 
-/// What the lines of a batch say, one behind the other.
+/// Text of the lines of a batch, one behind the other.
 fn text(reader: &FeedReader, batch: &EventBatch) -> String {
     let mut text = String::new();
     for part in &batch.parts {

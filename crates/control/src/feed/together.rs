@@ -9,7 +9,7 @@ use martlet_broker::{DropReason, Event, EventNotice, RefusalCause};
 /// others.
 const TOLD_AT_MOST: u64 = 1024;
 
-/// What is known of messages that were dropped together.
+/// Facts about messages that were dropped together.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) struct Together {
     /// Number of messages that shards reported.
@@ -55,8 +55,8 @@ pub(crate) fn length(events: &[EventNotice]) -> usize {
     1 + with_it.count()
 }
 
-/// What is known of the `length` events at the beginning, if they are several messages of a session
-/// that has ended.
+/// Facts about the `length` events at the beginning, if they are several messages of a session that
+/// has ended.
 pub(crate) fn together(events: &[EventNotice], length: usize) -> Option<Together> {
     let first = events.first().filter(|_| length > 1)?;
     let next = events.get(length);

@@ -91,7 +91,7 @@ impl PublishedKinds {
         self.0.iter().map(|kind| kind.name()).collect()
     }
 
-    /// Those of them that are about changes of the tables; none if there are none.
+    /// Kinds of them that are about changes of the tables; none if there are none.
     pub(crate) fn of_tables(&self) -> Option<Self> {
         self.filtered(|kind| OF_TABLES.contains(kind))
     }

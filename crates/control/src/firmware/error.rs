@@ -25,7 +25,7 @@ pub enum FirmwareError {
     /// The file cannot be written or read.
     #[error("the firmware's file cannot be {what}: {error}")]
     File {
-        /// What was to be done.
+        /// Operation that was to be done.
         what: &'static str,
         /// The error of the system.
         error: std::io::Error,

@@ -153,7 +153,7 @@ impl Files {
         Ok(())
     }
 
-    /// What was renamed is found after a crash by its new name.
+    /// Syncs the directory: what was renamed is found after a crash by its new name.
     async fn sync(&self) -> Result<(), FirmwareError> {
         let directory = File::open(&self.directory).await;
         let directory = directory.map_err(failed("written"))?;

@@ -38,13 +38,13 @@ pub use upload::{Claims, Upload};
 
 /// Uploads at once, at most.
 const UPLOADS_MAX: usize = 32;
-/// Those of one team, or all of them for callers that see everything.
+/// Uploads of one team, or all of them for callers that see everything.
 const UPLOADS_OF_TEAM_MAX: usize = 4;
 
 /// Directory of firmware in the data directory.
 pub const DIRECTORY: &str = "firmware";
 
-/// What firmware is bounded by, and how it is verified.
+/// Bounds of firmware, and how it is verified.
 #[derive(Clone, Debug)]
 pub struct FirmwareSettings {
     /// Where files are.
@@ -72,7 +72,7 @@ pub struct FirmwareStore {
     reserved: Arc<AtomicU64>,
     /// Files are put in their places and removed one after the other.
     placing: tokio::sync::Mutex<()>,
-    /// What devices asked for by MQTT last and did not get.
+    /// Requests of devices by MQTT that were refused last.
     refused: LastRefused,
 }
 

@@ -1,4 +1,4 @@
-//! What a device asks for by MQTT: a piece of a file.
+//! Request of a device by MQTT: a piece of a file.
 
 use martlet_broker::{Message, NewMessage};
 use martlet_codec::{PublishProperties, QoS};
@@ -24,7 +24,7 @@ const CHUNK_USUAL: u64 = 4 * 1024;
 pub(super) struct ChunkRequest {
     /// The device.
     pub(super) device: String,
-    /// Its topics begin with this.
+    /// Beginning of its topics.
     topics: String,
     /// Name and version of the firmware.
     pub(super) name: String,

@@ -10,7 +10,7 @@ use super::error::{FirmwareError, invalid};
 
 /// Bytes of a public key.
 const KEY: usize = 32;
-/// What stands before a key of Ed25519 in a SubjectPublicKeyInfo (RFC 8410).
+/// Bytes that stand before a key of Ed25519 in a SubjectPublicKeyInfo (RFC 8410).
 const SPKI: [u8; 12] = [
     0x30, 0x2a, 0x30, 0x05, 0x06, 0x03, 0x2b, 0x65, 0x70, 0x03, 0x21, 0x00,
 ];

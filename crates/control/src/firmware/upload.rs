@@ -14,12 +14,12 @@ use super::error::{FirmwareError, invalid, too_large};
 use super::files::{Files, failed};
 use crate::shared_slots::SharedSlot;
 
-/// What the sender of a file states about it.
+/// Statements of the sender of a file about it.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct Claims {
     /// Name of the firmware.
     pub name: String,
-    /// Its version.
+    /// Version of the firmware.
     pub version: String,
     /// Type of the devices that it is for.
     pub device_type: String,
@@ -90,7 +90,7 @@ impl UploadedFile {
         self.0.as_deref().unwrap_or(Path::new(""))
     }
 
-    /// It is somewhere else now.
+    /// Keeps the file, which is somewhere else now.
     pub(super) fn keep(mut self) {
         self.0 = None;
     }

@@ -16,7 +16,7 @@ use crate::wall_clock::now_ms;
 /// session.
 const FINE_SESSIONS_MAX: u64 = 5_000;
 
-/// What the numbers are made from: the difference of two of them.
+/// Totals that the numbers are made from: the difference of two of them.
 #[derive(Clone)]
 struct Totals {
     at: Instant,
@@ -130,7 +130,7 @@ fn summed(all: Vec<Latencies>) -> Latencies {
     sum
 }
 
-/// What came between two moments.
+/// Latencies that came between two moments.
 fn of_both(now: &Latencies, then: &Latencies) -> Vec<(f64, u64)> {
     let before = then.buckets.iter().map(|(_, count)| *count);
     let both = now.buckets.iter().zip(before.chain(std::iter::repeat(0)));

@@ -26,7 +26,7 @@ pub const ENABLED: &str = "enabled";
 /// Why an integration is not added, changed or removed.
 #[derive(Debug, thiserror::Error)]
 pub enum AddedError {
-    /// Its settings are unusable.
+    /// The settings are unusable.
     #[error(transparent)]
     Unusable(#[from] Unusable),
     /// The configuration has one of this kind and name.
@@ -49,7 +49,7 @@ pub struct AddedChange {
     pub name: String,
     /// Id of the team whose messages it takes; empty: the common tenant.
     pub team: String,
-    /// Its settings: the keys of its table in the configuration but `name` and `tenant`.
+    /// Settings: the keys of its table in the configuration but `name` and `tenant`.
     pub settings: Map<String, Value>,
 }
 
@@ -60,9 +60,9 @@ pub struct VisibleIntegration {
     pub name: String,
     /// Team whose messages it takes; empty: the common tenant.
     pub team: String,
-    /// What the tables have of it; none: it is of the configuration.
+    /// Record of the tables; none: it is of the configuration.
     pub added: Option<AddedIntegration>,
-    /// What it does now, in a word; none: it does not run.
+    /// State now, in a word; none: it does not run.
     pub state: Option<&'static str>,
 }
 

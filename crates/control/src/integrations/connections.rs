@@ -23,15 +23,15 @@ pub enum SubscriptionError {
     /// The other broker did not do it, or there is no connection.
     #[error(transparent)]
     Connection(#[from] ConnectionError),
-    /// It cannot be saved. It was taken back.
+    /// The subscription cannot be saved. It was taken back.
     #[error(transparent)]
     SharedRegistry(#[from] SharedRegistryError),
 }
 
-/// What came of a message for another broker.
+/// Result of a message for another broker.
 #[derive(Debug)]
 pub enum PublishTo {
-    /// It waits in the queue of the connection; with QoS 1 and 2 it is durable.
+    /// The message waits in the queue of the connection; with QoS 1 and 2 it is durable.
     Queued,
     /// The node rejects it.
     Refused(Published),

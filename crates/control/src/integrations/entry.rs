@@ -19,7 +19,7 @@ pub(super) struct RunningIntegration {
     pub(super) secrets: Arc<OwnSecrets>,
     /// The named connection that it is.
     pub(super) connection: Option<Arc<NamedConnection>>,
-    /// It was added by the API; else it is of the configuration.
+    /// Whether it was added by the API; else it is of the configuration.
     pub(super) is_added: bool,
     pub(super) _following: [Following; 3],
 }
@@ -30,7 +30,7 @@ impl RunningIntegration {
         (self.handle.kind(), self.handle.name()) == (kind, name)
     }
 
-    /// Its state, with what is wrong with its secrets.
+    /// State of the integration, with what is wrong with its secrets.
     pub(super) fn state(&self) -> State {
         self.secrets.with_trouble(self.handle.state())
     }

@@ -1,4 +1,4 @@
-//! What makes integrations of settings.
+//! Interface that makes integrations of settings.
 
 use martlet_integrate::{ConfiguredSink, bridge, webhook};
 use serde_json::{Map, Value};
@@ -15,7 +15,7 @@ pub enum AddedKind {
 impl AddedKind {
     const ALL: [Self; 2] = [Self::Bridge, Self::Webhook];
 
-    /// Its name, as integrations have it.
+    /// Name of the kind, as integrations have it.
     pub fn name(self) -> &'static str {
         match self {
             Self::Bridge => bridge::KIND.name,
@@ -34,7 +34,7 @@ impl AddedKind {
 pub struct Unusable {
     /// The unusable setting; none: the error is not about a single one.
     pub key: Option<String>,
-    /// What is wrong, without values that may be secret.
+    /// Error, without values that may be secret.
     pub why: String,
 }
 

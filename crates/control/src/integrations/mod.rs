@@ -254,7 +254,7 @@ impl Integrations {
         all.find(|entry| entry.is_called(kind, name)).cloned()
     }
 
-    /// What operators should know of integrations that do not deliver, in whole sentences.
+    /// Warnings about integrations that do not deliver, in whole sentences.
     pub(crate) fn warnings(&self, reader: HealthAudience) -> Vec<String> {
         let entries = self.entries();
         let outcomes = entries.iter().filter_map(|entry| {
@@ -273,7 +273,8 @@ impl Integrations {
         outcomes.collect()
     }
 
-    /// What operators have done to integrations that they should remember, in whole sentences.
+    /// Notes about what operators have done to integrations and should remember, in whole
+    /// sentences.
     pub(crate) fn notes(&self) -> Vec<String> {
         let entries = self.entries();
         let outcomes = entries.iter().filter_map(|entry| {
@@ -305,7 +306,7 @@ impl Integrations {
         conditions.collect()
     }
 
-    /// What makes integrations of settings.
+    /// Maker of integrations from settings.
     pub(crate) fn maker(&self) -> &dyn IntegrationMaker {
         &*self.maker
     }

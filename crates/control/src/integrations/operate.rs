@@ -27,7 +27,7 @@ const TEST_WITHIN: Duration = Duration::from_secs(65);
 /// An integration with its state.
 #[derive(Clone, Debug)]
 pub struct IntegrationInfo {
-    /// Its handle, which has its names.
+    /// Handle of the integration, which has its names.
     pub handle: Arc<Handle>,
     /// Team whose tenant's messages it takes, as configured; empty is the common tenant.
     pub team: Arc<str>,
@@ -35,11 +35,11 @@ pub struct IntegrationInfo {
     pub filters: Vec<Box<str>>,
     /// Whether QoS 0 messages are kept in its queue.
     pub keeps_qos0: bool,
-    /// What happens to messages that it refuses.
+    /// Treatment of messages that it refuses.
     pub on_reject: OnReject,
     /// Which messages it delivers in order.
     pub order: martlet_integrate::Order,
-    /// Its state.
+    /// State of the integration.
     pub state: State,
     /// Names of the secrets that it uses.
     pub secrets: Vec<Box<str>>,
@@ -49,7 +49,7 @@ pub struct IntegrationInfo {
     pub dead_letters_stored: Option<u64>,
 }
 
-/// What an operator has an integration do.
+/// Order of an operator to an integration.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Order {
     /// Deliver nothing until it is resumed, also after a restart.
@@ -65,7 +65,7 @@ pub enum Order {
 /// Which dead letters of an integration.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum Chosen {
-    /// Those of these numbers.
+    /// Dead letters of these numbers.
     These(Vec<u64>),
     /// All.
     All,
@@ -92,11 +92,11 @@ pub struct Operator<'a> {
 pub(crate) struct Examined {
     pub(crate) handle: Arc<Handle>,
     pub(crate) state: State,
-    /// Its Topic Filters.
+    /// Topic Filters of the integration.
     pub(crate) filters: Vec<Box<str>>,
     /// Topics of messages that it brings from elsewhere.
     pub(crate) brings: Vec<BroughtTopics>,
-    /// What is wrong with its secrets, if something is.
+    /// Trouble with its secrets, if something is.
     pub(crate) secret_trouble: Option<SecretTrouble>,
     /// How long a message may wait, seconds; 0: for ever.
     pub(crate) age_max_secs: u32,

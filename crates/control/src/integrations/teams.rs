@@ -17,7 +17,7 @@ use super::{end_queue, log_ended};
 struct OfTeam {
     settings: Settings,
     handle: Arc<Handle>,
-    /// Its team's tenant when that was known last.
+    /// Tenant of its team when that was known last.
     tenant: Option<TenantId>,
 }
 

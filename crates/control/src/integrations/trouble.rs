@@ -1,4 +1,4 @@
-//! What is wrong with an integration, in words.
+//! Trouble of integrations, in words.
 
 use martlet_broker::{OnFull, PartQueueState, TenantId};
 use martlet_integrate::{Activity, State};
@@ -9,10 +9,10 @@ const NEAR_PERCENT: u64 = 80;
 /// The state of an integration, for health and alarms.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub(crate) struct Condition {
-    /// Its kind and name: `webhook/crm`.
+    /// Kind and name of the integration: `webhook/crm`.
     pub(crate) name: String,
     pub(crate) tenant: TenantId,
-    /// What is wrong with it, as a predicate; none if it delivers.
+    /// Trouble of the integration, as a predicate; none if it delivers.
     pub(crate) trouble: Option<String>,
     /// How far it is behind.
     pub(crate) lag: Lag,
@@ -45,8 +45,8 @@ impl Lag {
     }
 }
 
-/// What is wrong with an integration, as a predicate; none if it delivers, or was paused and has
-/// room in its queue.
+/// Trouble of an integration, as a predicate; none if it delivers, or was paused and has room in
+/// its queue.
 pub(super) fn trouble(state: &State, on_full: OnFull) -> Option<String> {
     let queue = state.queue.and_then(|queue| queue_trouble(&queue, on_full));
     let delivery = delivery_trouble(state);

@@ -12,13 +12,13 @@ pub struct CatalogueTopic {
     pub name: &'static str,
     /// Below the base.
     pub path: &'static str,
-    /// What kind of messages it has.
+    /// Kind of its messages.
     pub topic_type: &'static str,
     /// QoS of its messages.
     pub qos: QoS,
-    /// Its messages are retained.
+    /// Whether its messages are retained.
     pub retain: bool,
-    /// What it is for.
+    /// Purpose of the topic.
     pub description: &'static str,
 }
 

@@ -91,7 +91,7 @@ const FILTERS: [&str; 5] = [
     "devices/+/telemetry/#",
 ];
 
-/// What a message says of its device.
+/// Statement of a message about its device.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 enum Kind {
     Telemetry,

@@ -82,7 +82,7 @@ async fn publish(
     published.await.map(drop)
 }
 
-/// What is published.
+/// State that is published.
 struct State<'a> {
     counters: &'a Counters,
     report: &'a HealthReport,

@@ -41,7 +41,7 @@ pub(super) struct Commands {
 /// The ACL file of a client.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub(crate) struct AclFileOfListener {
-    /// Its path.
+    /// Path of the file.
     pub(crate) path: Arc<str>,
     /// The listener that has it for itself; none: it is `auth.acl_file`.
     pub(crate) listener: Option<String>,
@@ -64,8 +64,8 @@ impl PartialEq for NamelessRules {
 impl Eq for NamelessRules {}
 
 impl AclFileOfListener {
-    /// Its user whose name differs in case alone, if it has none of this name: what follows the
-    /// name of the file in words.
+    /// User of the file whose name differs in case alone, if it has none of this name: what follows
+    /// the name of the file in words.
     fn nearly(&self, user: Option<&str>) -> String {
         let Some(user) = user.filter(|user| !self.users.iter().any(|one| **one == **user)) else {
             return String::new();
@@ -160,7 +160,7 @@ impl Commands {
         known.is_some_and(|known| (known.0.have_others)())
     }
 
-    /// The same in a tenant; none: its team has no name.
+    /// Commands in a tenant; none: its team has no name.
     pub(super) fn in_tenant(&self, tenant: TenantId) -> Option<Cow<'_, Self>> {
         if tenant == TenantId::default() {
             return Some(Cow::Borrowed(self));
@@ -467,7 +467,7 @@ impl Commands {
         })
     }
 
-    /// What a rule forbids: where to permit it, with the command that does.
+    /// Remedy of what a rule forbids: where to permit it, with the command that does.
     pub(super) fn forbidden(&self, head: &EventHead, action: &str, topic: &str) -> WordedRemedy {
         self.permit(&Lacking {
             client_id: &head.client_id,
@@ -477,7 +477,7 @@ impl Commands {
         })
     }
 
-    /// The same in a tenant.
+    /// Remedy of a lockout in a tenant.
     pub(super) fn lockout_in(
         &self,
         tenant: TenantId,
@@ -588,7 +588,7 @@ impl Commands {
         }
     }
 
-    /// What to do about a client that showed the key of a team token and is not let in.
+    /// Remedy for a client that showed the key of a team token and is not let in.
     pub(super) fn team_token(
         &self,
         cause: RefusalCause,
@@ -661,7 +661,7 @@ impl Commands {
     }
 }
 
-/// What brings a deleted device or user back.
+/// Form of the command that brings a deleted device or user back.
 pub(crate) fn restoring(is_device: bool) -> CommandForm {
     match is_device {
         true => form::DEVICE_RESTORE,

@@ -18,7 +18,7 @@ use crate::text;
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize, utoipa::ToSchema)]
 #[schema(as = Event)]
 pub struct Entry {
-    /// Its number, from 1 at the start of the node.
+    /// Number of the entry, from 1 at the start of the node.
     pub seq: u64,
     /// Time of the entry.
     #[serde(rename = "at", with = "crate::rfc3339")]
@@ -56,24 +56,24 @@ pub struct Entry {
     /// Number of messages that it is about, if they are reported together.
     #[serde(skip_serializing_if = "Option::is_none", default)]
     pub count: Option<u32>,
-    /// What decided it: a rule, a limit, a statement of the specification.
+    /// Decision: a rule, a limit, a statement of the specification.
     #[serde(skip_serializing_if = "Option::is_none", default)]
     pub why: Option<String>,
     /// The key in the configuration of the limit that decided it.
     #[serde(skip_serializing_if = "Option::is_none", default)]
     #[schema(example = "limits.packet_bytes")]
     pub limit: Option<String>,
-    /// What went wrong, of a closed list.
+    /// Cause of what went wrong, of a closed list.
     #[serde(skip_serializing_if = "Option::is_none", default)]
     pub cause: Option<Cause>,
-    /// What to do about it.
+    /// Remedy, in words.
     #[serde(skip_serializing_if = "Option::is_none", default)]
     pub remedy: Option<String>,
     /// The command for it, ready for a shell on the node's machine.
     #[serde(skip_serializing_if = "Option::is_none", default)]
     #[schema(value_type = Option<String>)]
     pub command: Option<Command>,
-    /// The same for programs: requests of the API, keys of the configuration.
+    /// Remedies for programs: requests of the API, keys of the configuration.
     #[serde(skip_serializing_if = "Vec::is_empty", default)]
     pub remedies: Vec<Remedy>,
 }

@@ -1,9 +1,9 @@
-//! What a client may not do, and the rule that would permit it.
+//! Action that a client lacks the right to, and the rule that would permit it.
 
 use martlet_broker::{Actions, is_shortened};
 use martlet_registry::{Owner, RuleLine};
 
-/// What a client may not do.
+/// Action that a client lacks the right to.
 #[derive(Clone, Copy, Debug)]
 pub(crate) struct Lacking<'a> {
     pub(crate) client_id: &'a str,
@@ -15,7 +15,7 @@ pub(crate) struct Lacking<'a> {
 }
 
 impl Lacking<'_> {
-    /// What it is about, as rules have it.
+    /// Actions that it is about, as rules have it.
     pub(super) fn actions(&self) -> Actions {
         match self.action {
             "publish" => Actions::PUBLISH,

@@ -4,7 +4,7 @@ use martlet_broker::Limit;
 
 use super::worded_remedy::WordedRemedy;
 
-/// What to do about a limit that was reached.
+/// Remedy for a limit that was reached.
 // Table: the remedy of each limit.
 pub(crate) fn by_limit(limit: Limit) -> Option<WordedRemedy> {
     let option = limit.option();
@@ -113,7 +113,7 @@ pub(crate) fn by_limit(limit: Limit) -> Option<WordedRemedy> {
     })
 }
 
-/// What to do about a queue that is full, by these options.
+/// Remedy for a queue that is full, by these options.
 pub(super) fn of_queue(options: &str) -> String {
     format!(
         "have the client connect more often or read faster, let the session of a client that does \

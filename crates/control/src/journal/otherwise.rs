@@ -18,7 +18,7 @@ impl Lacking<'_> {
         }
     }
 
-    /// What these rules say of it.
+    /// Explanation by these rules.
     pub(super) fn explained(&self, rules: &Rules) -> Explanation {
         explain(rules, self.names(), self.actions(), self.filter())
     }

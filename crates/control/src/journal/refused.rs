@@ -16,7 +16,7 @@ use super::{tls, web};
 use crate::cause::Cause;
 use crate::remedy::form;
 
-/// What to do about a wrong password.
+/// Remedy for a wrong password.
 const SET_AGAIN: &str = "first check which credential the client uses (it may be mistyped or \
                          outdated); if the correct one is lost, set another";
 

@@ -134,7 +134,7 @@ fn lost(notice: &EventNotice, reason: DropReason, commands: &Commands) -> Option
     }
 }
 
-/// What to do about messages that were dropped with their session, which ended for this cause.
+/// Remedy for messages that were dropped with their session, which ended for this cause.
 fn with_session(cause: RefusalCause) -> Option<&'static str> {
     Some(match cause {
         RefusalCause::SessionExpired => {
@@ -161,8 +161,8 @@ fn receiving(commands: &Commands, head: &EventHead, topic: &str) -> WordedRemedy
     WordedRemedy { text, ..worded }
 }
 
-/// What to do about messages that were dropped for this reason. Where a limit is the reason, the
-/// remedy is that of the limit.
+/// Remedy for messages that were dropped for this reason. Where a limit is the reason, the remedy
+/// is that of the limit.
 pub(crate) fn dropped(reason: DropReason) -> Option<String> {
     let limit = match reason {
         DropReason::OutputFull => Some(Limit::OutputBytes),

@@ -1,5 +1,5 @@
-//! What happened to each name recently, for longer than single entries are kept: the same thing
-//! again and again is one run, with its first and last time and how often.
+//! Runs of what happened to each name recently, for longer than single entries are kept: the same
+//! thing again and again is one run, with its first and last time and how often.
 
 use std::sync::Arc;
 
@@ -23,10 +23,10 @@ const BYTES_MAX: usize = 32 << 20;
 /// Runs of a name that are remembered.
 const RUNS: usize = 12;
 
-/// The same thing, perhaps again and again.
+/// Events of one kind, perhaps again and again.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Run {
-    /// What went wrong; none: nothing did.
+    /// Cause of what went wrong; none: nothing did.
     pub cause: Option<Cause>,
     /// When it was first so without anything else between, milliseconds since the Unix epoch.
     pub since_ms: u64,
@@ -41,7 +41,7 @@ pub struct Run {
     pub last: Entry,
 }
 
-/// The same as it is kept: it is put into words for a reader.
+/// Run as it is kept: it is put into words for a reader.
 #[derive(Debug)]
 struct StoredRun {
     cause: Option<Cause>,
@@ -174,7 +174,7 @@ impl Runs {
     }
 }
 
-/// What would stand here of a client of which nothing was written down, the latest last.
+/// Runs that would stand here of a client of which nothing was written down, the latest last.
 fn of_calm(tenant: TenantId, calm: QuietClient) -> Vec<StoredRun> {
     let kept = |(since_ms, count, at_ms), notice: EventNotice| StoredRun {
         cause: None,

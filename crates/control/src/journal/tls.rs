@@ -2,7 +2,7 @@
 
 use martlet_broker::TlsFault;
 
-/// What to do about a TLS connection that failed for this.
+/// Remedy for a TLS connection that failed for this.
 pub(super) fn remedy_of(fault: TlsFault) -> &'static str {
     match fault {
         TlsFault::NoVersion => {

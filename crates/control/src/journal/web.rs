@@ -2,7 +2,7 @@
 
 use martlet_broker::WebSocketFault as Fault;
 
-/// What to do about a WebSocket connection that was refused or ended for this.
+/// Remedy for a WebSocket connection that was refused or ended for this.
 pub(super) fn remedy_of(fault: Fault) -> &'static str {
     match fault {
         Fault::UnknownPath => {

@@ -1,10 +1,10 @@
-//! What to do about a problem.
+//! Remedy of a problem, in words.
 
 use std::fmt;
 
 use crate::remedy::Command;
 
-/// What to do.
+/// Remedy in words and as a command.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct WordedRemedy {
     /// In words.

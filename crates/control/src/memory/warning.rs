@@ -7,7 +7,8 @@ const NAMED: usize = 4;
 /// A part that is less than one in this many is not named.
 const SMALL_PART: usize = 100;
 
-/// What uses the memory, and what is refused, if memory is short or something may not grow.
+/// Warning about what uses the memory, and what is refused, if memory is short or something may not
+/// grow.
 pub(crate) fn warning(memory: &MemoryUse) -> Option<String> {
     let limit = memory.limit?;
     let growth = match memory.is_watched() {

@@ -7,7 +7,7 @@ use std::path::{Path, PathBuf};
 use crate::restore_note::RestoreNote;
 use crate::wall_clock::now_ms;
 
-/// Its name.
+/// Name of the file.
 const FILE: &str = "alive";
 
 /// The file, and what the run before left in it.

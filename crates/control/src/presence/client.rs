@@ -1,4 +1,4 @@
-//! What is known of the presence of a client.
+//! State of the presence of a client.
 
 use serde::{Deserialize, Serialize};
 
@@ -6,11 +6,11 @@ use serde::{Deserialize, Serialize};
 #[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize, utoipa::ToSchema)]
 #[schema(as = ClientPresence)]
 pub struct ClientPresence {
-    /// Its tenant; 0 is the common one.
+    /// Tenant of the client; 0 is the common one.
     pub tenant: u32,
     /// Client Identifier.
     pub client_id: String,
-    /// It is connected.
+    /// Whether it is connected.
     pub online: bool,
     /// Since when it is, or is not: milliseconds since the Unix epoch.
     pub since_ms: u64,
@@ -19,7 +19,7 @@ pub struct ClientPresence {
     /// Why it is not connected.
     #[serde(skip_serializing_if = "String::is_empty", default)]
     pub why: String,
-    /// It has sent DISCONNECT. Readers of its presence see why it is not connected.
+    /// Whether it has sent DISCONNECT. Readers of its presence see why it is not connected.
     #[serde(skip)]
     pub sent_disconnect: bool,
     /// From where it is, or was.

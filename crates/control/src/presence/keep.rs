@@ -1,4 +1,4 @@
-//! What has changed is written to the store and published, in batches, beside everything else.
+//! Writes what has changed to the store and publishes it, in batches, beside everything else.
 //!
 //! What is published is in the store before, as not yet published. So the state after a crash is
 //! published at the next start, whatever was published before it.
@@ -46,12 +46,12 @@ pub struct Keeper {
     store: Arc<dyn PresenceStore>,
     topics: Option<PresenceTopics>,
     alive: Arc<Alive>,
-    /// What the run before left is known; before that nothing is written.
+    /// Whether it is known what the run before left; before that nothing is written.
     is_restored: bool,
     /// Nothing was written where there was no store.
     is_left_out: bool,
     unwritten: PresenceNotes,
-    /// What is being written, beside the rest.
+    /// Write that is under way, beside the rest.
     writing: Option<(Write, Arc<Vec<StoredPresence>>)>,
     /// When the store is tried again, and how long it waits after that.
     tries: (u32, u32),
@@ -178,8 +178,8 @@ impl Keeper {
         }
     }
 
-    /// What has changed is among what is to be written before anything can break off. Where nothing
-    /// is written or published, nothing is made of it: all is looked at once that changes.
+    /// Takes what has changed to what is to be written, before anything can break off. Where
+    /// nothing is written or published, nothing is made of it: all is looked at once that changes.
     fn take(&mut self) -> Vec<ClientPresence> {
         if self.topics.is_none() && !self.store.is_there() {
             self.control.presence.begin().forget_changes();

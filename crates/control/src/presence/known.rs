@@ -51,7 +51,7 @@ pub struct StoredClient {
 }
 
 impl ClientSource {
-    /// Its user; none is anonymous, or not known any more.
+    /// User of the client; none is anonymous, or not known any more.
     pub(crate) fn user(&self) -> Option<UserRef<'_>> {
         match self {
             Self::Connected(client) => UserRef::of(client),
@@ -83,7 +83,7 @@ pub(crate) struct ClientTable {
     offline: VecDeque<(u32, u64)>,
     /// Bytes of clients that are not connected, approximately.
     offline_bytes: usize,
-    /// The same at most; none: [`OFFLINE_BYTES_MAX`].
+    /// Bytes of clients that are not connected, at most; none: [`OFFLINE_BYTES_MAX`].
     offline_bytes_max: Option<usize>,
     /// Changes since they were last taken; none if they are not taken.
     changed: Option<Vec<u32>>,
@@ -100,16 +100,16 @@ struct Client {
     since_ms: u64,
     tenant: TenantId,
     online: bool,
-    /// It is in `changed`.
+    /// Whether it is in `changed`.
     is_changed: bool,
-    /// It counts among those that are not connected.
+    /// Whether it counts among those that are not connected.
     is_counted: bool,
 }
 
 /// How the last connection of a client ended, and how often it connected and disconnected normally.
 #[derive(Debug)]
 struct Departure {
-    /// What the store of presence has from the run before; none: it has connected in this run.
+    /// Record of the store of presence from the run before; none: it has connected in this run.
     stored: Option<Arc<StoredClient>>,
     /// Why it is not connected, or was not before it came again.
     why: Going,
@@ -126,9 +126,9 @@ struct Departure {
 enum Going {
     /// The client wished it so.
     Wished(ReasonCode, RefusalCause),
-    /// It did not; in words.
+    /// The client did not wish it; in words.
     Otherwise(Cow<'static, str>),
-    /// It went in the run before; in words, and whether it sent DISCONNECT.
+    /// The client went in the run before; in words, and whether it sent DISCONNECT.
     Before(Cow<'static, str>, bool),
 }
 
@@ -173,9 +173,9 @@ impl Times {
 pub(crate) struct QuietClient {
     /// When it came first, how often, and when it did last.
     pub(crate) came: (u64, u64, u64),
-    /// The same of its going, as it went last; none: it has not gone yet.
+    /// Times of its going, likewise, as it went last; none: it has not gone yet.
     pub(crate) went: Option<(u64, u64, u64, ReasonCode, RefusalCause)>,
-    /// It is there.
+    /// Whether it is there.
     pub(crate) online: bool,
     /// As it came last.
     pub(crate) client: SharedClient,
@@ -589,7 +589,7 @@ impl Client {
         OFFLINE_BYTES + self.client_id().len() + user.map_or(0, |name| name.len())
     }
 
-    /// It has gone.
+    /// Notes that it has gone.
     fn go(&mut self, at_ms: u64, why: Going, will: Option<Box<WillNotice>>) {
         let departure = self.departure.get_or_insert_with(|| {
             Box::new(Departure {

@@ -6,7 +6,7 @@ use std::ops::Deref;
 use serde::{Deserialize, Serialize};
 use utoipa::ToSchema;
 
-/// What kind of remedy it is.
+/// Kind of a remedy.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize, ToSchema)]
 #[serde(rename_all = "snake_case")]
 #[schema(as = FaultRemedyKind)]
@@ -19,7 +19,7 @@ pub enum RemedyKind {
     Command,
     /// A key of the configuration has to be changed.
     Configuration,
-    /// It has to be done elsewhere, such as at the client: the node can do nothing.
+    /// The problem has to be solved elsewhere, such as at the client: the node can do nothing.
     Elsewhere,
 }
 

@@ -271,7 +271,7 @@ fn push(line: &mut String, word: &str) {
     }
 }
 
-/// What a placeholder, or a text that is none, stands for; none: there is no such value.
+/// Values that a placeholder, or a text that is none, stands for; none: there is no such value.
 fn values<'a>(form: &'a str, given: &Given<'a>) -> Option<Vec<&'a str>> {
     let Some(name) = form
         .strip_prefix('{')

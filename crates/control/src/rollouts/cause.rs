@@ -9,7 +9,7 @@ use crate::wall_clock::unsigned;
 /// Time after which a report of a device is noted at the latest, milliseconds.
 const NOTED_MS: u64 = 5_000;
 
-/// What is known of a device of a rollout.
+/// Facts about a device of a rollout.
 pub(super) struct Facts<'a> {
     pub(super) rollout: &'a Rollout,
     pub(super) device: &'a RolloutDevice,
@@ -30,7 +30,7 @@ pub enum CauseKind {
     RolloutPaused,
     /// The rollout has ended before its wave began.
     RolloutEnded,
-    /// It is offered the firmware next.
+    /// The device is offered the firmware next.
     NextTurn,
     /// The device is not connected.
     NotConnected,
@@ -69,7 +69,7 @@ pub enum CauseKind {
 }
 
 impl CauseKind {
-    /// Its word, as the API has it.
+    /// Word of the cause, as the API has it.
     pub fn word(self) -> &'static str {
         match self {
             Self::NotStarted => "not_started",

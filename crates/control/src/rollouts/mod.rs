@@ -41,7 +41,7 @@ pub struct Rollouts {
 }
 
 impl Rollouts {
-    /// Those of these tables. Their commands are published by the others' task.
+    /// Rollouts of these tables. Their commands are published by the others' task.
     pub fn new(tables: Arc<SharedRegistry>, commands: Arc<Commands>) -> Self {
         Self {
             tables,

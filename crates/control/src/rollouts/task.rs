@@ -147,7 +147,7 @@ fn log(advanced: &AdvancedRollout) {
     }
 }
 
-/// What was seen of rollouts before.
+/// State of rollouts that was seen before.
 #[derive(Default)]
 struct LastLook {
     /// Rollouts that were reported as paused.

@@ -47,11 +47,11 @@ impl ActionKind {
 /// Outcome of an action.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) enum ActionOutcome {
-    /// It was done.
+    /// The action was done.
     Done,
-    /// It cannot be done.
+    /// The action cannot be done.
     Refused,
-    /// It cannot be done now: the rules look at the message again.
+    /// The action cannot be done now: the rules look at the message again.
     Retried,
 }
 

@@ -1,4 +1,4 @@
-//! What follows from a message is done.
+//! Does what follows from a message.
 
 use futures_util::future::{BoxFuture, join_all};
 use martlet_broker::{NewMessage, TenantId, may_publish};
@@ -106,7 +106,7 @@ impl<'a> Doer<'a> {
         }
     }
 
-    /// What comes now follows from the next message.
+    /// Begins the next message: what comes now follows from it.
     pub(super) fn next_message(&mut self) {
         self.messages += 1;
         self.actions = 0;

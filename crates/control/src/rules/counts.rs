@@ -1,4 +1,4 @@
-//! What was counted of a rule since the start of the node, and its last error.
+//! Counts of a rule since the start of the node, and its last error.
 
 use std::time::Duration;
 
@@ -16,7 +16,7 @@ const PAYLOAD_BYTES_MAX: usize = 2_048;
 /// Bytes of an error that is kept.
 const ERROR_BYTES_MAX: usize = 500;
 
-/// What was counted of a rule since the start of the node.
+/// Counts of a rule since the start of the node.
 #[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, utoipa::ToSchema)]
 pub struct RuleCounts {
     /// Messages that it has looked at.
@@ -68,7 +68,7 @@ pub struct RuleCounts {
 /// A member that a condition names and a message does not have.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct MissingMember {
-    /// Its name.
+    /// Name of the member.
     pub name: String,
     /// The topic of the message.
     pub topic: String,
@@ -76,7 +76,7 @@ pub struct MissingMember {
     pub others: Vec<String>,
 }
 
-/// What is remembered of a message; none: the rule did not look at it.
+/// Result that is remembered of a message; none: the rule did not look at it.
 fn result_of(verdict: &RuleResult) -> Option<TopicResult> {
     Some(match verdict {
         RuleResult::Matched(_) => TopicResult::Matched,
@@ -88,7 +88,7 @@ fn result_of(verdict: &RuleResult) -> Option<TopicResult> {
     })
 }
 
-/// The same while it is counted.
+/// Counts of a rule as they are kept.
 #[derive(Clone, Debug, Default)]
 pub(super) struct Counts {
     pub(super) messages: u64,
@@ -113,7 +113,7 @@ pub(super) struct Counts {
 }
 
 impl Counts {
-    /// What the rule has made of the last message of this topic; none: that is not remembered.
+    /// Result of the rule for the last message of this topic; none: that is not remembered.
     pub(super) fn on_topic(&self, topic: &str) -> Option<LastOnTopic> {
         self.on_topics.of(topic).cloned()
     }
@@ -206,7 +206,7 @@ impl Counts {
         }
     }
 
-    /// What was missing last; none: nothing was.
+    /// Member that was missing last; none: nothing was.
     fn missing_member(&self) -> Option<MissingMember> {
         let (name, topic) = &self.missing_member;
         let payload = serde_json::from_slice(&self.missing_payload);

@@ -76,7 +76,7 @@ const SLOW_MAX: u32 = 3;
 #[derive(Debug)]
 pub(super) struct PanicGuard(Vec<Arc<Faults>>);
 
-/// What went wrong with a rule.
+/// Faults of a rule.
 #[derive(Debug, Default)]
 struct Faults {
     /// Messages for which it has taken too long.

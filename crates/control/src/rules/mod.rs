@@ -82,7 +82,7 @@ pub struct ConfiguredRule {
     pub name: String,
     /// Name or id of the team whose messages it looks at; empty: the common tenant.
     pub team: String,
-    /// Its definition.
+    /// Definition of the rule.
     pub definition: Definition,
 }
 
@@ -142,7 +142,7 @@ struct RuleOrigin {
     is_configured: bool,
 }
 
-/// What a webhook of a rule is made of: its team and its settings.
+/// Parts that a webhook of a rule is made of: its team and its settings.
 type MadeWebhook = (String, Map<String, Value>);
 
 /// The rules in force.
@@ -174,7 +174,7 @@ pub struct RuleParts {
 /// The integrations of all tenants with rules, by name.
 type Queues = BTreeMap<String, RuleQueue>;
 
-/// What the integration of a tenant takes.
+/// Messages that the integration of a tenant takes.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 struct RuleQueue {
     /// Name of the team that owns the tenant; empty: the common one.

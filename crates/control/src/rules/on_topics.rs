@@ -1,5 +1,5 @@
-//! What a rule has made of the last message of each topic: of the latest topics, as `martlet why
-//! RULE TOPIC` reports it.
+//! Results of a rule for the last message of each topic: of the latest topics, as `martlet why RULE
+//! TOPIC` reports it.
 
 use std::hash::{BuildHasher, RandomState};
 
@@ -12,12 +12,12 @@ const TOPIC_BYTES_MAX: usize = 256;
 /// Bytes of a payload that is remembered.
 const PAYLOAD_BYTES_MAX: usize = 256;
 
-/// What a rule makes of a message.
+/// Result of a rule for a message.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum TopicResult {
-    /// Its condition is true.
+    /// The condition is true.
     Matched,
-    /// Its condition is false.
+    /// The condition is false.
     Unmatched,
     /// The message lacks this member, which an expression of the rule names.
     Missing(String),
@@ -30,11 +30,11 @@ pub enum TopicResult {
 /// The last message of a topic, as a rule has seen it.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct LastOnTopic {
-    /// What the rule has made of it.
+    /// Result of the rule for the message.
     pub result: TopicResult,
     /// When, milliseconds since the Unix epoch.
     pub at_ms: u64,
-    /// Its payload; empty if that is long.
+    /// Payload of the message; empty if that is long.
     pub payload: Vec<u8>,
 }
 
@@ -93,7 +93,7 @@ impl OnTopics {
             .map(|(place, _)| place)
     }
 
-    /// What the rule has made of the last message of this topic; none: that is not remembered.
+    /// Result of the rule for the last message of this topic; none: that is not remembered.
     pub(super) fn of(&self, topic: &str) -> Option<&LastOnTopic> {
         let place = self.find(topic, self.hasher.hash_one(topic))?;
         self.topics.get(place).map(|(_, last)| last)

@@ -30,7 +30,7 @@ impl OtherKeys {
         }
     }
 
-    /// Those of a tenant, by name.
+    /// Keys of a tenant, by name.
     pub(super) fn of(&self, tenant: u32) -> Vec<String> {
         let own = self.by_tenant.get(&tenant).into_iter().flatten();
         own.cloned().collect()

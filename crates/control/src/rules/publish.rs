@@ -31,9 +31,9 @@ const PARTS_MAX: usize = 256;
 /// Why a message is not handed over.
 #[derive(Debug)]
 pub(crate) enum PostError {
-    /// Its user or device may not publish, for this reason.
+    /// The user or device of the message may not publish, for this reason.
     Refused(String),
-    /// It can be tried again.
+    /// The message can be tried again.
     Failed(String),
 }
 
@@ -139,7 +139,7 @@ impl Publisher {
         })
     }
 
-    /// What came of a message.
+    /// Result of a message.
     ///
     /// # Errors
     /// That is not known: the node does not answer, or the part was ended; the reason in words.

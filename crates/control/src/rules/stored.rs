@@ -19,7 +19,7 @@ const LOOK_EVERY: Duration = Duration::from_secs(5);
 /// Why a rule is not changed.
 #[derive(Debug, thiserror::Error)]
 pub enum RuleError {
-    /// It has something that is not permitted.
+    /// The rule has something that is not permitted.
     #[error(transparent)]
     Definition(#[from] DefinitionError),
     /// The configuration has a rule of this name.
@@ -28,10 +28,10 @@ pub enum RuleError {
     /// Nothing has this name.
     #[error("{0}")]
     NotFound(String),
-    /// It cannot be tried.
+    /// The rule cannot be tried.
     #[error("{0}")]
     Trial(String),
-    /// It cannot be tried now.
+    /// The rule cannot be tried now.
     #[error("{0}")]
     Busy(String),
     /// The tables refuse it, or cannot be used.
@@ -46,7 +46,7 @@ pub struct RuleChange {
     pub name: String,
     /// Id of the team whose messages it looks at; empty: the common tenant.
     pub team: String,
-    /// Its definition.
+    /// Definition of the rule.
     pub definition: Definition,
     /// The revision that it must have; 0: it must not exist.
     pub expected: Expected,
@@ -59,11 +59,11 @@ pub struct VisibleRule {
     pub name: String,
     /// Id of the team whose messages it looks at; empty: the common tenant.
     pub team: String,
-    /// Its definition.
+    /// Definition of the rule.
     pub definition: Definition,
-    /// What the tables have of it; none: it is of the configuration.
+    /// Record of the tables; none: it is of the configuration.
     pub stored: Option<StoredRule>,
-    /// What was counted of it; none: it is not in force.
+    /// Counts of the rule; none: it is not in force.
     pub counts: Option<RuleCounts>,
     /// Name among all rules: `NAME` or `TEAM/NAME`.
     pub key: String,

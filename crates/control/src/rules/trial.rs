@@ -36,16 +36,16 @@ pub struct TriedMessage {
     pub event: Option<String>,
 }
 
-/// What a rule makes of a message.
+/// Result of a rule for a message.
 #[derive(Clone, Debug, PartialEq)]
 pub struct TrialOutcome {
     /// Place of the message in those that were given.
     pub message: usize,
     /// `matched`, `unmatched`, `missing`, `failed`; none: the rule does not look at it.
     pub verdict: Option<&'static str>,
-    /// What is missing, or why it has failed.
+    /// Member that is missing, or why the rule has failed.
     pub why: Option<String>,
-    /// What would be done, and changes of alarms.
+    /// Actions that would be done, and changes of alarms.
     pub actions: Vec<Value>,
 }
 

@@ -13,7 +13,7 @@ use base64::engine::general_purpose::STANDARD;
 use martlet_integrate::{SecretTrouble, SecretValue};
 use martlet_registry::SealedSecret;
 
-/// What the only line of a key file begins with.
+/// Beginning of the only line of a key file.
 const HEAD: &str = "martlet-secrets-key-1 ";
 /// Bytes of a key.
 const LEN: usize = 32;

@@ -237,7 +237,7 @@ pub fn check_secret_value(value: &SecretValue) -> Result<(), SecretError> {
     }
 }
 
-/// What a value has that a URL or a header may not have; none: it is one line.
+/// Part of a value that a URL or a header may not have; none: it is one line.
 fn not_of_a_line(value: &str) -> Option<&'static str> {
     let of = |letter: char| match letter {
         '\r' | '\n' => Some("a line break"),

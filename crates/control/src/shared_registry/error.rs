@@ -16,7 +16,7 @@ pub enum SharedRegistryError {
     /// The change is written, but the node has not applied it yet.
     #[error("it is stored, but not applied yet: the node could not read it: {0}")]
     NotInForce(String),
-    /// It was broken off.
+    /// The change was broken off.
     #[error("the change was interrupted")]
     BrokenOff,
 }

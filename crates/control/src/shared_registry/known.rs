@@ -18,7 +18,7 @@ const KEPT: usize = 1_000;
 /// Pause after a failed look-up, in which entries that are kept are not looked up again.
 const PAUSE: Duration = Duration::from_secs(1);
 
-/// What keys and names stood for.
+/// Callers that keys and names stood for.
 #[derive(Debug, Default)]
 pub(super) struct KnownCallers(Mutex<State>);
 

@@ -9,7 +9,7 @@ use tokio::sync::oneshot;
 
 use crate::wall_clock::now_signed_ms;
 
-/// What is yet to be written.
+/// Notes that are yet to be written.
 #[derive(Debug, Default)]
 pub(super) struct Notes {
     queued: Mutex<Queued>,

@@ -15,10 +15,10 @@ use crate::why::facts::{
     Deleted, Facts, IdleInTables, NoApiRole, NoCredential, Spent, TeamDeletion,
 };
 
-/// What a device is known as.
+/// Word for a device.
 const DEVICE: &str = "device";
 
-/// What a user is known as.
+/// Word for a user.
 const USER: &str = "user";
 
 impl SharedRegistry {
@@ -204,7 +204,7 @@ impl SharedRegistry {
     }
 }
 
-/// What the tables have of a client.
+/// Facts that the tables have of a client.
 struct Recalled {
     deletion: Option<DeletedAccount>,
     /// The user name, if the client itself is not gone but its user.
@@ -231,7 +231,7 @@ fn ended_ms(one: &Credential) -> i64 {
     }
 }
 
-/// What is the matter with credentials, if none is good any more.
+/// Fault of credentials, if none is good any more.
 fn spent(credentials: &[Credential]) -> Option<Spent> {
     let now_ms = now_signed_ms();
     let is_revoked = |one: &Credential| one.revoked_ms > 0;

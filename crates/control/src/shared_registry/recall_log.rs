@@ -16,8 +16,8 @@ const LOOKED_AT: usize = 100;
 /// How long ago a device may have joined a group, or have got another type, milliseconds.
 const CHANGED_SINCE_MS: i64 = 24 * 60 * 60 * 1000;
 
-/// What is removed by its name: the kind of object, the action, what it is in words, and the
-/// command that lists those that there are.
+/// Objects that are removed by their names: the kind of object, the action, what it is in words,
+/// and the command that lists those that there are.
 const NAMED: [(&str, &str, &str, CommandForm); 5] = [
     ("rule", "rule.remove", "rule", form::RULE_LS),
     ("webhook", "webhook.remove", "webhook", form::INTEGRATION_LS),
@@ -26,7 +26,7 @@ const NAMED: [(&str, &str, &str, CommandForm); 5] = [
     ("firmware", "firmware.delete", "firmware", form::FIRMWARE_LS),
 ];
 
-/// What is removed by its id, and is asked about by its name.
+/// Objects that are removed by their ids, and are asked about by their names.
 const WITH_ID: [(&str, &str, &str, CommandForm); 4] = [
     ("api_key", "api_key.revoke", "API key", form::KEY_LS),
     (
@@ -47,7 +47,7 @@ const WITH_ID: [(&str, &str, &str, CommandForm); 4] = [
 /// Something of the name that was asked about, and that was removed from the tables.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub(super) struct Removed {
-    /// What it was, in words: `rule`.
+    /// Kind of the object, in words: `rule`.
     pub(super) what: String,
     /// When.
     pub(super) at_ms: u64,
@@ -58,7 +58,7 @@ pub(super) struct Removed {
 }
 
 impl SharedRegistry {
-    /// What was removed of this name.
+    /// Object of this name that was removed.
     pub(super) async fn removed(&self, visibility: &Visibility, name: &str) -> Option<Removed> {
         let (kind, own) = match name.split_once('/') {
             Some((kind, own)) => (Some(kind), own),

@@ -8,19 +8,19 @@ use crate::shared_registry::{SharedRegistry, SharedRegistryError};
 
 /// Names that are remembered, at most.
 const NAMES_MAX: usize = 200_000;
-/// What a device takes, with its id and type.
+/// Bytes that a device takes, with its id and type.
 const DEVICE_BYTES: usize = 128;
 
 /// A device that telemetry is stored of.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct TelemetryDevice {
-    /// Its number in the tables.
+    /// Number of the device in the tables.
     pub number: i64,
     /// Number of its tenant.
     pub tenant: u32,
-    /// Its id.
+    /// Id of the device.
     pub id: Arc<str>,
-    /// Its type.
+    /// Type of the device.
     pub device_type: Arc<str>,
 }
 

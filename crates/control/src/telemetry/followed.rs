@@ -31,7 +31,7 @@ pub(crate) struct FollowedValues {
 pub(crate) struct FollowedValue {
     pub(crate) key: String,
     pub(crate) value: serde_json::Value,
-    /// Its time, milliseconds since the Unix epoch.
+    /// Time of the value, milliseconds since the Unix epoch.
     pub(crate) time_ms: i64,
 }
 
@@ -41,7 +41,7 @@ pub(crate) fn topic() -> String {
 }
 
 impl FollowedValues {
-    /// Those of a message; none: it has none.
+    /// Values of a message; none: it has none.
     pub(crate) fn of(topic: &str, payload: &[u8]) -> Option<Self> {
         match topic.strip_prefix(EVENTS) {
             Some(KIND) => serde_json::from_slice(payload).ok(),

@@ -20,7 +20,7 @@ pub struct TelemetryPage {
 }
 
 impl Telemetry {
-    /// Its metrics, as they are now.
+    /// Metrics of telemetry, as they are now.
     pub fn metrics(&self) -> TelemetryPage {
         TelemetryPage {
             counts: self.counts(),

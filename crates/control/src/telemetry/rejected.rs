@@ -41,7 +41,7 @@ pub struct Rejected {
     pub device: Option<String>,
     /// Word of the reason, as the metric has it.
     pub reason: &'static str,
-    /// What is wrong with the last one.
+    /// Error of the last one.
     pub detail: String,
     /// How many there were since the start, or since it was forgotten.
     pub count: u64,

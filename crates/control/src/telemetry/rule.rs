@@ -10,7 +10,7 @@ pub const REST: &str = "rest";
 /// Name of the key in the payload.
 const KEY: &str = "key";
 
-/// What is taken as telemetry, and how.
+/// Messages that are taken as telemetry, and how.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct TelemetryRule {
     /// Topics whose messages it takes.
@@ -26,7 +26,7 @@ pub struct TelemetryRule {
 pub struct TopicTemplate {
     text: Box<str>,
     levels: Vec<Level>,
-    /// It ends with `#`.
+    /// Whether it ends with `#`.
     has_rest: bool,
 }
 
@@ -37,12 +37,12 @@ enum Level {
     Any,
 }
 
-/// What the names of a template stand for in a topic.
+/// Texts that the names of a template stand for in a topic.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct TopicVariables<'t>(Vec<(&'t str, &'t str)>);
 
 impl<'t> TopicVariables<'t> {
-    /// What a name stands for.
+    /// Text that a name stands for.
     pub fn get(&self, name: &str) -> Option<&'t str> {
         let mut all = self.0.iter();
         all.find(|(known, _)| *known == name).map(|(_, text)| *text)
@@ -111,7 +111,7 @@ impl TopicTemplate {
         (self.has_rest && name == REST) || self.levels.iter().any(is_named)
     }
 
-    /// What its names stand for in a topic; none: the topic does not match.
+    /// Texts that its names stand for in a topic; none: the topic does not match.
     pub fn names<'t>(&'t self, topic: &'t str) -> Option<TopicVariables<'t>> {
         let filter = self.filter();
         let filter = TopicFilter::new(&filter).ok()?;

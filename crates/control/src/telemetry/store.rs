@@ -35,10 +35,10 @@ const OPEN_EVERY: Duration = Duration::from_secs(1);
 /// Time after which health reports a write that is not answered yet.
 const SLOW_AFTER: Duration = Duration::from_secs(5);
 
-/// What telemetry is set up with.
+/// Settings of telemetry.
 #[derive(Clone, Debug)]
 pub struct TelemetrySettings {
-    /// What is taken from topics.
+    /// Rules for what is taken from topics.
     pub rules: Vec<TelemetryRule>,
     /// How payloads of HTTP requests are decoded.
     pub decoder: Decoder,
@@ -81,7 +81,7 @@ pub struct Telemetry {
 enum Opened {
     #[default]
     Not,
-    /// It could not be opened then.
+    /// The storage could not be opened then.
     Failed(Instant, StorageError),
     There(Storage),
 }
@@ -94,7 +94,7 @@ struct Counters {
     forgotten: AtomicU64,
 }
 
-/// What was counted since the start.
+/// Counts since the start.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub(crate) struct Counts {
     pub(crate) values: u64,
@@ -116,7 +116,7 @@ pub enum StoreError {
         reason: &'static str,
         /// The key of the first such value.
         key: Arc<str>,
-        /// What is wrong.
+        /// Error of the value.
         why: String,
     },
     /// The storage does not do it.
@@ -266,7 +266,8 @@ impl Telemetry {
         }
     }
 
-    /// What the storage is opened with: with little memory for the node it packs values sooner.
+    /// Settings that the storage is opened with: with little memory for the node it packs values
+    /// sooner.
     fn storage_settings(&self) -> Settings {
         let mut settings = self.settings.storage.clone();
         if let Some(part) = self.control.memory_part() {
@@ -666,7 +667,7 @@ fn cannot_store(why: &str) -> String {
     )
 }
 
-/// What is wrong with a value that the storage never takes, and what to do about it.
+/// Error of a value that the storage never takes, and what to do about it.
 pub(super) fn words_of(refusal: martlet_telemetry::PointRefusal) -> String {
     use martlet_telemetry::PointRefusal;
     let remedy = match refusal {

@@ -112,7 +112,7 @@ impl Telemetry {
     }
 }
 
-/// What subscribers have got.
+/// Messages that subscribers have got.
 fn delivered(batch: &EventBatch) -> impl Iterator<Item = &DeliveredMessage> {
     batch.entries().filter_map(|entry| match entry.what() {
         Happened::Event(told) => match &told.event {

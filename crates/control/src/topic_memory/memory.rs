@@ -1,4 +1,4 @@
-//! What is remembered of topics, and what makes room for more.
+//! Memory of topics, and how room is made for more.
 
 use std::collections::{BTreeMap, VecDeque};
 use std::ops::Bound;
@@ -10,7 +10,7 @@ use martlet_codec::{QoS, TopicName};
 use super::rate::Rate;
 use super::seen::{MessagePublisher, RememberedMessage, RememberedTopic, TopicPage, TopicQuery};
 
-/// What the topic memory may hold.
+/// Limits of what the topic memory holds.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct TopicMemoryLimits {
     /// Payloads that are kept of a topic, the last ones. At least 1.
@@ -51,11 +51,11 @@ pub(crate) struct Arrived<'a> {
     pub(crate) is_device: bool,
 }
 
-/// What a topic takes beside its name and payloads: its entries in two trees, its numbers.
+/// Bytes that a topic takes beside its name and payloads: its entries in two trees, its numbers.
 const TOPIC_OVERHEAD: usize = 256;
-/// What a payload takes beside its bytes.
+/// Bytes that a payload takes beside its bytes.
 const PAYLOAD_OVERHEAD: usize = 96;
-/// What a publisher takes beside its names.
+/// Bytes that a publisher takes beside its names.
 const PUBLISHER_OVERHEAD: usize = 64;
 
 /// Comparisons of characters that take as long as a look at a topic.
@@ -97,7 +97,7 @@ struct Topic {
 struct KeptPayload {
     at_ms: u64,
     seen: RememberedMessage,
-    /// What it counts for.
+    /// Bytes that it counts for.
     bytes: usize,
 }
 

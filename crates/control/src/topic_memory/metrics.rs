@@ -17,7 +17,7 @@ pub struct TopicMemoryPage {
 }
 
 impl TopicMemory {
-    /// Its metrics, as they are now.
+    /// Metrics of the topic memory, as they are now.
     pub fn metrics(&self) -> TopicMemoryPage {
         let memory = self.memory();
         TopicMemoryPage {

@@ -84,7 +84,8 @@ impl TopicMemory {
         }
     }
 
-    /// What is remembered of a topic: its last payloads, the newest one first, `limit` at most.
+    /// Messages that are remembered of a topic: its last payloads, the newest one first, `limit` at
+    /// most.
     pub fn history(
         &self,
         tenant: TenantId,

@@ -1,4 +1,4 @@
-//! What a reader of the topic memory gets.
+//! Types that a reader of the topic memory gets.
 
 use std::sync::Arc;
 
@@ -60,17 +60,17 @@ pub struct RememberedTopic {
 /// A message that is remembered.
 #[derive(Clone, Debug)]
 pub struct RememberedMessage {
-    /// Its name.
+    /// Name of the message.
     pub id: MessageId,
     /// When it came in, milliseconds since the Unix epoch.
     pub received_wall_ms: u64,
     /// QoS it was published with.
     pub qos: QoS,
-    /// It was published with RETAIN 1.
+    /// Whether it was published with RETAIN 1.
     pub retain: bool,
     /// The publisher; none where that is not known, or it was the node.
     pub publisher: Option<Arc<MessagePublisher>>,
-    /// Its payload, or its beginning.
+    /// Payload of the message, or its beginning.
     pub payload: Arc<[u8]>,
     /// Length of the payload.
     pub payload_bytes: usize,

@@ -24,9 +24,9 @@ pub(super) fn filters(catalogue: &Catalogue) -> [String; 4] {
 /// A message of a device.
 #[derive(Clone, Debug, PartialEq)]
 pub(super) enum TwinMessage {
-    /// It reports values: a merge patch, or why it is none.
+    /// The device reports values: a merge patch, or why it is none.
     Reports(Result<Values, String>),
-    /// It asks for its desired values.
+    /// The device asks for its desired values.
     Asks,
 }
 

@@ -61,7 +61,7 @@ struct Due {
 }
 
 impl Twins {
-    /// Those of these tables. Topics of devices of the type `iotflow` are those of the catalogue.
+    /// Twins of these tables. Topics of devices of the type `iotflow` are those of the catalogue.
     pub fn new(tables: Arc<SharedRegistry>, catalogue: Arc<Catalogue>) -> Self {
         Self {
             tables,

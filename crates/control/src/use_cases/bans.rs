@@ -16,7 +16,7 @@ use crate::wall_clock::now_signed_ms;
 /// Lists all bans, newest first.
 #[derive(Debug)]
 pub struct ListBans {
-    /// Those that have ended too, which are kept for a day.
+    /// Whether bans that have ended are listed too, which are kept for a day.
     pub with_ended: bool,
 }
 
@@ -37,7 +37,7 @@ impl UseCase for ListBans {
 pub struct PageOfBans {
     /// Which page.
     pub page: PageRequest,
-    /// Those that have ended too, which are kept for a day.
+    /// Whether bans that have ended are listed too, which are kept for a day.
     pub with_ended: bool,
 }
 
@@ -60,7 +60,7 @@ impl UseCase for PageOfBans {
 /// Finds a ban by what it was added with.
 #[derive(Debug)]
 pub struct FindBan {
-    /// What the ban refuses.
+    /// Kind of name that the ban refuses.
     pub kind: BanKind,
     /// The name or address; or `NAME@TEAM`, a name in the tenant of that team.
     pub value: String,

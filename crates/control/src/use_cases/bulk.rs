@@ -33,7 +33,7 @@ impl UseCase for TryDevices {
 pub struct AddDevices {
     /// The devices.
     pub devices: Vec<NewDevice>,
-    /// What happens if one cannot be added.
+    /// Treatment of devices that cannot be added.
     pub import: Import,
 }
 

@@ -60,9 +60,9 @@ pub struct SetConfiguration {
     pub key: String,
     /// The value, as text.
     pub value: String,
-    /// What the text is.
+    /// Type of the value.
     pub data_type: DataType,
-    /// It is active.
+    /// Whether it is active.
     pub is_active: bool,
     /// The revision that the key must have, if any; 0: the key must not exist.
     pub expected_revision: Expected,

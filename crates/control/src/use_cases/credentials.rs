@@ -38,7 +38,7 @@ pub struct AddCredential {
     pub device: DeviceName,
     /// For people.
     pub name: String,
-    /// What it is.
+    /// Credential to add.
     pub credential: NewCredential,
     /// When it ends, in milliseconds since the Unix epoch; 0: never.
     pub expires_ms: i64,

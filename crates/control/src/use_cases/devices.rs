@@ -210,7 +210,7 @@ async fn with_type(
 pub struct AddDevice {
     /// The device.
     pub device: NewDevice,
-    /// Its kind is its type too, if there is such a type.
+    /// Whether its kind is its type too, if there is such a type.
     pub kind_is_type: bool,
 }
 
@@ -235,7 +235,7 @@ impl UseCase for AddDevice {
 pub struct RegisterDevice {
     /// The device.
     pub device: NewDevice,
-    /// Its kind is its type too, if there is such a type.
+    /// Whether its kind is its type too, if there is such a type.
     pub kind_is_type: bool,
 }
 
@@ -262,7 +262,7 @@ pub struct ChangeDevice {
     /// Among which devices it is looked for. The caller may see more: the device may go to another
     /// team.
     pub within: Visibility,
-    /// What is to be different.
+    /// Changes of the device.
     pub change: DeviceChange,
     /// The revision that it must have, if any.
     pub expected_revision: Expected,

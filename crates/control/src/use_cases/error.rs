@@ -32,7 +32,7 @@ pub enum UseCaseError {
     /// A name is neither a scope nor a role.
     #[error("{name:?} is neither a scope nor a role")]
     UnknownScope {
-        /// Its place among the scopes.
+        /// Place of the name among the scopes.
         index: usize,
         /// The name.
         name: String,

@@ -13,10 +13,10 @@ use crate::use_cases::rule_sets::check_rules;
 use crate::use_cases::teams::team_id;
 use crate::use_cases::use_case::{UseCase, UseCaseEffect};
 
-/// What names a group.
+/// Name of a group.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct GroupName {
-    /// Its id or name.
+    /// Id or name of the group.
     pub text: String,
     /// Id or name of the team among whose groups it is looked for.
     pub team: Option<String>,
@@ -63,7 +63,7 @@ impl GroupName {
 /// Finds the id of a group that the caller names to select devices.
 #[derive(Debug)]
 pub struct FindGroupId {
-    /// Its id or name.
+    /// Id or name of the group.
     pub group: String,
 }
 
@@ -135,7 +135,7 @@ impl UseCase for AddGroup {
 pub struct ChangeGroup {
     /// Which group.
     pub group: GroupName,
-    /// What is to be different.
+    /// Changes of the group.
     pub change: GroupChange,
     /// The revision that it must have, if any.
     pub expected_revision: Expected,

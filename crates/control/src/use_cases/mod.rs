@@ -1,6 +1,6 @@
-//! What callers do with devices, users, teams, keys, groups, rules and bans. The native API, the
-//! routes of other systems and commands run the same use cases, and each words the outcome in its
-//! way.
+//! Use cases: what callers do with devices, users, teams, keys, groups, rules and bans. The native
+//! API, the routes of other systems and commands run the same use cases, and each words the outcome
+//! in its way.
 //!
 //! A use case is a value: what is wanted. It checks the rights of the caller, and then reads or
 //! changes the registry. [`SharedRegistry::run`] runs it in a node; a command runs it on the

@@ -236,7 +236,7 @@ impl UseCase for ImportUser {
 pub struct ChangeUser {
     /// User name.
     pub name: String,
-    /// What is to be different.
+    /// Changes of the user.
     pub change: UserChange,
     /// The revision that the user must have, if any.
     pub expected_revision: Expected,

@@ -109,7 +109,7 @@ pub struct AddRuleSet {
     pub owner: Owner,
     /// Name of the type or role.
     pub name: String,
-    /// Its rules, in their order.
+    /// Rules of the set, in their order.
     pub rules: Vec<RuleLine>,
     /// Settings of a type.
     pub settings: TypeSettings,
@@ -173,9 +173,9 @@ impl UseCase for ChangeRuleSet {
 /// How one rule is changed.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum RuleChange {
-    /// It is the first of the rules, so that it decides.
+    /// The rule is the first of the rules, so that it decides.
     First,
-    /// It is removed.
+    /// The rule is removed.
     Removed,
 }
 

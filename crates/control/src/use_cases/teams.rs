@@ -139,7 +139,7 @@ impl UseCase for AddTeam {
 pub struct ChangeTeam {
     /// Id or name of the team.
     pub team: String,
-    /// What is to be different.
+    /// Changes of the team.
     pub change: TeamChange,
     /// The revision that it must have, if any.
     pub expected_revision: Expected,

@@ -1,4 +1,4 @@
-//! What a caller may do, by its rights and by the team that it sees.
+//! Tests of what a caller may do, by its rights and by the team that it sees.
 
 use martlet_access::RuleLine;
 use martlet_broker::TenantId;

@@ -1,4 +1,4 @@
-//! What each use case is, and how a node runs it.
+//! Definition of a use case, and how a node runs it.
 
 use std::future::Future;
 use std::sync::Arc;
@@ -9,23 +9,23 @@ use crate::callers::Caller;
 use crate::shared_registry::{SharedRegistry, WorkOf};
 use crate::use_cases::error::UseCaseError;
 
-/// What a use case does to the registry.
+/// Effect of a use case on the registry.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum UseCaseEffect {
-    /// It reads.
+    /// The use case reads.
     Reads,
-    /// It changes the registry, but no rights.
+    /// The use case changes the registry, but no rights.
     Notes,
-    /// It changes the registry, and the node applies the change before it answers.
+    /// The use case changes the registry, and the node applies the change before it answers.
     Changes,
 }
 
-/// What a caller wants done with the registry, as a value.
+/// Request of a caller for work with the registry, as a value.
 pub trait UseCase: Send + 'static {
     /// The answer.
     type Output: Send + 'static;
 
-    /// What it does to the registry.
+    /// Effect of the use case on the registry.
     const EFFECT: UseCaseEffect;
 
     /// Checks the rights of the caller, then reads or changes the registry.

@@ -1,4 +1,4 @@
-//! What administrators do with devices.
+//! Requests of administrators about devices.
 
 use axum::Json;
 use axum::extract::{Extension, State};
@@ -162,7 +162,7 @@ fn record_of(credential: &Credential, now_ms: i64) -> Value {
     })
 }
 
-/// What is to be different about a device.
+/// Changes of a device.
 #[derive(Debug, Deserialize, ToSchema)]
 #[schema(as = iotflow::Change)]
 pub(super) struct Change {
@@ -174,9 +174,9 @@ pub(super) struct Change {
     status: Option<String>,
     /// Where it stands.
     location: Option<String>,
-    /// What runs on it.
+    /// Version of the firmware that runs on it.
     firmware_version: Option<String>,
-    /// What it is built as.
+    /// Version of its hardware.
     hardware_version: Option<String>,
 }
 

@@ -23,7 +23,7 @@ impl<S: Send + Sync, T: DeserializeOwned + Send + 'static> FromRequest<S> for Bo
     }
 }
 
-/// What is wrong with JSON, with the heading of the system.
+/// Adds the heading of the system to an error about JSON.
 pub(super) fn with_heading(problem: Problem) -> Problem {
     match problem.kind() {
         ProblemKind::BadRequest => problem.with_heading("Invalid JSON"),

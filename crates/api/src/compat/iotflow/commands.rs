@@ -39,13 +39,13 @@ const KINDS: [&str; 3] = ["config", "control", "firmware"];
 pub(super) struct SentCommand {
     /// `config`, `control` or `firmware`; needed for a device, not used for a group.
     command_type: Option<String>,
-    /// Its name.
+    /// Name of the command.
     #[schema(value_type = String)]
     command: Option<String>,
-    /// Its parameters; default `{}`.
+    /// Parameters of the command; default `{}`.
     #[serde(default)]
     parameters: Value,
-    /// Its id, a text or a number; default: made by the node.
+    /// Id of the command, a text or a number; default: made by the node.
     command_id: Option<Value>,
     /// QoS.
     #[serde(default = "exactly_once", deserialize_with = "publish::qos")]
@@ -183,14 +183,14 @@ pub(super) async fn send_to_fleet(
     })))
 }
 
-/// What a device is to do.
+/// Command for a device.
 #[derive(Debug, Deserialize, ToSchema)]
 #[schema(as = iotflow::Control)]
 pub(super) struct Controlled {
     /// Name of the command.
     #[schema(value_type = String)]
     command: Option<String>,
-    /// Its parameters; default `{}`.
+    /// Parameters of the command; default `{}`.
     #[serde(default)]
     parameters: Value,
 }
@@ -285,7 +285,7 @@ pub(super) struct DeviceAnswer {
     /// `pending`, `acknowledged`, `completed` or `failed`.
     #[schema(value_type = String)]
     status: Option<String>,
-    /// What came of it.
+    /// Result of the command.
     result: Option<Value>,
 }
 

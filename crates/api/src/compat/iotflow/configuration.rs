@@ -35,7 +35,7 @@ pub(super) async fn show(
     })))
 }
 
-/// Those that are active, by key.
+/// Active settings, by key.
 pub(super) fn values_of(settings: Vec<Setting>) -> Value {
     let active = settings.into_iter().filter(|setting| setting.is_active);
     active

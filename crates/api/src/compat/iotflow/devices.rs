@@ -1,4 +1,4 @@
-//! What a device asks for itself, by its secret; and the states of devices.
+//! Requests of a device for itself, by its secret; and the states of devices.
 
 use axum::Json;
 use axum::extract::{Extension, State};
@@ -38,10 +38,10 @@ const STATES: u64 = 100;
 #[derive(Debug, Deserialize, ToSchema)]
 #[schema(as = iotflow::Registration)]
 pub(super) struct Registration {
-    /// Its name, which no other device has.
+    /// Name of the device, which no other device has.
     #[schema(value_type = String)]
     name: Option<String>,
-    /// What it is.
+    /// Kind of the device.
     #[schema(value_type = String)]
     device_type: Option<String>,
     /// User Name of its owner.
@@ -50,9 +50,9 @@ pub(super) struct Registration {
     description: Option<String>,
     /// Where it stands.
     location: Option<String>,
-    /// What runs on it.
+    /// Version of the firmware that runs on it.
     firmware_version: Option<String>,
-    /// What it is built as.
+    /// Version of its hardware.
     hardware_version: Option<String>,
 }
 
@@ -60,7 +60,7 @@ pub(super) struct Registration {
 #[derive(Debug, Serialize, ToSchema)]
 #[schema(as = iotflow::Registered)]
 pub(super) struct Registered {
-    /// What was done.
+    /// Message about what was done.
     message: &'static str,
     /// The device.
     device: RegisteredDevice,
@@ -72,7 +72,7 @@ pub(super) struct Registered {
 struct RegisteredDevice {
     #[serde(flatten)]
     view: DeviceView,
-    /// Its key, shown only once; null if a repeated request is answered.
+    /// Key of the device, shown only once; null if a repeated request is answered.
     #[schema(value_type = Option<String>)]
     api_key: Option<ShownOnce<String>>,
 }
@@ -200,9 +200,9 @@ pub(super) struct OwnChange {
     status: Option<String>,
     /// Where it stands.
     location: Option<String>,
-    /// What runs on it.
+    /// Version of the firmware that runs on it.
     firmware_version: Option<String>,
-    /// What it is built as.
+    /// Version of its hardware.
     hardware_version: Option<String>,
 }
 
@@ -402,7 +402,7 @@ pub(super) async fn status(
     Ok(Json(json!({ "status": "success", "device": state })))
 }
 
-/// What a summary has in it.
+/// Contents of a summary.
 #[derive(Debug, Deserialize, IntoParams)]
 #[into_params(parameter_in = Query)]
 pub(super) struct SummaryQuery {

@@ -15,7 +15,7 @@ use crate::connection::HttpConnection;
 use crate::extensions::OwnDevice;
 use crate::rate::{RateAnswer, name_of};
 
-/// What is limited.
+/// Requests that are limited.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) enum Limit {
     /// Requests of a device, which each of the others counts too.

@@ -167,7 +167,7 @@ pub(super) struct MqttMessageBody {
     #[serde(default = "at_least_once", deserialize_with = "publish::qos")]
     #[schema(value_type = u8, minimum = 0, maximum = 2, default = 1)]
     qos: QoS,
-    /// It is retained; also as `retained`.
+    /// Whether it is retained; also as `retained`.
     #[serde(default, alias = "retained")]
     retain: bool,
 }

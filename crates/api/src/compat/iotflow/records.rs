@@ -17,7 +17,7 @@ use crate::api::Api;
 use crate::problem::Problem;
 use crate::telemetry::{json_of, telemetry_of, time_of};
 
-/// What keys of metadata begin with.
+/// Beginning of keys of metadata.
 const METADATA: &str = "meta_";
 /// Rows that are read at once, and at most for one answer.
 const ROWS: usize = 5_000;

@@ -120,7 +120,7 @@ fn of_lines(body: &[u8], limits: DecodeLimits) -> Result<BodyObjects, Problem> {
     })
 }
 
-/// The same problem, with the number of its line.
+/// Problem with the number of its line.
 fn of_line(number: usize, problem: &Problem) -> Problem {
     let detail = format!("line {number}: {}", problem.detail());
     let told = Problem::new(problem.kind(), detail);
@@ -130,7 +130,7 @@ fn of_line(number: usize, problem: &Problem) -> Problem {
     }
 }
 
-/// What a device sends of one time.
+/// Values that a device sends of one time.
 #[derive(Debug, Deserialize, ToSchema)]
 #[schema(as = iotflow::Telemetry)]
 pub(super) struct SentRecord {
@@ -148,7 +148,7 @@ pub(super) struct SentRecord {
 }
 
 impl SentRecord {
-    /// The same as a payload by MQTT has it.
+    /// Payload of the record, as a device sends it by MQTT.
     fn payload(self) -> Result<String, Problem> {
         expect_members(&[("data", self.data.is_some())])?;
         let is_object = |value: &Value| value.as_object().is_some_and(|all| !all.is_empty());

@@ -162,9 +162,9 @@ pub(super) struct RecordParams {
     start_time: Option<String>,
     /// Until when, in the same forms.
     end_time: Option<String>,
-    /// The same as `start_time`.
+    /// Another name of `start_time`.
     start_date: Option<String>,
-    /// The same as `end_time`.
+    /// Another name of `end_time`.
     end_date: Option<String>,
     /// Only records whose metadata have this `type`, where a device asks for its own.
     #[serde(rename = "type")]
@@ -351,7 +351,7 @@ pub(super) async fn latest(
     })))
 }
 
-/// What is calculated.
+/// Calculation that is asked for.
 #[derive(Debug, Deserialize, IntoParams)]
 #[into_params(parameter_in = Query)]
 pub(super) struct Calculated {

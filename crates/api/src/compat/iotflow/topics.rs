@@ -126,7 +126,7 @@ pub(super) async fn validate(
     Ok((Extension(Unchanged), Json(answer)))
 }
 
-/// What is wrong with a topic of the system.
+/// Errors of a topic of the system.
 pub(super) fn errors_of(catalogue: &Catalogue, topic: &str) -> Vec<String> {
     let mut errors = Vec::new();
     if catalogue.path_of(topic).is_none_or(str::is_empty) {
@@ -143,7 +143,7 @@ pub(super) fn errors_of(catalogue: &Catalogue, topic: &str) -> Vec<String> {
     errors
 }
 
-/// What is wrong with a Topic Filter of the system; none: it is valid.
+/// Error of a Topic Filter of the system; none: it is valid.
 pub(super) fn error_of_filter(catalogue: &Catalogue, filter: &str) -> Option<String> {
     if catalogue.path_of(filter).is_none_or(str::is_empty) {
         return Some(format!("Topic must start with '{}'", catalogue.topic("")));

@@ -19,25 +19,25 @@ use crate::problem::{Problem, ProblemKind};
 #[derive(Debug, Serialize, ToSchema)]
 #[schema(as = iotflow::Device)]
 pub(super) struct DeviceView {
-    /// Its number.
+    /// Number of the device.
     id: i64,
     /// For people.
     name: String,
     /// For people.
     description: String,
-    /// Its kind, in the words of its owner.
+    /// Kind of the device, in the words of its owner.
     device_type: String,
     /// `active`, `inactive` or `maintenance`.
     status: &'static str,
     /// Where it stands.
     location: String,
-    /// What runs on it.
+    /// Version of the firmware that runs on it.
     firmware_version: String,
-    /// What it is built as.
+    /// Version of its hardware.
     hardware_version: String,
-    /// Its owner's user name.
+    /// User name of its owner.
     user_id: Option<String>,
-    /// Its owner.
+    /// Owner of the device.
     owner: Option<Owner>,
     /// When it was registered.
     #[schema(value_type = Option<String>, format = DateTime)]

@@ -109,7 +109,7 @@ pub(super) async fn publish(
     }
 }
 
-/// What the node could not do for now is 500 there.
+/// Answers 500, as that system does, where the node could not do something for now.
 fn failed(problem: Problem) -> Problem {
     match problem.kind() {
         ProblemKind::Unavailable => not_published(problem.detail()),

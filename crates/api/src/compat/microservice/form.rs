@@ -1,4 +1,4 @@
-//! What requests to these routes and their answers have in common.
+//! Common parts of requests to these routes and of their answers.
 
 use axum::Json;
 use serde_json::{Value, json};

@@ -7,12 +7,12 @@ use std::sync::atomic::{AtomicBool, Ordering};
 pub(crate) struct InternalUse(AtomicBool);
 
 impl InternalUse {
-    /// It is named.
+    /// Notes that the node is named.
     pub(super) fn note(&self) {
         self.0.store(true, Ordering::Relaxed);
     }
 
-    /// It was named.
+    /// Whether the node was named.
     pub(super) fn was(&self) -> bool {
         self.0.load(Ordering::Relaxed)
     }

@@ -68,7 +68,7 @@ struct WebhookBody {
     method: Option<String>,
     /// Topic Filter of the messages; needed when it is added.
     topic_filter: Option<String>,
-    /// It is on, as by default.
+    /// Whether it is on, as by default.
     enabled: Option<bool>,
     /// Values of headers by name; `***` is the value that it has.
     headers: Option<BTreeMap<String, String>>,
@@ -123,7 +123,8 @@ pub struct MicroserviceIntegration {
     pub secrets: Vec<(String, SecretValue)>,
 }
 
-/// What a webhook with this id becomes, which `body` describes as `POST /webhooks` does.
+/// Integration that a webhook with this id becomes, which `body` describes as `POST /webhooks`
+/// does.
 ///
 /// # Errors
 /// It cannot be used; the reason in words.

@@ -1,4 +1,4 @@
-//! What a source finds, and the work of finding it.
+//! Results of sources, and the work of finding them.
 
 use std::future::Future;
 use std::pin::Pin;
@@ -7,16 +7,16 @@ use std::time::Duration;
 use martlet_access::scram::Verifier;
 use martlet_broker::{Identity, Refusal, RevokedClients};
 
-/// What looks for a client; it may take long, and must not block the thread that it runs on.
+/// Search for a client; it may take long, and must not block the thread that it runs on.
 pub type Looking<'a> = Pin<Box<dyn Future<Output = LookupResult> + Send + 'a>>;
 
-/// What takes as long.
+/// Work that takes as long as a search.
 pub type Pretending<'a> = Pin<Box<dyn Future<Output = ()> + Send + 'a>>;
 
-/// What is looked at again; clients that are refused from now on.
+/// Work that looks again; its result is the clients that are refused from now on.
 pub type Refreshing<'a> = Pin<Box<dyn Future<Output = Vec<RevokedClients>> + Send + 'a>>;
 
-/// What a source found.
+/// Result of a source.
 #[derive(Clone, Debug)]
 pub enum LookupResult {
     /// They are.
@@ -26,7 +26,7 @@ pub enum LookupResult {
     /// The identity is proved, or needs no proof, but the client is refused: no other source is
     /// asked, and this is not counted as a failed login.
     NotNow(Refusal),
-    /// It does not know the name; the next source may.
+    /// The source does not know the name; the next source may.
     Stranger,
     /// The source cannot decide: no other source is asked, and the client may try again.
     Failed(Refusal),
@@ -44,14 +44,14 @@ impl LookupResult {
     }
 }
 
-/// What a source keeps of a user's password for SCRAM-SHA-256.
+/// Record that a source keeps of a user's password for SCRAM-SHA-256.
 #[derive(Clone, Debug)]
 pub enum ScramUser {
-    /// It does not know the name, or has no verifiers; the next source may.
+    /// The source does not know the name, or has no verifiers; the next source may.
     Unknown,
-    /// It knows the name, and has no verifier.
+    /// The source knows the name, and has no verifier.
     WithoutVerifier,
-    /// It knows the name, and refuses it; why.
+    /// The source knows the name, and refuses it; why.
     Barred(Refusal),
     /// The verifier, and the identity of the client with the password.
     Known(Verifier, Identity),

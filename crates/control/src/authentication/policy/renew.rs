@@ -1,4 +1,4 @@
-//! What a new policy has of the one before, and whose credentials are not valid any more.
+//! Parts of a policy that the next one takes over, and whose credentials are not valid any more.
 
 use std::any::TypeId;
 use std::sync::Arc;
@@ -10,14 +10,14 @@ use super::source::{CredentialSource, Knowledge};
 use super::{Chain, Policy, with_tenants};
 
 impl Policy {
-    /// The same with other tables.
+    /// Policy with other tables, otherwise the same.
     pub(in crate::authentication) fn with_tables(&self, tables: &Arc<Snapshot>) -> Self {
         self.with(self.idle_tables.clone(), |source| {
             source.with_tables(tables)
         })
     }
 
-    /// The same with other idle tables.
+    /// Policy with other idle tables, otherwise the same.
     pub(in crate::authentication) fn with_idle_tables(
         &self,
         tables: Option<Arc<Snapshot>>,

@@ -12,10 +12,10 @@ use crate::authentication::sources::Hashing;
 
 /// A place where credentials are kept.
 pub trait CredentialSource: fmt::Debug + Send + Sync {
-    /// What it is, for logs: `the password file /etc/martlet/passwd`.
+    /// Description of the source for logs: `the password file /etc/martlet/passwd`.
     fn name(&self) -> String;
 
-    /// What kind of source it is.
+    /// Kind of the source.
     fn kind(&self) -> SourceKind {
         SourceKind::Other
     }
@@ -49,8 +49,8 @@ pub trait CredentialSource: fmt::Debug + Send + Sync {
         None
     }
 
-    /// What it keeps of a user's password for SCRAM-SHA-256, whose client has this identifier.
-    /// Asked where it blocks no other task, and may take some milliseconds.
+    /// Record that it keeps of a user's password for SCRAM-SHA-256, whose client has this
+    /// identifier. Asked where it blocks no other task, and may take some milliseconds.
     fn scram(&self, user_name: &str, client_id: &str) -> ScramUser {
         let _ = (user_name, client_id);
         ScramUser::Unknown
@@ -78,13 +78,13 @@ pub trait CredentialSource: fmt::Debug + Send + Sync {
         None
     }
 
-    /// The same with these tables; none: it does not look at any.
+    /// Source with these tables, otherwise the same; none: it does not look at any.
     fn with_tables(&self, tables: &Arc<Snapshot>) -> Option<Arc<dyn CredentialSource>> {
         let _ = tables;
         None
     }
 
-    /// The same for the users and devices of a tenant; none: the source has no tenants.
+    /// Source for the users and devices of a tenant; none: the source has no tenants.
     fn in_tenant(&self, tenant: u32) -> Option<Arc<dyn CredentialSource>> {
         let _ = tenant;
         None
@@ -144,7 +144,7 @@ pub trait CredentialSource: fmt::Debug + Send + Sync {
         false
     }
 
-    /// It asks another program, which may ask this node in turn.
+    /// Whether it asks another program, which may ask this node in turn.
     fn is_hook(&self) -> bool {
         false
     }
@@ -177,9 +177,9 @@ pub enum SourceKind {
 /// Whether a source knows a name.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Knowledge {
-    /// It has credentials of that name.
+    /// The source has credentials of that name.
     Yes,
-    /// It has none.
+    /// The source has none.
     No,
     /// A client that comes brings the proof, and with it the name.
     ByProof,

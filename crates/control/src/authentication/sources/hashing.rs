@@ -74,7 +74,7 @@ impl Hashing {
         }
     }
 
-    /// The same, that remembers for another time.
+    /// Hashing that remembers for another time, otherwise the same.
     #[must_use]
     pub fn remembering(&self, remembered: Duration) -> Self {
         Self {
@@ -99,7 +99,7 @@ impl Hashing {
         })
     }
 
-    /// The same for any work; none if it came to no end, or was not waited for any more.
+    /// Does any work likewise; none if it came to no end, or was not waited for any more.
     pub(crate) async fn work<T: Send + 'static>(
         &self,
         slot_request: &SlotRequest,
@@ -169,7 +169,7 @@ impl Hashing {
         renewed.get(newer).is_some_and(|found| found == older)
     }
 
-    /// What is remembered if this password belongs to this user's hash.
+    /// Proof that is remembered if this password belongs to this user's hash.
     pub(super) fn proof(&self, user_name: &str, hash: &str, password: &[u8]) -> Proof {
         let mut context = hmac::Context::with_key(&self.right.key);
         for part in [user_name, hash] {
@@ -182,13 +182,13 @@ impl Hashing {
         Proof(proof)
     }
 
-    /// It was worked out recently, and is true.
+    /// Whether it was worked out recently, and is true.
     pub(super) fn is_known(&self, proof: &Proof) -> bool {
         let until = self.right.lock().get(proof).copied();
         !self.remembered.is_zero() && until.is_some_and(|until| Instant::now() < until)
     }
 
-    /// It was worked out, and is true.
+    /// Remembers a proof that was worked out, and is true.
     pub(super) fn remember(&self, proof: Proof) {
         if self.remembered.is_zero() {
             return;

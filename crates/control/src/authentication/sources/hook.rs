@@ -26,7 +26,7 @@ use crate::authentication::{
     CredentialSource, Knowledge, Looking, LookupResult, SlotRequest, SourceKind,
 };
 
-/// What is sent and what an answer means.
+/// Form of what is sent and meaning of an answer.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum HookForm {
     /// `{client_id, api_key, api_secret}`; status 200 permits if the body is a JSON object with at
@@ -37,15 +37,15 @@ pub enum HookForm {
     /// `{username, password, clientid}`, as mosquitto-go-auth sends it; a status of 200 to 299
     /// permits by itself, whatever the body is.
     Status,
-    /// The same is sent; its answer may also be `{"Ok": false}` with a status of success, which
-    /// refuses, as mosquitto-go-auth has it with `http_response_mode json`.
+    /// Form of the same request; its answer may also be `{"Ok": false}` with a status of success,
+    /// which refuses, as mosquitto-go-auth has it with `http_response_mode json`.
     GoAuth,
     /// `{username, password, clientid}`; the body `{"result": "allow"}` permits, as EMQX has it,
     /// with what the client may do (`acl`, `is_superuser`) and until when (`expire_at`).
     Result,
 }
 
-/// What a hook is configured with.
+/// Settings of a hook.
 #[derive(Clone, Debug)]
 pub struct HookSettings {
     /// Where it listens: `https://panel.example/api/mqtt/auth`.
@@ -420,7 +420,7 @@ impl CredentialSource for Hook {
         vouchers::removed(&[self.voucher], next.as_slice())
     }
 
-    /// It may have any name.
+    /// Rules of a client, which may have any name.
     fn rules_of(&self, user_name: &str) -> Option<Arc<Rules>> {
         Some(self.people.rules_of(Some(user_name)))
     }

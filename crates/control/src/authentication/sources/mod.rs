@@ -48,7 +48,7 @@ fn user(name: &str) -> RevokedClients {
     RevokedClients::User(name.into())
 }
 
-/// What is wrong with a text and where; a value that is wrong may be a secret in the wrong place.
+/// Error in a text, and where; a value that is wrong may be a secret in the wrong place.
 fn without_values(error: &serde_json::Error) -> String {
     let (line, column) = (error.line(), error.column());
     let what = match error.classify() {

@@ -1,4 +1,4 @@
-//! What those may do whose sources know nothing of permissions: password files, the environment,
+//! Rights of those whose sources know nothing of permissions: password files, the environment,
 //! certificates.
 
 use std::sync::Arc;
@@ -22,7 +22,7 @@ impl People {
         }
     }
 
-    /// What a user may do; none is anonymous.
+    /// Rules of a user; none is anonymous.
     pub fn rules_of(&self, user_name: Option<&str>) -> Arc<Rules> {
         match &self.acl {
             Some(acl) => acl.rules_for(user_name),

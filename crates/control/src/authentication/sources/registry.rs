@@ -102,7 +102,7 @@ impl RegistrySource {
         whose.collect()
     }
 
-    /// Its credential was made up, so there is nothing to be slow about.
+    /// Looks for a device. Its credential was made up, so there is nothing to be slow about.
     fn find_device(&self, request: &Authentication, id: Arc<str>) -> LookupResult {
         let secret = request.password.as_ref().map_or(&[][..], Password::bytes);
         let checked = self.snapshot.check_device(

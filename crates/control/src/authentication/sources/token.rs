@@ -23,7 +23,7 @@ use crate::authentication::{
     CredentialSource, Knowledge, Looking, LookupResult, Refreshing, SlotRequest, SourceKind,
 };
 
-/// What is asked of a token beside its signature.
+/// Requirements of a token beside its signature.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct TokenSettings {
     /// `iss` has to be this, if anything.
@@ -233,7 +233,7 @@ impl Tokens {
     }
 }
 
-/// What is wrong with a token.
+/// Refusal that says what is wrong with a token.
 fn refused_for(error: &Error) -> Refusal {
     let (cause, why) = match error.kind() {
         ErrorKind::ExpiredSignature => (RefusalCause::BadToken, "it has expired".to_owned()),

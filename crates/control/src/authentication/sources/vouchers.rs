@@ -12,7 +12,7 @@ type VoucherNumbers = HashMap<[u8; SHA256_OUTPUT_LEN], u32>;
 /// One for the process, as connections outlive policies. Not for secrets: it has digests alone.
 static KNOWN: OnceLock<Mutex<VoucherNumbers>> = OnceLock::new();
 
-/// What is of this kind and has these parts.
+/// Voucher that is of this kind and has these parts.
 pub(super) fn voucher_of(kind: &str, parts: &[&[u8]]) -> Voucher {
     let mut all = Vec::new();
     for part in [kind.as_bytes()].iter().chain(parts) {
@@ -29,7 +29,7 @@ pub(super) fn voucher_of(kind: &str, parts: &[&[u8]]) -> Voucher {
     Voucher(*known.entry(key).or_insert(next))
 }
 
-/// Those of the old that are not among the new.
+/// Vouchers of the old that are not among the new.
 pub(super) fn removed(old: &[Voucher], new: &[Voucher]) -> Vec<RevokedClients> {
     let removed = old.iter().filter(|voucher| !new.contains(voucher));
     removed.copied().map(RevokedClients::Voucher).collect()
