@@ -2,10 +2,12 @@
 
 import concurrent.futures
 import json
+import urllib.request
 
 import pytest
 
 import martlet_process
+from test_access import until
 from paho_client import Client
 from test_http_registry import KEY, ask, call
 from test_tenants import TEAMS, Device, device, make_teams
@@ -27,6 +29,12 @@ def node(start_node, variables, tmp_path):
 
 def metrics(node):
     return ask(node, "/metrics", headers={"X-API-Key": KEY})[2].decode()
+
+
+def shares(node, key=KEY, query=""):
+    """What is used of what all teams share, by team and pool, in the order of the answer."""
+    items = call(node, "GET", f"/api/v1/shares{query}", key=key)["items"]
+    return {(one["team"], one["pool"]): one for one in items}
 
 
 def test_names_are_names_within_a_team(node, teams, tmp_path):
@@ -129,8 +137,10 @@ def test_the_results_of_queries_are_bounded_for_one_team(node, teams):
     assert query("north", 5)[0] == 200
 
 
-def test_one_team_has_its_share_of_sessions_connections_and_retained_messages(start_node, variables):
-    node = start_node(http=True, variables=variables, settings=[
+def test_one_team_has_its_share_of_sessions_connections_and_retained_messages(start_node, variables, tmp_path):
+    data = str(tmp_path / "data")
+    run = lambda *words: martlet_process.run(*words, "--data-dir", data)
+    node = start_node(http=True, variables=variables, data_dir=data, settings=[
         "http.rate=0", "limits.team_percent=20", "limits.sessions=20", "limits.connections=15",
         "limits.retained_messages=10"])
     teams = make_teams(node)
@@ -138,11 +148,38 @@ def test_one_team_has_its_share_of_sessions_connections_and_retained_messages(st
         for team in TEAMS:
             made = {"id": f"more-{number}", "type": "free"}
             teams[team][number] = call(node, "POST", "/api/v1/devices", made, key=teams[team]["key"])
-    clients = [device(node, teams["north"][number], kept_secs=600) for number in range(3)]
+    clients = [device(node, teams["north"][number], kept_secs=600) for number in range(2)]
+    numbers = lambda found, *which: [found[which][field] for field in ("used", "share", "limit")]
+    found = shares(node)
+    assert numbers(found, "north", "connections") == [2, 3, 15]
+    assert numbers(found, "north", "sessions") == [2, 4, 20]
+    assert ("south", "connections") not in found, "it uses none"
+    clients.append(device(node, teams["north"][2], kept_secs=600))
     assert [client.code.value for client in clients] == [0, 0, 0]
     refused = device(node, teams["north"][3])
     assert refused.code.is_failure, refused.code
     refused.close()
+    # It has reached its share: it is the first in the list, and why names the share.
+    found = shares(node)
+    assert list(found)[0] == ("north", "connections")
+    assert numbers(found, "north", "connections") == [3, 3, 15] and found["north", "connections"]["used_ratio"] == 1
+    assert 'martlet_team_share_used_ratio{team="north",pool="connections"} 1.0\n' in metrics(node)
+    told = run("why", "more-3@north").stdout
+    assert "its share of the connections, 3 (limits.team_percent)" in told, told
+    # Each team sees its own.
+    for team, used in (("north", 3), ("south", 0)):
+        seen = shares(node, teams[team]["key"])
+        assert {one for one, _ in seen} == {team} and numbers(seen, team, "connections") == [used, 3, 15]
+        assert seen == shares(node, query=f"?team={team}")
+        shown = run("team", "show", team, "--json")
+        assert json.loads(shown.stdout)["items"] == list(seen.values()), shown
+    call(node, "GET", "/api/v1/shares?team=south", key=teams["north"]["key"], expect=403)
+    plain = call(node, "POST", "/api/v1/devices", {"id": "plain", "type": "free"})
+    common = device(node, plain)
+    assert numbers(shares(node), None, "connections") == [1, None, 15]
+    common.close()
+    [row] = [line.split() for line in run("team", "show").stdout.splitlines() if "north  connections" in line]
+    assert row == ["north", "connections", "3", "3", "15", "count", "100", "%"]
     others = [device(node, teams["south"][number]) for number in range(3)]
     assert [client.code.value for client in others] == [0, 0, 0]
     # One that has gone makes room; its session is still one of four.
@@ -159,6 +196,10 @@ def test_one_team_has_its_share_of_sessions_connections_and_retained_messages(st
     kept = lambda team: [one["topic"] for one in call(
         node, "GET", "/api/v1/retained", key=teams[team]["key"])["items"] if one["topic"].startswith("kept/")]
     assert kept("north") == kept("south") == ["kept/0", "kept/1"]
+    found = shares(node)
+    for team in TEAMS:
+        assert numbers(found, team, "retained_messages") == [2, 2, 10]
+        assert 0 < found[team, "retained_bytes"]["used"] < 1000
     for one in (*clients, *others):
         one.close()
 
@@ -174,10 +215,17 @@ def test_one_team_has_its_share_of_subscriptions_and_of_keys_in_telemetry(start_
         found = readers[team].codes_of(filters)
         # The reader's shard has half of 5 % of 14.7 MB: 164 subscriptions of 2,238 bytes.
         assert (sorted(set(found)), found) == ([1, 0x97], sorted(found)) and 160 < found.count(1) < 168, found
+        [used] = [one for one in shares(node, teams[team]["key"]).values() if one["pool"] == "subscription_bytes"]
+        # The other shard has none, so half of the share is used.
+        assert 0.98 < used["used_ratio"] <= 1 and 0.48 < used["used"] / used["share"] < 0.52, used
     values = "/api/v1/devices/pump/telemetry"
     for team in TEAMS:
         key = teams[team]["key"]
-        call(node, "POST", values, {"a": 1, "b": 1}, key=key)
+        keys = lambda: shares(node, key)[team, "telemetry_keys"]
+        call(node, "POST", values, {"a": 1}, key=key)
+        assert (keys()["used"], keys()["share"], keys()["limit"]) == (1, 2, 40)
+        call(node, "POST", values, {"b": 1}, key=key)
+        assert keys()["used_ratio"] == 1
         refused = call(node, "POST", values, {"c": 1}, key=key, expect=422)
         assert "the team has its share" in refused["detail"] and "limits.team_percent" in refused["detail"], refused
         [rejected] = call(node, "GET", "/api/v1/telemetry/rejected", key=key)["items"]
@@ -185,6 +233,46 @@ def test_one_team_has_its_share_of_subscriptions_and_of_keys_in_telemetry(start_
         # Known keys are stored still, and what was deleted makes room.
         call(node, "POST", values, {"a": 2}, key=key)
         call(node, "DELETE", f"{values}?keys=a&from=*&to=*", key=key)
+        assert keys()["used"] == 1
         call(node, "POST", values, {"c": 1}, key=key)
     for one in readers.values():
         one.close()
+
+
+def test_shares_of_what_teams_add_and_of_what_they_follow(start_node, variables):
+    node = start_node(http=True, variables=variables, settings=[
+        "http.rate=0", "telemetry.enabled=true", "firmware.total_bytes=1000", "limits.team_percent=3"])
+    teams = make_teams(node)
+    north, south = (teams[team]["key"] for team in TEAMS)
+    plain = call(node, "POST", "/api/v1/teams", {"name": "plain"})
+    hook = lambda name, key, expect=201: call(
+        node, "PUT", f"/api/v1/webhooks/{name}", {"url": "https://example.invalid/", "filters": ["t"]}, key=key, expect=expect)
+    hook("one", KEY)
+    hook("one", south)
+    for name in ("one", "two"):
+        hook(name, north)
+    used = lambda key, team, pool: [shares(node, key)[team, pool][field] for field in ("used", "share", "limit")]
+    assert used(north, "north", "webhooks") == [2, 3, 100]
+    hook("three", north)
+    refused = hook("four", north, expect=409)
+    assert "3 integrations" in refused["detail"], refused
+    assert used(north, "north", "webhooks") == [3, 3, 100]
+    assert used(south, "south", "webhooks") == [1, 3, 100]
+    assert used(KEY, None, "webhooks") == [1, None, 100]
+    rule = {"topics": ["t"], "when": "payload > previous + 10", "actions": ["stop"]}
+    call(node, "PUT", "/api/v1/rules/first", rule, key=north)
+    assert used(north, "north", "rules") == [1, 30, 1000]
+    pump = device(node, teams["north"]["pump"])
+    pump.publish("t", "1")
+    pump.close()
+    until(lambda: used(north, "north", "previous_values") == [1, 1500, 50000], "the payload is remembered")
+    upload = "/api/v1/firmware?name=pump&version=1&device_type=free"
+    call(node, "POST", upload, b"x" * 20, key=north, kind="application/octet-stream")
+    assert used(north, "north", "firmware_bytes") == [20, 30, 1000]
+    url = f"{node.http_url}/api/v1/telemetry/tail?device=pump"
+    with urllib.request.urlopen(urllib.request.Request(url, headers={"X-API-Key": north})):
+        assert used(north, "north", "telemetry_streams") == [1, 7, 256]
+        assert used(south, "south", "telemetry_streams") == [0, 7, 256]
+    # A team without a tenant of its own has no clients.
+    of_plain = {pool for _, pool in shares(node, query=f"?team={plain['id']}")}
+    assert "webhooks" in of_plain and not of_plain & {"connections", "sessions", "telemetry_keys"}

@@ -265,6 +265,10 @@ had forwarded them too often. |
 rule, without its actions. |
 | `martlet_rules_actions_total` | counter | Actions of all rules, by `action` and `outcome`: \
 `done`, `refused` or `retried`. |
+| `martlet_team_share_used_ratio` | gauge | Used part of the share of a team of \
+[what all teams share](teams.md#what-teams-share), by `team` and `pool`: the 1,000 fullest, of \
+pools in use. `team` is empty for what belongs to no team. Keys of devices in telemetry are \
+counted once in a minute. Without teams there is no such metric. |
 | `martlet_alarms_open` | gauge | [Alarms](alarms.md) that are not cleared, by `state` and \
 `severity`. |
 | `martlet_alarms_watched` | gauge | Alarms, and devices watched for an alarm, in \

@@ -11,6 +11,7 @@ use utoipa::ToSchema;
 use crate::api::Api;
 use crate::compat::microservice::metrics as compat_metrics;
 use crate::problem::Problem;
+use crate::registry::shares_in;
 
 /// The process answers.
 #[derive(Debug, Serialize, ToSchema)]
@@ -124,6 +125,10 @@ pub(crate) async fn metrics(
         Some(all) => Some(all.metrics().await),
         None => None,
     };
+    let shares = match shares_in(&api) {
+        Ok(shares) => shares.metrics().await,
+        Err(_) => None,
+    };
     let page = api.control.metrics(format, |page| {
         if let Some(integrations) = integrations {
             page.register_collector(Box::new(integrations));
@@ -140,6 +145,9 @@ pub(crate) async fn metrics(
         }
         if let Some(rules) = api.rules() {
             page.register_collector(Box::new(rules.metrics()));
+        }
+        if let Some(shares) = shares {
+            page.register_collector(Box::new(shares));
         }
         if let Some(alarms) = api.alarms() {
             page.register_collector(Box::new(alarms.metrics()));

@@ -113,7 +113,7 @@ pub use lockouts::LockoutView;
 pub use page::Items;
 pub use publish::UserProperty;
 pub use registry::{
-    DeviceRow, devices_of_json, devices_of_table, json_of_device, table_of_devices,
+    DeviceRow, ShareView, devices_of_json, devices_of_table, json_of_device, table_of_devices,
 };
 pub use remedies::{RemedyView, in_commands};
 pub use retained::{Deleted, RetainedView};

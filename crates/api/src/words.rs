@@ -1,7 +1,10 @@
 //! Closed lists of words, as the OpenAPI document has them: generated clients know all possible
 //! values.
 
+use std::collections::BTreeSet;
+
 use martlet_control::principal::{Role, Scope};
+use martlet_control::shares::Pool;
 use martlet_control::words::one_of;
 use martlet_registry::{ApiRole, BanKind, Status};
 use utoipa::openapi::schema::{Array, ArrayBuilder, Object};
@@ -49,6 +52,18 @@ pub(crate) fn member_roles() -> Object {
         "What they may do with what is the team's.",
         all.map(ApiRole::word),
     )
+}
+
+/// Pools that all teams share.
+pub(crate) fn pools() -> Object {
+    let all = Pool::ALL.iter().map(|pool| pool.name());
+    one_of("Something that all teams share.", all)
+}
+
+/// Units of these pools.
+pub(crate) fn pool_units() -> Object {
+    let units: BTreeSet<_> = Pool::ALL.iter().map(|pool| pool.unit()).collect();
+    one_of("Bytes, or a number of things.", units)
 }
 
 /// Rights of the holder of a key: scopes, and roles that stand for some.

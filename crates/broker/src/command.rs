@@ -95,6 +95,11 @@ pub enum Command {
         /// Repeated in the answer.
         request: u64,
     },
+    /// Report what the clients of each tenant use of what all teams share.
+    TenantUses {
+        /// Repeated in the answer.
+        request: u64,
+    },
     /// Publish statistics below `$SYS/`, retained, QoS 0. Sent to one shard only.
     PublishSys(Vec<SysTopic>),
     /// Route messages as if a client had published them here. Answered once what has to be

@@ -168,7 +168,7 @@ pub use martlet_permission::{
     Rules, RulesError, Screens, Share, TO_BRIDGES, TenantId, TlsFault, UserSources, Voucher,
     WebSocketFault, may_publish,
 };
-pub use memory_use::{Growth, MemoryUse, ShardMemory};
+pub use memory_use::{Growth, MemoryUse, ShardMemory, subscriptions_part};
 pub use message::{
     Contents, HOPS_MAX, MESSAGE_OVERHEAD, Message, MessageHead, Publication, StoredMessage,
 };
@@ -189,7 +189,7 @@ pub use report::{
     ActiveDevices, Answer, ClientDetail, ClientInfo, ClientPage, ConnectionDetail, DeleteOutcome,
     DeliveryState, GroupDetail, InFlightMessage, LossTimes, Published, QueuedMessage, Report,
     RetainedAtSubscribe, RetainedEnd, RetainedEnded, RetainedInfo, RetainedPage, SessionRules,
-    SubscriptionInfo, SubscriptionPage, TopicUse, UnmatchedTopic, WillInfo,
+    SubscriptionInfo, SubscriptionPage, TenantUse, TopicUse, UnmatchedTopic, WillInfo,
 };
 pub use retained::{Page, Retained, RetainedChange};
 pub use run::Run;

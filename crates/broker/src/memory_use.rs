@@ -45,8 +45,8 @@ pub(crate) fn is_nearly_used(used: usize, limit: usize) -> bool {
     used > limit / PARTS * NEARLY_USED_PARTS
 }
 
-/// Bytes of kept data above which no subscription is added.
-pub(crate) fn subscriptions_part(limit: usize) -> usize {
+/// Bytes of kept data above which no subscription is added, of `limit` bytes of memory.
+pub fn subscriptions_part(limit: usize) -> usize {
     limit / PARTS * CLIENTS_PARTS
 }
 

@@ -14,7 +14,7 @@ use crate::id::ShardId;
 use crate::interest::{EpochKey, Interest, InterestClass};
 use crate::memory_use::{MemoryUse, ShardMemory, is_nearly_used, is_short, is_watched};
 use crate::retained::Retained;
-use crate::tenant_counts::TenantPool;
+use crate::tenant_counts::{TenantCounts, TenantPool};
 use crate::time::Now;
 
 /// The node, as a shard sees it.
@@ -74,6 +74,11 @@ pub trait Node {
     /// Counts one that has ended.
     fn return_of_tenant(&self, tenant: TenantId, pool: TenantPool) {
         let _ = (tenant, pool);
+    }
+
+    /// Reads the sessions and connections of tenants.
+    fn tenants<T>(&self, read: impl FnOnce(&TenantCounts) -> T) -> T {
+        read(&TenantCounts::default())
     }
 
     /// Counts a session of a user that begins; false when the user has `count_max` already.

@@ -47,6 +47,8 @@ pub enum Answer {
     RetainedEnded(Vec<RetainedEnded>),
     /// Devices that have published.
     ActiveDevices(ActiveDevices),
+    /// Tenants that use something, in no particular order.
+    TenantUses(Vec<TenantUse>),
     /// Result of each message, in order.
     Publish(Vec<Published>),
     /// Result of a deletion of retained messages.
@@ -384,6 +386,24 @@ pub struct ActiveDevices {
     pub devices: Vec<(TenantId, Arc<str>)>,
     /// There was no room for more of them.
     pub is_cut: bool,
+}
+
+/// What the clients of one tenant use of what all teams share. All but the subscriptions is of the
+/// whole node, and reported by shard 0 alone.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct TenantUse {
+    /// Tenant; of the common one only the subscriptions and the retained messages are counted.
+    pub tenant: TenantId,
+    /// Connections.
+    pub connections: usize,
+    /// Sessions, with a connection or without.
+    pub sessions: usize,
+    /// Retained messages.
+    pub retained_messages: usize,
+    /// Bytes of retained messages.
+    pub retained_bytes: usize,
+    /// Bytes of the subscriptions on this shard.
+    pub subscription_bytes: usize,
 }
 
 /// Messages that no member of a share group got, or that wait for one.

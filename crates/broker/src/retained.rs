@@ -238,18 +238,24 @@ impl Retained {
         self.totals.all.bytes + entries + self.cleared.len() * CLEARED_BYTES
     }
 
-    /// Whether the tenant of a message would have more than its share of `count_max` messages or
-    /// `bytes_max` bytes with it. The common tenant has no such bounds.
-    pub fn exceeds_share(
+    /// Tenants with retained messages, but the common one: how many, and their bytes.
+    pub(crate) fn of_tenants(&self) -> impl Iterator<Item = (TenantId, usize, usize)> {
+        let tenants = self.totals.of_tenants.iter();
+        tenants.map(|(tenant, own)| (*tenant, own.count, own.bytes))
+    }
+
+    /// The share that the tenant of a message would exceed with it: of `count_max` messages, or of
+    /// `bytes_max` bytes. The common tenant has no such bounds.
+    pub fn exceeded_share(
         &self,
         message: &Message,
         share: Share,
         count_max: usize,
         bytes_max: usize,
-    ) -> bool {
+    ) -> Option<Limit> {
         let tenant = message.tenant();
         if tenant == TenantId::default() || !counts(message) {
-            return false;
+            return None;
         }
         let own = self.totals.of(tenant);
         let topics = self.tenants.get(&tenant);
@@ -257,8 +263,13 @@ impl Retained {
         let others = before.map_or(own, |before| own.without(&before.message));
         let totals = others.with(message);
         let has_grown = totals.bytes > own.bytes;
-        totals.count > share.of_size(count_max)
-            || has_grown && totals.bytes > share.of_size(bytes_max)
+        if totals.count > share.of_size(count_max) {
+            Some(Limit::TeamRetained)
+        } else if has_grown && totals.bytes > share.of_size(bytes_max) {
+            Some(Limit::TeamRetainedBytes)
+        } else {
+            None
+        }
     }
 
     /// Replaces the topic's retained message [MQTT-3.3.1-5], unless that would make more than

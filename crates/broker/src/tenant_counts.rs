@@ -42,6 +42,18 @@ impl TenantCounts {
             self.0.remove(&tenant);
         }
     }
+
+    /// Tenants with a session or a connection.
+    pub(crate) fn tenants(&self) -> impl Iterator<Item = TenantId> {
+        self.0.keys().copied()
+    }
+
+    /// How many a tenant has.
+    pub(crate) fn of(&self, tenant: TenantId, pool: TenantPool) -> usize {
+        self.0
+            .get(&tenant)
+            .map_or(0, |counts| counts[pool as usize])
+    }
 }
 
 #[cfg(test)]
@@ -55,6 +67,7 @@ mod tests {
         assert!(counts.borrow(north, Sessions, 2));
         assert!(counts.borrow(north, Sessions, 2));
         assert!(!counts.borrow(north, Sessions, 2));
+        assert_eq!(counts.of(north, Sessions), 2);
         assert!(counts.borrow(north, Connections, 1));
         assert!(counts.borrow(south, Sessions, 1));
         counts.give_back(north, Sessions);

@@ -1,8 +1,13 @@
-//! The share of a team of what all teams share: its clients' sessions and connections.
+//! The share of a team of what all teams share: its clients' sessions and connections; and what
+//! tenants use of all that shards share.
+
+use std::collections::BTreeMap;
 
 use martlet_permission::{Limit, TenantId};
 
+use crate::id::ShardId;
 use crate::node::{Cx, Node};
+use crate::report::TenantUse;
 use crate::shard::Shard;
 use crate::tenant_counts::TenantPool;
 
@@ -34,6 +39,39 @@ impl Shard {
         cx.node.return_of_tenant(tenant, TenantPool::Sessions);
     }
 
+    /// What each tenant uses: its subscriptions here and, on shard 0, all of its clients.
+    pub(crate) fn tenant_uses<N: Node>(&self, cx: &Cx<'_, N>) -> Vec<TenantUse> {
+        let mut uses = BTreeMap::new();
+        let of_tenants = self.subscribers.of_tenants();
+        let of_common =
+            self.subscribers.bytes() - of_tenants.map(|(_, bytes)| bytes).sum::<usize>();
+        let common = (TenantId::default(), of_common);
+        for (tenant, bytes) in self.subscribers.of_tenants().chain([common]) {
+            of(&mut uses, tenant).subscription_bytes = bytes;
+        }
+        if self.id == ShardId(0) {
+            cx.node.tenants(|counts| {
+                for tenant in counts.tenants() {
+                    let own = of(&mut uses, tenant);
+                    own.connections = counts.of(tenant, TenantPool::Connections);
+                    own.sessions = counts.of(tenant, TenantPool::Sessions);
+                }
+            });
+            cx.node.retained(|store| {
+                let (mut messages, mut bytes) = (store.len(), store.bytes());
+                for (tenant, own_messages, own_bytes) in store.of_tenants() {
+                    let own = of(&mut uses, tenant);
+                    (own.retained_messages, own.retained_bytes) = (own_messages, own_bytes);
+                    messages -= own_messages;
+                    bytes -= own_bytes;
+                }
+                let common = of(&mut uses, TenantId::default());
+                (common.retained_messages, common.retained_bytes) = (messages, bytes);
+            });
+        }
+        uses.into_values().collect()
+    }
+
     /// The share of one team, where all teams together may have `all`.
     pub(crate) fn share_of(&self, all: usize) -> usize {
         match all {
@@ -41,4 +79,12 @@ impl Shard {
             all => self.settings.limits.team_share().of_size(all),
         }
     }
+}
+
+/// What this tenant uses.
+fn of(uses: &mut BTreeMap<TenantId, TenantUse>, tenant: TenantId) -> &mut TenantUse {
+    uses.entry(tenant).or_insert_with(|| TenantUse {
+        tenant,
+        ..TenantUse::default()
+    })
 }

@@ -46,6 +46,7 @@
 //! * [`callers`]: where that is looked up, and what a caller may change
 //! * [`secrets`]: secrets of other systems
 //! * [`shared_registry`]: users, devices and the rest while the node runs
+//! * [`shares`]: who uses how much of what all teams share
 //! * [`telemetry`]: values that devices send, stored
 //! * [`use_cases`]: what callers do with devices, people, teams, groups and rules
 //! * `wall_clock`: what it shows
@@ -106,6 +107,7 @@ pub mod rules;
 pub mod secrets;
 pub mod shared_registry;
 pub mod shared_slots;
+pub mod shares;
 mod statistics;
 mod store;
 pub mod telemetry;

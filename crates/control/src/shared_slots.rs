@@ -74,6 +74,20 @@ impl<K: Clone + Eq + Hash> SharedSlots<K> {
         Arc::clone(known.entry(caller.clone()).or_insert_with(new))
     }
 
+    /// Number of all places.
+    pub fn limit(&self) -> usize {
+        self.all_max
+    }
+
+    /// How many places each caller has, or has a turn to wait for.
+    pub fn used(&self) -> Vec<(K, usize)> {
+        let known = lock(&self.own);
+        let used = known
+            .iter()
+            .map(|(caller, own)| (caller.clone(), self.own_max - own.available_permits()));
+        used.filter(|(_, count)| *count > 0).collect()
+    }
+
     /// Number of places that are free.
     pub fn free(&self) -> usize {
         self.all.available_permits()
@@ -92,6 +106,7 @@ mod tests {
             places.try_take(&"a").unwrap(),
         ];
         assert_eq!(places.try_take(&"a").unwrap_err(), 2);
+        assert_eq!(places.used(), [("a", 2)]);
         let third = places.try_take(&"b").unwrap();
         assert_eq!(places.try_take(&"c").unwrap_err(), 3);
         drop(two);

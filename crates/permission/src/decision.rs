@@ -69,6 +69,7 @@ limits_reached! {
     TeamSessions = "limits.team_percent", "the team has its share of the sessions";
     TeamSubscriptions = "limits.team_percent", "the subscriptions of the team use its share of the memory";
     TeamRetained = "limits.team_percent", "the team has its share of the retained messages";
+    TeamRetainedBytes = "limits.team_percent", "the retained messages of the team have its share of the bytes";
     UserSessions = "max_sessions", "the device has as many sessions as its type permits";
     DiscoveryConnections = "limits.discovery_connections", "the maximum number of clients is registering";
     DiscoverySecs = "limits.discovery_secs", "the time to register is over";
@@ -117,6 +118,17 @@ impl Limit {
             }
             // Its value is configured for each integration.
             (Self::PartQueue, _) => format!("{what} ({option})"),
+            // The value is the share.
+            (
+                Self::TeamConnections
+                | Self::TeamSessions
+                | Self::TeamRetained
+                | Self::TeamRetainedBytes,
+                share,
+            ) => format!("{what}, {share} ({option})"),
+            (Self::TeamSubscriptions, share) => {
+                format!("{what}, {share} bytes on each thread ({option})")
+            }
             (_, value) => format!("{what} ({option} = {value})"),
         }
     }
@@ -127,7 +139,7 @@ impl Limit {
 pub struct ReachedLimit {
     /// The limit.
     pub limit: Limit,
-    /// Value of the limit.
+    /// Value of the limit; of a share of a team, the share.
     pub value: u64,
 }
 
@@ -154,6 +166,11 @@ mod tests {
         assert_eq!(
             ReachedLimit { limit, value }.words(),
             "the packet is too long (limits.packet_bytes = 1000)"
+        );
+        let (limit, value) = (Limit::TeamSessions, 500);
+        assert_eq!(
+            ReachedLimit { limit, value }.words(),
+            "the team has its share of the sessions, 500 (limits.team_percent)"
         );
     }
 }

@@ -86,7 +86,7 @@ impl SharedNode {
         all.map(|count| count.load(Ordering::Relaxed)).collect()
     }
 
-    fn tenants(&self) -> MutexGuard<'_, TenantCounts> {
+    fn lock_tenants(&self) -> MutexGuard<'_, TenantCounts> {
         self.tenants.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
@@ -200,13 +200,17 @@ impl Node for SharedNode {
 
     fn borrow_of_tenant(&self, tenant: TenantId, pool: TenantPool, count_max: usize) -> bool {
         // Without teams the lock is never taken.
-        tenant == TenantId::default() || self.tenants().borrow(tenant, pool, count_max)
+        tenant == TenantId::default() || self.lock_tenants().borrow(tenant, pool, count_max)
     }
 
     fn return_of_tenant(&self, tenant: TenantId, pool: TenantPool) {
         if tenant != TenantId::default() {
-            self.tenants().give_back(tenant, pool);
+            self.lock_tenants().give_back(tenant, pool);
         }
+    }
+
+    fn tenants<T>(&self, read: impl FnOnce(&TenantCounts) -> T) -> T {
+        read(&self.lock_tenants())
     }
 
     fn borrow_user_session(&self, tenant: TenantId, user_name: &Arc<str>, count_max: u32) -> bool {

@@ -35,7 +35,9 @@ pub struct AddedIntegration {
 }
 
 /// Kind of the integrations that may have subscriptions of their own.
-const BRIDGE: &str = "bridge";
+pub(crate) const BRIDGE: &str = "bridge";
+/// Kind of those that send to a URL.
+pub(crate) const WEBHOOK: &str = "webhook";
 
 impl Registry {
     /// Integrations of a node that the caller sees, by kind and name.

@@ -98,6 +98,7 @@ mod snapshot;
 mod sql;
 mod table_change;
 mod team_tokens;
+mod team_uses;
 mod teams;
 #[cfg(test)]
 mod tests;
@@ -172,8 +173,8 @@ pub use provisioning::{
     may_be_provisioning_key,
 };
 pub use rollouts::{
-    AdvancedRollout, NewRollout, ROLLOUT_DEVICES_MAX, Rollout, RolloutDevice, RolloutOrder,
-    RolloutTarget,
+    AdvancedRollout, NewRollout, ROLLOUT_DEVICES_MAX, ROLLOUTS_OPEN_MAX, Rollout, RolloutDevice,
+    RolloutOrder, RolloutTarget,
 };
 pub use rule_sets::owner::{
     ADMINISTRATOR_ROLE, DEVICE_TYPE, NO_ROLE, Owner, RulesPlace, USER_ROLE,
@@ -186,6 +187,7 @@ pub use snapshot::renew::{Changed, Renewed};
 pub use snapshot::{GroupName, LoginNumbers, Snapshot, TeamTokenLogin, TeamTokenName};
 pub use table_change::{MessagesOfChanges, OutboxRow, SilentDevice, TableChange};
 pub use team_tokens::{AddedTeamToken, TeamToken};
+pub use team_uses::{SharedObjects, TeamUse};
 pub use teams::{NewTeam, PurgedTeam, Team, TeamChange};
 pub use twins::{
     GroupTwin, TWIN_BYTES_MAX, TWIN_DEPTH_MAX, Twin, TwinChange, TwinReport, TwinValues, Values,

@@ -65,6 +65,17 @@ impl Previous {
         self.dropped
     }
 
+    /// How many values are remembered, by tenant.
+    pub fn counts(&self) -> impl Iterator<Item = (u32, usize)> {
+        let tenants = self.tenants.iter();
+        tenants.map(|(tenant, own)| (*tenant, own.order.len()))
+    }
+
+    /// How many values there may be, of all tenants.
+    pub fn count_max(&self) -> usize {
+        self.count_max
+    }
+
     fn get(&self, key: &PreviousKey) -> Option<&Value> {
         self.tenants.get(&key.tenant)?.values.get(key)
     }

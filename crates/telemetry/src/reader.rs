@@ -1,5 +1,6 @@
 //! Reads values from either database.
 
+use std::collections::BTreeMap;
 use std::ops::Range;
 use std::path::Path;
 
@@ -96,6 +97,14 @@ impl DatabaseReader {
         match self {
             Self::Sqlite(reader) => reader.count(device).await,
             Self::Postgres(reader) => reader.count(device).await,
+        }
+    }
+
+    /// Number of series by tenant.
+    pub(crate) async fn series_by_tenant(&self) -> Result<BTreeMap<u32, u64>, StorageError> {
+        match self {
+            Self::Sqlite(reader) => reader.series_by_tenant().await,
+            Self::Postgres(reader) => reader.series_by_tenant().await,
         }
     }
 

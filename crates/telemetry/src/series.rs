@@ -206,6 +206,13 @@ pub(crate) struct Counted {
     pub(crate) all: u64,
 }
 
+/// Numbers of series by tenant, from rows of a table.
+pub(crate) fn by_tenant(rows: Vec<(i64, i64)>) -> BTreeMap<u32, u64> {
+    let rows = rows.into_iter();
+    rows.filter_map(|(tenant, series)| Some((tenant.try_into().ok()?, series.try_into().ok()?)))
+        .collect()
+}
+
 impl Counted {
     /// Tenants of new pairs whose series are not counted yet.
     pub(crate) fn uncounted(&self, new: &[Pair], tenants: &BTreeMap<i64, u32>) -> BTreeSet<u32> {

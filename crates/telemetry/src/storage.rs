@@ -1,5 +1,6 @@
 //! The interface of the storage.
 
+use std::collections::BTreeMap;
 use std::path::Path;
 use std::sync::Arc;
 use std::sync::atomic::Ordering;
@@ -272,6 +273,14 @@ impl Storage {
     /// They cannot be counted.
     pub async fn count(&self, device: i64) -> Result<u64, StorageError> {
         self.inner.reader.count(device).await
+    }
+
+    /// Number of series by tenant, as it is compared with what each may have.
+    ///
+    /// # Errors
+    /// They cannot be counted.
+    pub async fn series_by_tenant(&self) -> Result<BTreeMap<u32, u64>, StorageError> {
+        self.inner.reader.series_by_tenant().await
     }
 
     /// Bytes in use on disk. The file of SQLite may be larger: space of deleted values is reused,

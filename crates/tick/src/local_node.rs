@@ -137,6 +137,10 @@ impl Node for LocalNode {
         self.tenants.borrow_mut().give_back(tenant, pool);
     }
 
+    fn tenants<T>(&self, read: impl FnOnce(&TenantCounts) -> T) -> T {
+        read(&self.tenants.borrow())
+    }
+
     fn borrow_user_session(&self, tenant: TenantId, user_name: &Arc<str>, count_max: u32) -> bool {
         let mut sessions = self.user_sessions.borrow_mut();
         sessions.borrow(tenant, user_name, count_max)

@@ -29,6 +29,7 @@ mod groups;
 pub(crate) mod keys;
 mod provisioning;
 mod rule_sets;
+mod shares;
 mod team_tokens;
 mod teams;
 mod twin;
@@ -48,6 +49,8 @@ pub(crate) use called_by::{CalledBy, team_id, within};
 pub(crate) use commands::TIME_SECS as COMMAND_TIME_SECS;
 pub(crate) use devices::{OfTeam, expect_type, group_id};
 pub(crate) use forms::{moment, page_of, page_request, version, word_of_query};
+pub use shares::ShareView;
+pub(crate) use shares::shares_in;
 
 /// Adds these routes to the others.
 // Table: routes and their handlers.
@@ -137,6 +140,7 @@ pub(crate) fn add_to(routes: Routes) -> Routes {
         .add_of_tables(Scoped(UsersWrite), routes!(users::restore))
         .add_of_tables(Scoped(UsersWrite), routes!(users::purge))
         .add_of_tables(Scoped(UsersRead), routes!(teams::list))
+        .add_of_tables(Scoped(UsersRead), routes!(shares::list))
         .add_of_tables(Scoped(UsersWrite), routes!(teams::create))
         .add_of_tables(Scoped(UsersRead), routes!(teams::show))
         .add_of_tables(Scoped(UsersWrite), routes!(teams::change))

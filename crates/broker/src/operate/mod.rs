@@ -121,6 +121,10 @@ impl Shard {
                 let devices = self.noted.active_devices.take();
                 report(cx, request, Answer::ActiveDevices(devices));
             }
+            Command::TenantUses { request } => {
+                let uses = self.tenant_uses(cx);
+                report(cx, request, Answer::TenantUses(uses));
+            }
             Command::Disconnect {
                 request,
                 tenant,

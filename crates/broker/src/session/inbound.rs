@@ -485,9 +485,9 @@ impl Shard {
         let bytes_max = if memory_is_short { 0 } else { bytes_configured };
         let share = limits.team_share();
         let change = cx.node.retained(|store| {
-            match store.exceeds_share(&held, share, count_max, bytes_configured) {
-                true => RetainedChange::Full(Limit::TeamRetained),
-                false => store.store(held.clone(), publisher, count_max, bytes_max),
+            match store.exceeded_share(&held, share, count_max, bytes_configured) {
+                Some(limit) => RetainedChange::Full(limit),
+                None => store.store(held.clone(), publisher, count_max, bytes_max),
             }
         });
         *message = Some(held);

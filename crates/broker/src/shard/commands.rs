@@ -48,6 +48,7 @@ impl Shard {
             | Command::Unmatched { .. }
             | Command::RetainedEnded { .. }
             | Command::ActiveDevices { .. }
+            | Command::TenantUses { .. }
             | Command::Subscriptions { .. }
             | Command::Retained { .. }
             | Command::Traffic { .. }

@@ -76,6 +76,11 @@ impl SubscriberIndex {
         self.count
     }
 
+    /// Bytes of those of each tenant but the common one.
+    pub(crate) fn of_tenants(&self) -> impl Iterator<Item = (TenantId, usize)> {
+        self.tenants.iter().map(|(tenant, bytes)| (*tenant, *bytes))
+    }
+
     /// Bytes of memory that they take.
     pub(crate) fn bytes(&self) -> usize {
         self.bytes

@@ -25,6 +25,11 @@ impl Control {
         });
     }
 
+    /// The limit of all memory of the node; none: no limit is known.
+    pub(crate) fn memory_limit(&self) -> Option<usize> {
+        self.shards.memory_use().limit
+    }
+
     /// Bytes that one kind of memory outside of the shards may take; none: no limit is known.
     pub fn memory_part(&self) -> Option<usize> {
         self.outside.part()

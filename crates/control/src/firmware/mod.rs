@@ -95,6 +95,11 @@ impl FirmwareStore {
         self.settings.max_bytes
     }
 
+    /// Bytes of all files, at most.
+    pub(crate) fn total_bytes(&self) -> u64 {
+        self.settings.total_bytes
+    }
+
     /// Ends what a crash has broken off. To be called at the start, until it succeeds.
     ///
     /// # Errors

@@ -148,6 +148,11 @@ impl Integrations {
         }
     }
 
+    /// Name of the node among those with the same tables.
+    pub(crate) fn node(&self) -> &str {
+        self.host.name()
+    }
+
     /// Starts the configured sinks. Their queues have the bounds of the maker, unless they have
     /// bounds of their own. Needs a Tokio runtime.
     pub fn start(&self, sinks: Vec<ConfiguredSink>) {

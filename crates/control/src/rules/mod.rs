@@ -223,6 +223,12 @@ fn lock<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
 }
 
 impl Rules {
+    /// How many values may be remembered for `previous`, and how many each tenant has.
+    pub(crate) fn previous_values(&self) -> (usize, Vec<(u32, usize)>) {
+        let previous = lock(&self.previous);
+        (previous.count_max(), previous.counts().collect())
+    }
+
     /// The rules of a node that has these valid ones in its configuration. `published` are kinds of
     /// events that the node publishes as messages in any case.
     pub fn new(

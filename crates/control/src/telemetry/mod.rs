@@ -14,6 +14,7 @@
 //! * `latency`: how old values are when they come, when they are synced, and when subscribers have
 //!   them (`subscribers`)
 //! * `off_times`: devices whose values are stored at times that are weeks off
+//! * `series`: how many series there are, by tenant
 //! * `metrics`: of the Prometheus page
 //! * `why`: what `martlet why` reports of it
 
@@ -30,6 +31,7 @@ mod rejected;
 mod retention;
 mod rows;
 mod rule;
+mod series;
 mod sink;
 mod store;
 mod subscribers;

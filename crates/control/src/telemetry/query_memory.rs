@@ -90,6 +90,19 @@ impl<K: Clone + Eq + Hash + fmt::Debug + Send + Sync + 'static> QueryMemories<K>
         }
     }
 
+    /// Bytes of all results, at most; none: no limit is known.
+    pub fn limit(&self) -> Option<usize> {
+        Some(self.all_max).filter(|bytes| *bytes < usize::MAX)
+    }
+
+    /// Bytes of the results of each caller.
+    pub fn used(&self) -> Vec<(K, usize)> {
+        let taken = lock(&self.taken);
+        let own = taken.own.iter();
+        own.map(|(caller, bytes)| (caller.clone(), *bytes))
+            .collect()
+    }
+
     /// The memory of the queries of this caller.
     pub fn of(&self, caller: K) -> Arc<dyn QueryMemory> {
         Arc::new(OfCaller {

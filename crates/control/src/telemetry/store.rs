@@ -19,6 +19,7 @@ use super::latency::{Ages, newest_own_time};
 use super::off_times::{OffTime, OffTimes};
 use super::rejected::{Rejected, Rejections, TEAM_SERIES, TOO_MANY_KEYS, TOO_MANY_SERIES};
 use super::rule::TelemetryRule;
+use super::series::{CountedSeries, SeriesByTenant};
 use super::tail::{Tail, Tails};
 use crate::activity::DeviceActivity;
 use crate::control::Control;
@@ -59,6 +60,7 @@ pub struct Telemetry {
     settings: TelemetrySettings,
     names: DeviceNames,
     rejections: Rejections,
+    counted_series: CountedSeries,
     pub(super) off_times: OffTimes,
     tails: Tails,
     /// Keys whose values are published for the rules.
@@ -196,6 +198,7 @@ impl Telemetry {
             tables,
             settings,
             rejections: Rejections::default(),
+            counted_series: CountedSeries::default(),
             off_times: OffTimes::default(),
             tails: Tails::default(),
             followed: RwLock::default(),
@@ -224,6 +227,20 @@ impl Telemetry {
 
     pub(super) fn tables(&self) -> &Arc<SharedRegistry> {
         &self.tables
+    }
+
+    /// Number of series of all devices, at most.
+    pub(crate) fn series_max(&self) -> u64 {
+        self.settings.storage.series_max
+    }
+
+    /// Number of series by tenant, counted this long ago at most.
+    pub(crate) async fn series_by_tenant(
+        &self,
+        age_max: Duration,
+    ) -> Result<SeriesByTenant, StorageError> {
+        let storage = self.storage().await?;
+        self.counted_series.within(age_max, &storage).await
     }
 
     /// How payloads of HTTP requests are decoded.

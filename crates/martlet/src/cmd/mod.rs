@@ -64,6 +64,7 @@ pub(crate) mod stop;
 pub(crate) mod store_cmd;
 pub(crate) mod sub;
 mod tables;
+mod team_shares;
 mod team_token;
 pub(crate) mod telemetry;
 mod tls_options;

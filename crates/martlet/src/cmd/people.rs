@@ -19,8 +19,9 @@ use crate::cmd::listing;
 use crate::cmd::member::MemberCommand;
 use crate::cmd::node_and_form::NodeAndForm;
 use crate::cmd::role;
+use crate::cmd::team_shares::ShowTeam;
 use crate::cmd::team_token::TokenCommand;
-use crate::cmd::{member, prompt, tables, team_token, user};
+use crate::cmd::{member, prompt, tables, team_shares, team_token, user};
 
 /// Arguments of `martlet key`.
 #[derive(Subcommand, Debug)]
@@ -74,6 +75,8 @@ pub(crate) enum TeamCommand {
     /// List teams
     #[command(alias = "list")]
     Ls(ListTeams),
+    /// Show how much a team uses of what all teams share
+    Show(ShowTeam),
     /// Delete a team with its devices; it can be restored
     Rm(RemoveTeam),
     /// Restore a deleted team, and the devices that were deleted with it
@@ -405,6 +408,7 @@ fn try_team(command: &TeamCommand) -> anyhow::Result<String> {
             let headers = ["ID", "TEAM", ">TENANT"];
             Ok(listed(on, headers, rows, "There are no teams."))
         }
+        TeamCommand::Show(options) => team_shares::show(options),
         TeamCommand::Rm(options) if options.purge => purge_team(options),
         TeamCommand::Rm(RemoveTeam {
             team: NamedTeam { team, on },

@@ -17,7 +17,7 @@ use crate::{
 /// Devices of a rollout, at most.
 pub const ROLLOUT_DEVICES_MAX: i64 = 100_000;
 /// Rollouts that have not ended, at most.
-const OPEN_MAX: i64 = 100;
+pub const ROLLOUTS_OPEN_MAX: i64 = 100;
 /// Rollouts that are kept after they have ended: the newest ones.
 const KEPT: i64 = 500;
 
@@ -70,13 +70,13 @@ async fn add(work: &mut Work<'_>, new: &NewRollout) -> Result<Rollout, Fault> {
     let (engine, visibility) = (work.engine, work.actor.visibility.clone());
     let of = firmware::find(&mut work.all, engine, &visibility, &new.name, &new.version).await?;
     let sql = work.sql("SELECT COUNT(*) FROM rollouts WHERE finished_ms = 0");
-    if sql.count(&mut work.all).await? >= OPEN_MAX {
-        return Err(Conflict::Rollouts(OPEN_MAX).into());
+    if sql.count(&mut work.all).await? >= ROLLOUTS_OPEN_MAX {
+        return Err(Conflict::Rollouts(ROLLOUTS_OPEN_MAX).into());
     }
     let team = visibility.team().unwrap_or_default();
     let mut sql = work.sql("SELECT COUNT(*) FROM rollouts WHERE finished_ms = 0 AND team = ");
     sql.bind(team.to_owned());
-    let share = work.share_of(team, OPEN_MAX);
+    let share = work.share_of(team, ROLLOUTS_OPEN_MAX);
     if sql.count(&mut work.all).await? >= share {
         return Err(Conflict::RolloutsOfTeam(share).into());
     }

@@ -17,7 +17,7 @@ mod order;
 mod row;
 
 pub use advance::AdvancedRollout;
-pub use create::{NewRollout, ROLLOUT_DEVICES_MAX, RolloutTarget};
+pub use create::{NewRollout, ROLLOUT_DEVICES_MAX, ROLLOUTS_OPEN_MAX, RolloutTarget};
 pub(crate) use follow::follow;
 pub use order::RolloutOrder;
 pub use row::{Rollout, RolloutDevice};

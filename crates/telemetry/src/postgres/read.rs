@@ -1,5 +1,6 @@
 //! Reads rows.
 
+use std::collections::BTreeMap;
 use std::ops::Range;
 use std::time::Duration;
 
@@ -7,9 +8,11 @@ use sqlx::Row as _;
 use sqlx::postgres::{PgPool, PgRow};
 
 use super::within;
+use super::write::count_of_tenant;
 use crate::DatabaseUrl;
 use crate::bucket::Level;
 use crate::scan::{Scan, Scanned};
+use crate::series::by_tenant;
 use crate::value::{Instant, Sample, SeriesId, Value};
 use crate::{Settings, StorageError};
 
@@ -19,6 +22,7 @@ pub(crate) struct PostgresReader {
     pool: PgPool,
     place: String,
     answer_max: Duration,
+    series_per_tenant_max: u64,
 }
 
 impl PostgresReader {
@@ -27,6 +31,7 @@ impl PostgresReader {
             pool: super::readers(url, settings)?,
             place: url.to_string(),
             answer_max: settings.answer_max,
+            series_per_tenant_max: settings.series_per_tenant_max,
         })
     }
 
@@ -153,6 +158,25 @@ impl PostgresReader {
         let count = sqlx::query_scalar::<_, i64>(sql).bind(device);
         let count = self.answer(count.fetch_one(&self.pool)).await?;
         Ok(u64::try_from(count).unwrap_or(0))
+    }
+
+    /// Number of series by tenant. Series whose values were deleted are left out for a tenant that
+    /// would be at `series_per_tenant_max` with them, as for the admission of new ones.
+    pub(crate) async fn series_by_tenant(&self) -> Result<BTreeMap<u32, u64>, StorageError> {
+        let sql = "SELECT coalesce(tenant, 0), count(*) FROM martlet_telemetry.series \
+                   LEFT JOIN martlet_telemetry.tenants USING (device) GROUP BY 1";
+        let counts = sqlx::query_as::<_, (i64, i64)>(sql).fetch_all(&self.pool);
+        let mut counts = by_tenant(self.answer(counts).await?);
+        for (tenant, series) in &mut counts {
+            if *tenant != 0 && *series >= self.series_per_tenant_max {
+                let query = async {
+                    let mut on = self.pool.acquire().await?;
+                    count_of_tenant(&mut on, *tenant, self.series_per_tenant_max).await
+                };
+                *series = self.answer(query).await?;
+            }
+        }
+        Ok(counts)
     }
 
     /// Bytes of the tables and indexes.

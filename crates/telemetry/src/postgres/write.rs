@@ -280,7 +280,7 @@ async fn find_series(
 
 /// Number of series of a tenant. Rows without values are only left out if all of them reach the
 /// limit: looking for values takes long.
-async fn count_of_tenant(
+pub(super) async fn count_of_tenant(
     on: &mut PgConnection,
     tenant: u32,
     series_max: u64,

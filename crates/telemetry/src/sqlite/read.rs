@@ -1,5 +1,6 @@
 //! Reads samples from memory and blocks.
 
+use std::collections::BTreeMap;
 use std::path::Path;
 use std::sync::Arc;
 
@@ -15,6 +16,7 @@ use crate::bucket::Level;
 use crate::damage::Damage;
 use crate::memory::{SharedMemory, merge};
 use crate::scan::{Scan, Scanned};
+use crate::series::by_tenant;
 use crate::value::{DAY, Instant, Sample, SeriesId, Time, day_of};
 use crate::{Settings, StorageError};
 
@@ -259,6 +261,15 @@ impl SqliteReader {
             count += merge(older, of_day.to_vec(), false).len() - before;
         }
         Ok(count as u64)
+    }
+
+    /// Number of series by tenant.
+    pub(crate) async fn series_by_tenant(&self) -> Result<BTreeMap<u32, u64>, StorageError> {
+        let sql = "SELECT coalesce(tenant, 0), count(*) FROM series LEFT JOIN tenants \
+                   USING (device) GROUP BY 1";
+        let counts = sqlx::query_as::<_, (i64, i64)>(sql).fetch_all(&self.pool);
+        let counts = counts.await.map_err(|error| self.error(error))?;
+        Ok(by_tenant(counts))
     }
 
     /// Bytes in use in the file; space of deleted values is reused.

@@ -41,6 +41,11 @@ pub(crate) async fn check_share(place: &TestStorage) {
     for key in ["a", "b", "c", "d"] {
         assert!(stores(&storage, 4, 0, key).await);
     }
+    let counted = storage.series_by_tenant().await.unwrap();
+    assert_eq!(
+        counted.into_iter().collect::<Vec<_>>(),
+        [(0, 4), (5, 3), (6, 1)]
+    );
     storage.close().await.unwrap();
     // Series of before a restart count too.
     let storage = place.open(settings).await;
@@ -50,6 +55,7 @@ pub(crate) async fn check_share(place: &TestStorage) {
     let deleted = storage.delete(selection, Time::MIN, Time::MAX).await;
     assert_eq!(deleted.unwrap().values, 1);
     assert!(stores(&storage, 2, 5, "b").await && !stores(&storage, 2, 5, "c").await);
+    assert_eq!(storage.series_by_tenant().await.unwrap()[&5], 3);
     // A device that has moved counts for its new tenant, once it has sent a value, new or not.
     assert!(stores(&storage, 1, 6, "b").await);
     assert!(stores(&storage, 2, 5, "c").await && !stores(&storage, 2, 5, "d").await);
