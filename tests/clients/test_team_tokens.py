@@ -170,7 +170,7 @@ def test_the_commands_about_team_tokens(tmp_path, start_node):
     node = start_node(data_dir=place.path)
     assert is_in(node, "pump", (key, secret))
     connected = Device(node, key, password=secret, client_id="pump")
-    assert "team token restore plant" in place.run("team", "token", "rm", "plant", one["id"])
+    assert f"team token restore --data-dir={place.path} plant" in place.run("team", "token", "rm", "plant", one["id"])
     connected.wait_for_end()
     assert not is_in(node, "pump", (key, secret)) and "revoked" in place.run("team", "token", "ls", "plant")
     place.run("team", "token", "restore", "plant", one["id"])

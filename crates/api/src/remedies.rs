@@ -190,12 +190,7 @@ pub fn in_commands(error: &dyn Remedies, node: &str) -> String {
 }
 
 fn wording(remedy: &Remedy, node: &str) -> Wording {
-    let command_on = |action: &str, kind: ObjectKind, of: &ObjectName| {
-        let team = of.team.as_deref();
-        let team = team.map_or_else(String::new, |team| format!("--team={} ", typed(team)));
-        let (noun, name) = (noun(kind), typed_names(&[&of.name]));
-        format!("martlet {noun} {action} {node}{team}{name}")
-    };
+    let command_on = |action: &str, kind, of: &ObjectName| command_on(node, action, kind, of);
     match remedy {
         Remedy::List(kind) => {
             let (route, noun) = (route(*kind), noun(*kind));
@@ -297,6 +292,14 @@ fn wording(remedy: &Remedy, node: &str) -> Wording {
 fn on(method: &str, kind: ObjectKind, of: &ObjectName, rest: &str) -> String {
     let (route, name) = (route(kind), in_path(&of.name));
     format!("{method} {route}/{name}{rest}{}", parameter(of))
+}
+
+/// A command about an object, in the tenant of its team, on the node of these options.
+fn command_on(node: &str, action: &str, kind: ObjectKind, of: &ObjectName) -> String {
+    let team = of.team.as_deref();
+    let team = team.map_or_else(String::new, |team| format!("--team={} ", typed(team)));
+    let (noun, name) = (noun(kind), typed_names(&[&of.name]));
+    format!("martlet {noun} {action} {node}{team}{name}")
 }
 
 /// The parameter that selects the team of an object; empty: none is needed.
