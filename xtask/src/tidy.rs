@@ -192,6 +192,12 @@ const FILE_LINES_MAX: usize = 800;
 /// Directories whose source files have that limit.
 const CODE: &[&str] = &["bench/", "crates/", "tests/", "xtask/"];
 
+/// Words with which no doc comment begins: they name nothing.
+const BEGINNINGS: [&str; 5] = ["It ", "Its ", "Those ", "The same", "What "];
+
+/// Most doc comments that begin so nevertheless.
+const BEGINNINGS_MAX: usize = 100;
+
 /// Beginning of the comment of a function that is a list of similar entries, which may be longer.
 const TABLE: &str = "// Table:";
 
@@ -210,6 +216,7 @@ pub fn problems(files: &[SourceFile]) -> Vec<String> {
         check_words(file, &mut problems);
     }
     check_code_map(files, &mut problems);
+    check_beginnings(files, &mut problems);
     cycles::check(files, &mut problems);
     use_cases::check(files, &mut problems);
     match Conformance::new(files) {
@@ -327,6 +334,41 @@ fn is_declaration(line: &str, indent: &str) -> bool {
     of_same_depth && line.ends_with(';')
 }
 
+/// Checks that doc comments begin with what they are about.
+fn check_beginnings(files: &[SourceFile], problems: &mut Vec<String>) {
+    let code = files.iter().filter(|file| file.path.ends_with(".rs"));
+    let places: Vec<String> = code.flat_map(beginnings).collect();
+    if places.len() > BEGINNINGS_MAX {
+        problems.push(format!(
+            "{} doc comments begin with {}, at most {BEGINNINGS_MAX} may: {}, …",
+            places.len(),
+            BEGINNINGS.map(str::trim).join(", "),
+            places[..10].join(", ")
+        ));
+    }
+}
+
+/// Places of doc comments of a file that begin with one of [`BEGINNINGS`].
+fn beginnings(file: &SourceFile) -> Vec<String> {
+    let doc = |line: &str| {
+        let line = line.trim_start();
+        let text = line.strip_prefix("///").or(line.strip_prefix("//!"))?;
+        Some(text.trim_start().to_owned())
+    };
+    let mut places = Vec::new();
+    let mut is_inside = false;
+    for (index, line) in file.text.lines().enumerate() {
+        let text = doc(line);
+        let begins = !is_inside && text.is_some();
+        is_inside = text.is_some();
+        let text = text.filter(|_| begins).unwrap_or_default();
+        if BEGINNINGS.iter().any(|word| text.starts_with(word)) {
+            places.push(format!("{}:{}", file.path, index + 1));
+        }
+    }
+    places
+}
+
 fn check_words(file: &SourceFile, problems: &mut Vec<String>) {
     // This file contains the words itself.
     if file.path == "xtask/src/tidy.rs" || file.path.contains("node_modules") {
@@ -393,6 +435,20 @@ mod tests {
         let text = format!("// {}\n{long}\n", "TODO");
         assert_eq!(problems_of("crates/rows/src/a.rs", &text).len(), 2);
         assert_eq!(problems_of("docs/a.md", &text).len(), 0);
+    }
+
+    #[test]
+    fn doc_comments_that_name_nothing_are_found() {
+        let text = "/// Its name.\n/// It is long.\na\n    //! Name.\n    /// What it is.\nb\n/// Those.\n";
+        let file = SourceFile {
+            path: "a.rs".to_owned(),
+            text: text.to_owned(),
+        };
+        assert_eq!(beginnings(&file), ["a.rs:1"]);
+        let text = format!("{}fn f() {{}}\n", "/// What it is.\nfn f() {}\n".repeat(101));
+        let problems = problems_of("crates/codec/src/a.rs", &text);
+        let is_told = |problem: &String| problem.starts_with("101 doc comments begin");
+        assert!(problems.iter().any(is_told), "{problems:?}");
     }
 
     #[test]
