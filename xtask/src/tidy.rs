@@ -445,7 +445,10 @@ mod tests {
             text: text.to_owned(),
         };
         assert_eq!(beginnings(&file), ["a.rs:1"]);
-        let text = format!("{}fn f() {{}}\n", "/// What it is.\nfn f() {}\n".repeat(101));
+        let text = format!(
+            "{}fn f() {{}}\n",
+            "/// What it is.\nfn f() {}\n".repeat(101)
+        );
         let problems = problems_of("crates/codec/src/a.rs", &text);
         let is_told = |problem: &String| problem.starts_with("101 doc comments begin");
         assert!(problems.iter().any(is_told), "{problems:?}");

@@ -4,6 +4,7 @@
 use std::sync::Arc;
 
 use crate::activity::Inactivity;
+use crate::authentication::NamedParts;
 use crate::commands::Commands;
 use crate::control::{Control, ControlError};
 use crate::feed::PublishedTopics;
@@ -15,7 +16,7 @@ use crate::rules::Rules;
 use crate::shared_registry::SharedRegistry;
 use crate::telemetry::Telemetry;
 use crate::twins::Twins;
-use crate::why::{Examine, Inquiry, Question};
+use crate::why::{Examine, Inquirer, Inquiry, Question};
 
 /// The parts of a node, as far as it has them.
 #[derive(Clone, Copy, Debug, Default)]
@@ -49,51 +50,54 @@ impl Control {
         question: &Question,
         team: Option<&str>,
     ) -> Result<Inquiry, ControlError> {
-        let mut facts = self
-            .facts(parts.integrations, parts.telemetry, question)
-            .await?;
         let mut own = self.info.own_topics.clone();
         parts.rules.inspect(|part| part.own_topics(&mut own));
         parts.commands.inspect(|part| part.own_topics(&mut own));
         parts.twins.inspect(|part| part.own_topics(&mut own));
         parts.firmware.inspect(|part| part.own_topics(&mut own));
-        facts.received.clone_from(&own.received);
-        let published = PublishedTopics(own);
-        if let Some(tables) = parts.tables {
-            tables.complete(team, &mut facts).await;
-        }
-        let mut inquiry = Inquiry::new(facts, team);
+        let who = Inquirer {
+            question,
+            team,
+            received: &own.received.clone(),
+            parts,
+        };
+        let mut inquiry = Inquiry::begun(self, &who).await?;
         if let Some(integrations) = parts.integrations {
-            inquiry.examine_clients(self, integrations).await;
+            inquiry.examine_clients(self, integrations).await?;
         }
-        inquiry.examine_clients(self, &published).await;
-        inquiry.examine_clients(self, &OtherSessions).await;
+        inquiry.examine_clients(self, &PublishedTopics(own)).await?;
+        inquiry.examine_clients(self, &OtherSessions).await?;
         if let Some(telemetry) = parts.telemetry {
-            inquiry.examine_clients(self, telemetry).await;
+            inquiry.examine_clients(self, telemetry).await?;
         }
+        inquiry.examine_sessions(self, &who).await?;
         if let Some(rules) = parts.rules {
-            inquiry.examine(self, rules).await;
+            inquiry.examine(self, rules).await?;
         }
         if let Some(rollouts) = parts.rollouts {
-            inquiry.examine(self, rollouts).await;
+            inquiry.examine(self, rollouts).await?;
         }
         if let Some(commands) = parts.commands {
-            inquiry.examine(self, commands).await;
+            inquiry.examine(self, commands).await?;
         }
         if let Some(twins) = parts.twins {
-            inquiry.examine(self, twins).await;
+            inquiry.examine(self, twins).await?;
         }
         if let Some(firmware) = parts.firmware {
-            inquiry.examine(self, firmware).await;
+            inquiry.examine(self, firmware).await?;
         }
         if let Some(tables) = parts.tables {
-            inquiry.examine(self, &Inactivity(Arc::clone(tables))).await;
-            inquiry.examine(self, &**tables).await;
+            inquiry
+                .examine(self, &Inactivity(Arc::clone(tables)))
+                .await?;
+            inquiry.examine(self, &**tables).await?;
         }
         if let Some(integrations) = parts.integrations {
-            let missing = MissingIntegration(integrations);
-            inquiry.examine(self, &missing).await;
+            inquiry
+                .examine(self, &MissingIntegration(integrations))
+                .await?;
         }
+        inquiry.examine(self, &NamedParts).await?;
         Ok(inquiry)
     }
 }

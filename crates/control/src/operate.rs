@@ -17,7 +17,9 @@ use martlet_broker::{
 use martlet_codec::ReasonCode;
 
 use crate::control::{Control, ControlError};
-pub(crate) use why::OtherSessions;
+#[cfg(test)]
+pub(crate) use why::SessionFacts;
+pub(crate) use why::{OtherSessions, PublishAs, Sessions, is_of_packets, lost_by_group};
 
 /// Time to wait for the store beyond the time that the shard itself waits.
 const MARGIN: Duration = Duration::from_secs(5);

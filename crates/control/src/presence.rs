@@ -15,6 +15,7 @@ mod client;
 mod keep;
 mod known;
 mod publish;
+mod why;
 
 pub use alive::Alive;
 pub(crate) use alive::node_of;
@@ -23,6 +24,9 @@ pub use keep::Keeper;
 pub use known::ClientSource;
 pub(crate) use known::{ClientTable, QuietClient};
 pub use publish::PresenceTopics;
+pub(crate) use why::{AbsentWill, Silence, with_will};
+#[cfg(test)]
+pub(crate) use why::{NamedInTopic, NamedStanding, SilenceFacts};
 
 use std::collections::HashMap;
 use std::future::Future;

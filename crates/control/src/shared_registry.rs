@@ -21,6 +21,8 @@ mod without_rights;
 
 pub use callers::by_what;
 pub use presence::PresenceInTables;
+pub(crate) use recall::{Account, Deleted, Spent};
+pub(crate) use recall_log::{Joined, TypeChange};
 
 use std::future::Future;
 use std::path::Path;

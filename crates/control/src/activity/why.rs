@@ -5,7 +5,7 @@ use std::sync::Arc;
 use martlet_registry::InactiveDevice;
 
 use crate::cause::{Bearing, Cause};
-use crate::control::Control;
+use crate::control::{Control, ControlError};
 use crate::rfc3339;
 use crate::shared_registry::SharedRegistry;
 use crate::text::typed_names;
@@ -19,12 +19,12 @@ pub(crate) struct Inactivity(pub(crate) Arc<SharedRegistry>);
 impl Examine for Inactivity {
     type Facts = Option<InactiveDevice>;
 
-    async fn gather(&self, _control: &Control, asked: &Asked) -> Self::Facts {
+    async fn gather(&self, _control: &Control, asked: &Asked) -> Result<Self::Facts, ControlError> {
         let (tenant, name) = (asked.question.tenant.0, asked.question.name.clone());
         let read = self.0.read(move |registry| {
             Box::pin(async move { registry.inactive_in(tenant, &name).await })
         });
-        read.await.ok().flatten()
+        Ok(read.await.ok().flatten())
     }
 
     /// Of a device that is refused or was cut off, that is reported first: it cannot publish.
@@ -58,8 +58,7 @@ mod tests {
     use martlet_broker::{EventKind, RefusalCause};
 
     use super::*;
-    use crate::why::facts::Facts;
-    use crate::why::tests::{NOW, connected, expect, facts, run};
+    use crate::why::tests::{Facts, NOW, connected, expect, facts, run};
     use crate::why::{Case, State};
 
     #[test]

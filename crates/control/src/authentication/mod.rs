@@ -27,6 +27,7 @@ mod provisioning_key;
 mod slots;
 pub mod sources;
 mod verified;
+mod why;
 
 use std::collections::HashMap;
 use std::collections::hash_map::Entry;
@@ -56,6 +57,9 @@ pub use policy::{
 };
 pub use provisioning_key::{CheckKey, KeyFault};
 pub use slots::SlotRequest;
+#[cfg(test)]
+pub(crate) use why::Lockout as LockoutFacts;
+pub(crate) use why::{Admission, AdmissionFacts, NamedParts, is_one_too_many, was_there_then};
 
 use crate::text::typed;
 use policy::{Decided, SourceSelection};

@@ -89,7 +89,8 @@ macro_rules! causes {
                 }
             }
 
-            /// Causes that follow from this one: about the same topic, they stand behind it.
+            /// Causes that follow from this one: about the same topic, or of the same client that
+            /// is refused, they stand behind it.
             fn suppressed(self) -> &'static [Self] {
                 match self {
                     $(Self::$variant => &[$(Self::$over),*],)*
@@ -125,6 +126,33 @@ impl Cause {
     pub fn is_of_admission(self) -> bool {
         self.weight() <= Weight::Out
     }
+
+    /// Of one client it is reported once, in whatever words.
+    pub(crate) fn is_reported_once(self) -> bool {
+        self.is_of_admission() || self == Self::NoLocal
+    }
+
+    /// Something is wrong with what was asked about, and it is there.
+    pub(crate) fn is_fault(self) -> bool {
+        !matches!(self, Self::NothingWrong | Self::NobodyKnown)
+    }
+
+    /// It is found before a client has sent its name, while TLS is negotiated.
+    pub(crate) fn is_of_tls(self) -> bool {
+        matches!(
+            self,
+            Self::TlsFailed
+                | Self::ServerNotTrusted
+                | Self::ServerCertificateExpired
+                | Self::WrongTransport
+                | Self::ClockWrong
+                | Self::CertificateExpired
+                | Self::CertificateRevoked
+                | Self::CertificateForeign
+                | Self::CertificateUnfit
+                | Self::CertificateMissing
+        )
+    }
 }
 
 causes! {
@@ -134,7 +162,7 @@ causes! {
     Unstable = "unstable", Trouble, [], "It is connected, and its connections end repeatedly.";
     Away = "away", Gone, [], "It disconnected, and has not connected again.";
     WrongPassword = "wrong-password", Out, [], "Its password or credential is wrong.";
-    UnknownName = "unknown-name", Out, [], "No source of credentials has a user of that name.";
+    UnknownName = "unknown-name", Out, [WrongPassword LockedOut], "No source of credentials has a user of that name.";
     NoCredentials = "no-credentials", Out, [], "It sent no credentials, and needs them.";
     LockedOut = "locked-out", Out, [], "Wrong credentials were tried too often.";
     Disabled = "disabled", Barred, [], "The user is disabled, or the device is not active.";
@@ -143,8 +171,8 @@ causes! {
     CredentialExpired = "credential-expired", Barred, [], "Its credentials have expired, or were revoked.";
     KeyAsPassword = "key-as-password", Out, [], "It gives an API key or a provisioning key as its password.";
     Inactive = "inactive", Trouble, [], "The device has published nothing for longer than its type permits.";
-    ProvisioningKeyWrong = "provisioning-key-wrong", Out, [], "The provisioning key of the device to be added is unknown or missing.";
-    ProvisioningKeyEnded = "provisioning-key-ended", Out, [], "The provisioning key of the device to be added has expired, was revoked, or has reached its number of devices.";
+    ProvisioningKeyWrong = "provisioning-key-wrong", Out, [UnknownName], "The provisioning key of the device to be added is unknown or missing.";
+    ProvisioningKeyEnded = "provisioning-key-ended", Out, [UnknownName], "The provisioning key of the device to be added has expired, was revoked, or has reached its number of devices.";
     WrongClientId = "wrong-client-id", Out, [], "Its credentials are for another Client Identifier.";
     ClientIdTaken = "client-id-taken", Out, [], "The session of its Client Identifier belongs to another user.";
     CertificateExpired = "certificate-expired", Out, [], "Its certificate has expired.";

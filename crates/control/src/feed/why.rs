@@ -2,7 +2,7 @@
 
 use super::PublishedKinds;
 use crate::cause::{Bearing, Cause};
-use crate::control::{Control, OwnTopics};
+use crate::control::{Control, ControlError, OwnTopics};
 use crate::why::{Asked, Examine, Finding, Findings};
 
 /// Messages that the node publishes itself, with those that its parts publish.
@@ -15,8 +15,8 @@ const EVENTS: &str = "$events/";
 impl Examine for PublishedTopics {
     type Facts = OwnTopics;
 
-    async fn gather(&self, _control: &Control, _asked: &Asked) -> OwnTopics {
-        self.0.clone()
+    async fn gather(&self, _control: &Control, _asked: &Asked) -> Result<OwnTopics, ControlError> {
+        Ok(self.0.clone())
     }
 
     /// The topic that was asked about, or what the client is subscribed to, is of the node's own,

@@ -3,7 +3,7 @@
 use super::FirmwareStore;
 use super::request::native_filter;
 use crate::cause::{Bearing, Cause};
-use crate::control::{Control, OwnTopics};
+use crate::control::{Control, ControlError, OwnTopics};
 use crate::remedy::{Command, form};
 use crate::why::{Asked, Examine, Finding, Findings};
 
@@ -24,9 +24,11 @@ pub(crate) struct RefusedFirmware {
 impl Examine for FirmwareStore {
     type Facts = Option<RefusedFirmware>;
 
-    async fn gather(&self, control: &Control, asked: &Asked) -> Self::Facts {
+    async fn gather(&self, control: &Control, asked: &Asked) -> Result<Self::Facts, ControlError> {
         let (tenant, device) = (asked.question.tenant, &*asked.question.name);
-        let refused = self.refused.of((tenant.0, device))?;
+        let Some(refused) = self.refused.of((tenant.0, device)) else {
+            return Ok(None);
+        };
         let (name, version) = (refused.name.clone(), refused.version.clone());
         let found = self.show(asked.visibility(), name, version).await.ok();
         let of_type = found.map(|found| found.device_type);
@@ -36,13 +38,13 @@ impl Examine for FirmwareStore {
             }
             None => control.command(form::FIRMWARE_LS, &[]),
         };
-        Some(RefusedFirmware {
+        Ok(Some(RefusedFirmware {
             at_ms: refused.at_ms,
             name: refused.name.clone(),
             version: refused.version.clone(),
             of_type,
             command,
-        })
+        }))
     }
 
     fn judge(facts: &Self::Facts, asked: &Asked, findings: &mut Findings) {

@@ -1,25 +1,63 @@
 //! Facts of the tables about a client, for `why`.
 
 use martlet_broker::TenantId;
-use martlet_registry::{
-    AccountKind, Credential, CredentialKind, DeletedAccount, Presence, Visibility,
-};
+use martlet_registry::{AccountKind, Credential, CredentialKind, DeletedAccount, Visibility};
 
-use super::SharedRegistry;
 use super::callers::account_named;
+use super::{SharedRegistry, SharedRegistryError};
 use crate::journal::restoring;
 use crate::presence::ClientPresence;
 use crate::remedy::{Command, form};
 use crate::wall_clock::{now_signed_ms, unsigned};
-use crate::why::facts::{
-    Deleted, Facts, IdleInTables, NoApiRole, NoCredential, Spent, TeamDeletion,
-};
+use crate::why::Asked;
 
-/// Word for a device.
-const DEVICE: &str = "device";
+/// What the tables have of a user or device. Times are milliseconds since the Unix epoch.
+#[derive(Clone, Debug, Default)]
+pub(crate) struct Account {
+    /// It was removed.
+    pub(crate) deleted: Option<Deleted>,
+    /// Devices of that id of teams that are deleted, as the User Names that they came with.
+    pub(crate) deleted_with_teams: Vec<String>,
+    /// It has credentials, and none of them is good any more.
+    pub(crate) spent: Option<Spent>,
+    /// It has a valid credential, and another one of it has ended: when.
+    pub(crate) replaced_ms: Option<u64>,
+    /// The device has no credential, and never had one.
+    pub(crate) has_no_credential: bool,
+    /// The command that gives it another credential.
+    pub(crate) rotate: Option<Command>,
+    /// The user has no rights in the API: when that last refused it, and the command that gives it
+    /// some.
+    pub(crate) no_api_role: Option<(u64, Option<Command>)>,
+}
 
-/// Word for a user.
-const USER: &str = "user";
+/// A user or device that was removed from the tables.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub(crate) struct Deleted {
+    /// The user of the client, if it has another name than was asked about.
+    pub(crate) user: Option<String>,
+    /// Since when.
+    pub(crate) at_ms: u64,
+    /// The command that brings it back, or its team; none: it cannot be restored.
+    pub(crate) command: Option<Command>,
+    /// Its team was deleted too, and is restored first: the name, and whether its members were
+    /// deleted with it and come back with it.
+    pub(crate) team: Option<(String, bool)>,
+}
+
+/// A device's credentials, all of which are revoked or have expired.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub(crate) struct Spent {
+    pub(crate) count: usize,
+    /// All were revoked.
+    pub(crate) all_revoked: bool,
+    /// None was.
+    pub(crate) all_expired: bool,
+    /// When the last of them ended.
+    pub(crate) last_ms: u64,
+    /// One is, or was, a certificate: then no other certificate will do.
+    pub(crate) has_certificate: bool,
+}
 
 impl SharedRegistry {
     /// Whether a user logged in to the API since then, milliseconds since the Unix epoch, with the
@@ -28,133 +66,113 @@ impl SharedRegistry {
         self.without_rights.of(user) >= Some(unsigned(since_ms))
     }
 
-    /// Adds it. `team`: the caller sees what is of this team alone. Where the tables cannot be
-    /// read, health reports it, and the rest is shown.
-    pub(crate) async fn complete(&self, team: Option<&str>, facts: &mut Facts) {
-        self.recall_messages(facts).await;
-        let (name, client_id) = (facts.question.name.clone(), facts.client_id.clone());
-        let tenant = facts.question.tenant.0;
-        let is_known = facts.registered_as.is_some();
-        let visibility = Visibility::of(team);
-        if facts.is_device() {
-            self.recall_changes(&visibility, facts).await;
-        }
-        self.recall_rights(facts).await;
-        self.recall_idle(&visibility, facts).await;
-        let user = facts.user.clone().filter(|user| *user != name);
+    /// What the tables have of the account of a client. Where they cannot be read, health reports
+    /// it, and the rest is shown.
+    pub(crate) async fn account(&self, asked: &Asked) -> Account {
+        let (name, tenant) = (asked.question.name.clone(), asked.question.tenant);
+        let user = asked.user.clone().filter(|user| *user != name);
         // A caller that sees one team gets nothing about another.
-        let sees_node = facts.question.sees_node;
+        let (is_known, sees_node) = (asked.is_registered, asked.question.sees_node);
         let found = self.read(move |registry| {
             Box::pin(async move {
                 let mut deletion = match is_known {
                     true => None,
-                    false => registry.deletion(tenant, &name).await?,
+                    false => registry.deletion(tenant.0, &name).await?,
                 };
                 let mut of_user = None;
                 if let (None, Some(user)) = (&deletion, user) {
-                    deletion = registry.deletion(tenant, &user).await?;
+                    deletion = registry.deletion(tenant.0, &user).await?;
                     of_user = deletion.is_some().then_some(user);
                 }
                 let deleted_with_teams = match is_known || deletion.is_some() || !sees_node {
                     true => Vec::new(),
                     false => registry.deleted_with_teams(&name).await?,
                 };
-                let credentials = registry.credentials_in(tenant, &name).await?;
-                let presence = registry.presence(tenant, &client_id).await?;
-                Ok(Recalled {
-                    deletion,
-                    of_user,
-                    deleted_with_teams,
-                    presence,
-                    credentials,
-                })
+                let credentials = registry.credentials_in(tenant.0, &name).await?;
+                Ok((deletion, of_user, deleted_with_teams, credentials))
             })
         });
-        let Ok(found) = found.await else {
-            facts.tables_fail = sees_node;
-            return;
+        let Ok((deletion, of_user, deleted_with_teams, credentials)) = found.await else {
+            return Account::default();
         };
-        let control = &self.control;
-        facts.namesakes.deleted = found.deleted_with_teams;
-        facts.deleted = found.deletion.map(|mut deletion| {
-            deletion.team = deletion.team.filter(|_| sees_node);
-            let name = found.of_user.as_ref().unwrap_or(&facts.question.name);
-            let command = self.bringing_back(&deletion, TenantId(tenant), name);
-            Deleted {
-                user: found.of_user,
-                at_ms: unsigned(deletion.at_ms),
-                command,
-                team: deletion.team.map(|team| TeamDeletion {
-                    name: team.name,
-                    brings_back: team.brings_back,
-                }),
-            }
-        });
-        facts.spent = spent(&found.credentials);
-        let has_none =
-            facts.registered_as.as_deref() == Some(DEVICE) && found.credentials.is_empty();
-        let has_none = has_none && !self.has_team_token(&visibility, facts).await;
-        facts.no_credential = has_none.then(|| NoCredential {
-            command: control.command_of_tenant(
-                form::DEVICE_ROTATE,
-                TenantId(tenant),
-                &[&facts.question.name],
-            ),
-        });
-        let uses = found.credentials.iter().map(|one| one.uses);
-        facts.logins = u64::try_from(uses.sum::<i64>()).unwrap_or(0);
-        facts.replaced_ms = match &facts.spent {
-            Some(_) => None,
-            None => last_ended(&found.credentials),
-        };
-        if let Some(spent) = facts.spent.as_mut() {
-            spent.command = control.command_of_tenant(
-                form::DEVICE_ROTATE,
-                TenantId(tenant),
-                &[&facts.question.name],
-            );
-        }
-        let written = found
-            .presence
-            .map(|presence| ClientPresence::from(presence).into());
-        let written = written.filter(|_| !facts.is_of_another);
-        facts.presence = facts.presence.take().or(written);
-        self.recall_left(&facts.client_id, &mut facts.groups_missing)
-            .await;
-        for client in &mut facts.clients {
-            self.recall_left(&client.client_id, &mut client.groups_missing)
-                .await;
+        let name = &asked.question.name;
+        let rotate = self
+            .control
+            .command_of_tenant(form::DEVICE_ROTATE, tenant, &[name]);
+        let has_none = asked.is_device && credentials.is_empty();
+        let spent = spent(&credentials);
+        Account {
+            deleted: deletion.map(|mut deletion| {
+                deletion.team = deletion.team.filter(|_| sees_node);
+                let name = of_user.as_ref().unwrap_or(name);
+                Deleted {
+                    command: self.bringing_back(&deletion, tenant, name),
+                    user: of_user,
+                    at_ms: unsigned(deletion.at_ms),
+                    team: deletion.team.map(|team| (team.name, team.brings_back)),
+                }
+            }),
+            deleted_with_teams,
+            replaced_ms: match spent {
+                Some(_) => None,
+                None => last_ended(&credentials),
+            },
+            spent,
+            has_no_credential: has_none && !self.has_team_token(asked).await,
+            rotate,
+            no_api_role: self.no_api_role(asked).await,
         }
     }
-}
 
-impl SharedRegistry {
-    /// Adds that the tables have the name, while no login is checked against them.
-    async fn recall_idle(&self, visibility: &Visibility, facts: &mut Facts) {
-        let Some(why) = self.control.user_configuration().tables_unasked else {
-            return;
-        };
-        if facts.registered_as.is_some() {
-            return;
-        }
-        let (name, seen) = (facts.question.name.clone(), visibility.clone());
+    /// How often a user or device has logged in by its credentials.
+    ///
+    /// # Errors
+    /// If the tables cannot be read.
+    pub(crate) async fn logins(
+        &self,
+        tenant: TenantId,
+        name: &str,
+    ) -> Result<u64, SharedRegistryError> {
+        let name = name.to_owned();
+        let read = self.read(move |registry| {
+            Box::pin(async move { registry.credentials_in(tenant.0, &name).await })
+        });
+        let uses = read.await?.into_iter().map(|one| one.uses);
+        Ok(u64::try_from(uses.sum::<i64>()).unwrap_or(0))
+    }
+
+    /// When and how a client was last seen.
+    pub(crate) async fn presence_of(
+        &self,
+        tenant: TenantId,
+        client_id: &str,
+    ) -> Option<ClientPresence> {
+        let client_id = client_id.to_owned();
+        let read = self.read(move |registry| {
+            Box::pin(async move { registry.presence(tenant.0, &client_id).await })
+        });
+        read.await.ok().flatten().map(ClientPresence::from)
+    }
+
+    /// What the tables have of the name in the question: `device` or `user`.
+    pub(crate) async fn has_idle(&self, asked: &Asked) -> Option<&'static str> {
+        let (name, seen) = (asked.question.name.clone(), asked.visibility());
         let read = self.read(move |registry| {
             Box::pin(async move {
                 if registry.device(&seen, (&*name).into()).await.is_ok() {
-                    return Ok(Some(DEVICE));
+                    return Ok(Some("device"));
                 }
-                Ok(registry.user(&seen, &name).await.ok().map(|_| USER))
+                Ok(registry.user(&seen, &name).await.ok().map(|_| "user"))
             })
         });
-        let what = read.await.ok().flatten();
-        facts.idle_in_tables = what.map(|what| IdleInTables { what, why });
+        read.await.ok().flatten()
     }
 
     /// The team of a device has a token by which its devices may come.
-    async fn has_team_token(&self, visibility: &Visibility, facts: &Facts) -> bool {
-        let device = facts.question.name.clone();
-        let of_tenant = self.control.team_of_tenant(facts.question.tenant);
-        let seen = of_tenant.map_or_else(|| visibility.clone(), Visibility::Team);
+    async fn has_team_token(&self, asked: &Asked) -> bool {
+        let device = asked.question.name.clone();
+        let of_tenant = self.control.team_of_tenant(asked.question.tenant);
+        let seen = of_tenant.map_or_else(|| asked.visibility(), Visibility::Team);
         let read = self.read(move |registry| {
             Box::pin(async move {
                 let device = registry.device(&seen, (&*device).into()).await?;
@@ -168,25 +186,21 @@ impl SharedRegistry {
         read.await.unwrap_or(false)
     }
 
-    /// Adds that the API has refused a user without rights there.
-    async fn recall_rights(&self, facts: &mut Facts) {
-        let name = &facts.question.name;
-        let is_user = facts.registered_as.as_deref() == Some(USER);
-        let Some(refused_ms) = self.without_rights.of(name).filter(|_| is_user) else {
-            return;
-        };
+    /// When the API last refused a user that has no rights there, and the command that gives it
+    /// some.
+    async fn no_api_role(&self, asked: &Asked) -> Option<(u64, Option<Command>)> {
+        let name = &asked.question.name;
+        let is_user = asked.registered_as.as_deref() == Some("user");
+        let refused_ms = self.without_rights.of(name).filter(|_| is_user)?;
         let user = name.clone();
         let read = self
             .read(move |registry| Box::pin(async move { account_named(registry, &user).await }));
         // It has some by now.
         if !matches!(read.await, Ok(None)) {
-            return;
+            return None;
         }
         let command = self.control.command(form::USER_API_ROLE, &[name, "viewer"]);
-        facts.no_api_role = Some(NoApiRole {
-            refused_ms,
-            command,
-        });
+        Some((refused_ms, command))
     }
 
     /// The command that brings it back, or else its team, which has to be there first.
@@ -202,16 +216,6 @@ impl SharedRegistry {
         let form = restoring(deletion.kind? == AccountKind::Device);
         self.control.command_of_tenant(form, tenant, &[name])
     }
-}
-
-/// Facts that the tables have of a client.
-struct Recalled {
-    deletion: Option<DeletedAccount>,
-    /// The user name, if the client itself is not gone but its user.
-    of_user: Option<String>,
-    deleted_with_teams: Vec<String>,
-    presence: Option<Presence>,
-    credentials: Vec<Credential>,
 }
 
 /// When the last of them ended that has; none: none has.
@@ -246,6 +250,5 @@ fn spent(credentials: &[Credential]) -> Option<Spent> {
         all_expired: !credentials.iter().any(is_revoked),
         last_ms: u64::try_from(last_ms).unwrap_or(0),
         has_certificate: kinds.any(|kind| kind == CredentialKind::Certificate),
-        command: None,
     })
 }

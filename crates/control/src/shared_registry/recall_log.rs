@@ -9,7 +9,6 @@ use super::SharedRegistry;
 use crate::remedy::Command;
 use crate::remedy::form::{self, CommandForm};
 use crate::wall_clock::{now_signed_ms, unsigned};
-use crate::why::facts::{Facts, GroupMissing, Joined, TypeChange};
 
 /// Lines of the audit log of one action that are looked at.
 const LOOKED_AT: usize = 100;
@@ -57,6 +56,28 @@ pub(super) struct Removed {
     pub(super) list: Option<Command>,
 }
 
+/// The last change of the type of a device.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub(crate) struct TypeChange {
+    pub(crate) from: String,
+    pub(crate) to: String,
+    /// When.
+    pub(crate) at_ms: u64,
+    /// The caller that changed it, as the audit log has it.
+    pub(crate) by: String,
+    /// The command that gives it the former type.
+    pub(crate) command: Option<Command>,
+}
+
+/// A group that a device joined recently.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub(crate) struct Joined {
+    pub(crate) id: String,
+    pub(crate) name: String,
+    /// When.
+    pub(crate) at_ms: u64,
+}
+
 impl SharedRegistry {
     /// Object of this name that was removed.
     pub(super) async fn removed(&self, visibility: &Visibility, name: &str) -> Option<Removed> {
@@ -100,43 +121,53 @@ impl SharedRegistry {
         found.map(|(_, removed)| removed)
     }
 
-    /// Adds the last change of the type of a device, and the groups that it joined recently.
-    pub(super) async fn recall_changes(&self, visibility: &Visibility, facts: &mut Facts) {
-        let (device, tenant) = (facts.question.name.clone(), facts.question.tenant);
+    /// The last change of the type of a device, if it was recent.
+    pub(crate) async fn type_change_of(
+        &self,
+        visibility: &Visibility,
+        tenant: TenantId,
+        device: &str,
+    ) -> Option<TypeChange> {
         let filter = AuditFilter {
             action: Some("device.change".to_owned()),
             object_kind: Some("device".to_owned()),
-            object_id: Some(device.clone()),
+            object_id: Some(device.to_owned()),
             from_ms: Some(now_signed_ms() - CHANGED_SINCE_MS),
             ..AuditFilter::default()
         };
         let lines = self.audit_lines(visibility, filter).await;
-        facts.type_change = lines
+        lines
             .iter()
-            .find_map(|entry| self.type_change(tenant, &device, entry));
+            .find_map(|entry| self.type_change(tenant, device, entry))
+    }
+
+    /// The groups that a device joined recently.
+    pub(crate) async fn joined_by(&self, visibility: &Visibility, device: &str) -> Vec<Joined> {
         let filter = AuditFilter {
             action: Some("group.join".to_owned()),
             object_kind: Some("group".to_owned()),
             from_ms: Some(now_signed_ms() - CHANGED_SINCE_MS),
             ..AuditFilter::default()
         };
+        let mut found: Vec<Joined> = Vec::new();
         for entry in self.audit_lines(visibility, filter).await {
             let id = &entry.entry.object_id;
-            let is_known = facts.joined.iter().any(|joined| joined.id == *id);
-            if is_known || !names_device(&entry, &device) {
+            let is_known = found.iter().any(|joined| joined.id == *id);
+            if is_known || !names_device(&entry, device) {
                 continue;
             }
-            let (seen, device_id) = (visibility.clone(), id.clone());
+            let (seen, id) = (visibility.clone(), id.clone());
             let read = self.read(move |registry| {
-                Box::pin(async move { registry.group_named(&seen, &device_id).await })
+                Box::pin(async move { registry.group_named(&seen, &id).await })
             });
             let Ok(group) = read.await else { continue };
-            facts.joined.push(Joined {
+            found.push(Joined {
                 id: group.id,
                 name: group.name,
                 at_ms: unsigned(entry.at_ms),
             });
         }
+        found
     }
 
     fn type_change(
@@ -161,19 +192,17 @@ impl SharedRegistry {
         })
     }
 
-    /// Adds when a device left groups.
-    pub(super) async fn recall_left(&self, device: &str, groups: &mut [GroupMissing]) {
-        for group in groups {
-            let filter = AuditFilter {
-                action: Some("group.leave".to_owned()),
-                object_kind: Some("group".to_owned()),
-                object_id: Some(group.id.clone()),
-                ..AuditFilter::default()
-            };
-            let lines = self.audit_lines(&Visibility::All, filter).await;
-            let left = lines.iter().find(|entry| names_device(entry, device));
-            group.left_ms = left.map(|entry| unsigned(entry.at_ms));
-        }
+    /// When a device left a group; none: that is not known.
+    pub(crate) async fn left(&self, group: &str, device: &str) -> Option<u64> {
+        let filter = AuditFilter {
+            action: Some("group.leave".to_owned()),
+            object_kind: Some("group".to_owned()),
+            object_id: Some(group.to_owned()),
+            ..AuditFilter::default()
+        };
+        let lines = self.audit_lines(&Visibility::All, filter).await;
+        let left = lines.iter().find(|entry| names_device(entry, device));
+        left.map(|entry| unsigned(entry.at_ms))
     }
 
     /// Lines of the audit log, the newest first. Where they cannot be read, there are none.

@@ -4,7 +4,7 @@ use jiff::Timestamp;
 
 use super::Telemetry;
 use crate::cause::{Bearing, Cause};
-use crate::control::Control;
+use crate::control::{Control, ControlError};
 use crate::remedy::{Command, form};
 use crate::wall_clock::unsigned;
 use crate::why::{Asked, Examine, Finding, Findings, Side, first_of, is_nearly_matched, matches};
@@ -62,12 +62,16 @@ pub(crate) struct ClockOff {
 impl Examine for Telemetry {
     type Facts = TelemetryFacts;
 
-    async fn gather(&self, control: &Control, asked: &Asked) -> TelemetryFacts {
-        TelemetryFacts {
+    async fn gather(
+        &self,
+        control: &Control,
+        asked: &Asked,
+    ) -> Result<TelemetryFacts, ControlError> {
+        Ok(TelemetryFacts {
             not_stored: self.not_stored(asked),
             filters: self.filters(),
             clock_off: self.clock_off(control, asked),
-        }
+        })
     }
 
     fn judge(facts: &TelemetryFacts, asked: &Asked, findings: &mut Findings) {
@@ -175,7 +179,7 @@ fn not_stored(asked: &Asked, one: &NotStored, findings: &mut Findings) {
     }
     let mut finding = finding.remedy(remedy(one.reason));
     if is_unknown_device(asked, one) {
-        finding.command.clone_from(&asked.adding);
+        finding.command = asked.add.as_ref().and_then(|add| add.command.clone());
     }
     findings.add_as(bearing(asked, one), finding);
 }

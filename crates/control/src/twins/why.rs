@@ -10,7 +10,7 @@ use serde_json::{Value, json};
 use super::Twins;
 use super::message::{filters, topics_of};
 use crate::cause::{Bearing, Cause};
-use crate::control::{Control, OwnTopics};
+use crate::control::{Control, ControlError, OwnTopics};
 use crate::misread::Misread;
 use crate::remedy::{Command, form};
 use crate::rfc3339;
@@ -75,7 +75,7 @@ pub(crate) struct HiddenValue {
 impl Examine for Twins {
     type Facts = Option<DeviceTwin>;
 
-    async fn gather(&self, control: &Control, asked: &Asked) -> Self::Facts {
+    async fn gather(&self, control: &Control, asked: &Asked) -> Result<Self::Facts, ControlError> {
         let (device, tenant) = (asked.question.name.clone(), asked.question.tenant);
         let of_tenant = control.team_of_tenant(tenant);
         // A device is named within a team, or in the common tenant.
@@ -89,7 +89,7 @@ impl Examine for Twins {
         });
         let found = read.await.ok();
         let found = found.filter(|(twin, _)| twin.tenant == tenant.0);
-        found.map(|(twin, groups)| self.recalled(control, &twin, &groups))
+        Ok(found.map(|(twin, groups)| self.recalled(control, &twin, &groups)))
     }
 
     fn judge(facts: &Self::Facts, asked: &Asked, findings: &mut Findings) {

@@ -1,61 +1,144 @@
 //! The question as each part of the node gets it: who was asked about, and how that client is.
 
-use martlet_broker::{LossTimes, UnmatchedTopic};
+use martlet_broker::{LossTimes, Realm, UnmatchedTopic};
 use martlet_registry::Visibility;
 
-use super::facts::{Joined, Session};
 use super::found::RECENT_MS;
-use super::near::matches;
-use super::side::Side;
-use super::{Bearing, Question};
-use crate::remedy::Command;
+use super::gather::permits::{GroupMissing, TopicRules};
+use super::session::Session;
+use super::side::{Side, side};
+use super::topic::matches;
+use super::{Bearing, Question, State};
+use crate::authentication::Standing;
+use crate::explain::Outcome;
+use crate::journal::{Run, WordedRemedy};
+use crate::presence::ClientPresence;
+use crate::shared_registry::{Joined, TypeChange};
 
-/// A question, and the client that it is about.
+/// A question, and the client that it is about. Parts of the node have facts of their own; here is
+/// what several of them need. Times are milliseconds since the Unix epoch.
 #[derive(Clone, Debug, Default)]
 pub(crate) struct Asked {
     /// What was asked.
     pub(crate) question: Question,
     /// The caller sees what is of this team alone.
     pub(crate) team: Option<String>,
-    /// Milliseconds since the Unix epoch.
+    /// When.
     pub(crate) now_ms: u64,
+
+    // Who it is.
     /// The Client Identifier that the name stands for.
     pub(crate) client_id: String,
     /// The user that it comes as, as far as known.
     pub(crate) user: Option<String>,
+    /// The name that it proves, or would.
+    pub(crate) proved: String,
+    /// The realm in which it logs in.
+    pub(crate) realm: Realm,
+    /// `device`, `user` or `team token`: what the tables or files have of that name.
+    pub(crate) registered_as: Option<String>,
+    /// What would become of it if it came with this name and the proof of it.
+    pub(crate) standing: Option<Standing>,
+    /// How it is added, if it is unknown.
+    pub(crate) add: Option<WordedRemedy>,
+    /// It is an integration.
+    pub(crate) is_integration: bool,
+    /// An address was asked about.
+    pub(crate) is_address: bool,
+    /// Client Identifiers of the user, if it has several clients, of which this is one.
+    pub(crate) clients: Vec<String>,
+    /// A user was asked about, and its Client Identifier was last used by another user.
+    pub(crate) is_of_another: bool,
     /// The tables or files have the name.
     pub(crate) is_registered: bool,
     /// It is a device.
     pub(crate) is_device: bool,
+
+    // How it is.
+    /// Its session; of an integration, those of its lanes as one.
+    pub(crate) session: Option<Session>,
+    /// When and how it was last seen, across restarts.
+    pub(crate) presence: Option<ClientPresence>,
+    /// When the device was last active in any way, as far as the tables have it.
+    pub(crate) last_seen_ms: Option<u64>,
+    /// What happened to it recently, the latest last.
+    pub(crate) runs: Vec<Run>,
+    /// What was refused to parts of the node that publish as it, such as rules with `publish_as`,
+    /// the latest last.
+    pub(crate) runs_of_parts: Vec<Run>,
+    /// Numbers of the last entries of those runs that a rule forbade, and none would now.
+    pub(crate) permitted_now: Vec<u64>,
     /// Nothing was ever seen of a client of that name.
     pub(crate) is_unseen: bool,
     /// A client of the name is connected.
     pub(crate) is_connected: bool,
+    /// Its last CONNECT was refused, and would be now.
+    pub(crate) refused: Option<Run>,
+    /// It was refused then, or it was not added; of an address: someone was refused from there.
+    pub(crate) is_refused: bool,
+    /// It, or its user, was removed from the tables.
+    pub(crate) is_deleted: bool,
     /// No client of the name is connected, and none has ended its connection by DISCONNECT.
     pub(crate) was_cut_off: bool,
-    /// Whether it receives messages of the topic or publishes them.
-    pub(crate) side: Side,
-    /// Its session; of an integration, those of its lanes as one.
-    pub(crate) session: Option<Session>,
-    /// It is an integration.
-    pub(crate) is_integration: bool,
-    /// The rules forbid what it does with the topic.
-    pub(crate) may_not: bool,
-    /// Topic Filters that it is subscribed to.
-    pub(crate) filters: Vec<String>,
     /// Groups that the device joined recently.
     pub(crate) joined: Vec<Joined>,
-    /// Topics of its tenant with recent messages that had no subscriber, the latest last.
-    pub(crate) unmatched: Vec<UnmatchedTopic>,
+    /// Groups that it is not in, and whose rules permit what it lacks.
+    pub(crate) groups_missing: Vec<GroupMissing>,
+    /// The last change of the type of the device.
+    pub(crate) type_change: Option<TypeChange>,
+
+    // What it does with topics.
+    /// Topic Filters that it is subscribed to.
+    pub(crate) filters: Vec<String>,
+    /// What it may do with the topic in the question.
+    pub(crate) rules: Option<TopicRules>,
+    /// Whether it receives messages of the topic or publishes them.
+    pub(crate) side: Side,
+    /// The rules forbid what it does with the topic.
+    pub(crate) may_not: bool,
     /// Ids of devices that the topic names.
     pub(crate) devices_in_topic: Vec<String>,
+    /// Topics of its tenant with recent messages that had no subscriber, the latest last.
+    pub(crate) unmatched: Vec<UnmatchedTopic>,
     /// Topic Filters of what devices publish for the node itself.
     pub(crate) received: Vec<String>,
-    /// The command that adds a device or user of that name, if it is unknown.
-    pub(crate) adding: Option<Command>,
+
+    // What other parts have found.
+    /// Objects whose names are spelt nearly so, each with its kind: "the rule hot-tank".
+    pub(crate) near_of_kind: Vec<String>,
+    /// Topics whose messages are kept in the tables, with the part that publishes them; none: any.
+    pub(crate) kept: Vec<(String, Option<&'static str>)>,
 }
 
 impl Asked {
+    /// Derives what follows from the rest.
+    pub(super) fn derived(mut self) -> Self {
+        self.is_registered = self.registered_as.is_some();
+        self.is_device = self.registered_as.as_deref() == Some("device");
+        let session = self.session.as_ref();
+        let was_seen = session.is_some() || self.presence.is_some() || !self.runs.is_empty();
+        self.is_unseen = !was_seen && !self.is_address;
+        self.is_connected = session.is_some_and(|session| session.connected);
+        let filters = session.iter().flat_map(|session| &session.subscriptions);
+        self.filters = filters.map(|(filter, _)| filter.clone()).collect();
+        self.side = side(&self);
+        self.may_not = self
+            .rules
+            .as_ref()
+            .is_some_and(|rules| rules.decisive(self.side).outcome == Outcome::Refused);
+        self
+    }
+
+    /// Takes what is of any of the clients of a user.
+    pub(super) fn take_of_all<'a>(&mut self, clients: impl Iterator<Item = &'a Self> + Clone) {
+        self.is_unseen &= clients.clone().next().is_none();
+        self.is_connected |= clients.clone().any(|client| client.is_connected);
+        self.is_deleted |= clients.clone().any(|client| client.is_deleted);
+        self.was_cut_off = clients.clone().all(|client| client.was_cut_off);
+        let filters = clients.flat_map(|client| &client.filters);
+        self.filters.extend(filters.cloned());
+    }
+
     /// What the caller may see.
     pub(crate) fn visibility(&self) -> Visibility {
         Visibility::of(self.team.as_deref())
@@ -64,6 +147,27 @@ impl Asked {
     /// Neither the tables nor anything that was seen has the name.
     pub(crate) fn is_unknown(&self) -> bool {
         !self.is_registered && self.is_unseen
+    }
+
+    /// Something was seen of the client, or the tables have, or had, the name. Else it may be
+    /// misspelt.
+    pub(crate) fn is_client(&self) -> bool {
+        self.is_registered || self.is_deleted || self.was_seen()
+    }
+
+    /// Something was seen of the client itself.
+    pub(crate) fn was_seen(&self) -> bool {
+        self.session.is_some() || self.presence.is_some() || !self.runs.is_empty()
+    }
+
+    /// How the client is.
+    pub(super) fn state(&self) -> State {
+        match self.is_connected {
+            true => State::Connected,
+            false if self.is_refused => State::Refused,
+            false if self.was_seen() || self.last_seen_ms.is_some() => State::Away,
+            false => State::NeverSeen,
+        }
     }
 
     /// It was a short time ago, so that it may be the cause of a present failure.
@@ -77,6 +181,12 @@ impl Asked {
             true => Bearing::Happened,
             false => Bearing::Over,
         }
+    }
+
+    /// The rules permit reading the topic in the question, as far as they are known.
+    pub(crate) fn may_read(&self) -> bool {
+        let rules = self.rules.as_ref();
+        rules.is_none_or(|rules| rules.receive.outcome == Outcome::Permitted)
     }
 
     /// It may publish to the topic in the question, and does not receive it.
@@ -108,9 +218,13 @@ impl Asked {
         topic.split('/').any(is_name)
     }
 
+    /// The client published those messages last.
+    pub(crate) fn published(&self, one: &UnmatchedTopic) -> bool {
+        one.client_id.as_deref() == Some(&self.client_id)
+    }
+
     /// Topics that the client published to without a receiver, the latest last.
     pub(crate) fn published_in_vain(&self) -> impl DoubleEndedIterator<Item = &UnmatchedTopic> {
-        let all = self.unmatched.iter();
-        all.filter(|one| one.client_id.as_deref() == Some(&self.client_id))
+        self.unmatched.iter().filter(|one| self.published(one))
     }
 }

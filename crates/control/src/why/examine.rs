@@ -3,7 +3,7 @@
 use super::asked::Asked;
 use super::found::Found;
 use super::{Bearing, Finding};
-use crate::control::{Control, OwnTopics};
+use crate::control::{Control, ControlError, OwnTopics};
 
 /// A part of the node that `why` examines. It alone knows its facts.
 pub(crate) trait Examine {
@@ -12,7 +12,14 @@ pub(crate) trait Examine {
 
     /// Reads what it knows. Where the tables cannot be read, health reports it, and the rest is
     /// examined.
-    fn gather(&self, control: &Control, asked: &Asked) -> impl Future<Output = Self::Facts> + Send;
+    ///
+    /// # Errors
+    /// If a shard does not answer in time.
+    fn gather(
+        &self,
+        control: &Control,
+        asked: &Asked,
+    ) -> impl Future<Output = Result<Self::Facts, ControlError>> + Send;
 
     /// Finds what is wrong, without further questions.
     fn judge(facts: &Self::Facts, asked: &Asked, findings: &mut Findings);
@@ -25,9 +32,7 @@ pub(crate) trait Examine {
 #[derive(Debug, Default)]
 pub(crate) struct Findings {
     /// About the client in the question.
-    pub(super) found: Found,
-    /// About each client of a user, of the parts that examine each.
-    pub(super) clients: Vec<Findings>,
+    pub(crate) found: Found,
     /// About objects of the name in the question, which is perhaps no client's.
     pub(super) named: Vec<Finding>,
     /// Objects whose names are spelt nearly so, each with its kind: "the rule hot-tank".
@@ -39,6 +44,13 @@ pub(crate) struct Findings {
     pub(crate) well: Option<Finding>,
     /// Words for what should bring messages of the topic to a subscriber, and has brought none.
     pub(crate) nothing_came: Option<String>,
+    /// Words for what the client may do with the topic, if nothing of it is wrong.
+    pub(crate) uses: Option<String>,
+    /// Words for what it, or the device that the topic names, published last; they follow a
+    /// sentence.
+    pub(crate) silence: String,
+    /// What was seen that may be about the client, and when.
+    pub(crate) evidence: Vec<(u64, String)>,
 }
 
 impl Findings {
@@ -66,6 +78,11 @@ impl Findings {
     /// An object was found that has the name in the question.
     pub(crate) fn has_named(&self) -> bool {
         !self.named.is_empty()
+    }
+
+    /// Nothing was found that has the name in the question, or nearly.
+    pub(crate) fn has_no_name(&self) -> bool {
+        self.named.is_empty() && self.near.is_empty()
     }
 
     /// Adds objects of a kind whose names are spelt nearly like that in the question.

@@ -1,9 +1,7 @@
 //! What the parts of a diagnosis find, and the words that they share.
 
 use super::Finding;
-use super::facts::Facts;
-pub(super) use crate::cause::Bearing;
-use crate::journal::Run;
+pub(crate) use crate::cause::Bearing;
 
 /// What was found, each with how it bears on the question.
 pub(crate) type Found = Vec<(Bearing, Finding)>;
@@ -14,15 +12,6 @@ pub(crate) const RECENT_MS: u64 = 15 * 60 * 1000;
 /// Time after which a command or rollout that has ended is no longer the cause of a present
 /// failure. People look at those later than at connections.
 pub(crate) const ENDED_RECENTLY_MS: u64 = 4 * RECENT_MS;
-
-pub(super) fn is_connected(facts: &Facts) -> bool {
-    let session = facts.session.as_ref();
-    session.is_some_and(|session| session.connected)
-}
-
-pub(super) fn is_recent(facts: &Facts, run: &Run) -> bool {
-    facts.now_ms.saturating_sub(run.last.at_ms) <= RECENT_MS
-}
 
 pub(crate) fn times(count: u64) -> String {
     match count {
@@ -59,12 +48,12 @@ pub(crate) const CLOCKS_DIFFER_MS: u64 = 1_000;
 const UNACKNOWLEDGED_MS: u64 = 5_000;
 
 /// It was so for long enough.
-pub(super) fn is_unacknowledged(now_ms: u64, since_ms: u64) -> bool {
+pub(crate) fn is_unacknowledged(now_ms: u64, since_ms: u64) -> bool {
     now_ms.saturating_sub(since_ms) >= UNACKNOWLEDGED_MS
 }
 
 /// What to do about a client that does not acknowledge.
-pub(super) const ACKNOWLEDGE: &str = "see why the client does not send PUBACK or PUBREC: it may be \
+pub(crate) const ACKNOWLEDGE: &str = "see why the client does not send PUBACK or PUBREC: it may be \
      busy with a message, or acknowledge by hand; or have it set a larger Receive Maximum";
 
 /// The first of some names, at most this many, and the number of the others.

@@ -1,52 +1,32 @@
 //! Why a client does not work: one diagnosis with the remedy, from the registry, the rules, the
 //! session and the latest events.
 //!
-//! Each part of the node explains itself (`examine`), in a module `why` of its own folder:
-//! commands, twins, rules with their alarms, rollouts, firmware, telemetry, activity, the feed,
-//! integrations, sessions beside that of the client, and the tables with their keys. Here are the
-//! question (`asked`), what was found (`found`), and what is to be found of clients, their sessions
-//! and topics:
+//! Each part of the node explains itself (`examine`), in a module `why` of its own folder, with facts
+//! that no other part names: commands, twins, rules with their alarms, rollouts, firmware,
+//! telemetry, activity, the feed, integrations, the tables with their keys; who is admitted
+//! (`authentication`), sessions (`operate`), and who is silent or away (`presence`). Here are what
+//! happens to messages (`topic`) and how the node is (`node`).
 //!
-//! * `facts`: the facts, as plain data
-//! * `gather`: where it comes from
-//! * `judge`: the diagnosis on the facts, without further questions; `several`: of a user with
-//!   several clients
-//! * `order`: which finding is the diagnosis, and which ones stand behind it
-//!
-//! Each other module finds one kind of cause:
-//!
-//! * `admission`, `credential`, `names`: why a client is refused or away
-//! * `arrival`, `near`: messages did not come to it though it is subscribed, or nearly so
-//! * `elsewhere`: what other tenants have
-//! * `node`: the store, the tables, the configuration, the memory and the backup of the node
-//! * `retained`: retained messages that it did not get, and Wills
+//! * `asked`: the question, and who the client is, which every part gets; `gather` reads that
+//! * `inquiry`: what the parts have found, as one diagnosis; `several`: of a user with several
+//!   clients
+//! * `order`: which finding is the diagnosis, and which ones stand behind it, by the table of causes
+//! * `found`, `nearest`, `session`, `side`, `not_for_device`: what several parts share
 //! * `rights`: what changed the rights of a device
-//! * `session`: messages of it that were refused or lost, and connections that break
-//! * `silence`: what publishes nothing
-//! * `topic`: who publishes and receives a topic
-//! * `not_for_device`: groups of a device that a command or rollout is not for
 
-mod admission;
-mod arrival;
 mod asked;
-mod credential;
-mod elsewhere;
 mod examine;
-pub(crate) mod facts;
 mod found;
 mod gather;
-mod judge;
-mod names;
-mod near;
+mod inquiry;
+mod nearest;
 mod node;
 mod not_for_device;
 mod order;
-mod retained;
 mod rights;
 mod session;
 mod several;
 mod side;
-mod silence;
 #[cfg(test)]
 pub(crate) mod tests;
 mod topic;
@@ -63,16 +43,21 @@ use crate::remedy::{Command, Remedy};
 pub(crate) use asked::Asked;
 pub(crate) use examine::{Examine, Findings};
 pub(crate) use found::{
-    CLOCKS_DIFFER_MS, ENDED_RECENTLY_MS, RECENT_MS, devices_in_words, first_of, messages,
-    messages_wait, times as times_in_words, uncapitalized,
+    ACKNOWLEDGE, CLOCKS_DIFFER_MS, ENDED_RECENTLY_MS, Found, RECENT_MS, devices_in_words, first_of,
+    is_unacknowledged, messages, messages_wait, times as times_in_words, uncapitalized,
 };
-#[cfg(test)]
-pub(crate) use judge::Case;
-pub use judge::Inquiry;
-pub(crate) use names::nearest as nearest_names;
-pub(crate) use near::{is_nearly_matched, matches, nearest_in_words};
+pub(crate) use gather::Inquirer;
+pub(crate) use gather::permits::OwnNameRule;
+pub use inquiry::Inquiry;
+pub(crate) use nearest::nearest_names;
 pub(crate) use not_for_device::NotForDevice;
+pub(crate) use session::Session;
 pub(crate) use side::Side;
+#[cfg(test)]
+pub(crate) use tests::Case;
+pub(crate) use topic::{
+    LEVELS_MAX, is_nearly_matched, matches, near_miss, nearest_in_words, nearly_same, shared_meant,
+};
 
 /// What is asked.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
@@ -268,6 +253,16 @@ impl Finding {
         Self::new(cause, sentence).remedy(remedy).command(command)
     }
 
+    /// What to do first; else what was to be done.
+    pub(crate) fn try_first(mut self, first: &str) -> Self {
+        let dot = if first.ends_with('?') { "" } else { "." };
+        self.remedy = Some(match self.remedy {
+            Some(other) => format!("{first}{dot} Else {other}"),
+            None => first.to_owned(),
+        });
+        self
+    }
+
     /// What is over needs no remedy.
     pub(crate) fn without_remedy(mut self) -> Self {
         (self.remedy, self.command) = (None, None);
@@ -287,8 +282,8 @@ impl Finding {
         self
     }
 
-    /// The same of another client.
-    fn add(&mut self, other: &Self) {
+    /// Adds what was found of another client in the same words.
+    pub(crate) fn add(&mut self, other: &Self) {
         let since = [self.since_ms, other.since_ms];
         self.since_ms = since.into_iter().flatten().min();
         self.last_ms = self.last_ms.max(other.last_ms);
@@ -308,7 +303,7 @@ impl Finding {
     }
 
     /// It happened when, and as often as, these events.
-    fn when(self, run: &Run) -> Self {
+    pub(crate) fn when(self, run: &Run) -> Self {
         self.since(run.since_ms)
             .last(run.last.at_ms)
             .of_many(run.count)
@@ -329,7 +324,8 @@ impl Finding {
         self
     }
 
-    fn of_run(run: &Run, cause: Cause) -> Self {
+    /// What happened by some events, with the remedy of the last of them.
+    pub(crate) fn of_run(run: &Run, cause: Cause) -> Self {
         let last = &run.last;
         let why = last.why.as_deref().unwrap_or_else(|| cause.meaning());
         let topic = last.topic.as_deref().filter(|topic| !topic.is_empty());

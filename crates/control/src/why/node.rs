@@ -1,132 +1,160 @@
 //! What is so with the node: its store, its tables, its configuration, its memory and its backup.
 
+use std::sync::Arc;
+
 use martlet_broker::{EventKind, Limit};
 
-use super::facts::{Facts, StoreTrouble};
-use super::found::{Bearing, Found, RECENT_MS, is_connected, uncapitalized};
-use super::{Diagnosis, Finding, Question};
+use super::asked::Asked;
+use super::examine::{Examine, Findings};
+use super::found::uncapitalized;
+use super::{Bearing, Diagnosis, Finding, order};
 use crate::cause::Cause;
-use crate::control::Control;
+use crate::control::{Control, ControlError};
+use crate::health::{RELOAD_FAILED, RESTART_PENDING};
 use crate::journal::remedy_of_limit;
 use crate::restore_note::RestoreNote;
 use crate::rfc3339;
+use crate::shared_registry::SharedRegistry;
 use crate::store::StoreState;
 use crate::wall_clock::now_ms;
 
 /// Time after a restore in which what it lacks is still missed.
 const RESTORED_RECENTLY_MS: u64 = 30 * 24 * 60 * 60 * 1_000;
 
-/// Faults of the message store: all publishers with QoS 1 or 2 wait for it.
-pub(super) fn store(facts: &Facts) -> Option<(Bearing, Finding)> {
-    let session = facts.session.as_ref();
+/// The durability of a node that keeps messages in memory only.
+const MEMORY: &str = "memory";
+
+/// The node itself.
+pub(crate) struct Node<'a>(pub(crate) Option<&'a Arc<SharedRegistry>>);
+
+/// What is known of the node.
+#[derive(Clone, Debug, Default)]
+pub(crate) struct NodeFacts {
+    /// How the message store is.
+    pub(crate) store: Option<StoreState>,
+    /// The tables of users and devices cannot be used now.
+    pub(crate) tables_fail: bool,
+    /// How often the device has logged in, as far as the tables have it.
+    pub(crate) logins: u64,
+    /// Since when the node keeps messages, if it keeps them in memory only.
+    pub(crate) in_memory_since: Option<u64>,
+    /// The backup of users and devices that the node goes on from was restored recently.
+    pub(crate) restored: Option<RestoreNote>,
+    /// Why the last reload of the configuration failed, in words.
+    pub(crate) reload_failed: Option<String>,
+    /// Settings that wait for a restart, in words.
+    pub(crate) restart_pending: Option<String>,
+}
+
+impl Examine for Node<'_> {
+    type Facts = NodeFacts;
+
+    async fn gather(&self, control: &Control, asked: &Asked) -> Result<NodeFacts, ControlError> {
+        let question = &asked.question;
+        let logins = match self.0 {
+            Some(tables) => tables.logins(question.tenant, &question.name).await.ok(),
+            None => Some(0),
+        };
+        let warning = |name| {
+            let seen = question
+                .sees_node
+                .then(|| control.health.report_under(name));
+            seen.flatten()
+        };
+        Ok(NodeFacts {
+            store: control.store_state(),
+            tables_fail: logins.is_none() && question.sees_node,
+            // Of a user with several clients it is not known which of them has logged in.
+            logins: logins.filter(|_| asked.clients.is_empty()).unwrap_or(0),
+            in_memory_since: (control.info.durability == MEMORY)
+                .then(|| now_ms().saturating_sub(control.uptime().as_millis() as u64)),
+            restored: control.restored_recently(),
+            reload_failed: warning(RELOAD_FAILED),
+            restart_pending: warning(RESTART_PENDING),
+        })
+    }
+
+    fn judge(facts: &NodeFacts, asked: &Asked, findings: &mut Findings) {
+        let found = &mut findings.found;
+        found.extend(facts.store.as_ref().and_then(|state| store(asked, state)));
+        if facts.tables_fail {
+            let sentence = "the tables of users and devices cannot be used: commands, changes and \
+                            telemetry in them fail or wait, and logins use the copy in memory";
+            let finding = Finding::new(Cause::TablesFailing, sentence)
+                .remedy("correct what the database reports; the log of the node has its error");
+            found.push((Bearing::Aside, finding));
+        }
+        found.extend(forgotten(asked, facts));
+    }
+}
+
+/// Faults of the message store: all publishers with QoS 1 or 2 wait for it. A caller that does not
+/// see the whole node is not told why.
+fn store(asked: &Asked, state: &StoreState) -> Option<(Bearing, Finding)> {
+    let sees_node = asked.question.sees_node;
+    let session = asked.session.as_ref();
     let waits = session.is_some_and(|session| session.waits_for_store);
-    match facts.store.as_ref()? {
-        StoreTrouble::Failing(error) => {
-            let sentence =
-                format!("the message store cannot write, so nothing is acknowledged: {error}");
-            let finding = Finding::new(Cause::StoreFailing, sentence)
-                .remedy("make room on the disk, or check it; for details, run martlet status");
-            Some((Bearing::Topic, finding))
-        }
-        StoreTrouble::Full { why, remedy } => {
-            let (bearing, sentence) = match waits {
-                true => (Bearing::Topic, format!("its publishes wait: {why}")),
-                false => (
-                    // What keeps a client away is reported first.
-                    match is_connected(facts) {
-                        true => Bearing::Happened,
-                        false => Bearing::Remark,
-                    },
-                    format!("messages with QoS 1 and 2 wait, from all publishers: {why}"),
-                ),
-            };
-            let mut finding = Finding::new(Cause::StoreFull, sentence);
-            finding.remedy.clone_from(remedy);
-            Some((bearing, finding))
-        }
-        StoreTrouble::Slow if waits => {
-            let sentence = "its publishes wait: the disk is too slow for what is published";
-            let remedy = "publish less, or give the data directory a faster disk";
-            Some((
-                Bearing::Topic,
-                Finding::new(Cause::StoreSlow, sentence).remedy(remedy),
-            ))
-        }
-        StoreTrouble::Slow => None,
+    if let Some((_, error)) = &state.failing {
+        let error = match sees_node {
+            true => error,
+            false => "ask the operator of the node for details",
+        };
+        let sentence =
+            format!("the message store cannot write, so nothing is acknowledged: {error}");
+        let finding = Finding::new(Cause::StoreFailing, sentence)
+            .remedy("make room on the disk, or check it; for details, run martlet status");
+        return Some((Bearing::Topic, finding));
     }
-}
-
-/// The tables cannot be used: clients of before come in, and nothing that is to be written goes on.
-pub(super) fn tables(facts: &Facts) -> Option<(Bearing, Finding)> {
-    let sentence = "the tables of users and devices cannot be used: commands, changes and telemetry \
-                    in them fail or wait, and logins use the copy in memory";
-    let finding = Finding::new(Cause::TablesFailing, sentence)
-        .remedy("correct what the database reports; the log of the node has its error");
-    facts.tables_fail.then_some((Bearing::Aside, finding))
-}
-
-/// Faults of the message store, in the words for callers that see the whole node or not.
-pub(super) fn store_trouble(state: StoreState, sees_node: bool) -> Option<StoreTrouble> {
-    let shown = |why: String| match sees_node {
-        true => why,
-        false => "ask the operator of the node for details".to_owned(),
-    };
-    if let Some((_, error)) = state.failing {
-        return Some(StoreTrouble::Failing(shown(error)));
-    }
-    if let Some(why) = state.low {
+    if let Some(why) = &state.low {
         let limit = match state.is_at_limit {
             true => Limit::StoreBytes,
             false => Limit::DiskFull,
         };
         let remedy = remedy_of_limit(limit).filter(|_| sees_node);
-        return Some(StoreTrouble::Full {
-            why: match sees_node {
-                true => why,
-                false => "the message store is full".to_owned(),
-            },
-            remedy: remedy.map(|worded| worded.text),
-        });
+        let (bearing, whose) = match (waits, asked.is_connected) {
+            (true, _) => (Bearing::Topic, "its publishes wait"),
+            (false, true) => (Bearing::Happened, FROM_ALL),
+            // What keeps a client away is reported first.
+            (false, false) => (Bearing::Remark, FROM_ALL),
+        };
+        let why = match sees_node {
+            true => why,
+            false => "the message store is full",
+        };
+        let finding = Finding::new(Cause::StoreFull, format!("{whose}: {why}"));
+        let remedy = remedy.map(|worded| worded.text);
+        return Some((bearing, Finding { remedy, ..finding }));
     }
-    state.behind.then_some(StoreTrouble::Slow)
+    let sentence = "its publishes wait: the disk is too slow for what is published";
+    let remedy = "publish less, or give the data directory a faster disk";
+    let finding = Finding::new(Cause::StoreSlow, sentence).remedy(remedy);
+    (state.behind && waits).then_some((Bearing::Topic, finding))
 }
 
+/// Publishes that wait for a store that is full.
+const FROM_ALL: &str = "messages with QoS 1 and 2 wait, from all publishers";
+
 /// What there is to find of a start of the node that came after something was kept for the client.
-pub(super) fn forgotten(facts: &Facts) -> Found {
-    let Some(started_ms) = facts.in_memory_since else {
-        return Found::new();
-    };
-    let is_recent = facts.now_ms.saturating_sub(started_ms) <= RECENT_MS;
+fn forgotten(asked: &Asked, facts: &NodeFacts) -> Option<(Bearing, Finding)> {
+    let started_ms = facts.in_memory_since?;
+    let is_recent = asked.is_recent(started_ms);
     let is_before = |ms: u64| ms > 0 && ms < started_ms;
-    let last = facts.presence.as_ref().map(|presence| presence.since_ms);
-    let connects = facts
-        .runs
-        .iter()
-        .filter(|run| run.last.what == EventKind::Connected);
-    let connects: u64 = connects.map(|run| run.count).sum();
+    let last = asked.presence.as_ref().map(|presence| presence.since_ms);
+    let was_there = last.is_some_and(is_before);
+    let runs = asked.runs.iter();
+    let connects = runs.filter(|run| run.last.what == EventKind::Connected);
     // It has logged in more often than since the start.
-    let was_known = facts.logins > connects || last.is_some_and(is_before);
+    let was_known = facts.logins > connects.map(|run| run.count).sum() || was_there;
     // Without it, nothing was kept while it was away.
-    let has_lasting_session = facts
-        .session
-        .as_ref()
-        .is_some_and(|session| session.session_expiry_secs > 0);
-    let bearing = if facts.is_integration {
-        Bearing::Aside
-    } else if !was_known {
-        return Found::new();
-    } else if is_connected(facts) {
-        match is_recent && has_lasting_session {
-            true => Bearing::Happened,
-            false => Bearing::Aside,
-        }
-    } else if last.is_some_and(is_before) {
-        match is_recent {
-            true => Bearing::Happened,
-            false => Bearing::Remark,
-        }
-    } else {
-        return Found::new();
+    let session = asked.session.as_ref();
+    let has_lasting_session = session.is_some_and(|session| session.session_expiry_secs > 0);
+    let bearing = match asked.is_connected {
+        _ if asked.is_integration => Bearing::Aside,
+        true if was_known && is_recent && has_lasting_session => Bearing::Happened,
+        true if was_known => Bearing::Aside,
+        false if was_there && is_recent => Bearing::Happened,
+        false if was_there => Bearing::Remark,
+        _ => return None,
     };
     let sentence = format!(
         "the node was started on {} and keeps messages in memory only (store.durability is \
@@ -138,50 +166,40 @@ pub(super) fn forgotten(facts: &Facts) -> Found {
         "have the clients subscribe and publish again; to keep messages across a restart, set \
          store.durability to \"sync\" or \"interval\" and restart the node",
     );
-    vec![(bearing, finding.since(started_ms))]
+    Some((bearing, finding.since(started_ms)))
 }
 
 /// Adds a reload that failed, and settings that wait for a restart. A name or a rule that is
 /// missing is perhaps in the files that the node could not read: then the reload is the headline.
-pub(super) fn with_configuration(facts: &Facts, mut diagnosis: Diagnosis) -> Diagnosis {
+pub(super) fn with_configuration(facts: &NodeFacts, mut diagnosis: Diagnosis) -> Diagnosis {
     if let Some(pending) = &facts.restart_pending
         && diagnosis.finding.cause == Cause::NobodyKnown
     {
-        let finding = &mut diagnosis.finding;
+        let mut finding = diagnosis.finding;
         finding
             .sentence
             .push_str(&format!("; {}", uncapitalized(pending)));
-        let otherwise = finding.remedy.take();
-        let otherwise = otherwise.map_or_else(String::new, |remedy| format!(". Else {remedy}"));
         let name = &diagnosis.name;
-        finding.remedy = Some(format!(
-            "if the configuration has {name}, restart the node{otherwise}"
+        diagnosis.finding = finding.try_first(&format!(
+            "if the configuration has {name}, restart the node"
         ));
     }
     if let Some(failure) = &facts.reload_failed {
         let finding = Finding::new(Cause::ReloadFailed, uncapitalized(failure))
             .remedy("correct what the error names; the node reads the file again by itself");
-        let is_likely = Cause::ReloadFailed.suppresses(diagnosis.finding.cause);
-        match diagnosis.wrong && is_likely {
-            true => {
-                let other = std::mem::replace(&mut diagnosis.finding, finding);
-                diagnosis.also.insert(0, other);
-            }
-            false => diagnosis.also.push(finding),
-        }
+        order::before_what_follows(&mut diagnosis, finding);
     }
     diagnosis
 }
 
 /// Adds to a name that is unknown, or a password that is wrong, that the backup which was restored
 /// may be older.
-pub(super) fn with_restore(facts: &Facts, mut finding: Finding) -> Finding {
-    let is_of_name = facts.from_address.is_none();
-    let Some(restored) = facts.restored.as_ref().filter(|_| is_of_name) else {
+pub(super) fn with_restore(asked: &Asked, facts: &NodeFacts, mut finding: Finding) -> Finding {
+    let Some(restored) = facts.restored.as_ref().filter(|_| !asked.is_address) else {
         return finding;
     };
     let missing = match finding.cause {
-        Cause::UnknownName | Cause::NobodyKnown if facts.registered_as.is_none() => {
+        Cause::UnknownName | Cause::NobodyKnown if !asked.is_registered => {
             "a user or device that was added after that backup is not in the tables"
         }
         Cause::WrongPassword if finding.last_ms >= Some(restored.restored_ms) => {
@@ -206,21 +224,5 @@ impl Control {
         let restored = self.info.restored.clone()?;
         let ago_ms = now_ms().saturating_sub(restored.restored_ms);
         (restored.has_tables && ago_ms <= RESTORED_RECENTLY_MS).then_some(restored)
-    }
-
-    /// Files with certificates of listeners, and when they end.
-    pub(super) fn server_certificates(&self) -> Vec<(String, u64)> {
-        let facts = self.node_facts();
-        let own = facts.certificates.iter();
-        let own = own.filter(|one| one.used_as == "server");
-        let ends_ms = |secs: i64| u64::try_from(secs.saturating_mul(1_000)).unwrap_or(0);
-        own.map(|one| (one.file.clone(), ends_ms(one.not_after_secs)))
-            .collect()
-    }
-
-    /// What health reports under this name, for a caller that may see the node.
-    pub(super) fn warning(&self, question: &Question, name: &str) -> Option<String> {
-        let seen = question.sees_node.then(|| self.health.report_under(name));
-        seen.flatten()
     }
 }

@@ -3,9 +3,9 @@
 
 use std::cmp::Reverse;
 
-use super::Finding;
 use super::found::Found;
-use super::near::matches;
+use super::topic::matches;
+use super::{Diagnosis, Finding};
 use crate::cause::{Bearing, Cause, Weight};
 
 /// Findings with their weights, the heaviest first, and of these the latest.
@@ -56,8 +56,18 @@ pub(super) fn take_first(ranked: &mut Vec<(Weight, Finding)>) -> Option<Finding>
     (*weight < Weight::Before).then(|| ranked.remove(0).1)
 }
 
-/// What is reported beside the diagnosis. A refusal of the only client is reported once, and so is
-/// each remedy.
+/// Puts a finding before the diagnosis, if that follows from it; else behind all others.
+pub(super) fn before_what_follows(diagnosis: &mut Diagnosis, finding: Finding) {
+    if diagnosis.wrong && finding.cause.suppresses(diagnosis.finding.cause) {
+        let other = std::mem::replace(&mut diagnosis.finding, finding);
+        diagnosis.also.insert(0, other);
+    } else {
+        diagnosis.also.push(finding);
+    }
+}
+
+/// What is reported beside the diagnosis. Some causes are reported once of one client, and each
+/// remedy is reported once.
 pub(super) fn behind(
     first: &Finding,
     ranked: Vec<(Weight, Finding)>,
@@ -66,8 +76,8 @@ pub(super) fn behind(
     let mut also: Vec<Finding> = Vec::new();
     for (_, mut finding) in ranked {
         let is_reported = |other: &Finding| {
-            let is_refusal = finding.cause.is_of_admission() && clients == 1 && !finding.is_guess;
-            other.cause == finding.cause && (other.sentence == finding.sentence || is_refusal)
+            let is_once = finding.cause.is_reported_once() && clients == 1 && !finding.is_guess;
+            other.cause == finding.cause && (other.sentence == finding.sentence || is_once)
         };
         let is_remedied = |other: &Finding| {
             (&other.remedy, &other.command) == (&finding.remedy, &finding.command)
@@ -86,9 +96,7 @@ pub(super) fn behind(
 
 /// What is wrong with objects that have the name of a client.
 pub(super) fn beside_client(named: Vec<Finding>) -> impl Iterator<Item = (Bearing, Finding)> {
-    let wrong = named.into_iter();
-    let wrong =
-        wrong.filter(|finding| !matches!(finding.cause, Cause::NothingWrong | Cause::NobodyKnown));
+    let wrong = named.into_iter().filter(|finding| finding.cause.is_fault());
     wrong.map(|finding| (Bearing::Aside, finding))
 }
 

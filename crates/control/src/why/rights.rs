@@ -1,14 +1,15 @@
 //! What changed the rights of a device: its type, and the groups that it left.
 
 use super::Finding;
-use super::facts::{Facts, GroupMissing};
+use super::asked::Asked;
 use super::found::Found;
+use super::gather::permits::GroupMissing;
 use crate::cause::Cause;
 use crate::rfc3339;
 
 /// Adds to what no rule permits that the rules of a group do, which the device may have left.
-pub(super) fn with_group(facts: &Facts, finding: &mut Finding) {
-    let mut groups = facts.groups_missing.iter();
+pub(super) fn with_group(asked: &Asked, finding: &mut Finding) {
+    let mut groups = asked.groups_missing.iter();
     let is_it = |group: &&GroupMissing| group.command.is_some() && group.command == finding.command;
     let Some(group) = groups.find(is_it) else {
         return;
@@ -24,8 +25,8 @@ pub(super) fn with_group(facts: &Facts, finding: &mut Finding) {
 }
 
 /// Adds to what the device may not do, or does not get, since its type was changed.
-pub(super) fn with_type_change(facts: &Facts, found: &mut Found) {
-    let Some(change) = &facts.type_change else {
+pub(super) fn with_type_change(asked: &Asked, found: &mut Found) {
+    let Some(change) = &asked.type_change else {
         return;
     };
     let is_since = |finding: &Finding| {

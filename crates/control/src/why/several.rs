@@ -1,118 +1,136 @@
 //! Users with several clients.
 
-use std::borrow::Cow;
-
 use martlet_broker::EventKind;
 
-use super::facts::Facts;
-use super::found::{Bearing, Found, is_connected, is_recent};
-use super::side::is_subscribed;
-use super::{Finding, admission, order};
+use super::asked::Asked;
+use super::found::Found;
+use super::{Bearing, Finding, order};
+use crate::authentication::is_one_too_many;
 use crate::cause::Cause;
-use crate::journal::Run;
+
+/// A finding about some of the clients.
+struct Shared<'a> {
+    bearing: Bearing,
+    finding: Finding,
+    clients: Vec<&'a Asked>,
+}
 
 /// The findings about the clients of one user. A finding about all of them is reported once; all
 /// others name their client.
-pub(super) fn of_several(clients: &[Cow<'_, Facts>], of_each: Vec<Found>) -> Found {
-    let is_any_connected = clients.iter().any(|client| is_connected(client));
-    let is_any_subscribed = clients.iter().any(|client| is_subscribed(client));
-    let mut all: Vec<(Bearing, Finding, Vec<&str>)> = Vec::new();
+pub(super) fn of_several(clients: &[&Asked], of_each: Vec<Found>) -> Found {
+    let is_any_connected = clients.iter().any(|client| client.is_connected);
+    let is_any_subscribed = clients.iter().any(|client| client.is_subscribed());
+    let mut all: Vec<Shared<'_>> = Vec::new();
     for (client, found) in clients.iter().zip(of_each) {
-        let is_absent = is_any_connected && !is_connected(client);
+        let is_absent = is_any_connected && !client.is_connected;
         for (bearing, finding) in found {
             if finding.cause == Cause::NotSubscribed && is_any_subscribed {
                 continue;
             }
             let bearing = match bearing {
                 Bearing::Refused if has_other_name_now(clients, client, &finding) => Bearing::Over,
-                Bearing::Refused if is_absent && is_one_too_many(client) => Bearing::Happened,
+                Bearing::Refused if is_absent && is_one_too_many_now(client) => Bearing::Happened,
                 bearing if is_absent => order::of_absent(bearing),
                 bearing => bearing,
             };
-            let is_same = |(_, other, _): &&mut (Bearing, Finding, Vec<&str>)| {
-                other.cause == finding.cause && other.sentence == finding.sentence
-            };
-            match all.iter_mut().find(is_same) {
-                Some((other, known, names)) => {
-                    *other = order::heavier(finding.cause, bearing, *other);
-                    known.add(&finding);
-                    names.push(&client.client_id);
+            let known = all.iter_mut().find(|known| {
+                known.finding.cause == finding.cause && known.finding.sentence == finding.sentence
+            });
+            match known {
+                Some(known) => {
+                    known.bearing = order::heavier(finding.cause, bearing, known.bearing);
+                    known.finding.add(&finding);
+                    known.clients.push(client);
                 }
-                None => all.push((bearing, finding, vec![&client.client_id])),
+                None => all.push(Shared {
+                    bearing,
+                    finding,
+                    clients: vec![client],
+                }),
             }
         }
     }
-    let is_away = |name: &str| {
-        let mut all = clients.iter();
-        all.any(|client| client.client_id == name && !is_connected(client))
-    };
-    let is_refused = |name: &str| {
-        let mut all = clients.iter();
-        all.any(|client| client.client_id == name && is_one_too_many(client))
-    };
-    let named = all.into_iter().map(|(bearing, mut finding, names)| {
-        if names.len() < clients.len() {
-            let what = match names.len() {
-                1 => "client",
-                _ => "clients",
-            };
-            // The user is connected, by another client.
-            let is_said = finding.cause == Cause::Away;
-            let is_absent = is_any_connected && names.iter().all(|name| is_away(name));
-            let is_refused =
-                bearing == Bearing::Happened && names.iter().all(|name| is_refused(name));
-            let absent = match is_absent && !is_said {
-                true if is_refused => " is refused",
-                true => " (not connected)",
-                false => "",
-            };
-            finding.sentence = format!("{what} {}{absent}: {}", names.join(", "), finding.sentence);
+    let named = all.into_iter().map(|mut shared| {
+        if shared.clients.len() < clients.len() {
+            shared.name_clients(is_any_connected);
         }
-        (bearing, finding)
+        (shared.bearing, shared.finding)
     });
     named.collect()
 }
 
+impl Shared<'_> {
+    /// Names the clients that it is about. `is_any_connected`: the user is, by some client.
+    fn name_clients(&mut self, is_any_connected: bool) {
+        let what = match self.clients.len() {
+            1 => "client",
+            _ => "clients",
+        };
+        let names: Vec<&str> = self
+            .clients
+            .iter()
+            .map(|client| &*client.client_id)
+            .collect();
+        let is_absent = is_any_connected && self.clients.iter().all(|client| !client.is_connected);
+        let is_refused = self.bearing == Bearing::Happened
+            && self
+                .clients
+                .iter()
+                .all(|client| is_one_too_many_now(client));
+        let absent = match is_absent && self.finding.cause != Cause::Away {
+            true if is_refused => " is refused",
+            true => " (not connected)",
+            false => "",
+        };
+        let sentence = &self.finding.sentence;
+        self.finding.sentence = format!("{what} {}{absent}: {sentence}", names.join(", "));
+    }
+}
+
 /// A client of a device was refused recently because the device has as many sessions as its type
 /// permits.
-fn is_one_too_many(client: &Facts) -> bool {
-    let run = admission::is_refused_now(client);
-    run.is_some_and(|run| admission::is_one_too_many(run) && is_recent(client, run))
+fn is_one_too_many_now(client: &Asked) -> bool {
+    let run = client.refused.as_ref();
+    run.is_some_and(|run| is_one_too_many(run) && client.is_recent(run.last.at_ms))
 }
 
 /// A client of a user was refused for its Client Identifier, and the user came with another one
 /// later.
-fn has_other_name_now(clients: &[Cow<'_, Facts>], refused: &Facts, finding: &Finding) -> bool {
+fn has_other_name_now(clients: &[&Asked], client: &Asked, finding: &Finding) -> bool {
     let is_of_name = matches!(finding.cause, Cause::WrongClientId | Cause::ClientIdTaken);
-    let refused_ms = admission::is_refused_now(refused).map(|run| run.last.at_ms);
-    let came_later = |client: &Facts| {
-        let mut runs = client.runs.iter();
-        runs.any(|run| run.last.what == EventKind::Connected && Some(run.last.at_ms) >= refused_ms)
+    let Some(refused) = client.refused.as_ref().filter(|_| is_of_name) else {
+        return false;
     };
-    let mut others = clients
+    let others = clients
         .iter()
-        .filter(|one| one.client_id != refused.client_id);
-    is_of_name && refused_ms.is_some() && others.any(|one| came_later(one))
+        .filter(|one| one.client_id != client.client_id);
+    others
+        .flat_map(|one| &one.runs)
+        .any(|run| run.last.what == EventKind::Connected && run.last.at_ms >= refused.last.at_ms)
 }
 
-/// The last such refusal of a user with several clients: it is of none of them that is known.
-pub(super) fn anonymous(facts: &Facts) -> Option<(Bearing, Finding)> {
-    if facts.clients.len() < 2 {
+/// The last refusal of a user with several clients that is of none of them that is known.
+pub(super) fn anonymous(asked: &Asked, clients: &[&Asked]) -> Option<(Bearing, Finding)> {
+    if clients.len() < 2 {
         return None;
     }
-    let is_it = |run: &&Run| run.last.what == EventKind::Refused && run.last.client_id.is_empty();
-    let run = facts.runs.iter().rev().find(is_it)?;
+    let run = asked
+        .runs
+        .iter()
+        .rev()
+        .find(|run| run.last.what == EventKind::Refused && run.last.client_id.is_empty())?;
     let mut finding = Finding::of_run(run, run.cause.unwrap_or(Cause::Other));
     finding.sentence = format!(
         "a client with this User Name was refused: {}",
         finding.sentence
     );
-    let clients = facts.clients.iter().flat_map(|client| &client.runs);
-    let mut came = clients.filter(|other| other.last.what == EventKind::Connected);
     // It may have connected with another Client Identifier since. In the same millisecond, it may
     // have been before.
-    let has_come = came.any(|other| other.last.at_ms > run.last.at_ms);
-    let bearing = match is_recent(facts, run) && !has_come {
+    let has_come = clients
+        .iter()
+        .flat_map(|client| &client.runs)
+        .any(|other| other.last.what == EventKind::Connected && other.last.at_ms > run.last.at_ms);
+    let bearing = match asked.is_recent(run.last.at_ms) && !has_come {
         true => Bearing::Happened,
         false => Bearing::Aside,
     };

@@ -1,7 +1,7 @@
 //! On which side of a topic a client is.
 
-use super::facts::{Facts, Session};
-use super::near::matches;
+use super::asked::Asked;
+use super::topic::matches;
 use crate::explain::{Explained, Outcome};
 use crate::journal::Run;
 use martlet_broker::EventKind;
@@ -20,11 +20,11 @@ pub(crate) enum Side {
 
 /// Whether a client receives messages of the topic or publishes them: by what it has done, else by
 /// what its rules let it do.
-pub(super) fn side(facts: &Facts) -> Side {
-    if is_subscribed(facts) || facts.question.is_about_filter() {
+pub(super) fn side(asked: &Asked) -> Side {
+    if asked.is_subscribed() || asked.question.is_about_filter() {
         return Side::Receiver;
     }
-    let mut runs = facts.runs.iter().rev().filter(|run| of_topic(facts, run));
+    let mut runs = asked.runs.iter().rev().filter(|run| asked.is_of_topic(run));
     let done = runs.find_map(|run| match run.last.what {
         EventKind::PublishRefused | EventKind::RateExceeded => Some(Side::Publisher),
         EventKind::SubscribeRefused | EventKind::Dropped | EventKind::MessagesLost => {
@@ -35,7 +35,7 @@ pub(super) fn side(facts: &Facts) -> Side {
     if let Some(side) = done {
         return side;
     }
-    let Some(rules) = &facts.rules else {
+    let Some(rules) = &asked.rules else {
         return Side::Either;
     };
     let is_permitted = |explained: &Explained| explained.outcome == Outcome::Permitted;
@@ -45,12 +45,12 @@ pub(super) fn side(facts: &Facts) -> Side {
         (true, true) => Side::Either,
         (false, false)
             if rules.own_name_publish.is_some()
-                && !(rules.own_name_receive.is_some() && subscribes(facts)) =>
+                && !(rules.own_name_receive.is_some() && asked.subscribes()) =>
         {
             Side::Publisher
         }
         // It has published nothing to it, which would have been refused.
-        (false, false) if subscribes(facts) => Side::Receiver,
+        (false, false) if asked.subscribes() => Side::Receiver,
         (false, false) => match (rules.permitted.is_empty(), rules.readable.is_empty()) {
             (true, false) => Side::Receiver,
             (false, true) => Side::Publisher,
@@ -59,30 +59,22 @@ pub(super) fn side(facts: &Facts) -> Side {
     }
 }
 
-/// It has subscriptions, to whatever topics.
-pub(super) fn subscribes(facts: &Facts) -> bool {
-    let session = facts.session.as_ref();
-    session.is_some_and(|session| !session.subscriptions.is_empty())
-}
+impl Asked {
+    /// It has subscriptions, to whatever topics.
+    pub(crate) fn subscribes(&self) -> bool {
+        let session = self.session.as_ref();
+        session.is_some_and(|session| !session.subscriptions.is_empty())
+    }
 
-/// It is subscribed to the topic that was asked about.
-pub(super) fn is_subscribed(facts: &Facts) -> bool {
-    let topic = facts.question.topic.as_deref();
-    let session = facts.session.as_ref();
-    session
-        .zip(topic)
-        .is_some_and(|(session, topic)| !matching(session, topic).is_empty())
-}
+    /// It is subscribed to the topic in the question.
+    pub(crate) fn is_subscribed(&self) -> bool {
+        let asked = self.session.as_ref().zip(self.question.topic.as_deref());
+        asked.is_some_and(|(session, topic)| !session.matching(topic).is_empty())
+    }
 
-pub(super) fn of_topic(facts: &Facts, run: &Run) -> bool {
-    let (Some(topic), Some(of)) = (&facts.question.topic, &run.last.topic) else {
-        return false;
-    };
-    topic == of || matches(of, topic)
-}
-
-pub(super) fn matching<'a>(session: &'a Session, topic: &str) -> Vec<(&'a str, u8)> {
-    let own = session.subscriptions.iter();
-    let own = own.filter(|(filter, _)| filter == topic || matches(filter, topic));
-    own.map(|(filter, qos)| (&**filter, *qos)).collect()
+    /// Those events are of the topic in the question.
+    pub(crate) fn is_of_topic(&self, run: &Run) -> bool {
+        let asked = self.question.topic.as_ref().zip(run.last.topic.as_ref());
+        asked.is_some_and(|(topic, of)| topic == of || matches(of, topic))
+    }
 }

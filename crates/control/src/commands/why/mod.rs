@@ -11,7 +11,7 @@ use martlet_registry::{Command, CommandKey, CommandStep, CommandUpdate};
 
 use super::Commands;
 use super::message::{answer_topic, filters};
-use crate::control::{Control, OwnTopics};
+use crate::control::{Control, ControlError, OwnTopics};
 use crate::journal::WordedRemedy;
 use crate::remedy::form;
 use crate::wall_clock::{now_signed_ms, unsigned};
@@ -53,7 +53,7 @@ impl Commands {
 impl Examine for Commands {
     type Facts = CommandFacts;
 
-    async fn gather(&self, control: &Control, asked: &Asked) -> CommandFacts {
+    async fn gather(&self, control: &Control, asked: &Asked) -> Result<CommandFacts, ControlError> {
         let (device, tenant) = (asked.question.name.clone(), asked.question.tenant);
         let seen = asked.visibility();
         let read = self.tables.read(move |registry| {
@@ -72,7 +72,7 @@ impl Examine for Commands {
             let all = found.iter();
             commands.extend(all.map(|command| self.recalled(control, command, &reach)));
         }
-        CommandFacts {
+        Ok(CommandFacts {
             not_for_device: self.not_for_device(control, asked, &commands).await,
             commands,
             // All commands are looked through: only if nothing else has the name.
@@ -80,7 +80,7 @@ impl Examine for Commands {
                 true => self.named_command(control, asked).await,
                 false => None,
             },
-        }
+        })
     }
 
     fn judge(facts: &CommandFacts, asked: &Asked, findings: &mut Findings) {

@@ -12,7 +12,7 @@ use martlet_codec::{TopicFilter, TopicName};
 use martlet_integrate::{CLIENT_IDS, Handle, KINDS, Kind, SOURCES, SecretTrouble, bridge};
 
 use super::{Activity, Examined, Integrations, part_of, queue_trouble};
-use crate::control::Control;
+use crate::control::{Control, ControlError};
 use crate::remedy::form;
 use crate::rules::publish::BY_RULE;
 
@@ -37,7 +37,11 @@ const OF_THE_NODE: [&str; 3] = ["log", "rules", "telemetry"];
 impl Examine for Integrations {
     type Facts = IntegrationFacts;
 
-    async fn gather(&self, control: &Control, asked: &Asked) -> IntegrationFacts {
+    async fn gather(
+        &self,
+        control: &Control,
+        asked: &Asked,
+    ) -> Result<IntegrationFacts, ControlError> {
         let topic = asked.question.topic.as_deref();
         let name = topic.and_then(|topic| TopicName::new(topic).ok());
         let mut facts = IntegrationFacts::default();
@@ -82,7 +86,7 @@ impl Examine for Integrations {
             let found = control.subscriptions(&query).await;
             facts.is_awaited = found.is_ok_and(|page| !page.subscriptions.is_empty());
         }
-        facts
+        Ok(facts)
     }
 
     fn judge(facts: &IntegrationFacts, asked: &Asked, findings: &mut Findings) {
@@ -97,7 +101,20 @@ pub(crate) struct MissingIntegration<'a>(pub(crate) &'a Integrations);
 impl Examine for MissingIntegration<'_> {
     type Facts = Option<InsteadOfMissing>;
 
-    async fn gather(&self, control: &Control, asked: &Asked) -> Self::Facts {
+    async fn gather(&self, control: &Control, asked: &Asked) -> Result<Self::Facts, ControlError> {
+        Ok(self.instead(control, asked))
+    }
+
+    fn judge(facts: &Self::Facts, asked: &Asked, findings: &mut Findings) {
+        if let Some(instead) = facts.as_ref().filter(|_| !findings.has_named()) {
+            findings.add_named(judge::missing(instead, asked));
+        }
+    }
+}
+
+impl MissingIntegration<'_> {
+    /// What there is instead, if the name is that of an integration that is not there.
+    fn instead(&self, control: &Control, asked: &Asked) -> Option<InsteadOfMissing> {
         let (all, question) = (self.0, &asked.question);
         let (kind, own) = question.name.split_once('/')?;
         let is_kind = |one: &Kind| one.name == kind;
@@ -126,12 +143,6 @@ impl Examine for MissingIntegration<'_> {
             is_restored: control.restored_recently().is_some(),
             list: control.command(form::INTEGRATION_LS, &[]),
         })
-    }
-
-    fn judge(facts: &Self::Facts, asked: &Asked, findings: &mut Findings) {
-        if let Some(instead) = facts.as_ref().filter(|_| !findings.has_named()) {
-            findings.add_named(judge::missing(instead, asked));
-        }
     }
 }
 

@@ -5,8 +5,8 @@ use martlet_integrate::BroughtTopics;
 use super::*;
 use crate::cause::{Bearing, Cause};
 use crate::remedy::Command;
-use crate::why::facts::{Facts, Session};
-use crate::why::tests::{NOW, connected, expect, facts};
+use crate::why::Session;
+use crate::why::tests::{Facts, NOW, connected, expect, facts};
 use crate::why::{Case, Diagnosis, State};
 
 fn own(name: &str) -> Integration {
@@ -19,9 +19,10 @@ fn own(name: &str) -> Integration {
 
 fn diagnosis(client: Facts, one: Integration, is_awaited: bool) -> Diagnosis {
     let is_integration = one.is_own;
-    let client = Facts {
-        is_integration,
-        ..client
+    let client = {
+        let mut of = client;
+        of.asked.is_integration = is_integration;
+        of
     };
     let facts = IntegrationFacts {
         all: vec![one],
@@ -38,9 +39,10 @@ fn an_integration_takes_no_messages_of_a_topic_that_its_filters_miss() {
         filters: vec!["plant/+/state".into()],
         ..own("file/audit")
     };
-    let client = Facts {
-        session: Some(connected()),
-        ..facts(Some("plant/1/status"))
+    let client = {
+        let mut of = facts(Some("plant/1/status"));
+        of.asked.session = Some(connected());
+        of
     };
     let expected = "its filter is plant/+/state; plant/+/state does not match: level 3";
     let found = diagnosis(client, one, false);
@@ -68,9 +70,10 @@ fn what_is_dropped_for_an_integration_is_told_by_its_name() {
         }),
         ..delivers.clone()
     };
-    let client = || Facts {
-        session: Some(connected()),
-        ..facts(Some("drop/1"))
+    let client = || {
+        let mut of = facts(Some("drop/1"));
+        of.asked.session = Some(connected());
+        of
     };
     let expected =
         "the integration file/drop is paused, and its queue is full (max_bytes): 160 messages";
@@ -143,9 +146,10 @@ fn lost(drops: &[(DropReason, u64)], at: &[(u64, u64)]) -> Diagnosis {
         dropped_at: at.collect(),
         ..connected()
     };
-    let client = Facts {
-        session: Some(session),
-        ..facts(None)
+    let client = {
+        let mut of = facts(None);
+        of.asked.session = Some(session);
+        of
     };
     diagnosis(client, own("file/audit"), false)
 }

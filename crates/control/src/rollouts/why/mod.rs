@@ -11,7 +11,7 @@ use martlet_registry::{PageRequest, Rollout, RolloutDevice};
 
 use super::cause::{Facts as DeviceFacts, pause_in_words};
 use super::{Cause, CauseKind, Rollouts, cause_of};
-use crate::control::Control;
+use crate::control::{Control, ControlError};
 use crate::journal::WordedRemedy;
 use crate::remedy::form::{self, CommandForm};
 use crate::wall_clock::{now_signed_ms, unsigned};
@@ -30,7 +30,7 @@ const DEVICES_MAX: usize = 100;
 impl Examine for Rollouts {
     type Facts = RolloutFacts;
 
-    async fn gather(&self, control: &Control, asked: &Asked) -> RolloutFacts {
+    async fn gather(&self, control: &Control, asked: &Asked) -> Result<RolloutFacts, ControlError> {
         let (name, tenant) = (asked.question.name.clone(), asked.question.tenant);
         let device = name.clone();
         let read = self.tables.read(move |registry| {
@@ -76,11 +76,11 @@ impl Examine for Rollouts {
             }),
             Err(_) => None,
         };
-        RolloutFacts {
+        Ok(RolloutFacts {
             not_for_device: self.before_joining(control, asked, &rollouts).await,
             rollouts,
             named,
-        }
+        })
     }
 
     fn judge(facts: &RolloutFacts, asked: &Asked, findings: &mut Findings) {

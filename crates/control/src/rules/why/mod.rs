@@ -14,7 +14,7 @@ use martlet_registry::{AlarmFilter, PageRequest};
 use martlet_rules::{ActionDefinition, AlarmKind, AlarmState, InhibitedAlarm, own_webhook};
 
 use super::{Definition, KIND, NAME, Rules, VisibleRule, webhooks};
-use crate::control::{Control, OwnTopics};
+use crate::control::{Control, ControlError, OwnTopics};
 use crate::lock::lock;
 use crate::remedy::form;
 use crate::wall_clock::unsigned;
@@ -30,7 +30,7 @@ const ALARM_EVENTS: &str = "$events/alarm_raised";
 impl Examine for Rules {
     type Facts = RuleFacts;
 
-    async fn gather(&self, _control: &Control, asked: &Asked) -> RuleFacts {
+    async fn gather(&self, _control: &Control, asked: &Asked) -> Result<RuleFacts, ControlError> {
         let seen = self.seen(asked.visibility()).await;
         let rules = seen.as_deref().unwrap_or_default();
         let alarms = self.alarms_about(asked, rules).await;
@@ -45,14 +45,14 @@ impl Examine for Rules {
         let found = found.or_else(|| rules.iter().filter(is_raising).min_by_key(is_of_other));
         let Some(rule) = found else {
             let names = rules.iter().map(|rule| rule.name.as_str());
-            return RuleFacts {
+            return Ok(RuleFacts {
                 alarms,
                 named: None,
                 near: match asked.is_unseen {
                     true => nearest_names(name, names.filter(|other| *other != name)),
                     false => Vec::new(),
                 },
-            };
+            });
         };
         let tenant = self.tenant_of_alarms(rule);
         let topic = asked.question.topic.as_deref();
@@ -71,11 +71,11 @@ impl Examine for Rules {
             queue: self.queue_of(tenant).await,
             ..self.named_rule(rule.clone())
         };
-        RuleFacts {
+        Ok(RuleFacts {
             alarms,
             named: Some(named),
             near: Vec::new(),
-        }
+        })
     }
 
     fn judge(facts: &RuleFacts, asked: &Asked, findings: &mut Findings) {

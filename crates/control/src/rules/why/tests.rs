@@ -3,8 +3,7 @@
 use super::*;
 use crate::cause::Cause;
 use crate::rules::MissingMember;
-use crate::why::facts::Facts;
-use crate::why::tests::{NOW, connected, expect, facts};
+use crate::why::tests::{Facts, NOW, connected, expect, facts};
 use crate::why::{Case, Diagnosis, State};
 
 fn rule(messages: u64, matched: u64) -> NamedRule {
@@ -113,10 +112,11 @@ fn a_client_with_the_name_of_a_rule_comes_first() {
         is_on: false,
         ..rule(0, 0)
     };
-    let client = Facts {
-        session: Some(connected()),
-        registered_as: Some("device".to_owned()),
-        ..facts(None)
+    let client = {
+        let mut of = facts(None);
+        of.asked.session = Some(connected());
+        of.asked.registered_as = Some("device".to_owned());
+        of
     };
     let diagnosis = of_rule(off, client);
     expect(

@@ -10,7 +10,7 @@ use martlet_registry::{ApiKey, ApiKeyBarred, ProvisioningKey};
 use super::SharedRegistry;
 use super::recall_log::Removed;
 use crate::cause::Cause;
-use crate::control::Control;
+use crate::control::{Control, ControlError};
 use crate::remedy::form;
 use crate::rfc3339;
 use crate::wall_clock::{now_signed_ms, unsigned};
@@ -20,10 +20,14 @@ use facts::{BarredApiKey, NamedApiKey, NamedInTables, NamedProvisioningKey, Refu
 impl Examine for SharedRegistry {
     type Facts = NamedInTables;
 
-    async fn gather(&self, control: &Control, asked: &Asked) -> NamedInTables {
+    async fn gather(
+        &self,
+        control: &Control,
+        asked: &Asked,
+    ) -> Result<NamedInTables, ControlError> {
         let mut facts = NamedInTables::default();
         if !asked.is_unknown() {
-            return facts;
+            return Ok(facts);
         }
         let (name, seen) = (&*asked.question.name, asked.visibility());
         facts.removed = self.removed(&seen, name).await;
@@ -57,7 +61,7 @@ impl Examine for SharedRegistry {
                 id_pattern: key.id_pattern,
             });
         }
-        facts
+        Ok(facts)
     }
 
     fn judge(facts: &NamedInTables, asked: &Asked, findings: &mut Findings) {

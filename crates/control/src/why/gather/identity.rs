@@ -1,7 +1,6 @@
 //! The identity of a client.
 
 use std::net::IpAddr;
-use std::sync::Arc;
 
 use martlet_broker::{ClientDetail, EventKind, Realm, RefusalCause, TenantId, matches_shown};
 
@@ -9,28 +8,18 @@ use crate::authentication::{Policy, Standing, names_applicant};
 use crate::cause::Cause;
 use crate::control::{Control, ControlError};
 use crate::journal::Run;
-use crate::why::Question;
-use crate::why::facts::{Facts, Namesakes, Presence};
-
-/// The identity of a client.
-pub(super) struct Identified {
-    /// The policy that decides it.
-    pub(super) policy: Option<Arc<Policy>>,
-    /// The name that it proves, or would.
-    pub(super) proved: String,
-    /// What is known by it.
-    pub(super) facts: Facts,
-}
+use crate::wall_clock::now_ms;
+use crate::why::{Asked, Question};
 
 impl Control {
     /// Identifies a client by the tables, its session and its recent connections.
-    pub(super) async fn identify(
+    pub(super) async fn identified(
         &self,
         question: &Question,
         client_id: &str,
         session: Option<&ClientDetail>,
         runs: &[Run],
-    ) -> Result<Identified, ControlError> {
+    ) -> Result<Asked, ControlError> {
         let (tenant, name) = (question.tenant, &*question.name);
         let policy = self.policy();
         let user = session.and_then(|session| session.info.user_name.clone());
@@ -50,19 +39,17 @@ impl Control {
         };
         let presence = self.presence(tenant, client_id);
         let presence = presence.filter(|_| !is_of_another);
+        let listener = presence.as_ref().map(|presence| &*presence.listener_url);
         let was_seen = session.is_some() || presence.is_some() || !runs.is_empty();
-        let is_anonymous = was_seen && user.is_none() && known.is_none() && {
-            let listener = presence.as_ref();
-            self.accepts_anonymous(listener.map(|presence| &*presence.listener_url))
-        };
-        let token = |key: &str| tables.and_then(|tables| tables.team_token_named(tenant.0, key));
-        let by_team_token = token(&proved).is_some();
+        let is_anonymous =
+            was_seen && user.is_none() && known.is_none() && self.accepts_anonymous(listener);
+        let token = tables.and_then(|tables| tables.team_token_named(tenant.0, name));
         // Nothing about a client is shown for the key alone.
-        let is_key_alone = client_id == name && token(name).is_some_and(|token| !token.is_revoked);
+        let is_key_alone =
+            client_id == name && token.as_ref().is_some_and(|token| !token.is_revoked);
         let realm = policy
             .as_deref()
             .map_or(Realm::of_tenant(tenant), |policy| {
-                let listener = presence.as_ref().map(|presence| &*presence.listener_url);
                 self.realm_of(policy, tenant, (&proved, client_id), (listener, runs))
             });
         let standing = policy.as_deref().map(|policy| match is_anonymous {
@@ -72,44 +59,33 @@ impl Control {
             false if is_key_alone => Standing::Known,
             false => policy.standing(realm, &proved, client_id),
         });
-        let namesakes = tables.filter(|_| known.is_none() && token(name).is_none());
-        let mut namesakes = namesakes
-            .map(|tables| Namesakes::of(question, tables))
-            .unwrap_or_default();
-        let mut standing_remedy = None;
-        if let Some(Standing::Barred(why)) = &standing {
-            namesakes.add = self.journal.adding(tenant, why, name);
-            standing_remedy = self.journal.way_in(tenant, client_id, &proved, why);
-        }
         let registered_as = match known {
             Some(kind) => Some(kind.word()),
-            None if token(name).is_some() => Some("team token"),
+            None if token.is_some() => Some("team token"),
             // A file or the configuration has it.
             None if standing == Some(Standing::Known) && proved == name => Some("user"),
             None => None,
         };
-        let is_address =
-            !was_seen && known.is_none() && question.sees_node && name.parse::<IpAddr>().is_ok();
-        let is_of_listener = realm != Realm::of_tenant(tenant);
-        let facts = Facts {
+        Ok(Asked {
             question: question.clone(),
+            now_ms: now_ms(),
             client_id: client_id.to_owned(),
-            listeners_of_tables: is_of_listener.then(|| self.listeners_of_tables()),
-            user,
+            is_address: !was_seen
+                && known.is_none()
+                && question.sees_node
+                && name.parse::<IpAddr>().is_ok(),
+            add: match &standing {
+                Some(Standing::Barred(why)) => self.journal.adding(tenant, why, name),
+                _ => None,
+            },
             registered_as: registered_as.map(str::to_owned),
-            by_team_token,
-            namesakes,
-            standing,
-            standing_remedy,
-            presence: presence.map(Presence::from),
-            is_of_another,
-            from_address: is_address.then(|| self.journal.refused_from(&host_of(name))),
-            ..Facts::default()
-        };
-        Ok(Identified {
-            policy,
+            user,
             proved,
-            facts,
+            realm,
+            standing,
+            presence,
+            is_of_another,
+            ..Asked::default()
         })
     }
 
@@ -160,14 +136,6 @@ impl Control {
         }
     }
 
-    /// Where clients connect whose logins are checked against the tables, as URLs.
-    fn listeners_of_tables(&self) -> Vec<String> {
-        let facts = self.node_facts();
-        let mqtt = facts.listeners.iter().filter(|one| one.protocol == "mqtt");
-        let usual = mqtt.filter(|one| one.realm == Realm::COMMON);
-        usual.map(|one| one.url.clone()).collect()
-    }
-
     /// A listener lets clients in that have no credentials; where it is not known which one it is,
     /// any does.
     fn accepts_anonymous(&self, url: Option<&str>) -> bool {
@@ -178,13 +146,5 @@ impl Control {
             Some(listener) => !listener.needs_credentials,
             None => mqtt.any(|one| !one.needs_credentials),
         }
-    }
-}
-
-/// An address as it stands before its port.
-fn host_of(address: &str) -> String {
-    match address.parse::<std::net::Ipv6Addr>() {
-        Ok(address) => format!("[{address}]"),
-        Err(_) => address.to_owned(),
     }
 }

@@ -1,47 +1,51 @@
-//! Where the facts come from.
+//! Who is asked about, and how that client is: what every part of the node gets to know first.
 //!
 //! * `identity`: the identity of a client
+//! * `lanes`: the sessions of the lanes of an integration as one
+//! * `permits`: what rules permit, and what would permit the rest
 //! * `resolve_name`: the tenant and client of a name
-//! * `session`: the session of a client
-//! * `topic`: the permissions, subscribers and retained message of a topic
 
 mod identity;
+mod lanes;
+pub(super) mod permits;
 mod resolve_name;
-mod session;
-mod topic;
 
-use std::net::{IpAddr, SocketAddr};
 use std::sync::Arc;
 
 use martlet_broker::{
     ClientDetail, ClientQuery, EventKind, GroupDetail, Realm, TenantId, matches_shown,
 };
+use martlet_registry::AccountKind;
 
 use super::Question;
-use super::admission::{is_one_too_many, was_there_then};
-use super::facts::{Banned, Facts, Lockout, Presence};
-use super::node::store_trouble;
-use crate::authentication::Policy;
-use crate::cause::Cause;
+use super::asked::Asked;
+use super::session::Session;
+use super::topic::LEVELS_MAX;
+use crate::authentication::{Policy, is_one_too_many};
 use crate::control::{Control, ControlError};
-use crate::health::{RELOAD_FAILED, RESTART_PENDING};
-use crate::integrations::Integrations;
-use crate::journal::{AclFileOfListener, Entry, NamelessRules, Run, host};
-use crate::remedy::form;
-use crate::telemetry::Telemetry;
-use crate::wall_clock::{now_ms, now_signed_ms};
-use identity::Identified;
-use session::session_of;
-use topic::Actor;
+use crate::examined::ExaminedParts;
+use crate::journal::{AclFileOfListener, NamelessRules, Run};
+use crate::shared_registry::SharedRegistry;
+use crate::wall_clock::unsigned;
+use permits::Actor;
 
 /// Subscriptions of a client, or subscribers of a topic, that are looked at.
 const SUBSCRIPTIONS_MAX: usize = 1_000;
 
-/// The durability of a node that keeps messages in memory only.
-const MEMORY: &str = "memory";
-
 /// Clients of a user that are looked at.
 const CLIENTS_MAX: usize = 16;
+
+/// Who asks, and about what.
+pub(crate) struct Inquirer<'a> {
+    /// What is asked.
+    pub(crate) question: &'a Question,
+    /// The caller sees what is of this team alone.
+    pub(crate) team: Option<&'a str>,
+    /// Topic Filters of what devices publish for the node itself.
+    pub(crate) received: &'a [String],
+    /// The parts of the node.
+    pub(crate) parts: &'a ExaminedParts<'a>,
+}
 
 impl Control {
     /// The node was started with a configuration file.
@@ -49,38 +53,25 @@ impl Control {
         self.info.command_options.contains(" -c ")
     }
 
-    /// Everything that is known of a client without asking the tables; of a user with several
-    /// clients, of each of them. It may be an integration: its dead letters are counted in the
-    /// tables.
+    /// The client, integration or other object that is asked about, and the clients of the name:
+    /// several, if it is a user's with several clients; else that one.
     ///
     /// # Errors
     /// If a shard does not answer in time.
-    pub(crate) async fn facts(
+    pub(crate) async fn asked(
         &self,
-        integrations: Option<&Integrations>,
-        telemetry: Option<&Telemetry>,
-        question: &Question,
-    ) -> Result<Facts, ControlError> {
+        who: &Inquirer<'_>,
+    ) -> Result<(Asked, Vec<Asked>), ControlError> {
         self.settle_events().await;
-        let named = integrations.and_then(|all| Some((all, all.question_about(question)?)));
-        let mut facts = match named {
-            Some((all, question)) => self.facts_of_integration(all, telemetry, &question).await?,
-            None => self.facts_of_client(telemetry, question).await?,
-        };
-        facts.named_in_topic = self.named_in_topic(&facts).await?;
-        facts.taken_for_all = integrations.is_some_and(|all| all.take_for_all(question));
-        for client in &mut facts.clients {
-            client.taken_for_all = facts.taken_for_all;
+        let integrations = who.parts.integrations;
+        let named = integrations.and_then(|all| Some((all, all.question_about(who.question)?)));
+        if let Some((all, question)) = named {
+            let question = &question;
+            let who = Inquirer { question, ..*who };
+            let asked = self.asked_of_integration(all, &who).await?;
+            return Ok((asked.clone(), vec![asked]));
         }
-        Ok(facts)
-    }
-
-    async fn facts_of_client(
-        &self,
-        telemetry: Option<&Telemetry>,
-        question: &Question,
-    ) -> Result<Facts, ControlError> {
-        let (tenant, name) = (question.tenant, &*question.name);
+        let (tenant, name) = (who.question.tenant, &*who.question.name);
         let runs = self.journal.runs_of(tenant, name, &self.presence);
         let own = self.session(tenant, name).await?;
         let clients = match own {
@@ -89,18 +80,23 @@ impl Control {
         };
         if let [client_id] = &*clients {
             let session = self.session_of_user(tenant, client_id, name).await?;
-            let facts = self.facts_of(telemetry, question, client_id, session, runs);
-            return facts.await;
+            let asked = self.asked_of(who, client_id, session, runs).await?;
+            return Ok((asked.clone(), vec![asked]));
         }
-        let facts = self.facts_of(telemetry, question, name, own, runs.clone());
-        let mut facts = facts.await?;
-        for client_id in clients {
-            let session = self.session_of_user(tenant, &client_id, name).await?;
-            let runs = self.runs_of_client(tenant, &client_id, name, &runs);
-            let facts_of_it = self.facts_of(telemetry, question, &client_id, session, runs);
-            facts.clients.push(facts_of_it.await?);
+        let asked = self.asked_of(who, name, own, runs.clone()).await?;
+        let mut each = Vec::new();
+        for client_id in &clients {
+            let session = self.session_of_user(tenant, client_id, name).await?;
+            let runs = self.runs_of_client(tenant, client_id, name, &runs);
+            let mut client = self.asked_of(who, client_id, session, runs).await?;
+            client.devices_in_topic.retain(|id| !clients.contains(id));
+            client.clients.clone_from(&clients);
+            each.push(client);
         }
-        Ok(facts)
+        if each.is_empty() {
+            each.push(asked.clone());
+        }
+        Ok((asked, each))
     }
 
     /// It is a device whose type permits it several clients.
@@ -145,7 +141,7 @@ impl Control {
         let policy = self.policy();
         let tables = policy.as_deref().and_then(|policy| policy.tables());
         let known = tables.and_then(|tables| tables.account_kind(tenant.0, name));
-        if matches!(known, Some(martlet_registry::AccountKind::Device)) {
+        if matches!(known, Some(AccountKind::Device)) {
             found.retain(|client_id| {
                 let mut sessions = with_session.iter();
                 sessions.any(|one| **one == **client_id)
@@ -204,124 +200,100 @@ impl Control {
         runs
     }
 
-    // Table: the facts, each from its place.
-    pub(super) async fn facts_of(
+    /// One client of the name: who it is, and how.
+    async fn asked_of(
         &self,
-        telemetry: Option<&Telemetry>,
-        question: &Question,
+        who: &Inquirer<'_>,
         client_id: &str,
         session: Option<ClientDetail>,
         mut runs: Vec<Run>,
-    ) -> Result<Facts, ControlError> {
+    ) -> Result<Asked, ControlError> {
+        let question = who.question;
         let tenant = question.tenant;
-        let identified = self.identify(question, client_id, session.as_ref(), &runs);
-        let Identified {
-            policy,
-            proved,
-            mut facts,
-        } = identified.await?;
-        let is_connected = session
-            .as_ref()
-            .is_some_and(|session| session.info.connected);
-        if facts.registered_as.is_none() && !is_connected {
-            facts.namesakes.client_elsewhere = self.client_elsewhere(question).await?;
-            if runs.is_empty() {
-                facts.namesakes.refused_elsewhere = self.refused_elsewhere(question);
-            }
-        }
-        let policy = policy.as_deref();
-        let user = facts.user.as_deref();
-        let presence = facts.presence.as_ref();
-        let acl_file = presence.and_then(|presence| {
-            let listener = presence.listener.as_deref()?;
-            self.acl_file_of(policy?, tenant, listener)
-        });
+        let identified = self.identified(question, client_id, session.as_ref(), &runs);
+        let asked = identified.await?;
+        let policy = self.policy();
+        let presence = asked.presence.as_ref();
+        let acl_file = presence
+            .zip(policy.as_deref())
+            .and_then(|(presence, policy)| {
+                self.acl_file_of(policy, tenant, &presence.listener_url)
+            });
         let actor = Actor {
             tenant,
             client_id,
-            user,
+            user: asked.user.as_deref(),
             acl_file: acl_file.as_ref(),
         };
         let mut groups_missing = self.reword_forbidden(&actor, &mut runs);
-        let topic = self.topic_facts(question, &actor).await?;
-        groups_missing.extend(topic.groups_missing);
-        let groups = self.groups_of(tenant, session.as_ref()).await?;
-        let address = address_of(&runs, presence);
-        let at = address.and_then(|address| address.parse::<SocketAddr>().ok());
-        // An address that was asked about may be one that nobody has connected from.
-        let at = at
-            .map(|address| address.ip())
-            .or_else(|| question.name.parse().ok());
-        let nameless = match address.and_then(host) {
-            host if question.sees_node => self.journal.nameless_from(host),
-            _ => Vec::new(),
+        let (rules, missing) = match &question.topic {
+            Some(topic) => {
+                let is_filter = question.is_about_filter();
+                let (rules, missing) = self.topic_rules(&actor, topic, is_filter).await?;
+                (Some(rules), missing)
+            }
+            None => (None, Vec::new()),
         };
-        let own = session.iter().flat_map(|session| &session.subscriptions);
-        let own: Vec<&str> = own.map(|one| &*one.filter).collect();
-        let refused_publishes = self.recently_refused(question, (client_id, user), &own);
-        let unmatched = self.recently_unmatched(telemetry, tenant).await?;
-        let own_publishers = self.publishers_of(tenant, user, &unmatched);
-        let elsewhere = self.elsewhere(telemetry, question).await?;
-        let own_name_rules = self.own_name_rules(&actor, &runs).await?;
-        let unreadable = self
-            .unreadable((tenant, client_id, user), &own, &unmatched)
-            .await?;
-        let forbidden = runs.iter().map(|run| &run.last).chain(&refused_publishes);
-        let permitted_now = self.permitted_now(tenant, forbidden).await?;
-        let runs = runs.into_iter();
-        let (runs_of_parts, runs) =
-            runs.partition(|run| is_part(&run.last.client_id) && !is_part(client_id));
-        Ok(Facts {
-            now_ms: now_ms(),
-            restored: self.restored_recently(),
-            has_no_configuration: question.sees_node && !self.has_configuration(),
-            named_part: self.part_named(&question.name),
-            reload_failed: self.warning(question, RELOAD_FAILED),
-            restart_pending: self.warning(question, RESTART_PENDING),
-            by_certificate: policy.is_some_and(|policy| {
-                policy.takes_certificate_of(Realm::of_tenant(tenant), &question.name)
-            }),
-            banned: policy.and_then(|policy| self.banned(policy, (tenant, client_id, &proved), at)),
-            locked_out: self.lockout_of(tenant, (&proved, client_id), at),
-            will: self.will_of(tenant, client_id, session.as_ref()),
-            absent: self.absent_of_topic(question).await?,
-            retained: topic.retained,
-            session: session.map(session_of),
+        groups_missing.extend(missing);
+        let permitted_now = self.permitted_now(tenant, runs.iter().map(|run| &run.last));
+        let permitted_now = permitted_now.await?;
+        let (runs_of_parts, runs) = runs
+            .into_iter()
+            .partition(|run| is_part(&run.last.client_id) && !is_part(client_id));
+        let mut asked = Asked {
+            team: who.team.map(str::to_owned),
+            received: who.received.to_vec(),
+            session: session.map(Session::from),
+            unmatched: self.recently_unmatched(who.parts.telemetry, tenant).await?,
+            devices_in_topic: self.devices_in_topic(question, &asked),
+            rules,
             groups_missing,
-            runs,
-            runs_of_parts,
             permitted_now,
-            nameless,
-            lifted: policy.map_or_else(Vec::new, |policy| {
-                lifted(policy, facts.from_address.iter().flatten())
-            }),
-            near_refused: self.near_refused(question, facts.registered_as.as_deref()),
-            of_other_tenants: policy.map_or_else(Vec::new, |policy| {
-                of_other_tenants(policy, facts.from_address.iter().flatten())
-            }),
-            near: topic.near,
-            unmatched,
-            own_publishers,
-            elsewhere,
-            own_name_rules,
-            token_shown_by: self.journal.token_shown_by(tenant, client_id),
-            unreadable,
-            refused_publishes,
-            listeners: self.info.listeners.clone(),
-            server_certificates: self.server_certificates(),
-            client_id_bytes: self.info.limits.client_id_bytes,
-            rules: topic.rules,
-            subscribers: topic.subscribers,
-            subscriber_groups: topic.subscriber_groups,
-            store: self
-                .store_state()
-                .and_then(|state| store_trouble(state, question.sees_node)),
-            in_memory_since: (self.info.durability == MEMORY)
-                .then(|| now_ms().saturating_sub(self.uptime().as_millis() as u64)),
-            groups,
-            session_expiry_max_secs: self.info.limits.session_expiry_max_secs,
-            ..facts
-        })
+            runs_of_parts,
+            runs,
+            ..asked
+        };
+        if let Some(tables) = who.parts.tables {
+            self.recall(tables, &mut asked).await;
+        }
+        Ok(asked.derived())
+    }
+
+    /// Adds what the tables have of the client.
+    async fn recall(&self, tables: &SharedRegistry, asked: &mut Asked) {
+        let tenant = asked.question.tenant;
+        let device = asked.user.as_ref().unwrap_or(&asked.question.name);
+        let active = tables.last_activity(tenant.0, device).await;
+        asked.last_seen_ms = active
+            .map(|active| unsigned(active.seen_ms))
+            .filter(|ms| *ms > 0);
+        if asked.registered_as.as_deref() == Some("device") {
+            let (seen, device) = (asked.visibility(), &asked.question.name);
+            asked.type_change = tables.type_change_of(&seen, tenant, device).await;
+            asked.joined = tables.joined_by(&seen, device).await;
+        }
+        if !asked.is_of_another && asked.presence.is_none() {
+            asked.presence = tables.presence_of(tenant, &asked.client_id).await;
+        }
+        for group in &mut asked.groups_missing {
+            group.left_ms = tables.left(&group.id, &asked.client_id).await;
+        }
+    }
+
+    /// Ids of other devices that are levels of the topic in the question.
+    fn devices_in_topic(&self, question: &Question, asked: &Asked) -> Vec<String> {
+        let policy = self.policy();
+        let tables = policy.as_deref().and_then(|policy| policy.tables());
+        let (Some(tables), Some(topic)) = (tables, &question.topic) else {
+            return Vec::new();
+        };
+        let levels = topic.split('/').take(LEVELS_MAX);
+        let devices = levels.filter(|level| {
+            let is_own = [&*question.name, &*asked.client_id].contains(level);
+            let is_user = asked.user.as_deref() == Some(level);
+            !is_own && !is_user && tables.is_device(question.tenant.0, level)
+        });
+        devices.map(str::to_owned).collect()
     }
 
     /// The ACL file of a listener's clients; none: there is none.
@@ -346,65 +318,21 @@ impl Control {
         })
     }
 
-    /// The share groups that a session is a member of.
-    async fn groups_of(
+    /// The share groups among these subscriptions.
+    pub(crate) async fn groups_among<'a>(
         &self,
         tenant: TenantId,
-        session: Option<&ClientDetail>,
-    ) -> Result<Vec<GroupDetail>, ControlError> {
-        let subscriptions = session.iter().flat_map(|session| &session.subscriptions);
-        let filters = subscriptions.map(|one| &one.filter);
-        self.groups_among(tenant, filters).await
-    }
-
-    /// The share groups of these subscriptions.
-    async fn groups_among<'a>(
-        &self,
-        tenant: TenantId,
-        filters: impl Iterator<Item = &'a Box<str>>,
+        filters: impl Iterator<Item = &'a str>,
     ) -> Result<Vec<GroupDetail>, ControlError> {
         let shared = filters.filter(|filter| filter.starts_with("$share/"));
-        let shared: Arc<[Box<str>]> = shared.cloned().collect();
+        let shared: Arc<[Box<str>]> = shared.map(Box::from).collect();
         match shared.is_empty() {
             true => Ok(Vec::new()),
             false => self.group_details(tenant, shared).await,
         }
     }
 
-    /// The lockout of the user name of a client, or of an address, and how it is lifted.
-    fn lockout_of(
-        &self,
-        tenant: TenantId,
-        who: (&str, &str),
-        address: Option<IpAddr>,
-    ) -> Option<Lockout> {
-        let locked = self.locked_out(tenant, who, address)?;
-        let user = Some(who.0).filter(|_| locked.is_of_name);
-        Some(Lockout {
-            why: locked.why,
-            accepted_secs: locked.accepted_for.map(|left| left.as_secs() + 1),
-            worded: self.journal.lifting(tenant, user, address),
-        })
-    }
-
-    fn banned(
-        &self,
-        policy: &Policy,
-        (tenant, client_id, user): (TenantId, &str, &str),
-        address: Option<IpAddr>,
-    ) -> Option<Banned> {
-        let tables = policy.tables_even_idle()?;
-        let ban = tables.ban_of(tenant.0, client_id, user, address, now_signed_ms())?;
-        Some(Banned {
-            why: policy
-                .banned(tenant, client_id, Some(user), address)?
-                .into_detail()
-                .into_owned(),
-            command: self.command(form::BAN_RM, &[&ban.id]),
-        })
-    }
-
-    pub(super) async fn session(
+    async fn session(
         &self,
         tenant: TenantId,
         client_id: &str,
@@ -424,53 +352,4 @@ fn was_let_in(runs: &[Run], client_id: &str) -> bool {
         .iter()
         .filter(|run| run.last.what == EventKind::Connected);
     came.any(|run| matches_shown(&run.last.client_id, client_id))
-}
-
-/// Numbers of the entries about a name that is unknown in its tenant, with the User Names of the
-/// devices of that id in other tenants.
-fn of_other_tenants<'a>(
-    policy: &Policy,
-    refused: impl Iterator<Item = &'a Entry>,
-) -> Vec<(u64, Vec<String>)> {
-    let Some(tables) = policy.tables() else {
-        return Vec::new();
-    };
-    let unknown = refused.filter(|entry| entry.cause == Some(Cause::UnknownName));
-    let names = unknown.filter_map(|entry| {
-        let name = entry.user_name.as_deref()?;
-        let names: Vec<String> = tables.devices_elsewhere(entry.tenant, name).collect();
-        (!names.is_empty()).then_some((entry.seq, names))
-    });
-    names.collect()
-}
-
-/// Numbers of the entries that are for a ban that is over.
-fn lifted<'a>(policy: &Policy, refused: impl Iterator<Item = &'a Entry>) -> Vec<u64> {
-    let is_banned = |entry: &Entry| {
-        let address = entry.address.as_deref().and_then(|at| at.parse().ok());
-        let address = address.map(|address: SocketAddr| address.ip());
-        let user = entry.user_name.as_deref();
-        let tenant = TenantId(entry.tenant);
-        policy
-            .banned(tenant, &entry.client_id, user, address)
-            .is_some()
-    };
-    let over = refused.filter(|entry| entry.cause == Some(Cause::Banned) && !is_banned(entry));
-    over.map(|entry| entry.seq).collect()
-}
-
-/// Where a client comes from, as far as known: where it was refused last, if that was after it was
-/// let in, else where it was connected. Others may have been refused with its name meanwhile.
-fn address_of<'a>(runs: &'a [Run], presence: Option<&'a Presence>) -> Option<&'a str> {
-    let came = runs.iter().rev().find(|run| match run.last.what {
-        EventKind::Connected => true,
-        EventKind::Refused => !was_there_then(runs, run),
-        _ => false,
-    });
-    let address = came.and_then(|run| run.last.address.as_deref());
-    let address = address.or_else(|| presence?.address.as_deref());
-    address.or_else(|| {
-        let mut latest = runs.iter().rev();
-        latest.find_map(|run| run.last.address.as_deref())
-    })
 }

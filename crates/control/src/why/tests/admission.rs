@@ -3,12 +3,13 @@
 use martlet_broker::{EventKind, LockoutScope, RefusalCause};
 use martlet_codec::ReasonCode;
 
-use super::{NOBODY, NOW, WRONG_PASSWORD, barred, connected, expect, facts, run};
+use super::{NOBODY, NOW, WRONG_PASSWORD, barred, connected, expect, facts, judge, run};
+use crate::authentication::LockoutFacts;
 use crate::authentication::Standing;
 use crate::cause::Cause;
 use crate::journal::{Entry, WordedRemedy};
-use crate::why::facts::{Banned, Deleted, Lockout, Presence, Spent, TeamDeletion};
-use crate::why::judge::judge;
+use crate::presence::ClientPresence;
+use crate::shared_registry::{Deleted, Spent};
 use crate::why::{Finding, State};
 
 #[test]
@@ -22,8 +23,8 @@ fn what_it_was_told_when_it_last_came_decides() {
         1_000,
     );
     let mut facts = facts(None);
-    facts.runs = vec![run(EventKind::Connected, "", "", 1, 900_000), refused];
-    facts.standing = Some(Standing::Known);
+    facts.asked.runs = vec![run(EventKind::Connected, "", "", 1, 900_000), refused];
+    facts.asked.standing = Some(Standing::Known);
     let diagnosis = judge(&facts);
     expect(
         &diagnosis,
@@ -35,8 +36,11 @@ fn what_it_was_told_when_it_last_came_decides() {
     assert_eq!(diagnosis.finding.count, Some(12));
     assert_eq!(diagnosis.finding.remedy.as_deref(), Some("do this"));
     // It has come in meanwhile.
-    facts.runs.push(run(EventKind::Connected, "", "", 1, 10));
-    facts.session = Some(connected());
+    facts
+        .asked
+        .runs
+        .push(run(EventKind::Connected, "", "", 1, 10));
+    facts.asked.session = Some(connected());
     let diagnosis = judge(&facts);
     let expected = "is connected and nothing is wrong now";
     expect(&diagnosis, Cause::NothingWrong, State::Connected, expected);
@@ -50,8 +54,8 @@ fn what_it_was_told_when_it_last_came_decides() {
 #[test]
 fn who_would_not_be_let_in_is_told_so_before_it_comes() {
     let mut facts = facts(None);
-    facts.registered_as = Some("device".to_owned());
-    facts.standing = Some(barred(
+    facts.asked.registered_as = Some("device".to_owned());
+    facts.asked.standing = Some(barred(
         RefusalCause::DeviceMaintenance,
         "device d1 has the status maintenance",
     ));
@@ -61,26 +65,26 @@ fn who_would_not_be_let_in_is_told_so_before_it_comes() {
         State::NeverSeen,
         "maintenance",
     );
-    facts.standing = Some(Standing::Known);
+    facts.asked.standing = Some(Standing::Known);
     expect(
         &judge(&facts),
         Cause::NeverConnected,
         State::NeverSeen,
         "neither connected nor",
     );
-    facts.registered_as = None;
+    facts.asked.registered_as = None;
     let nobody = "no user of that name exists (looked up in: the registry)";
-    facts.standing = Some(barred(NOBODY, nobody));
+    facts.asked.standing = Some(barred(NOBODY, nobody));
     expect(
         &judge(&facts),
         Cause::NobodyKnown,
         State::NeverSeen,
         "no user of that name",
     );
-    facts.banned = Some(Banned {
-        why: "the user ann is banned: noise, until tomorrow".to_owned(),
-        command: None,
-    });
+    facts.admission.banned = Some((
+        "the user ann is banned: noise, until tomorrow".to_owned(),
+        None,
+    ));
     expect(
         &judge(&facts),
         Cause::Banned,
@@ -92,11 +96,11 @@ fn who_would_not_be_let_in_is_told_so_before_it_comes() {
 #[test]
 fn a_door_that_is_closed_is_named() {
     let mut facts = facts(None);
-    facts.standing = Some(Standing::Known);
-    facts.presence = Some(Presence {
+    facts.asked.standing = Some(Standing::Known);
+    facts.asked.presence = Some(ClientPresence {
         since_ms: NOW - 10_000,
-        listener: Some("mqtts://0.0.0.0:8883".to_owned()),
-        ..Presence::default()
+        listener_url: "mqtts://0.0.0.0:8883".to_owned(),
+        ..ClientPresence::default()
     });
     expect(
         &judge(&facts),
@@ -109,19 +113,19 @@ fn a_door_that_is_closed_is_named() {
 #[test]
 fn who_has_no_good_credential_left_is_told_so_with_the_way_to_another() {
     let mut facts = facts(None);
-    facts.standing = Some(Standing::Known);
-    facts.registered_as = Some("device".to_owned());
+    facts.asked.standing = Some(Standing::Known);
+    facts.asked.registered_as = Some("device".to_owned());
     let spent = Spent {
         count: 2,
         all_revoked: true,
         last_ms: 1_896_091_200_000,
-        command: Some("martlet device rotate d1".to_owned().into()),
         ..Spent::default()
     };
-    facts.spent = Some(spent.clone());
+    facts.admission.account.spent = Some(spent.clone());
+    facts.admission.account.rotate = Some("martlet device rotate d1".to_owned().into());
     let wrong = (RefusalCause::WrongSecret, "wrong credential for device d1");
     let refused = run(EventKind::Refused, "BadUserNameOrPassword", wrong, 3, 1_000);
-    facts.runs = vec![refused];
+    facts.asked.runs = vec![refused];
     let diagnosis = judge(&facts);
     let expected = "all 2 of its credentials were revoked, the last on 2030-01-31 12:00:00 UTC";
     expect(
@@ -135,9 +139,9 @@ fn who_has_no_good_credential_left_is_told_so_with_the_way_to_another() {
         Some("martlet device rotate d1")
     );
     // Any certificate that names it would do, and it has shown none.
-    facts.by_certificate = true;
+    facts.admission.by_certificate = true;
     assert_eq!(judge(&facts).finding.cause, Cause::WrongPassword);
-    facts.spent = Some(Spent {
+    facts.admission.account.spent = Some(Spent {
         has_certificate: true,
         ..spent
     });
@@ -147,12 +151,12 @@ fn who_has_no_good_credential_left_is_told_so_with_the_way_to_another() {
 #[test]
 fn a_stranger_who_tries_the_name_of_who_is_connected_is_a_remark() {
     let mut facts = facts(None);
-    facts.session = Some(connected());
+    facts.asked.session = Some(connected());
     let wrong = (RefusalCause::WrongSecret, "wrong credential for device d1");
     let mut tried = run(EventKind::Refused, "BadUserNameOrPassword", wrong, 3, 1_000);
     tried.last.address = Some("[2001:db8::1]:4711".to_owned());
     tried.last.command = Some("martlet device rotate d1".to_owned().into());
-    facts.runs = vec![run(EventKind::Connected, "", "", 1, 5_000), tried];
+    facts.asked.runs = vec![run(EventKind::Connected, "", "", 1, 5_000), tried];
     let diagnosis = judge(&facts);
     expect(
         &diagnosis,
@@ -178,14 +182,17 @@ fn a_stranger_who_tries_the_name_of_who_is_connected_is_a_remark() {
             .contains("do this")
     );
     // It came in after that: it may have been itself.
-    facts.runs.push(run(EventKind::Connected, "", "", 1, 500));
+    facts
+        .asked
+        .runs
+        .push(run(EventKind::Connected, "", "", 1, 500));
     let diagnosis = judge(&facts);
     assert_eq!(diagnosis.finding.cause, Cause::NothingWrong);
     assert_eq!(diagnosis.also[0].command, None);
     // It disconnected since, by itself: a refusal while it was connected does not keep it out.
-    facts.runs.pop();
-    facts.session = None;
-    facts.runs.push(run(
+    facts.asked.runs.pop();
+    facts.asked.session = None;
+    facts.asked.runs.push(run(
         EventKind::Disconnected,
         "Success",
         "it said goodbye",
@@ -205,14 +212,11 @@ fn who_went_with_a_team_is_told_which_to_restore() {
     let mut facts = facts(None);
     let command = Some("martlet team restore t1".to_owned().into());
     for (brings_back, expected) in [(true, "which also restores it"), (false, "first, then it")] {
-        facts.deleted = Some(Deleted {
+        facts.admission.account.deleted = Some(Deleted {
             user: None,
             at_ms: NOW - 5_000,
             command: command.clone(),
-            team: Some(TeamDeletion {
-                name: "north".to_owned(),
-                brings_back,
-            }),
+            team: Some(("north".to_owned(), brings_back)),
         });
         let diagnosis = judge(&facts);
         expect(
@@ -240,8 +244,8 @@ fn somebody_without_a_name_is_not_who_was_heard_of_since() {
     };
     let keep_alive = ReasonCode::KeepAliveTimeout.name();
     let silent = (RefusalCause::KeepAlive, "nothing came");
-    facts.runs = vec![run(EventKind::Disconnected, keep_alive, silent, 1, 5_000)];
-    facts.nameless = vec![stray(1_000)];
+    facts.asked.runs = vec![run(EventKind::Disconnected, keep_alive, silent, 1, 5_000)];
+    facts.admission.nameless = vec![stray(1_000)];
     // It is the newest thing that is known, and a guess all the same.
     let diagnosis = judge(&facts);
     let expected = "its connection was ended";
@@ -252,7 +256,7 @@ fn somebody_without_a_name_is_not_who_was_heard_of_since() {
     let remedy = guess.remedy.as_deref().unwrap_or_default();
     assert!(remedy.starts_with("if it is this client: "), "{remedy}");
     // Something of its own is newer: there is nothing to guess.
-    facts.nameless = vec![stray(6_000)];
+    facts.admission.nameless = vec![stray(6_000)];
     let diagnosis = judge(&facts);
     assert_eq!(diagnosis.finding.cause, Cause::KeepAlive);
     assert!(
@@ -266,7 +270,7 @@ fn a_lockout_that_is_over_is_a_remark() {
     let mut facts = facts(None);
     let wrong = (RefusalCause::WrongSecret, "wrong credential for device d1");
     let locked = "locked out for 1 s more: too many wrong credentials for this user name";
-    facts.locked_out = Some(Lockout {
+    facts.admission.locked_out = Some(LockoutFacts {
         accepted_secs: None,
         why: locked.to_owned(),
         worded: WordedRemedy {
@@ -275,7 +279,7 @@ fn a_lockout_that_is_over_is_a_remark() {
         },
     });
     let bad = "BadUserNameOrPassword";
-    facts.runs = vec![
+    facts.asked.runs = vec![
         run(
             EventKind::Disconnected,
             "Success",
@@ -296,7 +300,7 @@ fn a_lockout_that_is_over_is_a_remark() {
     expect(&diagnosis, Cause::LockedOut, State::Refused, "locked out");
     let command = diagnosis.finding.command.as_deref();
     assert_eq!(command, Some("martlet lockout rm d1"));
-    facts.locked_out = None;
+    facts.admission.locked_out = None;
     let diagnosis = judge(&facts);
     expect(
         &diagnosis,
@@ -307,7 +311,7 @@ fn a_lockout_that_is_over_is_a_remark() {
     let expected = |one: &Finding| one.sentence.starts_with("it was locked out for ");
     assert!(diagnosis.also.iter().any(expected), "{diagnosis:#?}");
     // It was another who tried, and it has not come itself.
-    facts.runs.remove(1);
+    facts.asked.runs.remove(1);
     expect(
         &judge(&facts),
         Cause::Away,

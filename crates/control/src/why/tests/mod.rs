@@ -14,28 +14,114 @@ use martlet_broker::{
 };
 use martlet_codec::ReasonCode;
 
+use crate::authentication::AdmissionFacts;
 use crate::authentication::Standing;
 use crate::cause::Cause;
 use crate::cause::tests::WORDS_OF_OLD;
 use crate::explain::{Explained, Outcome};
 use crate::journal::{Entry, Run, WordedRemedy};
-use crate::why::facts::{Facts, Session, TopicRules};
-use crate::why::judge::judge;
-use crate::why::{Diagnosis, Question, State};
+use crate::operate::{PublishAs, SessionFacts, Sessions};
+use crate::presence::{Silence, SilenceFacts};
+use crate::why::gather::permits::TopicRules;
+use crate::why::inquiry::Client;
+use crate::why::node::NodeFacts;
+use crate::why::topic::{TopicFacts, Topics};
+use crate::why::{Asked, Diagnosis, Examine, Inquiry, OwnNameRule, Question, Session, State};
+
+/// Facts of a client, of all parts that are examined for each.
+#[derive(Clone, Default)]
+pub(crate) struct Facts {
+    pub(crate) asked: Asked,
+    pub(crate) node: NodeFacts,
+    pub(crate) admission: AdmissionFacts,
+    pub(crate) sessions: SessionFacts,
+    pub(crate) topic: TopicFacts,
+    pub(crate) silence: SilenceFacts,
+    pub(crate) publish_as: Vec<(u64, OwnNameRule)>,
+    /// The clients of a user that has several.
+    pub(crate) clients: Vec<Facts>,
+}
+
+impl std::ops::Deref for Facts {
+    type Target = Asked;
+
+    fn deref(&self) -> &Asked {
+        &self.asked
+    }
+}
+
+impl std::ops::DerefMut for Facts {
+    fn deref_mut(&mut self) -> &mut Asked {
+        &mut self.asked
+    }
+}
+
+impl Facts {
+    fn client(&self) -> Client {
+        let asked = self.asked.clone().derived();
+        let mut client = Client::new(asked, self.admission.clone());
+        if !self.asked.is_integration {
+            client.add::<Sessions>(self.sessions.clone());
+            client.add::<Topics<'_>>(self.topic.clone());
+            client.add::<Silence<'_>>(self.silence.clone());
+        }
+        client
+    }
+}
+
+/// Facts for the diagnoses of tests.
+pub(crate) struct Case(Inquiry);
+
+impl Case {
+    /// Of these facts of the client, or of the clients of a user.
+    pub(crate) fn of(facts: Facts) -> Self {
+        let clients = match &*facts.clients {
+            [] => std::slice::from_ref(&facts),
+            several => several,
+        };
+        let clients = clients.iter().map(Facts::client).collect();
+        let asked = facts.asked.clone().derived();
+        let case = Self(Inquiry::new(asked, facts.node.clone(), clients));
+        case.with::<PublishAs>(facts.publish_as)
+    }
+
+    /// Adds the facts of a part of the node.
+    pub(crate) fn with<P: Examine>(mut self, facts: P::Facts) -> Self {
+        self.0.add::<P>(facts);
+        self
+    }
+
+    /// Adds the facts of a part that is examined for each client. The test has one client.
+    pub(crate) fn with_client<P: Examine>(mut self, facts: P::Facts) -> Self {
+        self.0.first_client().add::<P>(facts);
+        self
+    }
+
+    /// The diagnosis on them.
+    pub(crate) fn diagnosis(self) -> Diagnosis {
+        self.0.diagnosis()
+    }
+}
+
+/// Returns the diagnosis on facts of a client alone.
+fn judge(facts: &Facts) -> Diagnosis {
+    Case::of(facts.clone()).diagnosis()
+}
 
 pub(crate) const NOW: u64 = 1_000_000_000;
 
 pub(crate) fn facts(topic: Option<&str>) -> Facts {
-    Facts {
-        question: Question {
+    {
+        let mut of = Facts::default();
+        of.asked.question = Question {
             name: "d1".to_owned(),
             topic: topic.map(str::to_owned),
             sees_node: true,
             ..Question::default()
-        },
-        now_ms: NOW,
-        listeners: vec!["mqtt://0.0.0.0:1883".to_owned()],
-        ..Facts::default()
+        };
+        of.asked.now_ms = NOW;
+        of.admission.listeners = vec!["mqtt://0.0.0.0:1883".to_owned()];
+        of
     }
 }
 
@@ -176,9 +262,9 @@ pub(crate) fn expect(diagnosis: &Diagnosis, cause: Cause, state: State, expected
 }
 
 fn of_client(name: &str, mut facts: Facts) -> Facts {
-    facts.question.name = "ann".to_owned();
-    facts.client_id = name.to_owned();
-    for run in &mut facts.runs {
+    facts.asked.question.name = "ann".to_owned();
+    facts.asked.client_id = name.to_owned();
+    for run in &mut facts.asked.runs {
         run.last.client_id = name.to_owned();
     }
     facts
@@ -195,8 +281,9 @@ fn all_clients_of_a_user_are_looked_at() {
         60_000,
     );
     refused.last.topic = topic.map(str::to_owned);
-    let publisher = Facts {
-        runs: vec![
+    let publisher = {
+        let mut of = facts(topic);
+        of.asked.runs = vec![
             refused,
             run(
                 EventKind::Disconnected,
@@ -205,13 +292,14 @@ fn all_clients_of_a_user_are_looked_at() {
                 1,
                 50_000,
             ),
-        ],
-        ..facts(topic)
+        ];
+        of
     };
-    let other = Facts {
-        session: Some(connected()),
-        runs: vec![run(EventKind::Connected, "", "", 1, 5_000)],
-        ..facts(topic)
+    let other = {
+        let mut of = facts(topic);
+        of.asked.session = Some(connected());
+        of.asked.runs = vec![run(EventKind::Connected, "", "", 1, 5_000)];
+        of
     };
     let mut both = of_client("ann", facts(topic));
     both.clients = vec![of_client("c1", publisher), of_client("c2", other)];
@@ -219,7 +307,7 @@ fn all_clients_of_a_user_are_looked_at() {
     let expected = "client c1 (not connected): its publish to d/d1/telemetry was refused: no rule";
     expect(&diagnosis, Cause::NotPermitted, State::Connected, expected);
     // Without the refusal she is well: one of her clients is connected.
-    both.clients[0].runs.remove(0);
+    both.clients[0].asked.runs.remove(0);
     let diagnosis = judge(&both);
     let expected = "1 of its 2 clients is connected (c2)";
     expect(&diagnosis, Cause::NothingWrong, State::Connected, expected);
@@ -227,8 +315,8 @@ fn all_clients_of_a_user_are_looked_at() {
         |one: &super::Finding| one.sentence.starts_with("client c1: it is not connected");
     assert!(diagnosis.also.iter().any(is_reported), "{diagnosis:#?}");
     // None of them is.
-    both.clients[1].session = None;
-    both.clients[1].runs[0] = run(
+    both.clients[1].asked.session = None;
+    both.clients[1].asked.runs[0] = run(
         EventKind::Disconnected,
         "Success",
         "the client sent DISCONNECT",
@@ -246,14 +334,15 @@ fn names_that_clients_choose_are_not_diagnosed() {
         let forbidden = format!("the Will on {name:?} is refused: no rule permits it");
         let will = (RefusalCause::WillForbidden, &*forbidden);
         let mut facts = facts(Some(name));
-        (facts.question.name, facts.client_id) = ((*name).to_owned(), (*name).to_owned());
-        facts.user = Some((*name).to_owned());
-        facts.standing = Some(Standing::Known);
-        facts.runs = vec![run(EventKind::Refused, "NotAuthorized", will, 1, 1_000)];
+        (facts.asked.question.name, facts.asked.client_id) =
+            ((*name).to_owned(), (*name).to_owned());
+        facts.asked.user = Some((*name).to_owned());
+        facts.asked.standing = Some(Standing::Known);
+        facts.asked.runs = vec![run(EventKind::Refused, "NotAuthorized", will, 1, 1_000)];
         let diagnosis = judge(&facts);
         expect(&diagnosis, Cause::NotPermitted, State::Refused, name);
         let goodbye = (RefusalCause::Goodbye, *name);
-        facts.runs = vec![run(EventKind::Disconnected, "Success", goodbye, 1, 1_000)];
+        facts.asked.runs = vec![run(EventKind::Disconnected, "Success", goodbye, 1, 1_000)];
         let diagnosis = judge(&facts);
         expect(&diagnosis, Cause::Away, State::Away, "it is not connected");
     }

@@ -2,11 +2,12 @@
 
 use martlet_broker::{EventKind, GroupDetail, Limit, RefusalCause, UnmatchedTopic};
 
-use super::{NOW, connected, expect, facts, of_client, run};
+use super::{Facts, NOW, connected, expect, facts, judge, of_client, run};
 use crate::cause::Cause;
+use crate::why::Session;
 use crate::why::State;
-use crate::why::facts::{Backlog, Facts, Session, Subscriber};
-use crate::why::judge::judge;
+use crate::why::session::Backlog;
+use crate::why::topic::Subscriber;
 
 /// A client that is one more than the type of its device permits.
 fn one_too_many(ago_ms: u64) -> Facts {
@@ -16,17 +17,19 @@ fn one_too_many(ago_ms: u64) -> Facts {
     );
     let mut refused = run(EventKind::Refused, "Quota exceeded", why, 1, ago_ms);
     refused.last.limit = Some(Limit::UserSessions.option().to_owned());
-    Facts {
-        runs: vec![refused],
-        ..facts(None)
+    {
+        let mut of = facts(None);
+        of.asked.runs = vec![refused];
+        of
     }
 }
 
 #[test]
 fn a_client_that_is_one_too_many_is_told_though_others_are_connected() {
-    let there = Facts {
-        session: Some(connected()),
-        ..facts(None)
+    let there = {
+        let mut of = facts(None);
+        of.asked.session = Some(connected());
+        of
     };
     let mut both = of_client("d1", facts(None));
     both.clients = vec![
@@ -56,13 +59,14 @@ fn a_client_that_is_one_too_many_is_told_though_others_are_connected() {
 /// `gone_ms` before that message.
 fn missed(gone_ms: u64) -> Facts {
     let missed_ms = NOW - 6_000;
-    Facts {
-        session: Some(Session {
+    {
+        let mut of = facts(Some("a/1"));
+        of.asked.session = Some(Session {
             subscriptions: vec![("a/1".to_owned(), 1)],
             session_expiry_secs: 10,
             ..connected()
-        }),
-        runs: vec![
+        });
+        of.asked.runs = vec![
             run(
                 EventKind::Disconnected,
                 "Success",
@@ -71,8 +75,8 @@ fn missed(gone_ms: u64) -> Facts {
                 6_000 + gone_ms,
             ),
             run(EventKind::Connected, "", "", 1, 5_000),
-        ],
-        unmatched: vec![UnmatchedTopic {
+        ];
+        of.asked.unmatched = vec![UnmatchedTopic {
             reached_all: false,
             topic: "a/1".into(),
             client_id: Some("other".into()),
@@ -80,9 +84,9 @@ fn missed(gone_ms: u64) -> Facts {
             first_ms: missed_ms,
             last_ms: missed_ms,
             is_forbidden: false,
-        }],
-        session_expiry_max_secs: u32::MAX,
-        ..facts(Some("a/1"))
+        }];
+        of.topic.session_expiry_max_secs = u32::MAX;
+        of
     }
 }
 
@@ -99,7 +103,7 @@ fn who_ended_a_session_is_told_of_what_it_has_missed() {
         remedy.contains("longer Session Expiry Interval"),
         "{remedy}"
     );
-    facts.session_expiry_max_secs = 10;
+    facts.topic.session_expiry_max_secs = 10;
     let diagnosis = judge(&facts);
     let expected = "10 s after its connection (limits.session_expiry_max_secs";
     expect(&diagnosis, Cause::SessionEnded, is_there, expected);
@@ -118,7 +122,7 @@ fn who_ended_a_session_is_told_of_what_it_has_missed() {
     );
     // While its session lived it had no subscription.
     let mut facts = missed(5_000);
-    facts.session_expiry_max_secs = 10;
+    facts.topic.session_expiry_max_secs = 10;
     let remedy = remedy_of_not_retained(&facts);
     assert!(
         remedy.contains(raise) && !remedy.contains("Clean Start 0"),
@@ -155,12 +159,12 @@ fn a_member_of_a_share_group_that_takes_no_more_is_told() {
             ..connected()
         })
     };
-    facts.groups = vec![group(0)];
+    facts.sessions.groups = vec![group(0)];
     // It may be busy with them.
-    facts.session = lazy(1_000);
+    facts.asked.session = lazy(1_000);
     let is_there = State::Connected;
     expect(&judge(&facts), Cause::NothingWrong, is_there, "");
-    facts.session = lazy(10_000);
+    facts.asked.session = lazy(10_000);
     let expected =
         "which is its maximum at one time, so its share group $share/g/a/# sends it no more";
     let diagnosis = judge(&facts);
@@ -169,23 +173,23 @@ fn a_member_of_a_share_group_that_takes_no_more_is_told() {
         !diagnosis.finding.sentence.contains("wait"),
         "{diagnosis:#?}"
     );
-    facts.groups = vec![group(3)];
+    facts.sessions.groups = vec![group(3)];
     let expected = "3 messages wait in the group";
     expect(&judge(&facts), Cause::SlowReader, is_there, expected);
     // The group has no messages of this topic.
-    facts.question.topic = Some("b/1".to_owned());
+    facts.asked.question.topic = Some("b/1".to_owned());
     let diagnosis = judge(&facts);
     assert_ne!(diagnosis.finding.cause, Cause::SlowReader, "{diagnosis:#?}");
     // Without a group nothing goes elsewhere, and nothing waits.
-    facts.question.topic = None;
-    facts.groups = Vec::new();
+    facts.asked.question.topic = None;
+    facts.sessions.groups = Vec::new();
     expect(&judge(&facts), Cause::NothingWrong, is_there, "");
 }
 
 #[test]
 fn who_publishes_is_told_which_subscriber_does_not_acknowledge() {
     let mut facts = facts(Some("a/1"));
-    facts.session = Some(connected());
+    facts.asked.session = Some(connected());
     let subscriber = |since_ms: u64| Subscriber {
         client_id: "lazy".to_owned(),
         filter: "$share/g/a/#".to_owned(),
@@ -199,9 +203,9 @@ fn who_publishes_is_told_which_subscriber_does_not_acknowledge() {
         }),
         drops: Vec::new(),
     };
-    facts.subscribers = Some(vec![subscriber(1_000)]);
+    facts.topic.subscribers = Some(vec![subscriber(1_000)]);
     assert_ne!(judge(&facts).finding.cause, Cause::SlowReader);
-    facts.subscribers = Some(vec![subscriber(10_000)]);
+    facts.topic.subscribers = Some(vec![subscriber(10_000)]);
     let expected =
         "lazy, which is subscribed to a/1 (by $share/g/a/#), has not acknowledged 2 of the";
     expect(

@@ -3,7 +3,7 @@
 use martlet_broker::TlsFault;
 
 use super::*;
-use crate::why::facts::Lockout;
+use crate::authentication::LockoutFacts;
 
 fn stray(ago_ms: u64) -> Entry {
     Entry {
@@ -32,10 +32,11 @@ fn refusals_without_a_name_are_told_once_as_a_guess() {
             1,
             ago_ms,
         );
-        Facts {
-            runs: vec![went],
-            nameless: vec![stray(20_000), stray(10_000)],
-            ..facts(None)
+        {
+            let mut of = facts(None);
+            of.asked.runs = vec![went];
+            of.admission.nameless = vec![stray(20_000), stray(10_000)];
+            of
         }
     };
     let mut admin = of_client("ann", facts(None));
@@ -61,24 +62,26 @@ fn refusals_without_a_name_are_told_once_as_a_guess() {
 #[test]
 fn of_a_client_that_is_not_connected_nothing_is_said_as_of_the_connected_one() {
     let topic = Some("office/1");
-    let publisher = Facts {
-        runs: vec![run(
+    let publisher = {
+        let mut of = facts(topic);
+        of.asked.runs = vec![run(
             EventKind::Disconnected,
             "Success",
             "the client sent DISCONNECT",
             1,
             50_000,
-        )],
-        rules: rules(Outcome::Refused, Outcome::Refused),
-        ..facts(topic)
+        )];
+        of.asked.rules = rules(Outcome::Refused, Outcome::Refused);
+        of
     };
-    let panel = Facts {
-        session: Some(Session {
+    let panel = {
+        let mut of = facts(topic);
+        of.asked.session = Some(Session {
             subscriptions: vec![("office/#".to_owned(), 0)],
             ..connected()
-        }),
-        rules: rules(Outcome::Refused, Outcome::Permitted),
-        ..facts(topic)
+        });
+        of.asked.rules = rules(Outcome::Refused, Outcome::Permitted);
+        of
     };
     let mut ann = of_client("ann", facts(topic));
     ann.clients = vec![of_client("auto-1", publisher), of_client("panel", panel)];
@@ -94,9 +97,9 @@ fn of_a_client_that_is_not_connected_nothing_is_said_as_of_the_connected_one() {
 #[test]
 fn who_is_let_in_by_a_remembered_password_is_not_kept_out() {
     let mut facts = facts(None);
-    facts.standing = Some(Standing::Known);
+    facts.asked.standing = Some(Standing::Known);
     let bad = "BadUserNameOrPassword";
-    facts.runs = vec![
+    facts.asked.runs = vec![
         run(
             EventKind::Refused,
             bad,
@@ -113,15 +116,15 @@ fn who_is_let_in_by_a_remembered_password_is_not_kept_out() {
             1_000,
         ),
     ];
-    let mut lockout = Lockout {
+    let mut lockout = LockoutFacts {
         why: "locked out for 56 s more: too many wrong credentials".to_owned(),
         accepted_secs: Some(200),
         worded: WordedRemedy::default(),
     };
-    facts.locked_out = Some(lockout.clone());
+    facts.admission.locked_out = Some(lockout.clone());
     expect(&judge(&facts), Cause::Away, State::Away, "sent DISCONNECT");
     lockout.accepted_secs = None;
-    facts.locked_out = Some(lockout);
+    facts.admission.locked_out = Some(lockout);
     let expected = "it cannot log in now";
     expect(&judge(&facts), Cause::LockedOut, State::Away, expected);
 }

@@ -5,27 +5,29 @@ use martlet_broker::{
     WillNotice,
 };
 
-use super::{NOBODY, NOW, WRONG_PASSWORD, barred, connected, expect, facts, rules, run};
+use super::{
+    Facts, NOBODY, NOW, WRONG_PASSWORD, barred, connected, expect, facts, judge, rules, run,
+};
 use crate::cause::Cause;
 use crate::explain::Outcome;
+use crate::presence::{AbsentWill, NamedInTopic, NamedStanding};
+use crate::store::StoreState;
+use crate::why::OwnNameRule;
 use crate::why::State;
-use crate::why::facts::{
-    Absent, AbsentWill, Facts, OwnNameRule, Retained, StoreTrouble, Subscriber,
-};
-use crate::why::judge::judge;
+use crate::why::topic::{Retained, Subscriber};
 
 #[test]
 fn a_topic_is_followed_from_the_rules_to_who_is_subscribed() {
     let mut facts = facts(Some("d/d2/telemetry"));
-    facts.session = Some(connected());
-    facts.rules = rules(Outcome::Refused, Outcome::Refused);
+    facts.asked.session = Some(connected());
+    facts.asked.rules = rules(Outcome::Refused, Outcome::Refused);
     expect(
         &judge(&facts),
         Cause::NotPermitted,
         State::Connected,
         "d/d1/telemetry",
     );
-    if let Some(rules) = &mut facts.rules {
+    if let Some(rules) = &mut facts.asked.rules {
         rules.own_name_publish = Some(OwnNameRule {
             rule: "device type sensor rule 1".to_owned(),
             filter: "d/d1/telemetry".to_owned(),
@@ -38,8 +40,8 @@ fn a_topic_is_followed_from_the_rules_to_who_is_subscribed() {
         State::Connected,
         "instead of \"d2\"",
     );
-    facts.rules = rules(Outcome::Permitted, Outcome::Refused);
-    facts.subscribers = Some(Vec::new());
+    facts.asked.rules = rules(Outcome::Permitted, Outcome::Refused);
+    facts.topic.subscribers = Some(Vec::new());
     expect(
         &judge(&facts),
         Cause::SubscriberAbsent,
@@ -55,7 +57,7 @@ fn a_topic_is_followed_from_the_rules_to_who_is_subscribed() {
         backlog: None,
         drops: Vec::new(),
     };
-    facts.subscribers = Some(vec![subscriber(false)]);
+    facts.topic.subscribers = Some(vec![subscriber(false)]);
     expect(
         &judge(&facts),
         Cause::SubscriberAbsent,
@@ -63,7 +65,7 @@ fn a_topic_is_followed_from_the_rules_to_who_is_subscribed() {
         "none is connected",
     );
     // It is no fault: the messages come.
-    facts.subscribers = Some(vec![subscriber(true)]);
+    facts.topic.subscribers = Some(vec![subscriber(true)]);
     let diagnosis = judge(&facts);
     let expected = "to which 1 client is subscribed";
     expect(&diagnosis, Cause::NothingWrong, State::Connected, expected);
@@ -75,24 +77,24 @@ fn a_receiver_is_told_what_keeps_messages_from_it() {
     let mut facts = facts(Some("d/d2/telemetry"));
     let mut session = connected();
     session.subscriptions = vec![("d/+/telemetry".to_owned(), 0)];
-    facts.session = Some(session);
-    facts.rules = rules(Outcome::Refused, Outcome::Permitted);
+    facts.asked.session = Some(session);
+    facts.asked.rules = rules(Outcome::Refused, Outcome::Permitted);
     let diagnosis = judge(&facts);
     let expected = "it is subscribed to d/d2/telemetry";
     expect(&diagnosis, Cause::NothingWrong, State::Connected, expected);
     assert_eq!(diagnosis.also[0].cause, Cause::QosDowngraded);
     assert!(!diagnosis.wrong);
-    facts.rules = rules(Outcome::Permitted, Outcome::Refused);
+    facts.asked.rules = rules(Outcome::Permitted, Outcome::Refused);
     expect(
         &judge(&facts),
         Cause::NotPermitted,
         State::Connected,
         "may not read",
     );
-    if let Some(session) = &mut facts.session {
+    if let Some(session) = &mut facts.asked.session {
         session.subscriptions[0].1 = 1;
     }
-    facts.rules = rules(Outcome::Permitted, Outcome::Permitted);
+    facts.asked.rules = rules(Outcome::Permitted, Outcome::Permitted);
     let mut full = run(
         EventKind::Dropped,
         "queue_full",
@@ -101,7 +103,7 @@ fn a_receiver_is_told_what_keeps_messages_from_it() {
         1_000,
     );
     full.last.topic = Some("d/d2/telemetry".to_owned());
-    facts.runs = vec![full];
+    facts.asked.runs = vec![full];
     expect(
         &judge(&facts),
         Cause::QueueFull,
@@ -113,8 +115,8 @@ fn a_receiver_is_told_what_keeps_messages_from_it() {
 #[test]
 fn what_was_refused_of_another_topic_is_told_beside_what_was_asked() {
     let mut facts = facts(Some("d/d1/telemetry"));
-    facts.session = Some(connected());
-    facts.rules = rules(Outcome::Permitted, Outcome::Refused);
+    facts.asked.session = Some(connected());
+    facts.asked.rules = rules(Outcome::Permitted, Outcome::Refused);
     let mut refused = run(
         EventKind::PublishRefused,
         "Not authorized",
@@ -123,14 +125,14 @@ fn what_was_refused_of_another_topic_is_told_beside_what_was_asked() {
         1_000,
     );
     refused.last.topic = Some("d/d1/other".to_owned());
-    facts.runs = vec![refused.clone()];
+    facts.asked.runs = vec![refused.clone()];
     let diagnosis = judge(&facts);
     let expected = "nothing on that topic was refused";
     expect(&diagnosis, Cause::NothingWrong, State::Connected, expected);
     assert_eq!(diagnosis.also.len(), 1, "{diagnosis:#?}");
     assert!(diagnosis.also[0].sentence.contains("d/d1/other"));
     // What is wrong with the topic leads.
-    facts.subscribers = Some(Vec::new());
+    facts.topic.subscribers = Some(Vec::new());
     let diagnosis = judge(&facts);
     let expected = "nobody is subscribed";
     expect(
@@ -140,7 +142,7 @@ fn what_was_refused_of_another_topic_is_told_beside_what_was_asked() {
         expected,
     );
     // Without a topic it is what is wrong, and so is what is of the topic.
-    facts.question.topic = None;
+    facts.asked.question.topic = None;
     let expected = "d/d1/other";
     expect(
         &judge(&facts),
@@ -148,8 +150,8 @@ fn what_was_refused_of_another_topic_is_told_beside_what_was_asked() {
         State::Connected,
         expected,
     );
-    facts.question.topic = Some("d/d1/other".to_owned());
-    facts.rules = rules(Outcome::Permitted, Outcome::Permitted);
+    facts.asked.question.topic = Some("d/d1/other".to_owned());
+    facts.asked.rules = rules(Outcome::Permitted, Outcome::Permitted);
     expect(
         &judge(&facts),
         Cause::NotPermitted,
@@ -161,8 +163,8 @@ fn what_was_refused_of_another_topic_is_told_beside_what_was_asked() {
 #[test]
 fn where_the_rule_has_to_be_is_named() {
     let mut facts = facts(Some("d/d2/telemetry"));
-    facts.session = Some(connected());
-    facts.rules = rules(Outcome::Refused, Outcome::Refused);
+    facts.asked.session = Some(connected());
+    facts.asked.rules = rules(Outcome::Refused, Outcome::Refused);
     let finding = judge(&facts).finding;
     let remedy = finding.remedy.unwrap_or_default();
     assert!(
@@ -177,7 +179,7 @@ fn where_the_rule_has_to_be_is_named() {
 #[test]
 fn what_the_rules_permit_meanwhile_is_wrong_no_more() {
     let mut facts = facts(None);
-    facts.session = Some(connected());
+    facts.asked.session = Some(connected());
     let mut refused = run(
         EventKind::PublishRefused,
         "Not authorized",
@@ -188,7 +190,7 @@ fn what_the_rules_permit_meanwhile_is_wrong_no_more() {
     refused.last.topic = Some("d/d1/other".to_owned());
     refused.last.command = Some("martlet role allow r".to_owned().into());
     refused.last.seq = 7;
-    facts.runs = vec![refused];
+    facts.asked.runs = vec![refused];
     let expected = "its publish to d/d1/other was refused";
     expect(
         &judge(&facts),
@@ -196,7 +198,7 @@ fn what_the_rules_permit_meanwhile_is_wrong_no_more() {
         State::Connected,
         expected,
     );
-    facts.permitted_now = vec![7];
+    facts.asked.permitted_now = vec![7];
     let diagnosis = judge(&facts);
     let expected = "nothing is wrong now";
     expect(&diagnosis, Cause::NothingWrong, State::Connected, expected);
@@ -211,8 +213,8 @@ fn what_the_rules_permit_meanwhile_is_wrong_no_more() {
 #[test]
 fn of_an_unknown_name_it_is_not_told_what_it_may_publish() {
     let mut facts = facts(Some("a/b"));
-    facts.rules = rules(Outcome::Permitted, Outcome::Permitted);
-    facts.subscribers = Some(Vec::new());
+    facts.asked.rules = rules(Outcome::Permitted, Outcome::Permitted);
+    facts.topic.subscribers = Some(Vec::new());
     let diagnosis = judge(&facts);
     let text = "d1 is unknown";
     expect(&diagnosis, Cause::NobodyKnown, State::NeverSeen, text);
@@ -224,8 +226,8 @@ fn a_refused_publish_of_who_is_subscribed_to_the_topic_too_is_told() {
     let mut facts = facts(Some("d/d1/telemetry"));
     let mut session = connected();
     session.subscriptions = vec![("d/#".to_owned(), 1)];
-    facts.session = Some(session);
-    facts.rules = rules(Outcome::Refused, Outcome::Permitted);
+    facts.asked.session = Some(session);
+    facts.asked.rules = rules(Outcome::Refused, Outcome::Permitted);
     let mut refused = run(
         EventKind::PublishRefused,
         "Not authorized",
@@ -233,8 +235,8 @@ fn a_refused_publish_of_who_is_subscribed_to_the_topic_too_is_told() {
         3,
         1_000,
     );
-    refused.last.topic = facts.question.topic.clone();
-    facts.runs = vec![refused];
+    refused.last.topic = facts.asked.question.topic.clone();
+    facts.asked.runs = vec![refused];
     let expected = "its publish to d/d1/telemetry was refused";
     expect(
         &judge(&facts),
@@ -246,9 +248,9 @@ fn a_refused_publish_of_who_is_subscribed_to_the_topic_too_is_told() {
 
 pub(super) fn facts_of_refused_topic() -> Facts {
     let mut facts = facts(Some("d/d1/x"));
-    facts.session = Some(connected());
-    facts.rules = rules(Outcome::Refused, Outcome::Refused);
-    if let Some(rules) = &mut facts.rules {
+    facts.asked.session = Some(connected());
+    facts.asked.rules = rules(Outcome::Refused, Outcome::Refused);
+    if let Some(rules) = &mut facts.asked.rules {
         rules.remedy_publish.command = None;
     }
     let mut refused = run(
@@ -259,35 +261,40 @@ pub(super) fn facts_of_refused_topic() -> Facts {
         1_000,
     );
     refused.last.topic = Some("d/d1/x".to_owned());
-    facts.runs = vec![refused];
+    facts.asked.runs = vec![refused];
     facts
 }
 
 #[test]
 fn a_full_store_is_named_to_who_waits_for_it_and_to_who_hears_nothing() {
     let mut facts = facts(None);
-    facts.session = Some(connected());
-    let why = "the message store has reached limits.store_bytes".to_owned();
-    let remedy = Some("raise limits.store_bytes".to_owned());
-    facts.store = Some(StoreTrouble::Full { why, remedy });
+    facts.asked.session = Some(connected());
+    facts.node.store = Some(StoreState {
+        low: Some("the message store has reached limits.store_bytes".to_owned()),
+        is_at_limit: true,
+        ..StoreState::default()
+    });
     let (full, is_there) = (Cause::StoreFull, State::Connected);
     let expected =
         "messages with QoS 1 and 2 wait, from all publishers: the message store has reached";
     expect(&judge(&facts), full, is_there, expected);
-    if let Some(session) = &mut facts.session {
+    if let Some(session) = &mut facts.asked.session {
         session.waits_for_store = true;
     }
     let diagnosis = judge(&facts);
     let expected = "its publishes wait: the message store has reached limits.store_bytes";
     expect(&diagnosis, full, is_there, expected);
-    let remedy = diagnosis.finding.remedy.as_deref();
-    assert_eq!(remedy, Some("raise limits.store_bytes"));
-    facts.store = Some(StoreTrouble::Slow);
+    let remedy = diagnosis.finding.remedy.unwrap_or_default();
+    assert!(remedy.contains("raise limits.store_bytes"), "{remedy}");
+    facts.node.store = Some(StoreState {
+        behind: true,
+        ..StoreState::default()
+    });
     let expected = "the disk is too slow";
     expect(&judge(&facts), Cause::StoreSlow, is_there, expected);
     // The reason of an absent client is how it left, not the store.
-    facts.session = None;
-    facts.runs = vec![run(
+    facts.asked.session = None;
+    facts.asked.runs = vec![run(
         EventKind::Disconnected,
         "Success",
         "it said goodbye",
@@ -302,14 +309,14 @@ fn a_full_store_is_named_to_who_waits_for_it_and_to_who_hears_nothing() {
 fn what_holds_now_comes_before_what_happened() {
     let mut facts = facts(None);
     let wrong = (WRONG_PASSWORD, "the password is not that of the registry");
-    facts.runs = vec![run(
+    facts.asked.runs = vec![run(
         EventKind::Refused,
         "BadUserNameOrPassword",
         wrong,
         1,
         1_000,
     )];
-    facts.standing = Some(barred(RefusalCause::UserDisabled, "user d1 is disabled"));
+    facts.asked.standing = Some(barred(RefusalCause::UserDisabled, "user d1 is disabled"));
     let diagnosis = judge(&facts);
     expect(&diagnosis, Cause::Disabled, State::Refused, "is disabled");
     assert_eq!(diagnosis.also[0].cause, Cause::WrongPassword);
@@ -321,8 +328,8 @@ fn what_holds_now_comes_before_what_happened() {
     let diagnosis = judge(&facts);
     expect(&diagnosis, Cause::Disabled, State::Refused, "is disabled");
     assert_eq!(diagnosis.finding.count, Some(3));
-    facts.runs.pop();
-    facts.standing = Some(barred(
+    facts.asked.runs.pop();
+    facts.asked.standing = Some(barred(
         NOBODY,
         "no user of that name exists (looked up in: x)",
     ));
@@ -336,11 +343,11 @@ fn what_holds_now_comes_before_what_happened() {
 
 fn subscribed(filter: &str) -> Facts {
     let mut facts = facts(Some("state/1"));
-    facts.client_id = "d1".to_owned();
+    facts.asked.client_id = "d1".to_owned();
     let mut session = connected();
     session.subscriptions = vec![(filter.to_owned(), 1)];
-    facts.session = Some(session);
-    facts.rules = rules(Outcome::Permitted, Outcome::Permitted);
+    facts.asked.session = Some(session);
+    facts.asked.rules = rules(Outcome::Permitted, Outcome::Permitted);
     facts
 }
 
@@ -357,15 +364,15 @@ fn kept(ago_ms: u64) -> Option<Retained> {
 fn a_retained_message_that_was_not_sent_is_told_with_why() {
     let (none, is_there) = (Cause::NoRetained, State::Connected);
     let mut shared = subscribed("$share/crew/state/1");
-    shared.retained = kept(60_000);
+    shared.topic.retained = kept(60_000);
     let expected = "a Shared Subscription gets no retained messages";
     expect(&judge(&shared), none, is_there, expected);
     let mut facts = subscribed("state/#");
-    facts.retained = kept(60_000);
+    facts.topic.retained = kept(60_000);
     let well = (Cause::NothingWrong, "it is subscribed to state/1");
     expect(&judge(&facts), well.0, is_there, well.1);
     let without = |facts: &mut Facts, why| {
-        if let Some(session) = &mut facts.session {
+        if let Some(session) = &mut facts.asked.session {
             session.without_retained = vec![("state/#".to_owned(), why)];
         }
     };
@@ -376,7 +383,7 @@ fn a_retained_message_that_was_not_sent_is_told_with_why() {
     let expected = "Retain Handling 1";
     expect(&judge(&facts), none, is_there, expected);
     // It came to it as it was published.
-    facts.retained = kept(1_000);
+    facts.topic.retained = kept(1_000);
     expect(&judge(&facts), well.0, is_there, well.1);
 }
 
@@ -384,7 +391,7 @@ fn a_retained_message_that_was_not_sent_is_told_with_why() {
 fn a_retained_message_that_was_taken_away_is_told() {
     let mut facts = subscribed("state/#");
     let mut ended = |end, ago_ms: u64| {
-        facts.retained = Some(Retained::Ended(RetainedEnded {
+        facts.topic.retained = Some(Retained::Ended(RetainedEnded {
             topic: "state/1".into(),
             end,
             at_ms: NOW - ago_ms,
@@ -408,7 +415,7 @@ fn a_retained_message_that_was_taken_away_is_told() {
 #[test]
 fn what_a_client_with_no_local_publishes_is_told_as_that() {
     let mut facts = subscribed("state/#");
-    if let Some(session) = &mut facts.session {
+    if let Some(session) = &mut facts.asked.session {
         session.no_local = vec!["state/#".to_owned()];
     }
     let unmatched = |client_id: &str| UnmatchedTopic {
@@ -420,16 +427,16 @@ fn what_a_client_with_no_local_publishes_is_told_as_that() {
         last_ms: NOW - 10,
         is_forbidden: false,
     };
-    facts.unmatched = vec![unmatched("d1")];
+    facts.asked.unmatched = vec![unmatched("d1")];
     let is_there = State::Connected;
     let expected = "it published them itself, and its subscription to state/# has No Local";
     expect(&judge(&facts), Cause::NoLocal, is_there, expected);
-    facts.unmatched = vec![unmatched("other")];
+    facts.asked.unmatched = vec![unmatched("other")];
     let expected =
         "2 messages that other published to state/1 arrived before it subscribed to state/#";
     expect(&judge(&facts), Cause::NotRetained, is_there, expected);
     // Commands are published again.
-    facts.unmatched = vec![unmatched("$commands")];
+    facts.asked.unmatched = vec![unmatched("$commands")];
     let diagnosis = judge(&facts);
     let expected = "it is subscribed to state/1";
     expect(&diagnosis, Cause::NothingWrong, is_there, expected);
@@ -443,10 +450,14 @@ fn a_will_that_was_not_published_is_told_to_who_waits_for_it_and_of_its_client()
         topic: "state/1".into(),
         is_discarded: true,
     });
-    facts.absent = vec![Absent {
+    facts.silence.named = vec![NamedInTopic {
         client_id: "d2".to_owned(),
-        since_ms: NOW - 10,
-        will: discarded.clone(),
+        is_device: false,
+        standing: NamedStanding::Away(Some(NOW - 10)),
+        is_own: false,
+        last_message_ms: None,
+        command: None,
+        will: Some((discarded.clone(), NOW - 10)),
     }];
     let expected = "d2 has disconnected, and its Will for state/1 was not published";
     expect(
@@ -463,12 +474,12 @@ fn a_will_that_was_not_published_is_told_to_who_waits_for_it_and_of_its_client()
         10,
     );
     let mut facts = super::facts(None);
-    facts.runs = vec![disconnected];
-    facts.will = Some(discarded);
+    facts.asked.runs = vec![disconnected];
+    facts.admission.will = Some(discarded);
     let diagnosis = judge(&facts);
     let expected = "its Will for state/1 was not published: that DISCONNECT discards it";
     expect(&diagnosis, Cause::Away, State::Away, expected);
-    facts.will = Some(AbsentWill::Delayed {
+    facts.admission.will = Some(AbsentWill::Delayed {
         topic: "state/1".to_owned(),
         due_ms: Some(NOW + 5_000),
     });

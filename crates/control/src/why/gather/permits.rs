@@ -1,48 +1,89 @@
-//! The facts about a topic: which clients may publish and subscribe, and which are subscribed.
+//! What the rules permit a client, and what would permit the rest.
 
 use std::sync::Arc;
 
-use martlet_broker::{
-    Actions, EventKind, GroupDetail, Names, Realm, RetainedQuery, Rules, SessionRules,
-    SubscriptionQuery, TenantId,
-};
+use martlet_broker::{Actions, EventKind, Names, Realm, Rules, SessionRules, TenantId};
 use martlet_codec::{SubscriptionFilter, TopicFilter, TopicName};
 
-use super::session::backlog_of;
 use crate::cause::Cause;
 use crate::control::{Control, ControlError};
 use crate::explain::{self, Explained};
 use crate::journal::{AclFileOfListener, Entry, Lacking, Run, WordedRemedy};
-use crate::remedy::form;
-use crate::why::Question;
-use crate::why::facts::{
-    GroupMissing, NearSubscriber, OwnNameRule, Retained, Subscriber, TopicRules,
-};
-use crate::why::topic::ANY_LEVEL;
-
-const SUBSCRIBERS_MAX: usize = 20;
-
-/// Messages of a subscriber that are looked at.
-const MESSAGES_MAX: usize = 64;
+use crate::remedy::Command;
+use crate::why::Side;
 
 /// Filters of a client's permissions that are named, at most.
 const PERMITTED_MAX: usize = 4;
 
-/// The facts about the topic of a question.
-#[derive(Default)]
-pub(super) struct TopicFacts {
-    /// What the client may do with it.
-    pub(super) rules: Option<TopicRules>,
-    /// Its subscribers; none: a Topic Filter was asked about.
-    pub(super) subscribers: Option<Vec<Subscriber>>,
-    /// The share groups among them.
-    pub(super) subscriber_groups: Vec<GroupDetail>,
-    /// Clients whose subscriptions nearly match it, while it has no subscriber.
-    pub(super) near: Vec<NearSubscriber>,
-    /// Its retained message, or the end of it.
-    pub(super) retained: Option<Retained>,
-    /// Groups whose rules permit it, and that the client is not in.
-    pub(super) groups_missing: Vec<GroupMissing>,
+/// A level that takes the place of a wildcard of a Topic Filter.
+const ANY_LEVEL: &str = "_";
+
+/// What a client may do with a topic.
+#[derive(Clone, Debug)]
+pub(crate) struct TopicRules {
+    /// Publish to it.
+    pub(crate) publish: Explained,
+    /// Receive what is published to it.
+    pub(crate) receive: Explained,
+    /// A rule that permits publishing to it with the client's own name where it has another name.
+    pub(crate) own_name_publish: Option<OwnNameRule>,
+    /// Likewise, of reading it.
+    pub(crate) own_name_receive: Option<OwnNameRule>,
+    /// Some of what it may publish to.
+    pub(crate) permitted: Vec<String>,
+    /// Some of what it may read.
+    pub(crate) readable: Vec<String>,
+    /// Where publishing would have to be permitted.
+    pub(crate) remedy_publish: WordedRemedy,
+    /// Where receiving would have to be permitted.
+    pub(crate) remedy_receive: WordedRemedy,
+}
+
+impl TopicRules {
+    /// The decision that matters to a client on this side.
+    pub(crate) fn decisive(&self, side: Side) -> &Explained {
+        match side {
+            Side::Receiver => &self.receive,
+            Side::Publisher | Side::Either => &self.publish,
+        }
+    }
+}
+
+/// A rule that permits the same topic with the client's own name in it.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub(crate) struct OwnNameRule {
+    /// The rule, as operators know it, such as `device type sensor rule 1`.
+    pub(crate) rule: String,
+    /// Its Topic Filter with the client's own name.
+    pub(crate) filter: String,
+    /// The name in the topic in its place; `_`: a wildcard.
+    pub(crate) other_name: String,
+}
+
+impl OwnNameRule {
+    /// What the rule permits, in words.
+    pub(crate) fn permits(&self) -> String {
+        let Self {
+            rule,
+            filter,
+            other_name,
+        } = self;
+        match &**other_name {
+            ANY_LEVEL => format!("{rule} permits {filter}, which has its own name"),
+            _ => format!("{rule} permits {filter}, with its own name instead of {other_name:?}"),
+        }
+    }
+}
+
+/// A group that a device is not in, and whose rules permit what the device lacks.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub(crate) struct GroupMissing {
+    pub(crate) id: String,
+    pub(crate) name: String,
+    /// The command that adds the device to it, for the finding about it.
+    pub(crate) command: Option<Command>,
+    /// When the device left the group; none: that is not known.
+    pub(crate) left_ms: Option<u64>,
 }
 
 /// The client of an action, and where the rules of its listener are, if that is known.
@@ -54,122 +95,8 @@ pub(super) struct Actor<'a> {
 }
 
 impl Control {
-    /// Gathers the facts about the topic of a question, if it has one.
-    pub(super) async fn topic_facts(
-        &self,
-        question: &Question,
-        who: &Actor<'_>,
-    ) -> Result<TopicFacts, ControlError> {
-        let Some(topic) = &question.topic else {
-            return Ok(TopicFacts::default());
-        };
-        let is_filter = question.is_about_filter();
-        let (rules, groups_missing) = self.topic_rules(who, topic, is_filter).await?;
-        let (subscribers, subscriber_groups) = match is_filter {
-            true => (None, Vec::new()),
-            false => {
-                let (all, groups) = self.subscribers_of(question.tenant, topic).await?;
-                (Some(all), groups)
-            }
-        };
-        let near = match subscribers.as_ref().is_some_and(Vec::is_empty) {
-            true => {
-                let near = self.near_subscribers_of(question, who.client_id, topic);
-                near.await?
-            }
-            false => Vec::new(),
-        };
-        Ok(TopicFacts {
-            rules: Some(rules),
-            subscribers,
-            subscriber_groups,
-            near,
-            retained: self
-                .retained_of((question.tenant, who.client_id), topic)
-                .await?,
-            groups_missing,
-        })
-    }
-
-    /// The first retained message that a topic, or the Topic Filter of a subscription, matches;
-    /// else the end of the last one.
-    async fn retained_of(
-        &self,
-        (tenant, client_id): (TenantId, &str),
-        topic: &str,
-    ) -> Result<Option<Retained>, ControlError> {
-        let Ok(filter) = SubscriptionFilter::parse(topic) else {
-            return Ok(None);
-        };
-        let filter = filter.filter.as_str();
-        let query = RetainedQuery {
-            tenant,
-            filter: filter.into(),
-            search: None,
-            after: None,
-            limit: 1,
-            payload_bytes_max: 0,
-            count: false,
-        };
-        if let Some(first) = self.retained(&query).await?.messages.into_iter().next() {
-            return Ok(Some(Retained::Kept {
-                past_will: self.past_will(tenant, client_id, &first).await?,
-                remove: self.command_of_tenant(form::RETAINED_RM, tenant, &[&first.topic]),
-                topic: first.topic.into_string(),
-                at_ms: first.received_wall_ms,
-            }));
-        }
-        let ended = self.retained_ended(tenant, filter).await?;
-        Ok(ended.into_iter().next_back().map(Retained::Ended))
-    }
-
-    /// The subscribers of a topic, whether they are connected, and their share groups.
-    async fn subscribers_of(
-        &self,
-        tenant: TenantId,
-        topic: &str,
-    ) -> Result<(Vec<Subscriber>, Vec<GroupDetail>), ControlError> {
-        let query = SubscriptionQuery {
-            tenant: Some(tenant),
-            topic: Some(topic.into()),
-            limit: SUBSCRIBERS_MAX,
-            ..SubscriptionQuery::default()
-        };
-        let mut subscribers: Vec<Subscriber> = Vec::new();
-        let found = self.subscriptions(&query).await?.subscriptions;
-        let filters = found.iter().map(|one| &one.filter);
-        let groups = self.groups_among(tenant, filters).await?;
-        for one in found {
-            let session = self
-                .client(one.tenant, &one.client_id, MESSAGES_MAX)
-                .await?;
-            subscribers.push(Subscriber {
-                client_id: one.client_id.to_string(),
-                backlog: session
-                    .as_ref()
-                    .and_then(|session| backlog_of(session, &one.filter, &groups)),
-                end_session: self.command_of_tenant(
-                    form::SESSION_RM,
-                    one.tenant,
-                    &[&one.client_id],
-                ),
-                filter: one.filter.into_string(),
-                qos: one.qos as u8,
-                connected: session
-                    .as_ref()
-                    .is_some_and(|session| session.info.connected),
-                drops: session.map_or_else(Vec::new, |session| {
-                    let drops = session.drops.iter().zip(session.dropped_at);
-                    drops
-                        .map(|((reason, count), at)| (*reason, *count, at))
-                        .collect()
-                }),
-            });
-        }
-        Ok((subscribers, groups))
-    }
-
-    async fn topic_rules(
+    /// What a client may do with a topic, and groups whose rules permit it that it is not in.
+    pub(super) async fn topic_rules(
         &self,
         who: &Actor<'_>,
         topic: &str,
@@ -253,7 +180,7 @@ impl Control {
 
     /// Where it would have to be permitted what a client lacks; for a device that is not in a group
     /// that permits it, that group.
-    pub(super) fn permitting_of(
+    fn permitting_of(
         &self,
         who: &Actor<'_>,
         (action, topic): (&str, &str),
@@ -311,7 +238,7 @@ impl Control {
     }
 
     /// What was refused by a rule and would not be by those of now, as numbers of entries.
-    pub(super) async fn permitted_now(
+    pub(crate) async fn permitted_now(
         &self,
         tenant: TenantId,
         entries: impl Iterator<Item = &Entry>,
@@ -338,11 +265,12 @@ impl Control {
         Ok(permitted)
     }
 
-    /// Rules that permit with the client's own name what rules forbade, by the number of the entry
-    /// about it.
-    pub(super) async fn own_name_rules(
+    /// Rules that permit with the own name of this client, or another one of the user, what rules
+    /// forbade, by the number of the entry about it.
+    pub(crate) async fn own_name_rules(
         &self,
-        who: &Actor<'_>,
+        tenant: TenantId,
+        user: Option<&str>,
         runs: &[Run],
     ) -> Result<Vec<(u64, OwnNameRule)>, ControlError> {
         let mut found = Vec::new();
@@ -351,15 +279,14 @@ impl Control {
                 continue;
             };
             let client_id = &*entry.client_id;
-            let session = self.session_rules(who.tenant, client_id).await?;
-            let user = entry.user_name.as_deref().or(who.user);
-            let user = user.unwrap_or(client_id);
+            let session = self.session_rules(tenant, client_id).await?;
+            let user = entry.user_name.as_deref().or(user).unwrap_or(client_id);
             let names = Names {
                 client_id,
                 user_name: user,
             };
             let topic = in_place_of_wildcards(entry.topic.as_deref().unwrap_or_default());
-            let rules = self.rules_of(who.tenant, session.as_ref(), user);
+            let rules = self.rules_of(tenant, session.as_ref(), user);
             let rule = rules.and_then(|rules| own_name_rule(&rules, names, action, &topic));
             found.extend(rule.map(|rule| (entry.seq, rule)));
         }

@@ -5,11 +5,11 @@ use martlet_codec::{SubscriptionFilter, TopicFilter, TopicName};
 
 /// How a Topic Filter misses a topic.
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub(super) struct NearMiss {
+pub(crate) struct NearMiss {
     /// What differs, in words.
-    pub(super) words: String,
+    pub(crate) words: String,
     /// It is likely to be a mistake, not another topic.
-    pub(super) is_likely: bool,
+    pub(crate) is_likely: bool,
 }
 
 impl NearMiss {
@@ -36,7 +36,7 @@ fn would_match(filter: &str, topic: &str) -> bool {
 
 /// How a subscription misses a topic that it nearly matches. None: it matches, or is about
 /// something else.
-pub(super) fn near_miss(filter: &str, topic: &str) -> Option<NearMiss> {
+pub(crate) fn near_miss(filter: &str, topic: &str) -> Option<NearMiss> {
     let own = SubscriptionFilter::parse(filter).ok()?.filter.as_str();
     if would_match(own, topic) {
         return None;
@@ -73,7 +73,7 @@ pub(super) fn near_miss(filter: &str, topic: &str) -> Option<NearMiss> {
 
 /// The Shared Subscription that is meant by a filter of another broker's form, and its filter:
 /// `$queue/FILTER`, or `$shared/GROUP/FILTER`.
-pub(super) fn shared_meant(filter: &str) -> Option<(String, &str)> {
+pub(crate) fn shared_meant(filter: &str) -> Option<(String, &str)> {
     if let Some(filter) = filter.strip_prefix("$queue/") {
         return Some((format!("$share/GROUP/{filter}"), filter));
     }
@@ -83,7 +83,7 @@ pub(super) fn shared_meant(filter: &str) -> Option<(String, &str)> {
 
 /// How a topic differs from another one that is likely to be meant, in words. None: it is the same,
 /// or it is about something else.
-pub(super) fn nearly_same(meant: &str, topic: &str) -> Option<String> {
+pub(crate) fn nearly_same(meant: &str, topic: &str) -> Option<String> {
     if meant == topic || TopicName::new(meant).is_err() {
         return None;
     }

@@ -1,46 +1,48 @@
 //! The credentials of a client: that it has none, or none any more, and that others show its own;
 //! and certificates of listeners that clients take for expired.
 
-use super::Finding;
-use super::facts::{Facts, Spent};
-use super::found::{Bearing, Found, RECENT_MS};
+use super::AdmissionFacts;
 use crate::authentication::Standing;
-use crate::cause::Cause;
-use crate::journal::{Entry, Run};
+use crate::cause::{Bearing, Cause};
+use crate::journal::Entry;
 use crate::rfc3339;
+use crate::shared_registry::Spent;
+use crate::why::{Asked, Finding, Found};
 
-/// What there is to find. `refused`: it was refused when it last came, and would be now.
-pub(super) fn credentials(facts: &Facts, refused: Option<&Run>, found: &mut Found) {
-    if let Some(spent) = &facts.spent
+/// What there is to find.
+pub(super) fn credentials(asked: &Asked, facts: &AdmissionFacts, found: &mut Found) {
+    if let Some(spent) = &facts.account.spent
         && (spent.has_certificate || !facts.by_certificate)
         && !facts.by_team_token
     {
-        found.push((Bearing::Barred, none_left(spent)));
+        found.push((Bearing::Present, none_left(facts, spent)));
     }
-    found.extend(never_had_one(facts, refused));
-    found.extend(token_shown_by_another(facts));
+    found.extend(never_had_one(asked, facts));
+    found.extend(token_shown_by_another(asked, facts));
 }
 
 /// The device has no credential, and has logged in by no other way.
-fn never_had_one(facts: &Facts, refused: Option<&Run>) -> Option<(Bearing, Finding)> {
-    let none = facts.no_credential.as_ref()?;
+fn never_had_one(asked: &Asked, facts: &AdmissionFacts) -> Option<(Bearing, Finding)> {
     let is_by_others = facts.by_certificate || facts.by_team_token;
-    let was_let_in = facts.presence.is_some() || facts.session.is_some();
+    let was_let_in = asked.presence.is_some() || asked.session.is_some();
+    let refused = asked.refused.as_ref();
     let is_for_that = refused.is_none_or(|run| run.cause == Some(Cause::WrongPassword));
     // Of a device that others prove, it is not known.
-    if is_by_others || was_let_in || !is_for_that || facts.standing != Some(Standing::Known) {
+    if !facts.account.has_no_credential
+        || is_by_others
+        || was_let_in
+        || !is_for_that
+        || asked.standing != Some(Standing::Known)
+    {
         return None;
     }
     let sentence = format!(
         "the device {} has no credential, and never had one, so it cannot log in",
-        facts.question.name
+        asked.question.name
     );
-    let finding = Finding::advised(
-        Cause::NoCredentials,
-        sentence,
-        "give it a credential",
-        &none.command,
-    );
+    let rotate = &facts.account.rotate;
+    let cause = Cause::NoCredentials;
+    let finding = Finding::advised(cause, sentence, "give it a credential", rotate);
     let finding = match refused {
         Some(run) => finding.when(run),
         None => finding,
@@ -49,18 +51,16 @@ fn never_had_one(facts: &Facts, refused: Option<&Run>) -> Option<(Bearing, Findi
 }
 
 /// The API has refused the user, which has no rights there.
-pub(super) fn no_api_role(facts: &Facts) -> Option<(Bearing, Finding)> {
-    let none = facts.no_api_role.as_ref()?;
+pub(super) fn no_api_role(asked: &Asked, facts: &AdmissionFacts) -> Option<(Bearing, Finding)> {
+    let (refused_ms, command) = facts.account.no_api_role.as_ref()?;
     let sentence = format!(
         "the user {} logged in to the API or the panel with the right password, and was refused: it \
          has no role there (api_role is none, and none in a team)",
-        facts.question.name
+        asked.question.name
     );
-    let finding = Finding::new(Cause::ApiRefused, sentence)
-        .at(none.refused_ms)
-        .remedy("give it a role: viewer, operator or administrator")
-        .command(&none.command);
-    let bearing = match facts.now_ms.saturating_sub(none.refused_ms) <= RECENT_MS {
+    let remedy = "give it a role: viewer, operator or administrator";
+    let finding = Finding::advised(Cause::ApiRefused, sentence, remedy, command).at(*refused_ms);
+    let bearing = match asked.is_recent(*refused_ms) {
         true => Bearing::Happened,
         false => Bearing::Remark,
     };
@@ -68,7 +68,7 @@ pub(super) fn no_api_role(facts: &Facts) -> Option<(Bearing, Finding)> {
 }
 
 /// It has no valid credential left, so every login is refused.
-fn none_left(spent: &Spent) -> Finding {
+fn none_left(facts: &AdmissionFacts, spent: &Spent) -> Finding {
     let at = rfc3339::in_words(spent.last_ms);
     let ended = match (spent.all_revoked, spent.all_expired) {
         (true, _) => "were revoked",
@@ -80,18 +80,16 @@ fn none_left(spent: &Spent) -> Finding {
         (1, false) => format!("its only credential expired on {at}"),
         (count, _) => format!("all {count} of its credentials {ended}, the last on {at}"),
     };
-    let finding = Finding::new(Cause::CredentialExpired, sentence).since(spent.last_ms);
-    finding
-        .remedy("give it another credential")
-        .command(&spent.command)
+    let (cause, rotate) = (Cause::CredentialExpired, &facts.account.rotate);
+    Finding::advised(cause, sentence, "give it another credential", rotate).since(spent.last_ms)
 }
 
 /// Another client was refused because its token is for this one.
-fn token_shown_by_another(facts: &Facts) -> Option<(Bearing, Finding)> {
+fn token_shown_by_another(asked: &Asked, facts: &AdmissionFacts) -> Option<(Bearing, Finding)> {
     let shown = facts.token_shown_by.iter().rev();
-    let is_recent = |at_ms: u64| facts.now_ms.saturating_sub(at_ms) <= RECENT_MS;
+    let is_recent = |at_ms: u64| asked.is_recent(at_ms);
     let last = shown.clone().find(|entry| is_recent(entry.at_ms))?;
-    let (other, own) = (&last.client_id, &facts.client_id);
+    let (other, own) = (&last.client_id, &asked.client_id);
     let of_other = shown.filter(|entry| entry.client_id == *other);
     let sentence = format!(
         "the client {other} was refused, because its token is for the Client Identifier {own}"
@@ -107,7 +105,7 @@ fn token_shown_by_another(facts: &Facts) -> Option<(Bearing, Finding)> {
 }
 
 /// Why a client was refused, and the remedy, in words.
-pub(super) fn in_words(facts: &Facts, refused: &Entry) -> (String, Option<String>) {
+pub(super) fn in_words(facts: &AdmissionFacts, refused: &Entry) -> (String, Option<String>) {
     match taken_for_expired(facts, refused) {
         Some((why, remedy)) => (why, Some(remedy)),
         None => (
@@ -119,7 +117,7 @@ pub(super) fn in_words(facts: &Facts, refused: &Entry) -> (String, Option<String
 
 /// What a refusal is about in truth, and the remedy, if a client took the certificate of a listener
 /// for expired; none: it is about something else.
-fn taken_for_expired(facts: &Facts, refused: &Entry) -> Option<(String, String)> {
+fn taken_for_expired(facts: &AdmissionFacts, refused: &Entry) -> Option<(String, String)> {
     if refused.cause != Some(Cause::ServerCertificateExpired) {
         return None;
     }

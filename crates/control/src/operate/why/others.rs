@@ -20,7 +20,7 @@ pub(crate) struct OtherSessions;
 /// The session of a connected client, and others of its user that are not connected and in which
 /// messages wait.
 #[derive(Debug, Default)]
-pub(crate) struct SessionFacts {
+pub(crate) struct OthersFacts {
     /// Since when the client is connected, milliseconds since the Unix epoch.
     since_ms: u64,
     /// Its last CONNECT had Clean Start.
@@ -42,14 +42,13 @@ pub(crate) struct OtherSession {
 }
 
 impl Examine for OtherSessions {
-    type Facts = SessionFacts;
+    type Facts = OthersFacts;
 
-    async fn gather(&self, control: &Control, asked: &Asked) -> SessionFacts {
-        let found = sessions_of(control, asked).await;
-        found.ok().flatten().unwrap_or_default()
+    async fn gather(&self, control: &Control, asked: &Asked) -> Result<OthersFacts, ControlError> {
+        Ok(sessions_of(control, asked).await?.unwrap_or_default())
     }
 
-    fn judge(facts: &SessionFacts, asked: &Asked, findings: &mut Findings) {
+    fn judge(facts: &OthersFacts, asked: &Asked, findings: &mut Findings) {
         let mut others = facts.others.iter();
         let is_it = |other: &&OtherSession| took_its_place(asked, facts, other);
         // Where anonymous clients are accepted, any name would have the rules of those.
@@ -82,7 +81,7 @@ impl Examine for OtherSessions {
 async fn sessions_of(
     control: &Control,
     asked: &Asked,
-) -> Result<Option<SessionFacts>, ControlError> {
+) -> Result<Option<OthersFacts>, ControlError> {
     let (tenant, client_id) = (asked.question.tenant, &*asked.client_id);
     let Some(user) = asked.user.as_deref().filter(|_| asked.is_connected) else {
         return Ok(None);
@@ -93,7 +92,7 @@ async fn sessions_of(
     let Some(own) = control.client(tenant, client_id, 0).await? else {
         return Ok(None);
     };
-    let mut facts = SessionFacts {
+    let mut facts = OthersFacts {
         since_ms: own.info.connected_at_ms,
         clean_start: own
             .connection
@@ -130,7 +129,7 @@ async fn sessions_of(
 
 /// The client came after the other session lost its connection, and has, or wanted to have, its
 /// subscriptions.
-fn took_its_place(asked: &Asked, own: &SessionFacts, other: &OtherSession) -> bool {
+fn took_its_place(asked: &Asked, own: &OthersFacts, other: &OtherSession) -> bool {
     let came_ms = own.since_ms.saturating_add(CLOCKS_DIFFER_MS);
     let is_later = other.left_ms.is_some_and(|left_ms| left_ms <= came_ms);
     let wants = asked.filters.is_empty() && !own.clean_start;
@@ -145,7 +144,7 @@ fn took_its_place(asked: &Asked, own: &SessionFacts, other: &OtherSession) -> bo
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::why::facts::Session;
+    use crate::why::Session;
     use crate::why::tests::{NOW, connected, expect, facts};
     use crate::why::{Case, State};
 
@@ -164,7 +163,7 @@ mod tests {
             filters: vec![filter.to_owned()],
         };
         let diagnosis = |other| {
-            let found = SessionFacts {
+            let found = OthersFacts {
                 since_ms: NOW - 10_000,
                 clean_start: false,
                 others: vec![other],
