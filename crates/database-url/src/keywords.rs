@@ -6,6 +6,9 @@ use std::str::Chars;
 
 use percent_encoding::{NON_ALPHANUMERIC, utf8_percent_encode};
 
+/// Keywords that lead to another place than a host, a port and a database.
+const OTHER_PLACES: [&str; 3] = ["service", "servicefile", "passfile"];
+
 /// Keywords that are parameters of the URL. Others, such as `TimeZone`, mean nothing here.
 const PARAMETERS: [&str; 5] = [
     "sslmode",
@@ -22,8 +25,13 @@ pub(super) fn url(text: &str) -> Option<String> {
         let mut found = all.iter().rev().filter(|(known, _)| known == keyword);
         found.next().map(|(_, value)| value.as_str())
     };
+    if OTHER_PLACES.iter().any(|keyword| get(keyword).is_some()) {
+        return None;
+    }
     // The path of a file may have the form of a pair.
-    get("host").or(get("dbname"))?;
+    let host = get("hostaddr").or(get("host"));
+    let host = host.filter(|host| !host.contains(','));
+    host.or(get("dbname").filter(|_| get("host").is_none()))?;
     let mut url = "postgres://".to_owned();
     if let Some(user) = get("user") {
         url.push_str(&encoded(user));
@@ -33,7 +41,7 @@ pub(super) fn url(text: &str) -> Option<String> {
         url.push('@');
     }
     let mut parameters = Vec::new();
-    match get("host").unwrap_or("localhost") {
+    match host.unwrap_or("localhost") {
         // A socket in that directory. A URL has a host in its place.
         directory if directory.starts_with('/') => {
             url.push_str("localhost");

@@ -102,6 +102,11 @@ mod tests {
                 "postgres://[::1]/d",
                 "postgres://[::1]/d",
             ),
+            (
+                "hostaddr=192.0.2.7 host=db dbname=d",
+                "postgres://192.0.2.7/d",
+                "postgres://192.0.2.7/d",
+            ),
         ] {
             let parsed = DatabaseUrl::parse(given).expect(given);
             assert_eq!((parsed.whole(), &*parsed.to_string()), (url, shown));

@@ -1,8 +1,9 @@
 //! Bans: Client Identifiers, user names, addresses and networks that are refused, whatever
 //! credentials they show.
 
-use std::borrow::Borrow;
+use std::borrow::{Borrow, Cow};
 use std::collections::BTreeMap;
+use std::fmt;
 use std::hash::Hash;
 use std::net::IpAddr;
 use std::sync::Arc;
@@ -123,6 +124,22 @@ const FROM: &str = " FROM bans LEFT JOIN teams ON bans.tenant > 0 AND teams.tena
 pub(crate) struct Network {
     address: IpAddr,
     bits: u8,
+}
+
+impl fmt::Display for Network {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let most = if self.address.is_ipv4() { 32 } else { 128 };
+        match self.bits == most {
+            true => self.address.fmt(f),
+            false => write!(f, "{}/{}", self.address, self.bits),
+        }
+    }
+}
+
+/// The value of a ban as it is kept. A network has one form only.
+fn written(kind: BanKind, value: &str) -> Cow<'_, str> {
+    let network = Network::parse(value).filter(|_| kind == BanKind::Address);
+    network.map_or(value.into(), |network| network.to_string().into())
 }
 
 impl Network {
@@ -458,7 +475,7 @@ async fn find_named(
     let mut bans = all_bans(on).await?;
     bans.retain(|ban| {
         let is_seen = own.is_none_or(|own| own != 0 && own == i64::from(ban.tenant));
-        is_seen && ban.kind == kind && ban.value == target.value
+        is_seen && ban.kind == kind && written(kind, &ban.value) == target.value
     });
     let of = |tenant: i64| bans.iter().position(|ban| i64::from(ban.tenant) == tenant);
     // A user of this name may have been added to a team later.
@@ -490,14 +507,16 @@ async fn insert(work: &mut Work<'_>, new: NewBan) -> Result<AddedBan, Fault> {
         BanKind::Address if Network::parse(&new.value).is_none() => {
             return Err(Refused::BanAddress(new.value).into());
         }
-        BanKind::Address => {}
-        BanKind::ClientId | BanKind::UserName => check_name("client", &new.value)?,
+        BanKind::Address | BanKind::ClientId | BanKind::UserName => {}
     }
     let BanTarget {
         tenant,
         team,
         value,
     } = whom(work, &new).await?;
+    if new.kind != BanKind::Address {
+        check_name("client", &value)?;
+    }
     let replaced = replace(work, tenant, new.kind, &value).await?;
     let ban = Ban {
         id: secret::new_id()?,
@@ -594,6 +613,7 @@ async fn target(
     team: Option<&str>,
 ) -> Result<BanTarget, Fault> {
     let is_name = kind != BanKind::Address;
+    let value = &*written(kind, value);
     // `NAME@TEAM` is a name of that team's tenant, as in a login.
     let qualified = value.rsplit_once('@').filter(|_| is_name);
     let Some(named) = team.or(visibility.team()) else {
@@ -676,6 +696,20 @@ mod tests {
             made_by: String::new(),
             created_ms: 1,
             until_ms: 0,
+        }
+    }
+
+    #[test]
+    fn a_network_has_one_form() {
+        for (given, kept) in [
+            ("10.0.0.9/8", "10.0.0.0/8"),
+            ("10.0.0.1/32", "10.0.0.1"),
+            ("::ffff:10.0.0.1", "10.0.0.1"),
+            ("2001:db8::1/32", "2001:db8::/32"),
+            ("no address", "no address"),
+        ] {
+            assert_eq!(written(BanKind::Address, given), kept);
+            assert_eq!(written(BanKind::UserName, given), given);
         }
     }
 

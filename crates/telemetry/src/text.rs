@@ -104,7 +104,14 @@ fn line_protocol(to: &mut String, device: &str, row: &Row) {
         }
         Value::Text(text) | Value::Json(text) => {
             to.push('"');
-            to.push_str(&text.replace('\\', "\\\\").replace('"', "\\\""));
+            for letter in text.chars() {
+                match letter {
+                    '\\' | '"' => to.extend(['\\', letter]),
+                    '\n' => to.push_str("\\n"),
+                    '\r' => to.push_str("\\r"),
+                    _ => to.push(letter),
+                }
+            }
             to.push('"');
         }
     }
@@ -112,17 +119,17 @@ fn line_protocol(to: &mut String, device: &str, row: &Row) {
     let _ = writeln!(to, " {nanoseconds}");
 }
 
-/// A tag value or field key. Neither can contain a line break or end with `\`.
+/// A tag value or field key. Line protocol has no way to write a backslash, a quotation mark or a
+/// line break in one, so that a name could end where it does not: they are percent-encoded.
 fn influx_name(to: &mut String, name: &str) {
     for letter in name.chars() {
         match letter {
             ',' | '=' | ' ' => to.extend(['\\', letter]),
-            '\n' | '\r' => to.push_str("\\ "),
+            '\\' | '"' | '\n' | '\r' => {
+                let _ = write!(to, "%{:02X}", u32::from(letter));
+            }
             _ => to.push(letter),
         }
-    }
-    if name.ends_with('\\') {
-        to.push_str("\\ ");
     }
 }
 
@@ -177,9 +184,9 @@ mod tests {
             ),
             (
                 "d\n",
-                "k",
-                Value::Text(r#"a\"b"#.into()),
-                r#"telemetry_text,device=d\  k="a\\\"b""#,
+                "k\\\"",
+                Value::Text("a\\\"b\nc".into()),
+                r#"telemetry_text,device=d%0A k%5C%22="a\\\"b\nc""#,
             ),
         ] {
             let expected = format!("{expected} 1743120000500000000\n");

@@ -10,6 +10,7 @@ mod filter;
 mod interest;
 mod line;
 mod lines;
+mod paced;
 mod panel;
 mod push;
 mod push_state;

@@ -26,6 +26,7 @@ use tokio_tungstenite::tungstenite::protocol::WebSocketConfig;
 use tokio_tungstenite::tungstenite::{Bytes, Message};
 use tracing::info;
 
+use super::paced::Paced;
 use super::push_state::PushState;
 use crate::control::Control;
 use crate::feed::{FeedReader, Filter, Frame, From, Kinds, Panel};
@@ -187,6 +188,7 @@ async fn open(push: &Push) -> Result<Socket, String> {
         .max_message_size(Some(INPUT_BYTES_MAX))
         .max_frame_size(Some(INPUT_BYTES_MAX))
         .max_write_buffer_size(OUTPUT_BYTES_MAX);
+    let carrier: Box<dyn Carry> = Box::new(Paced::new(carrier));
     let opened = tokio_tungstenite::client_async_with_config(request, carrier, Some(config)).await;
     let (socket, _) = opened.map_err(|error| error.to_string())?;
     Ok(socket)

@@ -68,8 +68,9 @@ pub(super) fn adopt(
         };
         let place = place_of(file, name);
         if !is_understood(url) {
-            let warning =
-                format!("{place}: not used, it begins with neither postgres:// nor sqlite:");
+            let warning = format!(
+                "{place}: not used, it is neither postgres://…, host=… dbname=… nor sqlite:…"
+            );
             effective.unused_addresses.push(warning);
             continue;
         }

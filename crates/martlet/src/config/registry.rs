@@ -42,10 +42,13 @@ pub(super) fn location_of(url: &str, effective: &Effective) -> Result<Location, 
     }
     let mut schemes = FILE_SCHEMES.iter();
     let path = schemes.find_map(|scheme| url.strip_prefix(scheme));
+    // Keywords with a mistake are no name of a file, and may have a password in them.
+    let is_path = path.is_some() || !url.contains('=');
     let path = path.unwrap_or(url);
-    if path.is_empty() || path.contains("://") || path.contains('?') {
-        let why =
-            "expected postgres://USER:PASSWORD@HOST/DATABASE, or the path of a file of SQLite";
+    if !is_path || path.is_empty() || path.contains("://") || path.contains('?') {
+        let why = "expected postgres://USER:PASSWORD@HOST/DATABASE, host=HOST user=USER \
+                   password=PASSWORD dbname=DATABASE, or the path of a file of SQLite (sqlite:PATH, \
+                   if it has an =)";
         return Err(why.to_owned());
     }
     let directory = data_dir(effective).map_err(|error| error.to_string())?;

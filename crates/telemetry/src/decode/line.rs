@@ -76,15 +76,17 @@ impl<'a> Iterator for Split<'a> {
 
     fn next(&mut self) -> Option<&'a str> {
         let rest = self.rest?;
-        let (mut is_escaped, mut is_quoted) = (false, false);
+        let (mut is_escaped, mut is_quoted, mut before) = (false, false, ' ');
         let is_end = |(_, character): &(usize, char)| {
+            let before = std::mem::replace(&mut before, *character);
             if is_escaped {
                 is_escaped = false;
                 return false;
             }
             match *character {
                 '\\' => is_escaped = true,
-                '"' if self.knows_quotes => is_quoted = !is_quoted,
+                // A text begins behind `=`; the name of a field may have quotation marks.
+                '"' if self.knows_quotes && (is_quoted || before == '=') => is_quoted = !is_quoted,
                 character => return character == self.separator && !is_quoted,
             }
             false
@@ -180,6 +182,9 @@ fn value_of(key: &str, text: &str) -> Result<Value, Wrong> {
     if let Some(rest) = text.strip_prefix('"') {
         let inner = rest.strip_suffix('"');
         let inner = inner.ok_or_else(|| syntax(format!("the text of {key} has no end")))?;
+        if inner.contains('\0') {
+            return Err(Rejection::ZeroByte(key.to_owned()).into());
+        }
         return Ok(Value::Text(unescaped_text(inner).into()));
     }
     match text {

@@ -541,6 +541,9 @@ fn what_is_invalid_is_rejected_with_its_reason() {
         (r#"{"a": 1, "ts": [1]}"#, "bad_time"),
         (r#"{"a": 1, "ts": 1e300}"#, "bad_time"),
         (r#"{"a": 1e999}"#, "bad_number"),
+        (r#"{"a": 1, "b": 1.e999}"#, "not_json"),
+        (r#"{"a": 1, "b": 099999999999999999999}"#, "not_json"),
+        (r#"{99999999999999999999: 1, "a": 1}"#, "not_json"),
     ] {
         assert_eq!(rejected(&decoder, payload), reason, "{payload}");
     }
