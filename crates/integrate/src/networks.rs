@@ -157,8 +157,11 @@ impl AllowedNetworks {
         if !last.eq_ignore_ascii_case("localhost") {
             return Ok(());
         }
-        let of_v6 = self.check(Ipv6Addr::LOCALHOST.into());
-        self.check(Ipv4Addr::LOCALHOST.into()).or(of_v6)
+        match self.check(Ipv6Addr::LOCALHOST.into()) {
+            Ok(()) => Ok(()),
+            // Most systems resolve it to this one.
+            Err(_) => self.check(Ipv4Addr::LOCALHOST.into()),
+        }
     }
 
     /// Why an integration may not connect to the hosts of a URL. `None` if it may. A URL of brokers

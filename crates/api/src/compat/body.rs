@@ -51,7 +51,7 @@ impl<S: Send + Sync> FromRequest<S> for Members {
 
 /// JSON without comments, which are not in texts. Lines stay where they are, so that a place that
 /// an error names is right.
-fn without_comments(json: &[u8]) -> Vec<u8> {
+pub(super) fn without_comments(json: &[u8]) -> Vec<u8> {
     let mut out = Vec::with_capacity(json.len());
     let (mut in_text, mut is_escaped) = (false, false);
     let mut at = 0;

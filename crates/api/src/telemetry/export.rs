@@ -2,13 +2,16 @@
 //! than a page of them is in memory.
 
 use std::collections::HashMap;
+use std::io;
 use std::sync::Arc;
+use std::time::{Duration, Instant};
 
 use axum::body::{Body, Bytes};
 use axum::http::header;
 use axum::response::{IntoResponse as _, Response};
+use futures_util::stream::{self, StreamExt as _};
 use martlet_control::csv::BYTE_ORDER_MARK;
-use martlet_control::telemetry::{Order, QueryMemory, Range, RowFormat, Storage};
+use martlet_control::telemetry::{Order, QueryMemory, Range, RowFormat, Storage, StorageError};
 
 use super::view::id_of;
 use crate::problem::Problem;
@@ -16,6 +19,10 @@ use crate::registry::word_of_query;
 
 /// Rows of a page.
 const PAGE: usize = 5_000;
+
+/// Longest time for which a page waits for memory, and the pause between its attempts.
+const MEMORY_WITHIN: Duration = Duration::from_secs(30);
+const MEMORY_AGAIN: Duration = Duration::from_millis(50);
 
 /// The format of an answer by its word; none: it is JSON.
 ///
@@ -45,18 +52,17 @@ struct ExportState {
 }
 
 impl ExportState {
-    async fn next(&mut self) -> Option<Result<Bytes, std::io::Error>> {
-        if !self.has_more {
-            return None;
-        }
-        let memory = Arc::clone(&self.memory);
-        let of_query = match self.storage.range_within(&self.range, memory).await {
-            Ok(of_query) => of_query,
-            Err(error) => {
-                // The answer has begun: it is cut off, so that no client takes it for complete.
-                self.has_more = false;
-                tracing::warn!(%error, "an export of telemetry is broken off");
-                return Some(Err(std::io::Error::other("telemetry cannot be read")));
+    /// The next page as text. The memory for results may be taken by other queries of the caller:
+    /// the page waits for it.
+    async fn page(&mut self) -> Result<Bytes, StorageError> {
+        let begin = Instant::now();
+        let of_query = loop {
+            let memory = Arc::clone(&self.memory);
+            match self.storage.range_within(&self.range, memory).await {
+                Err(StorageError::Memory) if begin.elapsed() < MEMORY_WITHIN => {
+                    tokio::time::sleep(MEMORY_AGAIN).await;
+                }
+                found => break found?,
             }
         };
         let found = of_query.rows;
@@ -73,18 +79,35 @@ impl ExportState {
             let device = id_of(row.device, &self.ids);
             self.format.write(&mut text, &device, &row);
         }
-        Some(Ok(text.into()))
+        Ok(text.into())
+    }
+
+    /// A page behind the first one.
+    async fn next(&mut self) -> Option<io::Result<Bytes>> {
+        if !self.has_more {
+            return None;
+        }
+        let page = self.page().await;
+        Some(page.map_err(|error| {
+            // The answer has begun: it is cut off, so that no client takes it for complete.
+            self.has_more = false;
+            tracing::warn!(%error, "an export of telemetry is broken off");
+            io::Error::other("telemetry cannot be read")
+        }))
     }
 }
 
 /// All rows of a range, by device, key and time.
-pub(super) fn answer(
+///
+/// # Errors
+/// The first page cannot be read.
+pub(super) async fn answer(
     (storage, memory): (Storage, Arc<dyn QueryMemory>),
     range: Range,
     ids: HashMap<i64, String>,
     (format, has_bom): (RowFormat, bool),
-) -> Response {
-    let source = ExportState {
+) -> Result<Response, Problem> {
+    let mut source = ExportState {
         storage,
         memory,
         range: Range {
@@ -99,10 +122,12 @@ pub(super) fn answer(
         is_first: true,
         has_more: true,
     };
-    let chunks = futures_util::stream::unfold(source, |mut source| async move {
-        let chunk = source.next().await?;
-        Some((chunk, source))
+    let first = source.page().await?;
+    let others = stream::unfold(source, |mut source| async move {
+        let page = source.next().await?;
+        Some((page, source))
     });
+    let pages = stream::iter([Ok(first)]).chain(others);
     let headers = [(header::CONTENT_TYPE, format.media_type())];
-    (headers, Body::from_stream(chunks)).into_response()
+    Ok((headers, Body::from_stream(pages)).into_response())
 }

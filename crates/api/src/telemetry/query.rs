@@ -259,12 +259,13 @@ pub(crate) async fn query(
     };
     let storage = telemetry.storage().await?;
     if let Some(format) = export::format_of(wanted.format.as_deref())? {
-        return Ok(export::answer(
+        return export::answer(
             (storage, memory),
             range,
             ids,
             (format, wanted.bom == Some(true)),
-        ));
+        )
+        .await;
     }
     let of_query = storage.range_within(&range, memory).await?;
     let found = of_query.rows;

@@ -39,6 +39,7 @@ impl Lag {
     /// How many messages wait, in words; none if that is unknown.
     pub(crate) fn words(&self) -> Option<String> {
         self.messages.map(|messages| match messages {
+            0 => "no message waits".to_owned(),
             1 => "1 message waits".to_owned(),
             messages => format!("{messages} messages wait"),
         })

@@ -43,7 +43,7 @@ pub use devices::{DeviceNumber, TelemetryDevice};
 pub use kept::{TelemetryKept, TypeKept};
 pub use martlet_telemetry::decode::{
     Decoded, Decoder, Format, Holder, Limits as DecodeLimits, MissingTime, Reading, Rejection,
-    Skew, TimeUnit, has_valid_offset, time_of_text,
+    Skew, TimeUnit, has_valid_offset, marked_numbers, time_of_text,
 };
 pub use martlet_telemetry::{
     Aggregate, AggregatePosition, AggregateRow, Bucket, Fill, Function, Location, Order, Point,

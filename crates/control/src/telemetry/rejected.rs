@@ -156,7 +156,7 @@ impl Rejections {
         all.take(limit).cloned().collect()
     }
 
-    /// The last ones of a client of a tenant, or of a device of that id, whoever has sent them, the
+    /// The last ones of a client of a tenant, or of a device of that id from any client, the
     /// newest first.
     pub(crate) fn about_client(&self, tenant: u32, client_id: &str) -> Vec<Rejected> {
         let inner = self.inner();

@@ -16,6 +16,7 @@ use tokio::time::Instant;
 
 use super::exit::{self, Failure};
 use super::mqtt_options::Target;
+use super::node_options::typed_options;
 use super::packet_log::PacketLog;
 use super::print::Output;
 
@@ -161,7 +162,8 @@ impl ClientRun {
     fn advice_about(&self, name: &str) -> Option<String> {
         is_local(&self.target.endpoint).then(|| {
             format!(
-                "If the broker is Martlet, this shows why: martlet why {}",
+                "If the broker is Martlet, this shows why: martlet why {}{}",
+                typed_options(),
                 typed(name)
             )
         })

@@ -159,21 +159,18 @@ fn setup(managed: &ManagedNode) -> anyhow::Result<ExitCode> {
         if let Some(access) = crate::serve::access(&node, &to_others) {
             outln!("{access}");
         }
-        outln!(
-            "Next: ./{MANAGE_SCRIPT} setup-admin makes the administrator; ./{MANAGE_SCRIPT} generate-device ID adds a \
-             device"
-        );
+        let admin = match has_admin(managed)? {
+            true => String::new(),
+            false => format!("./{MANAGE_SCRIPT} setup-admin makes the administrator; "),
+        };
+        outln!("Next: {admin}./{MANAGE_SCRIPT} generate-device ID adds a device");
     }
     Ok(started)
 }
 
 /// The script tests the documented user. A node without this user may accept anonymous clients.
 fn test_without_account(managed: &ManagedNode) -> anyhow::Result<ExitCode> {
-    let name = accounts::ADMIN.to_owned();
-    let has_admin = tables::read(&managed.node(), async |open| {
-        Ok(open.run(FindUser { name }).await.is_ok())
-    })?;
-    if !has_admin {
+    if !has_admin(managed)? {
         return test(managed, None);
     }
     let done = test(managed, Some((accounts::ADMIN, DOCUMENTED_PASSWORD)))?;
@@ -216,6 +213,13 @@ fn test(managed: &ManagedNode, account: Option<(&str, &str)>) -> anyhow::Result<
         false => outln!("Failed: not published to {topic} at {host}:{port} {who}"),
     };
     Ok(done)
+}
+
+fn has_admin(managed: &ManagedNode) -> anyhow::Result<bool> {
+    let name = accounts::ADMIN.to_owned();
+    tables::read(&managed.node(), async |open| {
+        Ok(open.run(FindUser { name }).await.is_ok())
+    })
 }
 
 fn is_device(managed: &ManagedNode, name: &str) -> anyhow::Result<bool> {

@@ -112,9 +112,13 @@ impl NodeOptions {
             config: path("config"),
             reads_other_names: false,
         };
-        let options = node.in_command();
+        node.note();
+    }
+
+    /// Notes that commands in texts select this node, unless another one is noted.
+    pub(crate) fn note(&self) {
+        let options = self.in_command();
         if !options.is_empty() {
-            // A script that runs several commands names one node.
             let _ = TYPED.set(options);
         }
     }

@@ -23,7 +23,7 @@ use crate::cmd::columns::columns;
 use crate::cmd::deleted::DeletedKept;
 use crate::cmd::errors::error_text;
 use crate::cmd::node_and_form::NodeAndForm;
-use crate::cmd::node_options::NodeOptions;
+use crate::cmd::node_options::{NodeOptions, typed_options};
 use crate::cmd::passwd::HashName;
 use crate::cmd::print::{errln, out};
 use crate::cmd::prompt::Strength;
@@ -458,7 +458,11 @@ fn change_in_tables(
         _ => format!("{line} in {place}"),
     };
     let reload_note = match (of_tables.role, is_there) {
-        (None, false) => format!("{ALL_TOPICS}\n{reload_note}"),
+        (None, false) => {
+            let roles = format!("martlet role ls {}", typed_options());
+            let roles = roles.trim_end();
+            format!("This role permits all topics; --role gives another: {roles}\n{reload_note}")
+        }
         _ => reload_note,
     };
     Ok(changed_text(&line, shown, &reload_note))
@@ -475,9 +479,6 @@ pub(crate) fn administrator(name: &str, password: &str) -> AddUser {
         password: NewPassword::given(password.to_owned()),
     }
 }
-
-/// Note on the default role of a user without `--role`.
-const ALL_TOPICS: &str = "This role permits all topics; --role gives another: martlet role ls";
 
 /// Note on generating a password.
 const GENERATE: &str = "use --generate, which makes one and prints it";

@@ -78,7 +78,7 @@ impl SettingNames<'_> {
         ] {
             let why = match self.get(name) {
                 None => self.variables.value(name).map(|_| NOT_MEANT),
-                // Whoever has switched it off needs no warning.
+                // No warning is needed where it was switched off.
                 Some(_) if self.get("WEBHOOK_ENABLED").is_none() => self.variables.why_off(name),
                 Some(_) => None,
             };

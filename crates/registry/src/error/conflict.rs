@@ -115,7 +115,7 @@ pub enum Conflict {
     #[error("{0} belongs to the team {1}")]
     TeamHasUser(String, String),
     /// The team of this name has that many devices and users.
-    #[error("the team {0} has {1} devices and {2} users")]
+    #[error("the team {0} has {}", members(*.1, *.2))]
     TeamHasMembers(String, i64, i64),
 
     // States.
@@ -160,4 +160,15 @@ fn free(user: &str, is_deleted: bool) -> String {
         false => format!("give {user} another one first"),
         true => format!("{user} was deleted: restore it, or remove it permanently first"),
     }
+}
+
+/// Members of a team, in words.
+fn members(devices: i64, users: i64) -> String {
+    let counts = [(devices, "device"), (users, "user")];
+    let words = counts.into_iter().filter_map(|(count, what)| match count {
+        0 => None,
+        1 => Some(format!("1 {what}")),
+        _ => Some(format!("{count} {what}s")),
+    });
+    words.collect::<Vec<_>>().join(" and ")
 }

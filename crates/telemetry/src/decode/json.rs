@@ -216,15 +216,20 @@ fn marked_number(json: &Json) -> Option<&str> {
 fn parse(text: &str, out: &Collected<'_>) -> Result<Json, Rejection> {
     out.decoder.limits.check_parts(text.as_bytes())?;
     // It differs in nothing but the texts.
-    let marked = || serde_json::from_str(&with_marked_numbers(text)?).ok();
-    match serde_json::from_str(text) {
-        Ok(json) => Ok(marked().unwrap_or(json)),
-        // The parser rejects numbers that are too large, though they are JSON.
-        Err(error) => serde_json::from_str::<IgnoredAny>(text)
-            .ok()
-            .and_then(|_| marked())
-            .ok_or_else(|| Rejection::NotJson(format!("{error}{}", mistake(text, &error)))),
+    let marked = marked_numbers(text).and_then(|marked| serde_json::from_str(&marked).ok());
+    match marked {
+        Some(json) => Ok(json),
+        None => serde_json::from_str(text)
+            .map_err(|error| Rejection::NotJson(format!("{error}{}", mistake(text, &error)))),
     }
+}
+
+/// JSON in which numbers that cannot be stored are marked: parsers would round them. The values are
+/// rejected as if the numbers stood there. None: it has none, or is no JSON.
+pub fn marked_numbers(json: &str) -> Option<String> {
+    let marked = with_marked_numbers(json)?;
+    serde_json::from_str::<IgnoredAny>(json).ok()?;
+    Some(marked)
 }
 
 /// Bytes of the longest word for what is no number, `infinity`, and its sign.

@@ -28,6 +28,7 @@ use martlet_text_file::text_without_bom;
 use collected::Collected;
 pub use collected::{Decoded, Reading};
 pub use decoder::{Decoder, Format, Holder, MissingTime, SECRET_MEMBER, Skew};
+pub use json::marked_numbers;
 pub use key::check_key;
 pub use limits::Limits;
 pub use rejection::{REASONS, Rejection};

@@ -1,14 +1,14 @@
 //! Telemetry that is sent: an object, or lines of such objects, which may be compressed.
 
 use axum::extract::{FromRequest, Request};
-use martlet_control::telemetry::{DecodeLimits, Format, Rejection, StoreError};
+use martlet_control::telemetry::{DecodeLimits, Format, Rejection, StoreError, marked_numbers};
 use serde::Deserialize;
 use serde_json::{Map, Value, json};
 use utoipa::ToSchema;
 
 use super::body::{expect_members, with_heading};
 use crate::api::Api;
-use crate::compat::body::object_with_comments;
+use crate::compat::body::without_comments;
 use crate::extract::object_from_json;
 use crate::problem::Problem;
 use crate::telemetry::{is_lines, read_payload};
@@ -85,7 +85,7 @@ fn rejected(rejection: Rejection) -> Problem {
 
 fn of_object(body: &[u8], limits: DecodeLimits) -> Result<BodyObjects, Problem> {
     limits.check_parts(body).map_err(rejected)?;
-    let one: SentRecord = object_with_comments(body).map_err(with_heading)?;
+    let one: SentRecord = read_object(&without_comments(body))?;
     Ok(BodyObjects {
         objects: vec![SentObject {
             line: 1,
@@ -93,6 +93,12 @@ fn of_object(body: &[u8], limits: DecodeLimits) -> Result<BodyObjects, Problem> 
         }],
         format: Format::Json,
     })
+}
+
+fn read_object(json: &[u8]) -> Result<SentRecord, Problem> {
+    let marked = str::from_utf8(json).ok().and_then(marked_numbers);
+    let json = marked.as_deref().map_or(json, str::as_bytes);
+    object_from_json(json).map_err(with_heading)
 }
 
 /// Lines of JSON; empty ones are skipped. Each has a value at least.
@@ -107,7 +113,7 @@ fn of_lines(body: &[u8], limits: DecodeLimits) -> Result<BodyObjects, Problem> {
             return Err(rejected(Rejection::TooManyValues { max }));
         }
         limits.check_parts(line).map_err(rejected)?;
-        let read = object_from_json::<SentRecord>(line).map_err(with_heading);
+        let read = read_object(line);
         let line = at + 1;
         let payload = read.and_then(SentRecord::payload);
         let payload = payload.map_err(|problem| of_line(line, &problem))?;

@@ -33,7 +33,9 @@ impl ManagedNode {
         let directory = std::path::absolute(&directory)?;
         std::env::set_current_dir(&directory)
             .with_context(|| format!("cannot enter {}", directory.display()))?;
-        Ok(Self { directory })
+        let managed = Self { directory };
+        managed.node().note();
+        Ok(managed)
     }
 
     pub(super) fn data(&self) -> PathBuf {
