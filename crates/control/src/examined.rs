@@ -4,19 +4,20 @@
 use std::sync::Arc;
 
 use crate::activity::Inactivity;
-use crate::authentication::NamedParts;
+use crate::authentication::{Admission, NamedParts};
 use crate::commands::Commands;
 use crate::control::{Control, ControlError};
 use crate::feed::PublishedTopics;
 use crate::firmware::FirmwareStore;
 use crate::integrations::{Integrations, MissingIntegration};
-use crate::operate::OtherSessions;
+use crate::operate::{OtherSessions, PublishAs, Sessions};
+use crate::presence::Silence;
 use crate::rollouts::Rollouts;
 use crate::rules::Rules;
 use crate::shared_registry::SharedRegistry;
 use crate::telemetry::Telemetry;
 use crate::twins::Twins;
-use crate::why::{Examine, Inquirer, Inquiry, Question};
+use crate::why::{Examine, Inquirer, Inquiry, Node, Question, Topics};
 
 /// The parts of a node, as far as it has them.
 #[derive(Clone, Copy, Debug, Default)]
@@ -55,13 +56,23 @@ impl Control {
         parts.commands.inspect(|part| part.own_topics(&mut own));
         parts.twins.inspect(|part| part.own_topics(&mut own));
         parts.firmware.inspect(|part| part.own_topics(&mut own));
+        let tables = parts.tables.map(|tables| &**tables);
         let who = Inquirer {
             question,
             team,
-            received: &own.received.clone(),
-            parts,
+            received: &own.received,
+            integrations: parts.integrations,
+            telemetry: parts.telemetry,
+            tables,
         };
-        let mut inquiry = Inquiry::begun(self, &who).await?;
+        let (asked, clients) = self.asked(&who).await?;
+        let node = Node(tables).gather(self, &asked).await?;
+        let mut inquiry = Inquiry::new(asked, clients, node);
+        // What the other parts are told of a client depends on whether it is admitted.
+        if !inquiry.is_about_integration() {
+            inquiry.examine_clients(self, &Admission(tables)).await?;
+        }
+        inquiry.told();
         if let Some(integrations) = parts.integrations {
             inquiry.examine_clients(self, integrations).await?;
         }
@@ -70,7 +81,17 @@ impl Control {
         if let Some(telemetry) = parts.telemetry {
             inquiry.examine_clients(self, telemetry).await?;
         }
-        inquiry.examine_sessions(self, &who).await?;
+        if !inquiry.is_about_integration() {
+            let (integrations, telemetry) = (parts.integrations, parts.telemetry);
+            let topics = Topics {
+                integrations,
+                telemetry,
+            };
+            inquiry.examine_clients(self, &Sessions).await?;
+            inquiry.examine_clients(self, &topics).await?;
+            inquiry.examine_clients(self, &Silence(tables)).await?;
+            inquiry.examine(self, &PublishAs).await?;
+        }
         if let Some(rules) = parts.rules {
             inquiry.examine(self, rules).await?;
         }

@@ -19,7 +19,7 @@ use martlet_codec::ReasonCode;
 use crate::control::{Control, ControlError};
 #[cfg(test)]
 pub(crate) use why::SessionFacts;
-pub(crate) use why::{OtherSessions, PublishAs, Sessions, is_of_packets, lost_by_group};
+pub(crate) use why::{OtherSessions, PublishAs, Sessions};
 
 /// Time to wait for the store beyond the time that the shard itself waits.
 const MARGIN: Duration = Duration::from_secs(5);

@@ -57,9 +57,9 @@ pub use policy::{
 };
 pub use provisioning_key::{CheckKey, KeyFault};
 pub use slots::SlotRequest;
+pub(crate) use why::{Admission, NamedParts};
 #[cfg(test)]
-pub(crate) use why::Lockout as LockoutFacts;
-pub(crate) use why::{Admission, AdmissionFacts, NamedParts, is_one_too_many, was_there_then};
+pub(crate) use why::{AdmissionFacts, Lockout as LockoutFacts};
 
 use crate::text::typed;
 use policy::{Decided, SourceSelection};

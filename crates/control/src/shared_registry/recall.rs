@@ -11,16 +11,16 @@ use crate::remedy::{Command, form};
 use crate::wall_clock::{now_signed_ms, unsigned};
 use crate::why::Asked;
 
-/// What the tables have of a user or device. Times are milliseconds since the Unix epoch.
+/// Entries of the tables about a user or device. Times are milliseconds since the Unix epoch.
 #[derive(Clone, Debug, Default)]
 pub(crate) struct Account {
-    /// It was removed.
+    /// The client was removed.
     pub(crate) deleted: Option<Deleted>,
     /// Devices of that id of teams that are deleted, as the User Names that they came with.
     pub(crate) deleted_with_teams: Vec<String>,
-    /// It has credentials, and none of them is good any more.
+    /// The client has credentials, and none of them is good any more.
     pub(crate) spent: Option<Spent>,
-    /// It has a valid credential, and another one of it has ended: when.
+    /// The client has a valid credential, and another one of it has ended: when.
     pub(crate) replaced_ms: Option<u64>,
     /// The device has no credential, and never had one.
     pub(crate) has_no_credential: bool,
@@ -40,7 +40,7 @@ pub(crate) struct Deleted {
     pub(crate) at_ms: u64,
     /// The command that brings it back, or its team; none: it cannot be restored.
     pub(crate) command: Option<Command>,
-    /// Its team was deleted too, and is restored first: the name, and whether its members were
+    /// The team was deleted too, and is restored first: the name, and whether its members were
     /// deleted with it and come back with it.
     pub(crate) team: Option<(String, bool)>,
 }
@@ -66,8 +66,8 @@ impl SharedRegistry {
         self.without_rights.of(user) >= Some(unsigned(since_ms))
     }
 
-    /// What the tables have of the account of a client. Where they cannot be read, health reports
-    /// it, and the rest is shown.
+    /// Entries of the tables about the account of a client. Where they cannot be read, health
+    /// reports it, and the rest is shown.
     pub(crate) async fn account(&self, asked: &Asked) -> Account {
         let (name, tenant) = (asked.question.name.clone(), asked.question.tenant);
         let user = asked.user.clone().filter(|user| *user != name);
@@ -154,7 +154,7 @@ impl SharedRegistry {
         read.await.ok().flatten().map(ClientPresence::from)
     }
 
-    /// What the tables have of the name in the question: `device` or `user`.
+    /// Entries of the tables about the name in the question: `device` or `user`.
     pub(crate) async fn has_idle(&self, asked: &Asked) -> Option<&'static str> {
         let (name, seen) = (asked.question.name.clone(), asked.visibility());
         let read = self.read(move |registry| {

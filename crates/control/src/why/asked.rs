@@ -1,16 +1,15 @@
 //! The question as each part of the node gets it: who was asked about, and how that client is.
 
-use martlet_broker::{LossTimes, Realm, UnmatchedTopic};
+use martlet_broker::{EventKind, LossTimes, Realm, UnmatchedTopic};
 use martlet_registry::Visibility;
 
 use super::found::RECENT_MS;
 use super::gather::permits::{GroupMissing, TopicRules};
 use super::session::Session;
-use super::side::{Side, side};
 use super::topic::matches;
 use super::{Bearing, Question, State};
 use crate::authentication::Standing;
-use crate::explain::Outcome;
+use crate::explain::{Explained, Outcome};
 use crate::journal::{Run, WordedRemedy};
 use crate::presence::ClientPresence;
 use crate::shared_registry::{Joined, TypeChange};
@@ -19,7 +18,7 @@ use crate::shared_registry::{Joined, TypeChange};
 /// what several of them need. Times are milliseconds since the Unix epoch.
 #[derive(Clone, Debug, Default)]
 pub(crate) struct Asked {
-    /// What was asked.
+    /// Question.
     pub(crate) question: Question,
     /// The caller sees what is of this team alone.
     pub(crate) team: Option<String>,
@@ -37,11 +36,11 @@ pub(crate) struct Asked {
     pub(crate) realm: Realm,
     /// `device`, `user` or `team token`: what the tables or files have of that name.
     pub(crate) registered_as: Option<String>,
-    /// What would become of it if it came with this name and the proof of it.
+    /// Standing if it came with this name and the proof of it.
     pub(crate) standing: Option<Standing>,
     /// How it is added, if it is unknown.
     pub(crate) add: Option<WordedRemedy>,
-    /// It is an integration.
+    /// Whether it is an integration.
     pub(crate) is_integration: bool,
     /// An address was asked about.
     pub(crate) is_address: bool,
@@ -51,19 +50,19 @@ pub(crate) struct Asked {
     pub(crate) is_of_another: bool,
     /// The tables or files have the name.
     pub(crate) is_registered: bool,
-    /// It is a device.
+    /// Whether it is a device.
     pub(crate) is_device: bool,
 
     // How it is.
-    /// Its session; of an integration, those of its lanes as one.
+    /// The session; of an integration, those of its lanes as one.
     pub(crate) session: Option<Session>,
     /// When and how it was last seen, across restarts.
     pub(crate) presence: Option<ClientPresence>,
     /// When the device was last active in any way, as far as the tables have it.
     pub(crate) last_seen_ms: Option<u64>,
-    /// What happened to it recently, the latest last.
+    /// Recent events of it, the latest last.
     pub(crate) runs: Vec<Run>,
-    /// What was refused to parts of the node that publish as it, such as rules with `publish_as`,
+    /// Refusals to parts of the node that publish as it, such as rules with `publish_as`,
     /// the latest last.
     pub(crate) runs_of_parts: Vec<Run>,
     /// Numbers of the last entries of those runs that a rule forbade, and none would now.
@@ -72,11 +71,12 @@ pub(crate) struct Asked {
     pub(crate) is_unseen: bool,
     /// A client of the name is connected.
     pub(crate) is_connected: bool,
-    /// Its last CONNECT was refused, and would be now.
+    /// The last CONNECT was refused, and would be now.
     pub(crate) refused: Option<Run>,
-    /// It was refused then, or it was not added; of an address: someone was refused from there.
+    /// Whether it was refused then, or it was not added; of an address: someone was refused from
+    /// there.
     pub(crate) is_refused: bool,
-    /// It, or its user, was removed from the tables.
+    /// Whether it, or its user, was removed from the tables.
     pub(crate) is_deleted: bool,
     /// No client of the name is connected, and none has ended its connection by DISCONNECT.
     pub(crate) was_cut_off: bool,
@@ -90,7 +90,7 @@ pub(crate) struct Asked {
     // What it does with topics.
     /// Topic Filters that it is subscribed to.
     pub(crate) filters: Vec<String>,
-    /// What it may do with the topic in the question.
+    /// Rights to the topic in the question.
     pub(crate) rules: Option<TopicRules>,
     /// Whether it receives messages of the topic or publishes them.
     pub(crate) side: Side,
@@ -125,7 +125,7 @@ impl Asked {
         self.may_not = self
             .rules
             .as_ref()
-            .is_some_and(|rules| rules.decisive(self.side).outcome == Outcome::Refused);
+            .is_some_and(|rules| decisive(rules, self.side).outcome == Outcome::Refused);
         self
     }
 
@@ -139,7 +139,7 @@ impl Asked {
         self.filters.extend(filters.cloned());
     }
 
-    /// What the caller may see.
+    /// Visibility to the caller.
     pub(crate) fn visibility(&self) -> Visibility {
         Visibility::of(self.team.as_deref())
     }
@@ -170,7 +170,7 @@ impl Asked {
         }
     }
 
-    /// It was a short time ago, so that it may be the cause of a present failure.
+    /// Whether it was a short time ago, so that it may be the cause of a present failure.
     pub(crate) fn is_recent(&self, at_ms: u64) -> bool {
         self.now_ms.saturating_sub(at_ms) <= RECENT_MS
     }
@@ -189,7 +189,7 @@ impl Asked {
         rules.is_none_or(|rules| rules.receive.outcome == Outcome::Permitted)
     }
 
-    /// It may publish to the topic in the question, and does not receive it.
+    /// Whether it may publish to the topic in the question, and does not receive it.
     pub(crate) fn publishes_there(&self) -> bool {
         let mut filters = self.filters.iter();
         let mut receives = |topic| filters.any(|filter| matches(filter, topic));
@@ -226,5 +226,84 @@ impl Asked {
     /// Topics that the client published to without a receiver, the latest last.
     pub(crate) fn published_in_vain(&self) -> impl DoubleEndedIterator<Item = &UnmatchedTopic> {
         self.unmatched.iter().filter(|one| self.published(one))
+    }
+
+    /// Whether it has subscriptions, to whatever topics.
+    pub(crate) fn subscribes(&self) -> bool {
+        let session = self.session.as_ref();
+        session.is_some_and(|session| !session.subscriptions.is_empty())
+    }
+
+    /// Whether it is subscribed to the topic in the question.
+    pub(crate) fn is_subscribed(&self) -> bool {
+        let asked = self.session.as_ref().zip(self.question.topic.as_deref());
+        asked.is_some_and(|(session, topic)| !session.matching(topic).is_empty())
+    }
+
+    /// Whether those events are of the topic in the question.
+    pub(crate) fn is_of_topic(&self, run: &Run) -> bool {
+        let asked = self.question.topic.as_ref().zip(run.last.topic.as_ref());
+        asked.is_some_and(|(topic, of)| topic == of || matches(of, topic))
+    }
+}
+
+/// As what a client is asked about, where a topic was named.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub(crate) enum Side {
+    /// The client is to get what is published to the topic.
+    Receiver,
+    /// The client publishes to the topic.
+    Publisher,
+    /// Not known: it may do both.
+    #[default]
+    Either,
+}
+
+/// Whether a client receives messages of the topic or publishes them: by what it has done, else by
+/// what its rules let it do.
+fn side(asked: &Asked) -> Side {
+    if asked.is_subscribed() || asked.question.is_about_filter() {
+        return Side::Receiver;
+    }
+    let mut runs = asked.runs.iter().rev().filter(|run| asked.is_of_topic(run));
+    let done = runs.find_map(|run| match run.last.what {
+        EventKind::PublishRefused | EventKind::RateExceeded => Some(Side::Publisher),
+        EventKind::SubscribeRefused | EventKind::Dropped | EventKind::MessagesLost => {
+            Some(Side::Receiver)
+        }
+        _ => None,
+    });
+    if let Some(side) = done {
+        return side;
+    }
+    let Some(rules) = &asked.rules else {
+        return Side::Either;
+    };
+    let is_permitted = |explained: &Explained| explained.outcome == Outcome::Permitted;
+    match (is_permitted(&rules.publish), is_permitted(&rules.receive)) {
+        (true, false) => Side::Publisher,
+        (false, true) => Side::Receiver,
+        (true, true) => Side::Either,
+        (false, false)
+            if rules.own_name_publish.is_some()
+                && !(rules.own_name_receive.is_some() && asked.subscribes()) =>
+        {
+            Side::Publisher
+        }
+        // It has published nothing to it, which would have been refused.
+        (false, false) if asked.subscribes() => Side::Receiver,
+        (false, false) => match (rules.permitted.is_empty(), rules.readable.is_empty()) {
+            (true, false) => Side::Receiver,
+            (false, true) => Side::Publisher,
+            _ => Side::Either,
+        },
+    }
+}
+
+/// The decision of the rules that matters to a client on this side.
+fn decisive(rules: &TopicRules, side: Side) -> &Explained {
+    match side {
+        Side::Receiver => &rules.receive,
+        Side::Publisher | Side::Either => &rules.publish,
     }
 }

@@ -7,7 +7,7 @@ use crate::control::{Control, ControlError, OwnTopics};
 
 /// A part of the node that `why` examines. It alone knows its facts.
 pub(crate) trait Examine {
-    /// What it knows about the question.
+    /// Facts about the question.
     type Facts: Send + Sync + 'static;
 
     /// Reads what it knows. Where the tables cannot be read, health reports it, and the rest is
@@ -21,6 +21,9 @@ pub(crate) trait Examine {
         asked: &Asked,
     ) -> impl Future<Output = Result<Self::Facts, ControlError>> + Send;
 
+    /// Adds what other parts are told of it before they are examined.
+    fn tell(_facts: &Self::Facts, _asked: &mut Asked) {}
+
     /// Finds what is wrong, without further questions.
     fn judge(facts: &Self::Facts, asked: &Asked, findings: &mut Findings);
 
@@ -28,7 +31,7 @@ pub(crate) trait Examine {
     fn own_topics(&self, _own: &mut OwnTopics) {}
 }
 
-/// What the parts of the node have found.
+/// Findings of the parts of the node.
 #[derive(Debug, Default)]
 pub(crate) struct Findings {
     /// About the client in the question.
@@ -40,7 +43,7 @@ pub(crate) struct Findings {
     /// Topics whose messages the tables keep, with the Client Identifier of the part that publishes
     /// them; none: any.
     pub(super) kept: Vec<(String, Option<&'static str>)>,
-    /// What is reported of the part that was asked about if nothing is wrong with it.
+    /// Finding about the part that was asked about if nothing is wrong with it.
     pub(crate) well: Option<Finding>,
     /// Words for what should bring messages of the topic to a subscriber, and has brought none.
     pub(crate) nothing_came: Option<String>,
@@ -49,7 +52,7 @@ pub(crate) struct Findings {
     /// Words for what it, or the device that the topic names, published last; they follow a
     /// sentence.
     pub(crate) silence: String,
-    /// What was seen that may be about the client, and when.
+    /// Observations that may be about the client, and when.
     pub(crate) evidence: Vec<(u64, String)>,
 }
 

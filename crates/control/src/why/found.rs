@@ -3,7 +3,7 @@
 use super::Finding;
 pub(crate) use crate::cause::Bearing;
 
-/// What was found, each with how it bears on the question.
+/// Findings, each with how it bears on the question.
 pub(crate) type Found = Vec<(Bearing, Finding)>;
 
 /// Time after which a single failure is no longer the cause of a present one.
@@ -47,12 +47,12 @@ pub(crate) const CLOCKS_DIFFER_MS: u64 = 1_000;
 /// Time after which a message that is not acknowledged holds up those behind it.
 const UNACKNOWLEDGED_MS: u64 = 5_000;
 
-/// It was so for long enough.
+/// Whether it was so for long enough.
 pub(crate) fn is_unacknowledged(now_ms: u64, since_ms: u64) -> bool {
     now_ms.saturating_sub(since_ms) >= UNACKNOWLEDGED_MS
 }
 
-/// What to do about a client that does not acknowledge.
+/// Remedy for a client that does not acknowledge.
 pub(crate) const ACKNOWLEDGE: &str = "see why the client does not send PUBACK or PUBREC: it may be \
      busy with a message, or acknowledge by hand; or have it set a larger Receive Maximum";
 

@@ -6,13 +6,10 @@ use super::asked::Asked;
 use super::examine::{Examine, Examined, Findings, examined};
 use super::found::Found;
 use super::node::{self, Node, NodeFacts};
-use super::topic::{Topics, comes_twice_to_several};
-use super::{Diagnosis, Evidence, Finding, Inquirer, State, order, rights, several};
-use crate::authentication::{Admission, AdmissionFacts};
+use super::topic::comes_twice_to_several;
+use super::{Diagnosis, Evidence, Finding, State, order, rights, several};
 use crate::cause::{Cause, Weight};
 use crate::control::{Control, ControlError};
-use crate::operate::{PublishAs, Sessions};
-use crate::presence::Silence;
 
 /// Pieces of evidence that are shown of several clients together.
 const EVIDENCE_MAX: usize = 12;
@@ -34,51 +31,41 @@ pub(super) struct Client {
 }
 
 impl Client {
-    /// A client, and whether it is admitted.
-    pub(super) fn new(mut asked: Asked, admission: AdmissionFacts) -> Self {
-        if asked.is_integration {
-            // It uses no listener, and has no rules of a client.
-            let parts = Vec::new();
-            return Self { asked, parts };
-        }
-        admission.settle(&mut asked);
-        let parts = vec![examined::<Admission<'_>>(admission)];
-        Self { asked, parts }
-    }
-
     /// Adds what a part knows.
     pub(super) fn add<P: Examine>(&mut self, facts: P::Facts) {
+        P::tell(&facts, &mut self.asked);
         self.parts.push(examined::<P>(facts));
     }
 }
 
 impl Inquiry {
-    /// Examines what each client of the name is, and whether it is admitted.
-    ///
-    /// # Errors
-    /// If a shard does not answer in time.
-    pub(crate) async fn begun(control: &Control, who: &Inquirer<'_>) -> Result<Self, ControlError> {
-        let (asked, each) = control.asked(who).await?;
-        let mut clients = Vec::new();
-        for asked in each {
-            let admission = Admission(who.parts).gather(control, &asked).await?;
-            clients.push(Client::new(asked, admission));
-        }
-        let node = Node(who.parts.tables).gather(control, &asked).await?;
-        Ok(Self::new(asked, node, clients))
-    }
-
-    /// The question `asked`, about these clients.
-    pub(super) fn new(mut asked: Asked, node: NodeFacts, clients: Vec<Client>) -> Self {
-        match &*clients {
-            [client] => asked = client.asked.clone(),
-            several => asked.take_of_all(several.iter().map(|client| &client.asked)),
-        }
+    /// The question `asked`, about these clients of the name.
+    pub(crate) fn new(asked: Asked, clients: Vec<Asked>, node: NodeFacts) -> Self {
+        let clients = clients.into_iter().map(|asked| Client {
+            asked,
+            parts: Vec::new(),
+        });
         Self {
             asked,
             node,
             parts: Vec::new(),
-            clients,
+            clients: clients.collect(),
+        }
+    }
+
+    /// Whether it is about an integration, which uses no listener, and has no rules of a client.
+    pub(crate) fn is_about_integration(&self) -> bool {
+        self.asked.is_integration
+    }
+
+    /// Takes what parts have told of the clients as told of the name.
+    pub(crate) fn told(&mut self) {
+        match &*self.clients {
+            [client] => self.asked = client.asked.clone(),
+            several => {
+                let all = several.iter().map(|client| &client.asked);
+                self.asked.take_of_all(all);
+            }
         }
     }
 
@@ -112,35 +99,16 @@ impl Inquiry {
         Ok(())
     }
 
-    /// Examines the sessions and topics of the clients.
-    ///
-    /// # Errors
-    /// If a shard does not answer in time.
-    pub(crate) async fn examine_sessions(
-        &mut self,
-        control: &Control,
-        who: &Inquirer<'_>,
-    ) -> Result<(), ControlError> {
-        if self.asked.is_integration {
-            return Ok(());
-        }
-        self.examine_clients(control, &Sessions).await?;
-        self.examine_clients(control, &Topics(who.parts)).await?;
-        self.examine_clients(control, &Silence(who.parts.tables))
-            .await?;
-        self.examine(control, &PublishAs).await
-    }
-
     /// Adds what a part knows of the object that has the name.
     #[cfg(test)]
     pub(super) fn add<P: Examine>(&mut self, facts: P::Facts) {
         self.parts.push(examined::<P>(facts));
     }
 
-    /// The first client of the name.
+    /// One of the clients of the name.
     #[cfg(test)]
-    pub(super) fn first_client(&mut self) -> &mut Client {
-        &mut self.clients[0]
+    pub(super) fn client(&mut self, index: usize) -> &mut Client {
+        &mut self.clients[index]
     }
 
     /// The name is that of something that was deleted.
@@ -310,7 +278,7 @@ fn nothing(
     }
 }
 
-/// What the diagnosis was read from, in order of time.
+/// Evidence of the diagnosis, in order of time.
 fn evidence(clients: &[&Asked], of_clients: &[Findings]) -> Vec<Evidence> {
     let mut all: Vec<Evidence> = Vec::new();
     for (client, found) in clients.iter().zip(of_clients) {

@@ -1,8 +1,8 @@
 //! Why a client does not work: one diagnosis with the remedy, from the registry, the rules, the
 //! session and the latest events.
 //!
-//! Each part of the node explains itself (`examine`), in a module `why` of its own folder, with facts
-//! that no other part names: commands, twins, rules with their alarms, rollouts, firmware,
+//! Each part of the node explains itself (`examine`), in a module `why` of its own folder, with
+//! facts that no other part names: commands, twins, rules with their alarms, rollouts, firmware,
 //! telemetry, activity, the feed, integrations, the tables with their keys; who is admitted
 //! (`authentication`), sessions (`operate`), and who is silent or away (`presence`). Here are what
 //! happens to messages (`topic`) and how the node is (`node`).
@@ -10,11 +10,13 @@
 //! * `asked`: the question, and who the client is, which every part gets; `gather` reads that
 //! * `inquiry`: what the parts have found, as one diagnosis; `several`: of a user with several
 //!   clients
-//! * `order`: which finding is the diagnosis, and which ones stand behind it, by the table of causes
-//! * `found`, `nearest`, `session`, `side`, `not_for_device`: what several parts share
+//! * `order`: which finding is the diagnosis, and which ones stand behind it, by the table of
+//!   causes
+//! * `events`, `found`, `nearest`, `session`, `not_for_device`: what several parts share
 //! * `rights`: what changed the rights of a device
 
 mod asked;
+mod events;
 mod examine;
 mod found;
 mod gather;
@@ -26,7 +28,6 @@ mod order;
 mod rights;
 mod session;
 mod several;
-mod side;
 #[cfg(test)]
 pub(crate) mod tests;
 mod topic;
@@ -40,7 +41,8 @@ use crate::cause::{Bearing, Cause};
 use crate::event_words;
 use crate::journal::{Run, WordedRemedy};
 use crate::remedy::{Command, Remedy};
-pub(crate) use asked::Asked;
+pub(crate) use asked::{Asked, Side};
+pub(crate) use events::{is_of_packets, lost_by_group, was_there_then};
 pub(crate) use examine::{Examine, Findings};
 pub(crate) use found::{
     ACKNOWLEDGE, CLOCKS_DIFFER_MS, ENDED_RECENTLY_MS, Found, RECENT_MS, devices_in_words, first_of,
@@ -50,13 +52,14 @@ pub(crate) use gather::Inquirer;
 pub(crate) use gather::permits::OwnNameRule;
 pub use inquiry::Inquiry;
 pub(crate) use nearest::nearest_names;
+pub(crate) use node::Node;
 pub(crate) use not_for_device::NotForDevice;
 pub(crate) use session::Session;
-pub(crate) use side::Side;
 #[cfg(test)]
 pub(crate) use tests::Case;
 pub(crate) use topic::{
-    LEVELS_MAX, is_nearly_matched, matches, near_miss, nearest_in_words, nearly_same, shared_meant,
+    LEVELS_MAX, Topics, is_nearly_matched, matches, near_miss, nearest_in_words, nearly_same,
+    shared_meant,
 };
 
 /// What is asked.

@@ -1,7 +1,5 @@
 //! What is so with the node: its store, its tables, its configuration, its memory and its backup.
 
-use std::sync::Arc;
-
 use martlet_broker::{EventKind, Limit};
 
 use super::asked::Asked;
@@ -25,9 +23,9 @@ const RESTORED_RECENTLY_MS: u64 = 30 * 24 * 60 * 60 * 1_000;
 const MEMORY: &str = "memory";
 
 /// The node itself.
-pub(crate) struct Node<'a>(pub(crate) Option<&'a Arc<SharedRegistry>>);
+pub(crate) struct Node<'a>(pub(crate) Option<&'a SharedRegistry>);
 
-/// What is known of the node.
+/// Facts about the node.
 #[derive(Clone, Debug, Default)]
 pub(crate) struct NodeFacts {
     /// How the message store is.
@@ -134,7 +132,7 @@ fn store(asked: &Asked, state: &StoreState) -> Option<(Bearing, Finding)> {
 /// Publishes that wait for a store that is full.
 const FROM_ALL: &str = "messages with QoS 1 and 2 wait, from all publishers";
 
-/// What there is to find of a start of the node that came after something was kept for the client.
+/// Findings about a start of the node that came after something was kept for the client.
 fn forgotten(asked: &Asked, facts: &NodeFacts) -> Option<(Bearing, Finding)> {
     let started_ms = facts.in_memory_since?;
     let is_recent = asked.is_recent(started_ms);

@@ -12,7 +12,7 @@ use crate::rfc3339;
 /// A command or rollout for the devices of a group that is not for one of them.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub(crate) struct NotForDevice {
-    /// What it is, in words.
+    /// Name in words.
     pub(crate) what: String,
     /// Name of the group.
     pub(crate) group: String,
@@ -21,7 +21,7 @@ pub(crate) struct NotForDevice {
     /// When the device joined the group, likewise, which was later; none: it was a member, and not
     /// active or full of commands.
     pub(crate) joined_ms: Option<u64>,
-    /// What to do about it.
+    /// Remedy.
     pub(crate) worded: WordedRemedy,
 }
 

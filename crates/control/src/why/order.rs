@@ -66,7 +66,7 @@ pub(super) fn before_what_follows(diagnosis: &mut Diagnosis, finding: Finding) {
     }
 }
 
-/// What is reported beside the diagnosis. Some causes are reported once of one client, and each
+/// Findings beside the diagnosis. Some causes are reported once of one client, and each
 /// remedy is reported once.
 pub(super) fn behind(
     first: &Finding,
@@ -94,7 +94,7 @@ pub(super) fn behind(
     also
 }
 
-/// What is wrong with objects that have the name of a client.
+/// Faults of objects that have the name of a client.
 pub(super) fn beside_client(named: Vec<Finding>) -> impl Iterator<Item = (Bearing, Finding)> {
     let wrong = named.into_iter().filter(|finding| finding.cause.is_fault());
     wrong.map(|finding| (Bearing::Aside, finding))

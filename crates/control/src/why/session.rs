@@ -32,7 +32,7 @@ pub(crate) struct Session {
     /// Since when as many messages are sent to it and not acknowledged as it takes at once,
     /// milliseconds since the Unix epoch; none: it takes more.
     pub(crate) full_since_ms: Option<u64>,
-    /// Its last CONNECT had Clean Start.
+    /// The last CONNECT had Clean Start.
     pub(crate) clean_start: bool,
     /// Messages for it that were dropped since the node was started, by reason.
     pub(crate) drops: Vec<(DropReason, u64)>,
@@ -40,7 +40,7 @@ pub(crate) struct Session {
     pub(crate) dropped_at: Vec<LossTimes>,
     /// When messages expired.
     pub(crate) expired_at: LossTimes,
-    /// What it has published waits until the message store takes it.
+    /// Tells that what it has published waits until the message store takes it.
     pub(crate) waits_for_store: bool,
     /// The bound that its queue is at, if it has dropped messages and has no room since.
     pub(crate) queue_full: Option<ReachedLimit>,
@@ -49,9 +49,9 @@ pub(crate) struct Session {
     /// The device has published since it logged in; none: that is not known.
     pub(crate) has_published: Option<bool>,
     pub(crate) subscriptions: Vec<(String, u8)>,
-    /// Those of them with No Local.
+    /// The ones of them with No Local.
     pub(crate) no_local: Vec<String>,
-    /// Those of them that brought no retained messages when they were last asked for, and why.
+    /// The ones of them that brought no retained messages when they were last asked for, and why.
     pub(crate) without_retained: Vec<(String, RetainedAtSubscribe)>,
 }
 
@@ -66,7 +66,7 @@ impl Session {
         })
     }
 
-    /// Its subscriptions that a topic matches, each with its QoS; of a Topic Filter, that one.
+    /// The subscriptions that a topic matches, each with its QoS; of a Topic Filter, that one.
     pub(crate) fn matching(&self, topic: &str) -> Vec<(&str, u8)> {
         let own = self.subscriptions.iter();
         let own = own.filter(|(filter, _)| filter == topic || matches(filter, topic));
@@ -148,8 +148,8 @@ fn full_since_ms(found: &ClientDetail) -> Option<u64> {
     Some(now_ms().saturating_sub(ages.min()?))
 }
 
-/// What waits until a subscriber acknowledges what was sent to it: in its queue or, of a Shared
-/// Subscription, in that of its group.
+/// Messages that wait until a subscriber acknowledges what was sent to it: in its queue or, of a
+/// Shared Subscription, in that of its group.
 pub(crate) fn backlog_of(
     found: &ClientDetail,
     filter: &str,

@@ -3,9 +3,9 @@
 use martlet_broker::EventKind;
 
 use super::asked::Asked;
+use super::events::is_one_too_many;
 use super::found::Found;
 use super::{Bearing, Finding, order};
-use crate::authentication::is_one_too_many;
 use crate::cause::Cause;
 
 /// A finding about some of the clients.

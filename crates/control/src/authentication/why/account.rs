@@ -3,17 +3,16 @@
 
 use martlet_broker::EventKind;
 
-use super::AdmissionFacts;
+use super::facts::AdmissionFacts;
 use super::nameless::{perhaps_tried, with_nameless};
 use super::names::{with_namesakes, with_near_refused};
 use crate::cause::{Bearing, Cause};
-use crate::operate::is_of_packets;
 use crate::presence::with_will;
 use crate::rfc3339;
 use crate::shared_registry::Deleted;
-use crate::why::{Asked, Finding, Side};
+use crate::why::{Asked, Finding, Side, is_of_packets};
 
-/// It is not in the tables any more, or its team is not.
+/// The client is not in the tables any more, or its team is not.
 pub(super) fn removed(deleted: &Deleted) -> Finding {
     let (with_team, remedy) = match (&deleted.team, &deleted.command) {
         (Some((name, true)), _) => (
@@ -59,7 +58,7 @@ pub(super) fn closed_listener(asked: &Asked, facts: &AdmissionFacts) -> Option<F
     ))
 }
 
-/// It is not connected, and would be admitted.
+/// The client is not connected, and would be admitted.
 pub(super) fn away(asked: &Asked, facts: &AdmissionFacts) -> Option<(Bearing, Finding)> {
     let listeners = facts.listeners.join(", ");
     let mut runs = asked.runs.iter().rev();

@@ -1,7 +1,7 @@
 //! The credentials of a client: that it has none, or none any more, and that others show its own;
 //! and certificates of listeners that clients take for expired.
 
-use super::AdmissionFacts;
+use super::facts::AdmissionFacts;
 use crate::authentication::Standing;
 use crate::cause::{Bearing, Cause};
 use crate::journal::Entry;
@@ -9,7 +9,7 @@ use crate::rfc3339;
 use crate::shared_registry::Spent;
 use crate::why::{Asked, Finding, Found};
 
-/// What there is to find.
+/// Findings.
 pub(super) fn credentials(asked: &Asked, facts: &AdmissionFacts, found: &mut Found) {
     if let Some(spent) = &facts.account.spent
         && (spent.has_certificate || !facts.by_certificate)
@@ -67,7 +67,7 @@ pub(super) fn no_api_role(asked: &Asked, facts: &AdmissionFacts) -> Option<(Bear
     Some((bearing, finding))
 }
 
-/// It has no valid credential left, so every login is refused.
+/// The client has no valid credential left, so every login is refused.
 fn none_left(facts: &AdmissionFacts, spent: &Spent) -> Finding {
     let at = rfc3339::in_words(spent.last_ms);
     let ended = match (spent.all_revoked, spent.all_expired) {
@@ -115,7 +115,7 @@ pub(super) fn in_words(facts: &AdmissionFacts, refused: &Entry) -> (String, Opti
     }
 }
 
-/// What a refusal is about in truth, and the remedy, if a client took the certificate of a listener
+/// Reason of a refusal in truth, and the remedy, if a client took the certificate of a listener
 /// for expired; none: it is about something else.
 fn taken_for_expired(facts: &AdmissionFacts, refused: &Entry) -> Option<(String, String)> {
     if refused.cause != Some(Cause::ServerCertificateExpired) {

@@ -4,16 +4,15 @@ use std::net::SocketAddr;
 
 use martlet_broker::{ClientQuery, EventKind, Realm, Search, TenantId};
 
-use super::refusal::was_there_then;
-use super::{AdmissionFacts, Lockout, Namesakes, RefusedElsewhere};
+use super::facts::{AdmissionFacts, Lockout, Namesakes, RefusedElsewhere};
 use crate::authentication::{Policy, Standing};
 use crate::cause::Cause;
 use crate::control::{Control, ControlError};
-use crate::examined::ExaminedParts;
 use crate::journal::{Entry, host};
 use crate::remedy::{Command, form};
+use crate::shared_registry::SharedRegistry;
 use crate::wall_clock::now_signed_ms;
-use crate::why::{Asked, Question, nearest_names};
+use crate::why::{Asked, Question, nearest_names, was_there_then};
 
 /// Sessions whose Client Identifiers begin with the name that are looked at, at most.
 const LOOKED_AT: usize = 64;
@@ -24,16 +23,16 @@ const TOLD: usize = 3;
 /// Gathers them.
 pub(super) async fn gathered(
     control: &Control,
-    parts: &ExaminedParts<'_>,
+    tables: Option<&SharedRegistry>,
     asked: &Asked,
 ) -> Result<AdmissionFacts, ControlError> {
     let question = &asked.question;
     let (tenant, client_id, proved) = (question.tenant, &*asked.client_id, &*asked.proved);
     let policy = control.policy();
     let policy = policy.as_deref();
-    let tables = policy.and_then(|policy| policy.tables());
+    let names = policy.and_then(|policy| policy.tables());
     let token =
-        |name: &str| tables.is_some_and(|all| all.team_token_named(tenant.0, name).is_some());
+        |name: &str| names.is_some_and(|all| all.team_token_named(tenant.0, name).is_some());
     let seen_from = address_of(asked);
     let at = seen_from.and_then(|address| address.parse::<SocketAddr>().ok());
     // An address that was asked about may be one that nobody has connected from.
@@ -92,7 +91,7 @@ pub(super) async fn gathered(
         will: control.will_of(tenant, client_id).await?,
         ..AdmissionFacts::default()
     };
-    let Some(tables) = parts.tables else {
+    let Some(tables) = tables else {
         return Ok(facts);
     };
     let unasked = control.user_configuration().tables_unasked;

@@ -2,8 +2,9 @@
 
 use martlet_broker::EventKind;
 
+use super::credential;
+use super::facts::AdmissionFacts;
 use super::names::of_other_tenant;
-use super::{AdmissionFacts, credential, refusal};
 use crate::cause::{Bearing, Cause};
 use crate::journal::{Entry, host};
 use crate::why::{Asked, Finding, Found};
@@ -20,15 +21,11 @@ pub(super) fn is_newer(asked: &Asked, nameless: &Entry) -> bool {
     !was_seen && !asked.runs.iter().any(|run| is_since(run.last.at_ms))
 }
 
-/// A client without a name was refused at the last address of this one: that is a guess, never the
-/// diagnosis.
+/// A client without a name was refused at the last address of this one, of which no refusal is
+/// known: that is a guess, never the diagnosis.
 pub(super) fn perhaps(asked: &Asked, facts: &AdmissionFacts) -> Option<Finding> {
     let nameless = facts.nameless.last()?;
-    if refusal::last_refused(asked, facts).is_some()
-        || !asked.was_seen()
-        || !is_newer(asked, nameless)
-        || is_refused_by_tls(asked, facts)
-    {
+    if !asked.was_seen() || !is_newer(asked, nameless) || is_refused_by_tls(asked, facts) {
         return None;
     }
     let address = nameless.address.as_deref().and_then(host);
@@ -117,7 +114,7 @@ pub(super) fn with_nameless(
     }
 }
 
-/// What was refused to clients without a name, from the last address of this one, since its last
+/// Refusals to clients without a name, from the last address of this one, since its last
 /// event, as evidence. Nothing is guessed about a connected client.
 pub(super) fn seen(asked: &Asked, facts: &AdmissionFacts) -> Vec<(u64, String)> {
     let nameless = facts.nameless.iter().rev().filter(|entry| {

@@ -2,7 +2,7 @@
 //! or key with a similar name, a client of another tenant, or a name that the tables have while
 //! logins are not checked against them.
 
-use super::{AdmissionFacts, Namesakes, RefusedElsewhere};
+use super::facts::{AdmissionFacts, Namesakes, RefusedElsewhere};
 use crate::authentication::Standing;
 use crate::cause::{Bearing, Cause};
 use crate::why::{Asked, Finding};
@@ -199,7 +199,7 @@ pub(super) fn beside_tables(
     ))
 }
 
-/// What to do about tables that nobody is looked up in.
+/// Remedy for tables that nobody is looked up in.
 const USE_TABLES: &str = "to check logins against the tables, set auth.registry = \"on\" (with \
                           auth.enabled and auth.order that permit it), and restart the node";
 
@@ -210,7 +210,7 @@ fn is_idle(asked: &Asked, facts: &AdmissionFacts) -> Option<String> {
     ))
 }
 
-/// It has not tried, and would not be let in by the tables that have it.
+/// The client has not tried, and would not be let in by the tables that have it.
 pub(super) fn idle_tables(asked: &Asked, facts: &AdmissionFacts) -> Option<(Bearing, Finding)> {
     let sentence = is_idle(asked, facts)?;
     if matches!(asked.standing, Some(Standing::Known | Standing::Barred(_))) {

@@ -14,7 +14,7 @@ pub(crate) struct NamedParts;
 pub(crate) struct NamedPart {
     /// The command that it has of its own, if it is not the one that shows it.
     pub(crate) own_command: Option<&'static str>,
-    /// It is shown with what the node warns about.
+    /// Whether it is shown with what the node warns about.
     pub(crate) is_health: bool,
     pub(crate) command: Option<Command>,
 }

@@ -3,22 +3,16 @@
 use martlet_broker::{EventKind, Limit, ReachedLimit, RefusalCause};
 use martlet_codec::ReasonCode;
 
+use super::facts::{AdmissionFacts, Lockout};
 use super::names::{
     beside_tables, idle_tables, or_of_configuration, with_namesakes, with_near_refused,
 };
-use super::{AdmissionFacts, Lockout, account, credential, nameless};
+use super::{account, credential, nameless};
 use crate::authentication::Standing;
 use crate::cause::{Bearing, Cause};
 use crate::journal::Run;
 use crate::rfc3339;
-use crate::why::{Asked, Finding, Found};
-
-/// A client was refused because its device has as many sessions as the type permits. The client has
-/// proved that it is the device's.
-pub(crate) fn is_one_too_many(run: &Run) -> bool {
-    run.last.what == EventKind::Refused
-        && run.last.limit.as_deref() == Some(Limit::UserSessions.option())
-}
+use crate::why::{Asked, Finding, Found, was_there_then};
 
 impl Asked {
     /// The last request to add it by a provisioning key was refused, and it has not connected
@@ -36,7 +30,7 @@ impl Asked {
     }
 }
 
-/// Its last CONNECT was refused.
+/// The last CONNECT was refused.
 pub(super) fn last_refused<'a>(asked: &'a Asked, facts: &AdmissionFacts) -> Option<&'a Run> {
     let last = asked.runs.iter().rev().find(|run| match run.last.what {
         EventKind::Connected => true,
@@ -46,7 +40,7 @@ pub(super) fn last_refused<'a>(asked: &'a Asked, facts: &AdmissionFacts) -> Opti
     (last.last.what == EventKind::Refused).then_some(last)
 }
 
-/// Its last CONNECT was refused, and would be now.
+/// The last CONNECT was refused, and would be now.
 pub(super) fn is_refused_now<'a>(asked: &'a Asked, facts: &AdmissionFacts) -> Option<&'a Run> {
     last_refused(asked, facts).filter(|run| !is_over(asked, facts, run))
 }
@@ -71,7 +65,7 @@ fn is_over(asked: &Asked, facts: &AdmissionFacts, run: &Run) -> bool {
         && facts.account.deleted.is_none()
 }
 
-/// It is not connected, and its connection did not end by a DISCONNECT of its own.
+/// Whether it is not connected, and its connection did not end by a DISCONNECT of its own.
 pub(super) fn was_cut_off(asked: &Asked, facts: &AdmissionFacts) -> bool {
     if asked.is_connected {
         return false;
@@ -138,7 +132,9 @@ pub(super) fn admission(asked: &Asked, facts: &AdmissionFacts, found: &mut Found
         let finding = Finding::new(Cause::LockedOut, sentence).when(run);
         found.push((Bearing::Remark, finding));
     }
-    found.extend(nameless::perhaps(asked, facts).map(|finding| (Bearing::Aside, finding)));
+    if last_refused(asked, facts).is_none() {
+        found.extend(nameless::perhaps(asked, facts).map(|finding| (Bearing::Aside, finding)));
+    }
     match last_refused(asked, facts).filter(|run| is_over(asked, facts, run)) {
         Some(run) => {
             let why = run.last.why.as_deref().unwrap_or_default();
@@ -154,7 +150,7 @@ pub(super) fn admission(asked: &Asked, facts: &AdmissionFacts, found: &mut Found
     }
 }
 
-/// What it was refused for when it last came.
+/// Finding about a refusal when it last came.
 fn refused_for(asked: &Asked, facts: &AdmissionFacts, run: &Run) -> (Bearing, Finding) {
     let cause = run.cause.unwrap_or(Cause::Other);
     let mut finding = Finding::of_run(run, cause);
@@ -183,7 +179,7 @@ fn refused_for(asked: &Asked, facts: &AdmissionFacts, run: &Run) -> (Bearing, Fi
     (bearing, finding)
 }
 
-/// What the tables and files would refuse it for if it came now.
+/// Finding about what the tables and files would refuse it for if it came now.
 fn would_be_refused(asked: &Asked, facts: &AdmissionFacts) -> Option<(Bearing, Finding)> {
     let Some(Standing::Barred(why)) = &asked.standing else {
         return None;
@@ -294,19 +290,4 @@ fn is_lockout_over(facts: &AdmissionFacts, run: &Run) -> bool {
 
 fn is_lockout(run: &Run) -> bool {
     run.last.what == EventKind::Refused && run.cause == Some(Cause::LockedOut)
-}
-
-/// The client that was refused was another one: this one was connected then, and went later. Of a
-/// client that has come again since, it is not known whether it was connected then.
-pub(crate) fn was_there_then(runs: &[Run], run: &Run) -> bool {
-    let refused_ms = run.last.at_ms;
-    let last_ms = |what: EventKind| {
-        let times = runs
-            .iter()
-            .filter(|other| other.last.what == what && other.last.client_id == run.last.client_id);
-        times.map(|other| other.last.at_ms).max()
-    };
-    !run.last.client_id.is_empty()
-        && last_ms(EventKind::Connected).is_some_and(|came_ms| came_ms < refused_ms)
-        && last_ms(EventKind::Disconnected).is_some_and(|went_ms| went_ms >= refused_ms)
 }

@@ -4,18 +4,10 @@ use martlet_broker::EventKind;
 
 use crate::cause::{Bearing, Cause};
 use crate::journal::Run;
-use crate::why::{Asked, Finding, Side, times_in_words};
+use crate::why::{Asked, Finding, Side, is_of_packets, times_in_words};
 
 /// Failures within a short time that make a state of it, not an accident.
 const REPEATED: u64 = 2;
-
-/// A connection ended because a packet of the client broke a rule or a limit.
-pub(crate) fn is_of_packets(run: &Run) -> bool {
-    matches!(
-        run.cause,
-        Some(Cause::ProtocolError | Cause::LimitReached | Cause::TooLarge | Cause::TooFast)
-    )
-}
 
 /// A connection that is there, and has ended for the same reason before.
 pub(super) fn again_and_again(
@@ -62,11 +54,11 @@ const BREAKS: u64 = 3;
 /// Mean time between two of them, at most.
 const BREAKS_EVERY_MS: u64 = 5 * 60 * 1000;
 
-/// The same of ends that the client wanted: many clients connect for each message, and are well.
+/// Likewise, of ends that the client wanted: many clients connect for each message, and are well.
 const ENDS: u64 = 10;
 const ENDS_EVERY_MS: u64 = 1_000;
 
-/// What there is to find of connections that ended without a cause that the node knows.
+/// Findings about connections that ended without a cause that the node knows.
 pub(super) fn unstable(asked: &Asked, run: &Run) -> Option<(Bearing, Finding)> {
     if run.last.what != EventKind::Disconnected || !asked.is_connected {
         return None;

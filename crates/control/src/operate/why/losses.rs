@@ -2,16 +2,16 @@
 
 use martlet_broker::{DropReason, EventKind, GroupDetail, LossTimes};
 
-use super::SessionFacts;
+use super::facts::SessionFacts;
 use crate::cause::{Bearing, Cause};
 use crate::event_words;
 use crate::journal::{Run, remedy_of_drop, remedy_of_limit};
 use crate::why::{
-    ACKNOWLEDGE, Asked, Finding, Found, Session, is_unacknowledged, matches, messages_wait,
-    uncapitalized,
+    ACKNOWLEDGE, Asked, Finding, Found, Session, is_unacknowledged, lost_by_group, matches,
+    messages_wait, uncapitalized,
 };
 
-/// What there is to find.
+/// Findings.
 pub(super) fn losses(asked: &Asked, facts: &SessionFacts, session: &Session, found: &mut Found) {
     if let Some(limit) = session.queue_full {
         let sentence = format!(
@@ -35,7 +35,7 @@ pub(super) fn losses(asked: &Asked, facts: &SessionFacts, session: &Session, fou
     }
 }
 
-/// It does not acknowledge what it gets, and more waits behind that or goes to other members of its
+/// The client does not acknowledge, and more waits behind that or goes to other members of its
 /// share group.
 fn unacknowledged(
     asked: &Asked,
@@ -133,7 +133,7 @@ fn lost(asked: &Asked, session: &Session, found: &mut Found) {
     }
 }
 
-/// What no member of a share group got that it belongs to: that is lost for it too.
+/// Messages that no member of a share group got that it belongs to: that is lost for it too.
 fn lost_by_own_group(asked: &Asked, group: &GroupDetail, found: &mut Found) {
     let whose = format!(" for its share group {}", group.filter);
     for drop in &group.drops {
@@ -150,32 +150,6 @@ fn lost_by_own_group(asked: &Asked, group: &GroupDetail, found: &mut Found) {
         if !is_of_course {
             found.push((bearing, lost_by_group(group, drop, &whose)));
         }
-    }
-}
-
-/// How many messages a share group has dropped for one reason, since when and by which limit.
-/// `whose`: words for the group.
-pub(crate) fn lost_by_group(
-    group: &GroupDetail,
-    (reason, count, at): &(DropReason, u64, LossTimes),
-    whose: &str,
-) -> Finding {
-    let is_queue = *reason == DropReason::QueueFull;
-    let limit = group.queue_full.filter(|_| is_queue);
-    let why = match limit {
-        Some(limit) => limit.words(),
-        None => uncapitalized(reason.meaning()),
-    };
-    let again = match is_queue && limit.is_none() {
-        true => "; there is room again",
-        false => "",
-    };
-    let sentence = event_words::dropped(*count, whose, &why, *reason) + again;
-    let worded = limit.and_then(|limit| remedy_of_limit(limit.limit));
-    let remedy = worded.map(|worded| worded.text);
-    Finding {
-        remedy: remedy.or_else(|| remedy_of_drop(*reason)),
-        ..Finding::new(Cause::of_drop(*reason), sentence).lost(*count, *at)
     }
 }
 

@@ -7,32 +7,20 @@
 //! * `refused`: what was refused
 
 mod ended;
+mod facts;
 mod losses;
 mod others;
 mod publish_as;
 mod refused;
 
-use martlet_broker::GroupDetail;
-
 use crate::control::{Control, ControlError};
-use crate::why::{Asked, Examine, Findings, OwnNameRule};
-pub(crate) use ended::is_of_packets;
-pub(crate) use losses::lost_by_group;
+use crate::why::{Asked, Examine, Findings};
+pub(crate) use facts::SessionFacts;
 pub(crate) use others::OtherSessions;
 pub(crate) use publish_as::PublishAs;
 
 /// Sessions of clients.
 pub(crate) struct Sessions;
-
-/// What is known of the session of a client.
-#[derive(Clone, Debug, Default)]
-pub(crate) struct SessionFacts {
-    /// The share groups that it is a member of.
-    pub(crate) groups: Vec<GroupDetail>,
-    /// The rule that permits the same with the client's own name, by the number of the entry about
-    /// what rules forbade.
-    pub(crate) own_name_rules: Vec<(u64, OwnNameRule)>,
-}
 
 impl Examine for Sessions {
     type Facts = SessionFacts;

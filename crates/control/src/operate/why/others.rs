@@ -23,7 +23,7 @@ pub(crate) struct OtherSessions;
 pub(crate) struct OthersFacts {
     /// Since when the client is connected, milliseconds since the Unix epoch.
     since_ms: u64,
-    /// Its last CONNECT had Clean Start.
+    /// The last CONNECT had Clean Start.
     clean_start: bool,
     others: Vec<OtherSession>,
 }
@@ -37,7 +37,7 @@ pub(crate) struct OtherSession {
     queued: usize,
     /// Since when it is not connected, milliseconds since the Unix epoch, as far as known.
     left_ms: Option<u64>,
-    /// Its Topic Filters.
+    /// The Topic Filters.
     filters: Vec<String>,
 }
 

@@ -2,13 +2,14 @@
 
 use martlet_broker::EventKind;
 
-use super::SessionFacts;
 use super::ended::{again_and_again, unstable};
-use crate::authentication::was_there_then;
+use super::facts::SessionFacts;
 use crate::cause::{Bearing, Cause};
 use crate::event_words;
 use crate::journal::{Run, host};
-use crate::why::{Asked, Finding, Side, near_miss, nearly_same, shared_meant, times_in_words};
+use crate::why::{
+    Asked, Finding, Side, near_miss, nearly_same, shared_meant, times_in_words, was_there_then,
+};
 
 /// Time after which publishes that waited for a rate have come through: they are reported again
 /// while they wait.
@@ -20,7 +21,7 @@ const OVER: &str = "that is over";
 /// The rules permit it again.
 const PERMITTED: &str = "the rules permit it now";
 
-/// What there is to find of the last of some events.
+/// Findings about the last of some events.
 pub(super) fn happened(
     asked: &Asked,
     facts: &SessionFacts,
@@ -80,7 +81,7 @@ pub(super) fn happened(
     }
 }
 
-/// What happened, with the rule that permits the same topic with the client's own name.
+/// Finding about an event, with the rule that permits the same topic with the client's own name.
 fn of_rules(facts: &SessionFacts, run: &Run, cause: Cause) -> Finding {
     let mut finding = Finding::of_run(run, cause);
     if let Some(shared) = shared_in_place_of(run) {
@@ -117,7 +118,7 @@ fn shared_is_meant(mut finding: Finding, shared: &str) -> Finding {
     ))
 }
 
-/// What happened to another topic than the question names; the client may mean that one.
+/// Finding about another topic than the question names; the client may mean that one.
 fn of_other_topic(asked: &Asked, run: &Run, cause: Cause) -> (Bearing, Finding) {
     let mut finding = Finding::of_run(run, cause);
     let question = &asked.question;
@@ -170,7 +171,7 @@ fn is_counted(asked: &Asked, cause: Cause) -> bool {
             .any(|(reason, _)| Cause::of_drop(*reason) == cause)
 }
 
-/// Its session ended, and with it the messages that waited for it. Their topics are not known.
+/// The session ended, and with it the messages that waited for it. Their topics are not known.
 fn lost_with_session(asked: &Asked, run: &Run) -> (Bearing, Finding) {
     let why = run.last.why.as_deref().unwrap_or_default();
     let count = u64::from(run.last.count.unwrap_or(1));

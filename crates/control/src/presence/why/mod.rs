@@ -1,67 +1,24 @@
 //! Silent publishers, the device in the question or one that the topic names; clients that are
 //! away without a session; and Wills that were not published.
 
+mod facts;
 mod wills;
-
-use std::sync::Arc;
 
 use martlet_broker::{ClientDetail, ClientQuery, EventKind, TenantId};
 use martlet_registry::AccountKind;
 
 use crate::cause::{Bearing, Cause};
 use crate::control::{Control, ControlError};
-use crate::remedy::{Command, form};
+use crate::remedy::form;
 use crate::rfc3339;
 use crate::shared_registry::SharedRegistry;
 use crate::wall_clock::unsigned;
 use crate::why::{Asked, Examine, Finding, Findings, LEVELS_MAX, Side};
-pub(crate) use wills::{AbsentWill, with_will};
+pub(crate) use facts::{AbsentWill, NamedInTopic, NamedStanding, SilenceFacts};
+pub(crate) use wills::with_will;
 
 /// Who is silent, or away.
-pub(crate) struct Silence<'a>(pub(crate) Option<&'a Arc<SharedRegistry>>);
-
-/// What is known of the silence of a client, and of those that the topic names.
-#[derive(Clone, Debug, Default)]
-pub(crate) struct SilenceFacts {
-    /// When the device sent its last message, as far as the tables have it: some seconds late.
-    /// Milliseconds since the Unix epoch.
-    pub(crate) last_message_ms: Option<u64>,
-    /// Other clients that the topic names.
-    pub(crate) named: Vec<NamedInTopic>,
-}
-
-/// A client whose Client Identifier is a level of the topic that was asked about.
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub(crate) struct NamedInTopic {
-    pub(crate) client_id: String,
-    pub(crate) is_device: bool,
-    /// How it is.
-    pub(crate) standing: NamedStanding,
-    /// It is a client that the question is about.
-    pub(crate) is_own: bool,
-    /// When the device sent its last message, as for the client that was asked about.
-    pub(crate) last_message_ms: Option<u64>,
-    /// The command that asks why it does not work.
-    pub(crate) command: Option<Command>,
-    /// It has left, and has, or had, a Will for the topic; and when it left.
-    pub(crate) will: Option<(AbsentWill, u64)>,
-}
-
-/// How a client is that a topic names.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(crate) enum NamedStanding {
-    /// It has never connected.
-    NeverConnected,
-    /// It is not connected since then, as far as known.
-    Away(Option<u64>),
-    /// It is connected.
-    Connected {
-        /// Since when.
-        since_ms: u64,
-        /// The device has published since; none: that is not known.
-        has_published: Option<bool>,
-    },
-}
+pub(crate) struct Silence<'a>(pub(crate) Option<&'a SharedRegistry>);
 
 /// Time after which the tables have the last message of a device.
 const NOTED_MS: u64 = 60_000;
@@ -162,17 +119,7 @@ fn publisher_absent(asked: &Asked, facts: &SilenceFacts) -> Option<Finding> {
     })
 }
 
-impl NamedInTopic {
-    fn in_words(&self) -> String {
-        let what = match self.is_device {
-            true => "device",
-            false => "client",
-        };
-        format!("the {what} {}", self.client_id)
-    }
-}
-
-/// What a connected client published last, in words that follow a sentence; of one that is
+/// Words for what a connected client published last, that follow a sentence; of one that is
 /// subscribed to the topic, what the device published that the topic names.
 fn last_publish(asked: &Asked, facts: &SilenceFacts) -> String {
     if asked.is_subscribed() {

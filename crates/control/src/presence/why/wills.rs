@@ -2,34 +2,11 @@
 
 use martlet_broker::{EventKind, TenantId, WillNotice};
 
-use super::SilenceFacts;
+use super::facts::{AbsentWill, SilenceFacts};
 use crate::cause::{Bearing, Cause};
 use crate::control::{Control, ControlError};
 use crate::rfc3339;
 use crate::why::{Asked, Finding};
-
-/// The Will of a client that has left.
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub(crate) enum AbsentWill {
-    /// It waits for its Will Delay Interval.
-    Delayed {
-        topic: String,
-        /// When it is published, if that is known.
-        due_ms: Option<u64>,
-    },
-    /// It was published or discarded when the client went.
-    Gone(WillNotice),
-}
-
-impl AbsentWill {
-    /// The topic of the Will.
-    pub(super) fn topic(&self) -> &str {
-        match self {
-            Self::Delayed { topic, .. } => topic,
-            Self::Gone(will) => &will.topic,
-        }
-    }
-}
 
 /// How a client ends its connection so that its Will is published.
 const WITHOUT_DISCONNECT: &str = "end its connection without DISCONNECT, or send DISCONNECT with \

@@ -19,13 +19,15 @@ use martlet_registry::AccountKind;
 
 use super::Question;
 use super::asked::Asked;
+use super::events::is_one_too_many;
 use super::session::Session;
 use super::topic::LEVELS_MAX;
-use crate::authentication::{Policy, is_one_too_many};
+use crate::authentication::Policy;
 use crate::control::{Control, ControlError};
-use crate::examined::ExaminedParts;
+use crate::integrations::Integrations;
 use crate::journal::{AclFileOfListener, NamelessRules, Run};
 use crate::shared_registry::SharedRegistry;
+use crate::telemetry::Telemetry;
 use crate::wall_clock::unsigned;
 use permits::Actor;
 
@@ -37,14 +39,18 @@ const CLIENTS_MAX: usize = 16;
 
 /// Who asks, and about what.
 pub(crate) struct Inquirer<'a> {
-    /// What is asked.
+    /// Question.
     pub(crate) question: &'a Question,
     /// The caller sees what is of this team alone.
     pub(crate) team: Option<&'a str>,
     /// Topic Filters of what devices publish for the node itself.
     pub(crate) received: &'a [String],
-    /// The parts of the node.
-    pub(crate) parts: &'a ExaminedParts<'a>,
+    /// Sinks that take messages for other systems.
+    pub(crate) integrations: Option<&'a Integrations>,
+    /// Values that devices send.
+    pub(crate) telemetry: Option<&'a Telemetry>,
+    /// Users, devices and the rest.
+    pub(crate) tables: Option<&'a SharedRegistry>,
 }
 
 impl Control {
@@ -63,7 +69,7 @@ impl Control {
         who: &Inquirer<'_>,
     ) -> Result<(Asked, Vec<Asked>), ControlError> {
         self.settle_events().await;
-        let integrations = who.parts.integrations;
+        let integrations = who.integrations;
         let named = integrations.and_then(|all| Some((all, all.question_about(who.question)?)));
         if let Some((all, question)) = named {
             let question = &question;
@@ -99,7 +105,7 @@ impl Control {
         Ok((asked, each))
     }
 
-    /// It is a device whose type permits it several clients.
+    /// Whether it is a device whose type permits it several clients.
     pub(crate) fn has_several_clients(&self, tenant: TenantId, name: &str) -> bool {
         let policy = self.policy();
         let tables = policy.as_deref().and_then(|policy| policy.tables());
@@ -244,7 +250,7 @@ impl Control {
             team: who.team.map(str::to_owned),
             received: who.received.to_vec(),
             session: session.map(Session::from),
-            unmatched: self.recently_unmatched(who.parts.telemetry, tenant).await?,
+            unmatched: self.recently_unmatched(who.telemetry, tenant).await?,
             devices_in_topic: self.devices_in_topic(question, &asked),
             rules,
             groups_missing,
@@ -253,7 +259,7 @@ impl Control {
             runs,
             ..asked
         };
-        if let Some(tables) = who.parts.tables {
+        if let Some(tables) = who.tables {
             self.recall(tables, &mut asked).await;
         }
         Ok(asked.derived())

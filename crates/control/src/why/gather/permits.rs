@@ -10,7 +10,6 @@ use crate::control::{Control, ControlError};
 use crate::explain::{self, Explained};
 use crate::journal::{AclFileOfListener, Entry, Lacking, Run, WordedRemedy};
 use crate::remedy::Command;
-use crate::why::Side;
 
 /// Filters of a client's permissions that are named, at most.
 const PERMITTED_MAX: usize = 4;
@@ -18,7 +17,7 @@ const PERMITTED_MAX: usize = 4;
 /// A level that takes the place of a wildcard of a Topic Filter.
 const ANY_LEVEL: &str = "_";
 
-/// What a client may do with a topic.
+/// Rights of a client to a topic.
 #[derive(Clone, Debug)]
 pub(crate) struct TopicRules {
     /// Publish to it.
@@ -39,29 +38,19 @@ pub(crate) struct TopicRules {
     pub(crate) remedy_receive: WordedRemedy,
 }
 
-impl TopicRules {
-    /// The decision that matters to a client on this side.
-    pub(crate) fn decisive(&self, side: Side) -> &Explained {
-        match side {
-            Side::Receiver => &self.receive,
-            Side::Publisher | Side::Either => &self.publish,
-        }
-    }
-}
-
 /// A rule that permits the same topic with the client's own name in it.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub(crate) struct OwnNameRule {
     /// The rule, as operators know it, such as `device type sensor rule 1`.
     pub(crate) rule: String,
-    /// Its Topic Filter with the client's own name.
+    /// The Topic Filter with the client's own name.
     pub(crate) filter: String,
     /// The name in the topic in its place; `_`: a wildcard.
     pub(crate) other_name: String,
 }
 
 impl OwnNameRule {
-    /// What the rule permits, in words.
+    /// Words for what the rule permits.
     pub(crate) fn permits(&self) -> String {
         let Self {
             rule,
@@ -95,7 +84,7 @@ pub(super) struct Actor<'a> {
 }
 
 impl Control {
-    /// What a client may do with a topic, and groups whose rules permit it that it is not in.
+    /// Rights of a client to a topic, and groups whose rules permit it that it is not in.
     pub(super) async fn topic_rules(
         &self,
         who: &Actor<'_>,
@@ -237,7 +226,7 @@ impl Control {
         groups_missing
     }
 
-    /// What was refused by a rule and would not be by those of now, as numbers of entries.
+    /// Refusals by a rule that would not be by those of now, as numbers of entries.
     pub(crate) async fn permitted_now(
         &self,
         tenant: TenantId,
@@ -293,7 +282,7 @@ impl Control {
         Ok(found)
     }
 
-    /// Those of the session, else those of the tables and files.
+    /// The ones of the session, else those of the tables and files.
     fn rules_of(
         &self,
         tenant: TenantId,
@@ -309,7 +298,7 @@ impl Control {
     }
 }
 
-/// What a rule forbade by this entry; none: no rule did.
+/// Action that a rule forbade by this entry; none: no rule did.
 fn action_forbidden(entry: &Entry) -> Option<Actions> {
     if entry.cause != Some(Cause::NotPermitted) {
         return None;

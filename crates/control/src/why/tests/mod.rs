@@ -14,8 +14,8 @@ use martlet_broker::{
 };
 use martlet_codec::ReasonCode;
 
-use crate::authentication::AdmissionFacts;
 use crate::authentication::Standing;
+use crate::authentication::{Admission, AdmissionFacts};
 use crate::cause::Cause;
 use crate::cause::tests::WORDS_OF_OLD;
 use crate::explain::{Explained, Outcome};
@@ -23,7 +23,6 @@ use crate::journal::{Entry, Run, WordedRemedy};
 use crate::operate::{PublishAs, SessionFacts, Sessions};
 use crate::presence::{Silence, SilenceFacts};
 use crate::why::gather::permits::TopicRules;
-use crate::why::inquiry::Client;
 use crate::why::node::NodeFacts;
 use crate::why::topic::{TopicFacts, Topics};
 use crate::why::{Asked, Diagnosis, Examine, Inquiry, OwnNameRule, Question, Session, State};
@@ -56,33 +55,30 @@ impl std::ops::DerefMut for Facts {
     }
 }
 
-impl Facts {
-    fn client(&self) -> Client {
-        let asked = self.asked.clone().derived();
-        let mut client = Client::new(asked, self.admission.clone());
-        if !self.asked.is_integration {
-            client.add::<Sessions>(self.sessions.clone());
-            client.add::<Topics<'_>>(self.topic.clone());
-            client.add::<Silence<'_>>(self.silence.clone());
-        }
-        client
-    }
-}
-
 /// Facts for the diagnoses of tests.
 pub(crate) struct Case(Inquiry);
 
 impl Case {
     /// Of these facts of the client, or of the clients of a user.
     pub(crate) fn of(facts: Facts) -> Self {
-        let clients = match &*facts.clients {
+        let each = match &*facts.clients {
             [] => std::slice::from_ref(&facts),
             several => several,
         };
-        let clients = clients.iter().map(Facts::client).collect();
-        let asked = facts.asked.clone().derived();
-        let case = Self(Inquiry::new(asked, facts.node.clone(), clients));
-        case.with::<PublishAs>(facts.publish_as)
+        let derived = |one: &Facts| one.asked.clone().derived();
+        let clients = each.iter().map(derived).collect();
+        let mut inquiry = Inquiry::new(derived(&facts), clients, facts.node.clone());
+        for (index, one) in each.iter().enumerate() {
+            let client = inquiry.client(index);
+            if !one.asked.is_integration {
+                client.add::<Admission<'_>>(one.admission.clone());
+                client.add::<Sessions>(one.sessions.clone());
+                client.add::<Topics<'_>>(one.topic.clone());
+                client.add::<Silence<'_>>(one.silence.clone());
+            }
+        }
+        inquiry.told();
+        Self(inquiry).with::<PublishAs>(facts.publish_as)
     }
 
     /// Adds the facts of a part of the node.
@@ -93,7 +89,7 @@ impl Case {
 
     /// Adds the facts of a part that is examined for each client. The test has one client.
     pub(crate) fn with_client<P: Examine>(mut self, facts: P::Facts) -> Self {
-        self.0.first_client().add::<P>(facts);
+        self.0.client(0).add::<P>(facts);
         self
     }
 

@@ -4,8 +4,8 @@
 
 use martlet_broker::{EventKind, UnmatchedTopic};
 
+use super::facts::{SUBSCRIPTIONS_MAX, TOLD, TopicFacts, Unreadable};
 use super::near::{NearMiss, matches, nearest, nearly_same};
-use super::{SUBSCRIPTIONS_MAX, TOLD, TopicFacts, Unreadable};
 use crate::cause::{Bearing, Cause};
 use crate::commands;
 use crate::integrations::part_in_words;
@@ -16,7 +16,7 @@ use crate::why::found::{CLOCKS_DIFFER_MS, Found};
 use crate::why::session::Session;
 use crate::why::{Finding, Side};
 
-/// What there is to find of messages for the client.
+/// Findings about messages for the client.
 pub(super) fn arrivals(asked: &Asked, facts: &TopicFacts, found: &mut Found) {
     if asked.side != Side::Publisher {
         refused_publishes(asked, facts, found);
@@ -43,8 +43,8 @@ pub(super) fn arrivals(asked: &Asked, facts: &TopicFacts, found: &mut Found) {
     }
 }
 
-/// What was published is kept in the tables, and is published again once the client subscribes:
-/// its state reports that.
+/// Tells whether what was published is kept in the tables, and is published again once the client
+/// subscribes: its state reports that.
 fn is_kept(asked: &Asked, one: &UnmatchedTopic) -> bool {
     let mut kept = asked.kept.iter();
     !one.is_forbidden

@@ -1,11 +1,11 @@
 //! What other tenants have of the topic, where the same topic is another one; only for callers that
 //! see the whole node.
 
-use martlet_broker::{SubscriptionQuery, TenantId, UnmatchedTopic};
+use martlet_broker::{SubscriptionQuery, TenantId};
 
 use super::arrival::{own_filters, published};
+use super::facts::{Elsewhere, LEVELS_MAX, TOLD, TopicFacts};
 use super::near::matches;
-use super::{LEVELS_MAX, TOLD, TopicFacts};
 use crate::cause::{Bearing, Cause};
 use crate::control::{Control, ControlError};
 use crate::integrations::is_of_node;
@@ -13,26 +13,11 @@ use crate::telemetry::Telemetry;
 use crate::why::asked::Asked;
 use crate::why::{Finding, Question, Side};
 
-/// What other tenants have of what was asked about; nothing, if the caller sees one team alone.
-#[derive(Clone, Debug, Default, PartialEq, Eq)]
-pub(crate) struct Elsewhere {
-    /// The own tenant, in words.
-    pub(crate) own: String,
-    /// Other tenants, in words, and their topics with recent messages that had no subscriber, the
-    /// latest last.
-    pub(crate) unmatched: Vec<(String, Vec<UnmatchedTopic>)>,
-    /// Subscribers of the topic, in words.
-    pub(crate) subscribers: Vec<String>,
-    /// The first device that the topic names, and that the own tenant does not have; and the tenant
-    /// that has it, in words.
-    pub(crate) device: Option<(String, String)>,
-}
-
-/// What to do about clients of two tenants.
+/// Remedy for clients of two tenants.
 const SAME_TENANT: &str = "have the publisher and the receiver log in as users or devices of the \
                            same team";
 
-/// What there is to find.
+/// Findings.
 pub(super) fn elsewhere(asked: &Asked, facts: &TopicFacts) -> Option<(Bearing, Finding)> {
     let finding = published_elsewhere(asked, facts).or_else(|| device_elsewhere(asked, facts))?;
     Some((Bearing::Topic, finding))

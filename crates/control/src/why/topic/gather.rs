@@ -5,14 +5,14 @@ use martlet_broker::{
 };
 use martlet_codec::{SubscriptionFilter, TopicFilter, TopicName};
 
-use super::near::{is_nearly_matched, matches, near_miss, nearly_same};
-use super::{
+use super::facts::{
     LEVELS_MAX, NearSubscriber, Retained, SUBSCRIPTIONS_MAX, Subscriber, TOLD, TopicFacts,
     Unreadable,
 };
+use super::near::{is_nearly_matched, matches, near_miss, nearly_same};
 use crate::control::{Control, ControlError};
-use crate::examined::ExaminedParts;
 use crate::explain::{self, Outcome};
+use crate::integrations::Integrations;
 use crate::journal::{Entry, Lacking};
 use crate::remedy::form;
 use crate::telemetry::Telemetry;
@@ -39,17 +39,16 @@ const REFUSED_MAX: usize = 16;
 /// Gathers them.
 pub(super) async fn gathered(
     control: &Control,
-    parts: &ExaminedParts<'_>,
+    integrations: Option<&Integrations>,
+    telemetry: Option<&Telemetry>,
     asked: &Asked,
 ) -> Result<TopicFacts, ControlError> {
     let (question, tenant) = (&asked.question, asked.question.tenant);
     let refused_publishes = control.recently_refused(asked);
     let permitted_now = control.permitted_now(tenant, refused_publishes.iter());
     let mut facts = TopicFacts {
-        taken_for_all: parts
-            .integrations
-            .is_some_and(|all| all.take_for_all(question)),
-        elsewhere: control.elsewhere(parts.telemetry, question).await?,
+        taken_for_all: integrations.is_some_and(|all| all.take_for_all(question)),
+        elsewhere: control.elsewhere(telemetry, question).await?,
         own_publishers: control.publishers_of(asked),
         unreadable: control.unreadable(asked).await?,
         permitted_now: permitted_now.await?,
@@ -243,7 +242,7 @@ impl Control {
         found
     }
 
-    /// Those of the unmatched topics that the rules forbid a client to read, though it is
+    /// Unmatched topics that the rules forbid a client to read, though it is
     /// subscribed, or nearly so, or they have its name in them.
     async fn unreadable(&self, asked: &Asked) -> Result<Vec<Unreadable>, ControlError> {
         let mut found = Vec::new();

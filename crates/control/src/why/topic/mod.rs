@@ -10,6 +10,7 @@
 
 mod arrival;
 mod elsewhere;
+mod facts;
 mod gather;
 mod near;
 mod refused;
@@ -17,123 +18,32 @@ mod retained;
 mod subscribers;
 mod well;
 
-use martlet_broker::{DropReason, GroupDetail, LossTimes, RetainedEnded};
-
 use super::asked::Asked;
 use super::examine::{Examine, Findings};
-use super::session::Backlog;
 use crate::control::{Control, ControlError};
-use crate::examined::ExaminedParts;
-use crate::journal::{Entry, WordedRemedy};
-use crate::remedy::Command;
-use elsewhere::Elsewhere;
+use crate::integrations::Integrations;
+use crate::telemetry::Telemetry;
+pub(crate) use facts::{LEVELS_MAX, TopicFacts};
+#[cfg(test)]
+pub(crate) use facts::{Retained, Subscriber};
 pub(crate) use near::{
     is_nearly_matched, matches, near_miss, nearest_in_words, nearly_same, shared_meant,
 };
 pub(super) use well::comes_twice_to_several;
 
-/// Levels of a topic that are looked up as Client Identifiers.
-pub(crate) const LEVELS_MAX: usize = 8;
-
-/// Clients that nearly have a subscription, and topics, that are named, at most.
-const TOLD: usize = 3;
-
-/// Subscriptions of a client that are compared with topics.
-const SUBSCRIPTIONS_MAX: usize = 100;
-
-/// What happens to messages.
-pub(crate) struct Topics<'a>(pub(crate) &'a ExaminedParts<'a>);
-
-/// What is known of messages for a client, or of the topic in the question.
-#[derive(Clone, Debug, Default)]
-pub(crate) struct TopicFacts {
-    /// The subscribers of the topic; none: a Topic Filter was asked about.
-    pub(crate) subscribers: Option<Vec<Subscriber>>,
-    /// The share groups among them.
-    pub(crate) groups: Vec<GroupDetail>,
-    /// Clients, connected or not, whose subscriptions nearly match the topic, while it has no
-    /// subscriber.
-    pub(crate) near: Vec<NearSubscriber>,
-    /// An integration that takes messages of all tenants takes those of the topic.
-    pub(crate) taken_for_all: bool,
-    /// The retained message of the topic, or of the first topic that the filter matches; else the
-    /// end of the last one.
-    pub(crate) retained: Option<Retained>,
-    /// What other tenants have of it.
-    pub(crate) elsewhere: Elsewhere,
-    /// Client Identifiers of the publishers of unmatched topics that come as the same user.
-    pub(crate) own_publishers: Vec<String>,
-    /// Of the topics without subscribers, those that its rules do not let it read, though it is
-    /// subscribed, or nearly so, or they have its name in them.
-    pub(crate) unreadable: Vec<Unreadable>,
-    /// Publishes of other clients that were refused recently, the latest last: to the topic, or to
-    /// topics that the client is subscribed to.
-    pub(crate) refused_publishes: Vec<Entry>,
-    /// Numbers of those that no rule would forbid now.
-    pub(crate) permitted_now: Vec<u64>,
-    /// The longest Session Expiry Interval that the node grants, seconds.
-    pub(crate) session_expiry_max_secs: u32,
-}
-
-/// A subscriber of a topic.
-#[derive(Clone, Debug, Default, PartialEq, Eq)]
-pub(crate) struct Subscriber {
-    pub(crate) client_id: String,
-    pub(crate) filter: String,
-    pub(crate) qos: u8,
-    pub(crate) connected: bool,
-    /// Messages for it that were dropped, of whatever topic, and when.
-    pub(crate) drops: Vec<(DropReason, u64, LossTimes)>,
-    /// Messages wait because it does not acknowledge those that were sent to it.
-    pub(crate) backlog: Option<Backlog>,
-    /// The command that ends its session.
-    pub(crate) end_session: Option<Command>,
-}
-
-/// A subscriber of nearly that topic.
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub(crate) struct NearSubscriber {
-    pub(crate) client_id: String,
-    /// It is connected now.
-    pub(crate) connected: bool,
-    pub(crate) filter: String,
-    /// What differs, in words.
-    pub(crate) words: String,
-}
-
-/// A topic that the rules forbid the client to read.
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub(crate) struct Unreadable {
-    pub(crate) topic: String,
-    /// Why not.
-    pub(crate) why: String,
-    /// Where it would have to be permitted.
-    pub(crate) worded: WordedRemedy,
-}
-
-/// A retained message.
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub(crate) enum Retained {
-    /// It is there.
-    Kept {
-        topic: String,
-        /// When it was published.
-        at_ms: u64,
-        /// The command that deletes it.
-        remove: Option<Command>,
-        /// Client Identifier of the client whose Will it is, if that is connected again, and since
-        /// when.
-        past_will: Option<(String, u64)>,
-    },
-    /// It was taken away.
-    Ended(RetainedEnded),
+/// Course of messages.
+pub(crate) struct Topics<'a> {
+    /// Sinks that take messages for other systems.
+    pub(crate) integrations: Option<&'a Integrations>,
+    /// Values that devices send.
+    pub(crate) telemetry: Option<&'a Telemetry>,
 }
 
 impl Examine for Topics<'_> {
     type Facts = TopicFacts;
 
     async fn gather(&self, control: &Control, asked: &Asked) -> Result<TopicFacts, ControlError> {
-        gather::gathered(control, self.0, asked).await
+        gather::gathered(control, self.integrations, self.telemetry, asked).await
     }
 
     fn judge(facts: &TopicFacts, asked: &Asked, findings: &mut Findings) {

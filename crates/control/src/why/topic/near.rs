@@ -6,9 +6,9 @@ use martlet_codec::{SubscriptionFilter, TopicFilter, TopicName};
 /// How a Topic Filter misses a topic.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub(crate) struct NearMiss {
-    /// What differs, in words.
+    /// Difference, in words.
     pub(crate) words: String,
-    /// It is likely to be a mistake, not another topic.
+    /// Whether it is likely to be a mistake, not another topic.
     pub(crate) is_likely: bool,
 }
 
@@ -97,14 +97,14 @@ pub(crate) fn nearly_same(meant: &str, topic: &str) -> Option<String> {
     })
 }
 
-/// What a filter and a topic are called in words.
+/// Names that a filter and a topic are called in words.
 struct Names<'a> {
     filter: &'a str,
     topic: &'a str,
 }
 
-/// What was likely written by mistake, in words: slashes, blanks, `*`, capital letters, or a prefix
-/// that one of both lacks.
+/// Words for what was likely written by mistake: slashes, blanks, `*`, capital letters,
+/// or a prefix that one of both lacks.
 fn slip(filter: &str, topic: &str, names: &Names<'_>) -> Option<String> {
     for (longer, other, what, lacks, is_topic) in [
         (topic, filter, names.topic, names.filter, true),
@@ -206,7 +206,7 @@ pub(crate) fn is_nearly_matched<'a, F: AsRef<str> + ?Sized + 'a>(
     nearest(filters, topic).is_some_and(|(_, near)| near.is_likely)
 }
 
-/// The same as [`nearest`] in words that follow a sentence; nothing if no filter is near.
+/// Result of [`nearest`] in words that follow a sentence; nothing if no filter is near.
 pub(crate) fn nearest_in_words<'a, F: AsRef<str> + ?Sized + 'a>(
     filters: impl IntoIterator<Item = &'a F>,
     topic: &str,

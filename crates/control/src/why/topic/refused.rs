@@ -11,7 +11,7 @@ use crate::why::gather::permits::{OwnNameRule, TopicRules};
 use crate::why::{Finding, Side};
 
 impl Asked {
-    /// It was refused by the present rules of the topic, which are reported.
+    /// Whether it was refused by the present rules of the topic, which are reported.
     pub(crate) fn is_by_rules(&self, run: &Run) -> bool {
         let is_publish = run.last.what == EventKind::PublishRefused;
         run.cause == Some(Cause::NotPermitted)

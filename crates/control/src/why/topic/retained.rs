@@ -2,7 +2,7 @@
 
 use martlet_broker::{RetainedAtSubscribe, RetainedEnd, RetainedEnded, RetainedInfo, TenantId};
 
-use super::{LEVELS_MAX, Retained, TopicFacts};
+use super::facts::{LEVELS_MAX, Retained, TopicFacts};
 use crate::cause::{Bearing, Cause};
 use crate::control::{Control, ControlError};
 use crate::remedy::Command;
@@ -20,7 +20,7 @@ const COMMANDS: [&str; 13] = [
     "requests", "rpc", "set",
 ];
 
-/// What there is to find of the retained messages of the topic, or Topic Filter, that was asked
+/// Findings about the retained messages of the topic, or Topic Filter, that was asked
 /// about.
 pub(super) fn retained(asked: &Asked, facts: &TopicFacts) -> Option<(Bearing, Finding)> {
     let is_filter = asked.question.is_about_filter();

@@ -4,19 +4,19 @@ use martlet_broker::{DropReason, EventKind};
 
 use super::arrival::{is_of_same_user, own_near_miss, with_no_local};
 use super::elsewhere::subscribers_elsewhere;
+use super::facts::{NearSubscriber, Subscriber, TOLD, TopicFacts};
 use super::refused::refused;
-use super::{NearSubscriber, Subscriber, TOLD, TopicFacts};
 use crate::cause::{Bearing, Cause};
 use crate::event_words;
 use crate::integrations::integration_of;
 use crate::journal::remedy_of_drop;
-use crate::operate::lost_by_group;
 use crate::text::typed_names;
 use crate::why::asked::Asked;
+use crate::why::events::lost_by_group;
 use crate::why::found::{ACKNOWLEDGE, Found, is_unacknowledged, uncapitalized};
 use crate::why::{Finding, Side};
 
-/// What happens to messages of the topic that was asked about.
+/// Course of messages of the topic that was asked about.
 pub(super) fn topic(asked: &Asked, facts: &TopicFacts, found: &mut Found) {
     let Some(topic) = &asked.question.topic else {
         return;
@@ -90,8 +90,8 @@ fn is_near(asked: &Asked, topic: &str) -> bool {
     own_near_miss(asked, topic).is_some_and(|(_, near)| near.is_likely)
 }
 
-/// It is not connected, and the session that is kept for it misses the topic, so it would get
-/// nothing of it if it came again.
+/// The client is not connected, and the session that is kept for it misses the topic, so it would
+/// get nothing of it if it came again.
 fn missed_while_away(asked: &Asked, topic: &str) -> Option<(Bearing, Finding)> {
     if asked.session.is_none() || asked.is_connected || !is_near(asked, topic) {
         return None;
@@ -103,7 +103,7 @@ fn missed_while_away(asked: &Asked, topic: &str) -> Option<(Bearing, Finding)> {
     Some((Bearing::Topic, finding))
 }
 
-/// Its subscription to the topic was refused recently, which has a finding of its own, and would be
+/// The subscription to the topic was refused recently, which has a finding of its own, and would be
 /// again.
 fn is_subscribe_refused(asked: &Asked) -> bool {
     asked.runs.iter().any(|run| {
@@ -114,7 +114,7 @@ fn is_subscribe_refused(asked: &Asked) -> bool {
     })
 }
 
-/// It has no subscription for the topic; the one that nearly matches is named.
+/// The client has no subscription for the topic; the one that nearly matches is named.
 fn not_subscribed(asked: &Asked, topic: &str, sentence: String, remedy: String) -> Finding {
     let (sentence, remedy) = match own_near_miss(asked, topic) {
         Some((filter, near)) => (
@@ -133,8 +133,8 @@ fn not_subscribed(asked: &Asked, topic: &str, sentence: String, remedy: String) 
     }
 }
 
-/// What subscribers of the topic, and their share groups, have lost recently or do not acknowledge.
-/// The topic of each lost message is not known.
+/// Findings about what subscribers of the topic, and their share groups, have lost recently or do
+/// not acknowledge. The topic of each lost message is not known.
 fn lost(asked: &Asked, facts: &TopicFacts, topic: &str, found: &mut Found) {
     let subscribers = || facts.subscribers.iter().flatten();
     for one in subscribers().filter(|one| integration_of(&one.client_id).is_none()) {
@@ -244,14 +244,14 @@ fn if_absent(connected: bool) -> &'static str {
 }
 
 impl Subscriber {
-    /// Its Client Identifier, and whether it is connected.
+    /// The Client Identifier, and whether it is connected.
     pub(super) fn in_words(&self) -> String {
         format!("{}{}", self.client_id, if_absent(self.connected))
     }
 }
 
 impl NearSubscriber {
-    /// What it is subscribed to, as the end of a sentence.
+    /// Words for what it is subscribed to, as the end of a sentence.
     fn in_words(&self) -> String {
         format!(
             "; {}{} is subscribed to {}, which does not match: {}",

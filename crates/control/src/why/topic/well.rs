@@ -1,6 +1,6 @@
 //! What a client may do with the topic, where nothing of it is wrong.
 
-use super::{Subscriber, TopicFacts};
+use super::facts::{Subscriber, TopicFacts};
 use crate::why::asked::Asked;
 use crate::why::found::first_of;
 use crate::why::session::Session;
@@ -8,7 +8,7 @@ use crate::why::session::Session;
 /// Other members of a share group that are named, at most.
 const MEMBERS_NAMED: usize = 4;
 
-/// What a client may do with the topic, where nothing of it is wrong.
+/// Rights of a client to the topic, where nothing of it is wrong.
 pub(super) fn is_well(asked: &Asked, facts: &TopicFacts, topic: &str) -> String {
     let session = asked.session.as_ref();
     if let Some(twice) = session.and_then(|session| comes_twice(session, topic)) {
@@ -68,7 +68,7 @@ struct Copy<'a> {
     client_id: &'a str,
 }
 
-/// What matches the topic and brings a message of its own each time.
+/// Subscriptions that match the topic and bring a message of its own each time.
 fn copies<'a>(sessions: &[&'a Session], topic: &str) -> Vec<Copy<'a>> {
     let mut found: Vec<Copy<'a>> = Vec::new();
     for session in sessions {
