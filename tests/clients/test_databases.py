@@ -115,6 +115,20 @@ def test_it_may_be_given_as_keywords(start, postgres):
     assert "a secret" not in node.log()
 
 
+@pytest.mark.parametrize("wrong", ["user=u password=geheim", "host=h password='geheim dbname=d", "service=x dbname=geheim",
+                                   "Host=h;Username=u;Password=geheim"])
+def test_keywords_with_a_mistake_are_no_file(tmp_path, wrong):
+    """It would be a file whose name has the password in it."""
+    config = tmp_path / "martlet.toml"
+    config.write_text(f'[registry]\nurl = "{wrong}"\n')
+    config.chmod(0o600)
+    for command in (["serve", "-c", config, "--data-dir", tmp_path / "data"], ["config", "check", "-c", config]):
+        done = martlet_process.run(*map(str, command))
+        said = done.stdout + done.stderr
+        assert done.returncode == 1 and "expected postgres://" in said and "geheim" not in said, done
+    assert not list(tmp_path.glob("**/*geheim*"))
+
+
 @pytest.mark.parametrize(
     "names",
     [{"IOTFLOW_ADMIN_TOKEN": "0123456789abcdef"}, {"ENABLE_JETSTREAM": "true"}, {"MAX_DEVICES_PER_USER": "3"},

@@ -14,7 +14,7 @@ use crate::sources::{root, source_files};
 pub struct Page {
     /// Path from the repository's root.
     pub path: &'static str,
-    /// Its generated text.
+    /// Generated text of the page.
     pub text: String,
 }
 

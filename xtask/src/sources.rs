@@ -9,7 +9,7 @@ use std::process::Command;
 pub struct SourceFile {
     /// Path from the repository's root, with `/`.
     pub path: String,
-    /// Its text.
+    /// Text of the file.
     pub text: String,
 }
 

@@ -106,7 +106,7 @@ struct Ended {
     name: String,
     passed: bool,
     took: Duration,
-    /// Its output about failures; empty if all tests passed at once.
+    /// Output about failures; empty if all tests passed at once.
     failures: String,
     /// Tests that failed, and passed when they were repeated alone.
     unstable: Vec<String>,

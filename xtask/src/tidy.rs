@@ -196,7 +196,7 @@ const CODE: &[&str] = &["bench/", "crates/", "tests/", "xtask/"];
 const BEGINNINGS: [&str; 5] = ["It ", "Its ", "Those ", "The same", "What "];
 
 /// Most doc comments that begin so nevertheless.
-const BEGINNINGS_MAX: usize = 100;
+const BEGINNINGS_MAX: usize = 10;
 
 /// Beginning of the comment of a function that is a list of similar entries, which may be longer.
 const TABLE: &str = "// Table:";

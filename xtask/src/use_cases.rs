@@ -5,9 +5,9 @@ use crate::sources::SourceFile;
 
 /// A directory whose files run use cases.
 struct Area {
-    /// Its path.
+    /// Path of the area.
     path: &'static str,
-    /// Its files that access the registry directly. No file may be added.
+    /// Files of the area that access the registry directly. No file may be added.
     may: &'static [&'static str],
     /// Text that indicates direct access to the registry.
     work: &'static [&'static str],

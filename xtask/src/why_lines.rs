@@ -6,7 +6,7 @@ use crate::SourceFile;
 /// Tells whether a path is that of a file which is counted.
 type IsCounted = fn(&str) -> bool;
 
-/// What is counted, and how the path of its files is known.
+/// Subjects that are counted, and how the paths of their files are known.
 const COUNTED: [(&str, IsCounted); 5] = [
     ("crates/control/src/why", |path| {
         path.starts_with("crates/control/src/why/")

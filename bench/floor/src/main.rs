@@ -37,7 +37,7 @@ struct Relay {
     connections: Slab<Connection>,
     dirty: Vec<usize>,
     by_topic: HashMap<Vec<u8>, Vec<usize>>,
-    /// What stands in front of `+` or `#`, and who subscribed to it.
+    /// Prefixes: what stands in front of `+` or `#`, and who subscribed to it.
     by_prefix: Vec<(Vec<u8>, usize)>,
     /// Grows with each subscription.
     revision: u64,

@@ -95,7 +95,7 @@ impl Figures {
     }
 }
 
-/// What is wrong with a new figure.
+/// Returns what is wrong with a new figure.
 pub(crate) fn faults(path: &Path, now: Figure, before: Option<Figure>) -> Vec<String> {
     let mut faults = Vec::new();
     let Some(before) = before else {

@@ -29,11 +29,11 @@ pub(crate) type ClientIndex = usize;
 
 struct Client {
     link: Link,
-    /// What the client sends in the next tick.
+    /// Bytes that the client sends in the next tick.
     sending: Vec<u8>,
 }
 
-/// What the shard shares, and what its calls cost.
+/// Parts that the shard shares, and what its calls cost.
 struct Measuring {
     node: LocalNode,
     is_measured: bool,
@@ -43,7 +43,8 @@ struct Measuring {
     held_bytes: i64,
 }
 
-/// What callgrind counts: it is told to collect in here only. The name is part of its command line.
+/// Makes the call that callgrind counts: it is told to collect in here only. The name is part of
+/// its command line.
 #[inline(never)]
 pub(crate) fn measured_call<T>(call: impl FnOnce() -> T) -> T {
     std::hint::black_box(call())
@@ -93,7 +94,7 @@ impl Parts for Measuring {
 pub(crate) struct Node {
     world: World<Measuring>,
     listener: Arc<ListenerPolicy>,
-    /// What clients may do who say who they are; none: nobody has to.
+    /// Rules for clients who say who they are; none: nobody has to.
     rules: Option<Arc<Rules>>,
     clients: Vec<Client>,
     /// PUBLISH packets that came to clients, in all.
@@ -249,7 +250,8 @@ impl Node {
         self.run_with(0..self.clients.len());
     }
 
-    /// The same where no other client sends or gets anything: there may be very many.
+    /// Runs ticks until this client has nothing to send, where no other client sends or gets
+    /// anything: there may be very many.
     fn run_for(&mut self, client: ClientIndex) {
         self.run_with(client..client + 1);
     }

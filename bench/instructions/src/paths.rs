@@ -26,7 +26,7 @@ const ROUNDS: u32 = 200;
 const TOPIC: &str = "site/7/device/42/state/on";
 const PAYLOAD: [u8; 64] = [b'x'; 64];
 
-/// What a path came to.
+/// Counts of a path.
 #[derive(Debug, Clone, Copy)]
 pub(crate) struct Measured {
     /// Messages that figures are divided by: delivered ones, or what else the path says.
@@ -37,11 +37,11 @@ pub(crate) struct Measured {
 
 /// A path.
 pub(crate) struct Path {
-    /// Its name in the file of figures.
+    /// Name in the file of figures.
     pub(crate) name: &'static str,
-    /// What is counted.
+    /// Description of what is counted.
     pub(crate) what: &'static str,
-    /// It must not allocate.
+    /// Whether it must not allocate.
     pub(crate) is_without_allocations: bool,
     /// Sends the messages.
     pub(crate) run: fn() -> Measured,

@@ -13,7 +13,7 @@ use std::sync::mpsc::{Receiver, Sender, channel};
 use std::thread::{self, JoinHandle};
 use std::time::{Duration, Instant};
 
-/// What goes into one group.
+/// Contents of one group.
 pub trait Batch: Default + Send + 'static {
     /// A message for `entries` queues from `queue` on.
     fn publish(&mut self, id: u64, queue: u64, entries: u64, payload: &[u8]);
@@ -28,7 +28,7 @@ pub trait Store: Sized {
     fn open(plan: &Plan) -> Self;
     /// Writes and syncs a group.
     fn commit(&mut self, batch: &mut Self::Batch);
-    /// What may be done after a commit.
+    /// Does what may be done after a commit.
     fn rest(&mut self) {}
     /// The first messages of a queue: their ids; each was read.
     fn page(&mut self, queue: u64, count: usize) -> Vec<u64>;

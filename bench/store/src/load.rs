@@ -9,7 +9,7 @@ use std::sync::{Arc, Condvar, Mutex, MutexGuard};
 use std::thread;
 use std::time::{Duration, Instant};
 
-/// What the producers have built and the store has not taken.
+/// Messages that the producers have built and the store has not taken.
 struct Shared<B> {
     state: Mutex<WaitingBatch<B>>,
     /// The store took and finished a group.

@@ -13,7 +13,7 @@ mod measure;
 use engines::{Bare, Nothing, Own, RedbHeads, Store};
 use std::path::PathBuf;
 
-/// What to run.
+/// Settings of a run.
 #[derive(Clone, Debug)]
 pub struct Plan {
     /// Where.

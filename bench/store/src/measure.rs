@@ -11,7 +11,7 @@ pub struct Meter {
     device: String,
 }
 
-/// What was used.
+/// Resources that were used.
 #[derive(Debug)]
 pub struct Used {
     /// Seconds.

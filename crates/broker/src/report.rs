@@ -388,7 +388,7 @@ pub struct ActiveDevices {
     pub is_cut: bool,
 }
 
-/// What the clients of one tenant use of what all teams share. All but the subscriptions is of the
+/// Use by the clients of one tenant of what all teams share. All but the subscriptions is of the
 /// whole node, and reported by shard 0 alone.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub struct TenantUse {

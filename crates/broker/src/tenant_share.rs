@@ -39,7 +39,7 @@ impl Shard {
         cx.node.return_of_tenant(tenant, TenantPool::Sessions);
     }
 
-    /// What each tenant uses: its subscriptions here and, on shard 0, all of its clients.
+    /// Returns the use by each tenant: its subscriptions here and, on shard 0, all of its clients.
     pub(crate) fn tenant_uses<N: Node>(&self, cx: &Cx<'_, N>) -> Vec<TenantUse> {
         let mut uses = BTreeMap::new();
         let of_tenants = self.subscribers.of_tenants();
@@ -81,7 +81,7 @@ impl Shard {
     }
 }
 
-/// What this tenant uses.
+/// Returns the use by this tenant; adds one of nothing if there is none.
 fn of(uses: &mut BTreeMap<TenantId, TenantUse>, tenant: TenantId) -> &mut TenantUse {
     uses.entry(tenant).or_insert_with(|| TenantUse {
         tenant,

@@ -7,6 +7,7 @@ use std::sync::Arc;
 
 use ipnet::{IpNet, Ipv4Net, Ipv6Net};
 use tokio::net::{TcpStream, lookup_host};
+use url::Host;
 
 /// Non-public networks, from the IANA special-purpose address registries.
 const SPECIAL: &[&str] = &[
@@ -149,8 +150,11 @@ impl AllowedNetworks {
     /// # Errors
     /// It may not; the reason.
     pub fn check_host(&self, host: &str) -> Result<(), String> {
-        if let Ok(address) = host.parse() {
-            return self.check(address);
+        // Also in the forms that resolvers take, such as 127.1 and 0x7f000001.
+        match (host.parse(), Host::parse(host)) {
+            (Ok(address), _) => return self.check(address),
+            (_, Ok(Host::Ipv4(address))) => return self.check(address.into()),
+            _ => {}
         }
         let name = host.strip_suffix('.').unwrap_or(host);
         let last = name.rsplit('.').next().unwrap_or_default();
@@ -249,6 +253,8 @@ mod tests {
             "http://LOCALHOST:1/",
             "mqtt://localhost.:1883",
             "http://a.localhost/",
+            "mqtt://127.1:1883",
+            "mqtt://0x7f000001",
         ] {
             assert!(none.refuses(url).is_some(), "{url}");
         }

@@ -18,7 +18,7 @@ type Path = Vec<String>;
 /// A module.
 struct Module {
     path: Path,
-    /// Its code without `use` lines.
+    /// Code of the module without `use` lines.
     code: String,
     uses: Vec<Use>,
 }
@@ -27,7 +27,7 @@ struct Module {
 struct Use {
     /// Whether it is re-exported.
     is_public: bool,
-    /// Its name in the module.
+    /// Name that it has in the module.
     name: String,
     /// The path that it refers to.
     path: Path,

@@ -1,4 +1,4 @@
-//! What teams use of what all teams share.
+//! Use of what all teams share, by team.
 
 use std::time::Duration;
 
@@ -25,7 +25,7 @@ pub struct ShareView {
     /// Name of the team; null: what belongs to no team.
     #[schema(example = "north")]
     pub team: Option<String>,
-    /// What is shared.
+    /// Name of what is shared.
     #[schema(schema_with = words::pools)]
     pub pool: String,
     /// How much is used; null: it cannot be counted now.
@@ -34,7 +34,7 @@ pub struct ShareView {
     pub share: Option<u64>,
     /// How much all teams together may use.
     pub limit: u64,
-    /// What is counted.
+    /// Unit of `used`, `share` and `limit`.
     #[schema(schema_with = words::pool_units)]
     pub unit: String,
     /// The used part of `share` or, without one, of `limit`. Each thread of the node has its part

@@ -137,7 +137,7 @@ impl Cause {
         !matches!(self, Self::NothingWrong | Self::NobodyKnown)
     }
 
-    /// It is found before a client has sent its name, while TLS is negotiated.
+    /// Whether it is found before a client has sent its name, while TLS is negotiated.
     pub(crate) fn is_of_tls(self) -> bool {
         matches!(
             self,

@@ -34,7 +34,7 @@ use pool_uses::{Owner, PoolUses, ratio};
 pub struct TeamShare {
     /// Name of the team; none: what belongs to no team.
     pub team: Option<String>,
-    /// What is shared.
+    /// Pool that is shared.
     pub pool: Pool,
     /// How much is used; none: it cannot be counted now.
     pub used: Option<u64>,
@@ -94,8 +94,8 @@ impl fmt::Debug for Shares<'_> {
 }
 
 impl Shares<'_> {
-    /// What is used of all pools, the fullest share first. Keys of telemetry may be counted as they
-    /// were this long ago.
+    /// Returns what is used of all pools, the fullest share first. Keys of telemetry may be counted
+    /// as they were this long ago.
     ///
     /// # Errors
     /// The shards or the tables do not answer.

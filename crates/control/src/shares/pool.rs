@@ -27,12 +27,12 @@ macro_rules! pools {
                 match self { $(Self::$pool => $name),* }
             }
 
-            /// What is counted: `bytes`, or `count` for a number of things.
+            /// Returns what is counted: `bytes`, or `count` for a number of things.
             pub fn unit(self) -> &'static str {
                 match self { $(Self::$pool => $unit),* }
             }
 
-            /// What is shared, as in the documentation.
+            /// Returns what is shared, as in the documentation.
             pub fn meaning(self) -> &'static str {
                 match self { $(Self::$pool => $meaning),* }
             }

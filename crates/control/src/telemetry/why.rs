@@ -12,7 +12,7 @@ use crate::why::{Asked, Examine, Finding, Findings, Side, first_of, is_nearly_ma
 /// Payloads that are named, at most.
 const NAMED: usize = 3;
 
-/// What is known of telemetry.
+/// Facts about telemetry.
 #[derive(Debug, Default)]
 pub(crate) struct TelemetryFacts {
     /// Payloads that the client published and that are not stored, the latest first.
@@ -31,7 +31,7 @@ pub(crate) struct NotStored {
     topic: String,
     /// Word of the reason.
     reason: &'static str,
-    /// What is wrong with the last one.
+    /// Fault of the last one, in words.
     detail: String,
     count: u64,
     /// A later payload of that topic is stored.
@@ -284,7 +284,7 @@ fn is_unknown_device(asked: &Asked, one: &NotStored) -> bool {
     one.by.is_some() && asked.is_unknown()
 }
 
-/// What to do about a reason.
+/// Returns the remedy for a reason.
 fn remedy(reason: &str) -> &'static str {
     match reason {
         "too_many_keys" => {

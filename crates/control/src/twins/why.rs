@@ -52,7 +52,7 @@ pub(crate) struct DeviceTwin {
 pub(crate) struct Mistyped {
     /// Name of the value; of one in an object, with the names of the objects before it.
     name: String,
-    /// Its type: `number`.
+    /// Type of the value: `number`.
     expected: &'static str,
     /// The type that was reported.
     reported: &'static str,
@@ -277,8 +277,8 @@ fn leaves(values: &Values, before: Names) -> Vec<(Names, &Value)> {
     all.collect()
 }
 
-/// What these values have in place of the value of these names, and how many of the names lead to
-/// it.
+/// Returns what these values have in place of the value of these names, and how many of the names
+/// lead to it.
 fn laid_over<'v>(values: &'v Values, names: &[String]) -> Option<(usize, &'v Value)> {
     let mut values = values;
     for (at, name) in names.iter().enumerate() {
@@ -330,7 +330,7 @@ fn finding(twin: &DeviceTwin, sentence: String, remedy: String) -> Finding {
         .command(&twin.show)
 }
 
-/// What the device is to have and has not reported.
+/// Returns the finding that the device has not reported what it is to have.
 fn not_reported(asked: &Asked, twin: &DeviceTwin) -> (Bearing, Finding) {
     let (topic, reports) = (&twin.topic, &twin.reports);
     let missing = twin.missing.join(", ");

@@ -1,4 +1,4 @@
-//! What several parts see in events of a client, and in the counters of share groups.
+//! Facts that several parts see in events of a client, and in the counters of share groups.
 
 use martlet_broker::{DropReason, EventKind, GroupDetail, Limit, LossTimes};
 

@@ -1,4 +1,4 @@
-//! What can be examined: each part of the node explains itself.
+//! Parts that can be examined: each part of the node explains itself.
 
 use super::asked::Asked;
 use super::found::Found;

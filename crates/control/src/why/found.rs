@@ -1,4 +1,4 @@
-//! What the parts of a diagnosis find, and the words that they share.
+//! Findings of the parts of a diagnosis, and the words that they share.
 
 use super::Finding;
 pub(crate) use crate::cause::Bearing;

@@ -62,7 +62,7 @@ pub(crate) use topic::{
     shared_meant,
 };
 
-/// What is asked.
+/// Question about a client, or about something else that has a name.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct Question {
     /// A Client Identifier, which for a device is its id, or a user name.
@@ -95,7 +95,8 @@ impl Question {
         checked.map_err(|why| format!("{topic:?} is not a valid {what}: {why}"))
     }
 
-    /// It names a Topic Filter with a wildcard, or a Shared Subscription: it is about subscribing.
+    /// Whether it names a Topic Filter with a wildcard, or a Shared Subscription: it is about
+    /// subscribing.
     pub fn is_about_filter(&self) -> bool {
         let topic = self.topic.as_deref().unwrap_or_default();
         topic.contains(['+', '#']) || topic.starts_with("$share/")
@@ -109,13 +110,13 @@ impl Question {
 pub enum State {
     /// A Network Connection is there.
     Connected,
-    /// It was there and is not.
+    /// The Network Connection was there and is not.
     Away,
-    /// It tries to connect, and is refused.
+    /// The client tries to connect, and is refused.
     Refused,
     /// Nothing was ever seen of it.
     NeverSeen,
-    /// It is no client: the name is that of a rule, a rollout, a command, a key, a part of the
+    /// The name is no client's: it is that of a rule, a rollout, a command, a key, a part of the
     /// program, or of an integration that is not there.
     NoClient,
 }
@@ -140,17 +141,17 @@ pub struct Finding {
     /// How often since then, where it is something that happens.
     #[serde(skip_serializing_if = "Option::is_none", default)]
     pub count: Option<u64>,
-    /// What to do about it.
+    /// Remedy: what to do about it.
     #[serde(skip_serializing_if = "Option::is_none", default)]
     pub remedy: Option<String>,
     /// The command for that, ready for a shell on the node's machine.
     #[serde(skip_serializing_if = "Option::is_none", default)]
     #[schema(value_type = Option<String>)]
     pub command: Option<Command>,
-    /// The same for programs: requests of the API, keys of the configuration.
+    /// Remedies for programs: requests of the API, keys of the configuration.
     #[serde(skip_serializing_if = "Vec::is_empty", default)]
     pub remedies: Vec<Remedy>,
-    /// It is not known whether it is about this client at all.
+    /// Whether it is a guess: it is not known whether it is about this client at all.
     #[serde(skip_serializing_if = "std::ops::Not::not", default)]
     pub is_guess: bool,
     /// The topic or Topic Filter that it is about, where causes follow from each other.
@@ -158,14 +159,14 @@ pub struct Finding {
     pub(crate) about: Option<String>,
 }
 
-/// What was seen.
+/// Event that was seen.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize, ToSchema)]
 pub struct Evidence {
     /// Time of the event.
     #[serde(rename = "at", with = "crate::rfc3339")]
     #[schema(value_type = String, format = DateTime)]
     pub at_ms: u64,
-    /// What happened, as a sentence.
+    /// Sentence that says what happened.
     pub text: String,
 }
 
@@ -185,12 +186,12 @@ pub struct Diagnosis {
     pub state: State,
     /// Something is wrong. Not if it disconnected by itself and the node would let it in again.
     pub wrong: bool,
-    /// What is wrong.
+    /// Main finding: what is wrong.
     #[serde(flatten)]
     pub finding: Finding,
-    /// What else is, as far as it matters less.
+    /// Other findings, as far as they matter less.
     pub also: Vec<Finding>,
-    /// What was seen of it recently, in order of time.
+    /// Events that were seen of it recently, in order of time.
     pub evidence: Vec<Evidence>,
 }
 
@@ -227,7 +228,7 @@ impl Finding {
         self
     }
 
-    /// What to do about it.
+    /// Sets what to do about it.
     pub(crate) fn remedy(mut self, remedy: impl Into<String>) -> Self {
         self.remedy = Some(remedy.into());
         self
@@ -239,7 +240,7 @@ impl Finding {
         self
     }
 
-    /// What to do about it, with its command.
+    /// Sets what to do about it, with its command.
     pub(crate) fn with_remedy(mut self, worded: WordedRemedy) -> Self {
         self.remedy = Some(worded.text).filter(|text| !text.is_empty());
         self.command = worded.command;
@@ -256,7 +257,7 @@ impl Finding {
         Self::new(cause, sentence).remedy(remedy).command(command)
     }
 
-    /// What to do first; else what was to be done.
+    /// Sets what to do first; else what was to be done.
     pub(crate) fn try_first(mut self, first: &str) -> Self {
         let dot = if first.ends_with('?') { "" } else { "." };
         self.remedy = Some(match self.remedy {
@@ -266,7 +267,7 @@ impl Finding {
         self
     }
 
-    /// What is over needs no remedy.
+    /// Removes the remedy: what is over needs none.
     pub(crate) fn without_remedy(mut self) -> Self {
         (self.remedy, self.command) = (None, None);
         self
@@ -300,12 +301,12 @@ impl Finding {
         self
     }
 
-    /// It happened once, at this time.
+    /// Sets the time of what happened once.
     pub(crate) fn at(self, at_ms: u64) -> Self {
         self.since(at_ms).last(at_ms)
     }
 
-    /// It happened when, and as often as, these events.
+    /// Sets when and how often it happened, from these events.
     pub(crate) fn when(self, run: &Run) -> Self {
         self.since(run.since_ms)
             .last(run.last.at_ms)
@@ -321,13 +322,13 @@ impl Finding {
         }
     }
 
-    /// It happened this often.
+    /// Sets how often it happened.
     pub(crate) fn of_many(mut self, count: u64) -> Self {
         self.count = Some(count);
         self
     }
 
-    /// What happened by some events, with the remedy of the last of them.
+    /// Returns the finding about some events, with the remedy of the last of them.
     pub(crate) fn of_run(run: &Run, cause: Cause) -> Self {
         let last = &run.last;
         let why = last.why.as_deref().unwrap_or_else(|| cause.meaning());

@@ -1,4 +1,4 @@
-//! What is so with the node: its store, its tables, its configuration, its memory and its backup.
+//! State of the node: its store, its tables, its configuration, its memory and its backup.
 
 use martlet_broker::{EventKind, Limit};
 

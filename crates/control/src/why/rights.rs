@@ -1,4 +1,4 @@
-//! What changed the rights of a device: its type, and the groups that it left.
+//! Changes of the rights of a device: its type, and the groups that it left.
 
 use super::Finding;
 use super::asked::Asked;

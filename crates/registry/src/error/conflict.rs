@@ -115,7 +115,7 @@ pub enum Conflict {
     #[error("{0} belongs to the team {1}")]
     TeamHasUser(String, String),
     /// The team of this name has that many devices and users.
-    #[error("the team {0} has {}", members(*.1, *.2))]
+    #[error("the team {name} has {members}", name = .0, members = members(*.1, *.2))]
     TeamHasMembers(String, i64, i64),
 
     // States.

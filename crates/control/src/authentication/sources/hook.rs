@@ -16,6 +16,7 @@ use martlet_broker::{
     RefusalCause, RevokedClients, Rule, Rules, Voucher,
 };
 use martlet_integrate::{AllowedNetworks, HttpRequest, HttpTarget, NoAnswer};
+use martlet_text_file::without_bom;
 use serde::Deserialize;
 use serde_json::{Value, json};
 
@@ -386,7 +387,7 @@ fn of_placeholders(topic: &str) -> String {
 }
 
 fn json(body: &[u8]) -> Result<Value, String> {
-    serde_json::from_slice(body)
+    serde_json::from_slice(without_bom(body))
         .map_err(|error| format!("its answer is not JSON: {}", without_values(&error)))
 }
 

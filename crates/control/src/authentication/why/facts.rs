@@ -1,4 +1,4 @@
-//! What is known of the admission of a client.
+//! Facts about the admission of a client.
 
 use crate::journal::{Entry, Run, WordedRemedy};
 use crate::presence::AbsentWill;

@@ -1,4 +1,4 @@
-//! What a client was refused for, whether that is over, and what it would be refused for now.
+//! Refusal of a client: what for, whether that is over, and what it would be refused for now.
 
 use martlet_broker::{EventKind, Limit, ReachedLimit, RefusalCause};
 use martlet_codec::ReasonCode;

@@ -1,5 +1,4 @@
-//! What is known of commands. Times are milliseconds since the Unix
-//! epoch.
+//! Facts about commands. Times are milliseconds since the Unix epoch.
 
 use martlet_registry::CommandState;
 
@@ -7,7 +6,7 @@ use crate::misread::Misread;
 use crate::remedy::Command as CommandLine;
 use crate::why::NotForDevice;
 
-/// What is known of commands.
+/// Facts about commands.
 #[derive(Debug, Default)]
 pub(crate) struct CommandFacts {
     /// Commands to the device that have not ended, or have ended recently, the latest first.
@@ -22,16 +21,16 @@ pub(crate) struct CommandFacts {
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub(crate) struct DeviceCommand {
     pub(super) id: String,
-    /// What is to be done.
+    /// Name of what is to be done.
     pub(super) name: String,
     pub(super) device: String,
     /// How far it has come.
     pub(super) state: CommandState,
-    /// What the device answered last, or why the command ended.
+    /// Last answer of the device, or why the command ended.
     pub(super) result: String,
     /// Percent, as the device last answered.
     pub(super) progress: Option<u8>,
-    /// It is the command of a rollout, which is reported itself.
+    /// Whether it is the command of a rollout, which is reported itself.
     pub(super) is_of_rollout: bool,
     /// The topic that it is published to.
     pub(super) topic: String,
@@ -76,12 +75,12 @@ pub(crate) struct Reach {
 /// A command that the question names.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub(crate) enum NamedCommand {
-    /// It was sent to one device.
+    /// Command that was sent to one device.
     One(Box<DeviceCommand>),
-    /// It was sent to several.
+    /// Command that was sent to several devices.
     Many {
         id: String,
-        /// What is to be done.
+        /// Name of what is to be done.
         name: String,
         /// How many devices are in which state.
         states: Vec<(CommandState, u64)>,

@@ -16,30 +16,30 @@ use crate::why::{
 /// reported.
 const ANSWERS_WITHIN_MS: u64 = 30_000;
 
-/// What keeps a command from being carried out. Those of one kind are reported together.
+/// Reason why a command is not carried out. Those of one kind are reported together.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 enum Stuck {
     /// The device is not connected.
     Absent,
-    /// It is not subscribed.
+    /// The device is not subscribed.
     NotSubscribed,
-    /// It is subscribed with QoS 0.
+    /// The device is subscribed with QoS 0.
     Qos0,
-    /// It has not acknowledged the message.
+    /// The device has not acknowledged the message.
     NotAcknowledged,
-    /// It has not answered.
+    /// The device has not answered.
     NoAnswer,
-    /// Its answer is not understood.
+    /// The answer of the device is not understood.
     NotUnderstood,
-    /// It carries the command out.
+    /// The device carries the command out.
     AtWork,
-    /// It has acknowledged the command, and is not connected since.
+    /// The device has acknowledged the command, and is not connected since.
     LeftAtWork,
-    /// It has acknowledged the command, and has not ended it in the time of the command.
+    /// The device has acknowledged the command, and has not ended it in the time of the command.
     Overdue,
 }
 
-/// What there is to find of the commands of a device, and of the one in the question.
+/// Adds findings about the commands of a device, and about the one in the question.
 pub(super) fn judge(facts: &CommandFacts, asked: &Asked, findings: &mut Findings) {
     let mut stuck: Vec<(Stuck, &DeviceCommand, u64)> = Vec::new();
     let mut names: Vec<&str> = Vec::new();
@@ -129,7 +129,7 @@ fn of_many(
         .command(show)
 }
 
-/// What keeps a command from being carried out; none: it has ended.
+/// Returns what keeps a command from being carried out; none: it has ended.
 fn stuck_at(now_ms: u64, command: &DeviceCommand) -> Option<Stuck> {
     if command.state.is_final() {
         return None;
@@ -351,7 +351,7 @@ fn acknowledged_only(command: &DeviceCommand) -> String {
     )
 }
 
-/// What is wrong with the answer of a device.
+/// Describes what is wrong with the answer of a device.
 fn misread(command: &DeviceCommand) -> String {
     match &command.misread {
         Some(misread) if command.result.is_empty() => format!(

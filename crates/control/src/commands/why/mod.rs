@@ -1,5 +1,5 @@
-//! What is known of the commands of a device, or of a command, that is asked about why it does
-//! not work.
+//! Facts about the commands of a device, or about a command, of which it is asked why it does not
+//! work.
 
 mod facts;
 mod judge;

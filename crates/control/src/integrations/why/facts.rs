@@ -1,16 +1,16 @@
-//! What is known of integrations.
+//! Facts about integrations.
 
 use martlet_broker::{DropReason, LossTimes};
 use martlet_integrate::{AccessRefused, BroughtTopics};
 
 use crate::remedy::Command;
 
-/// What is known of integrations. Times are milliseconds since the Unix epoch, and counts those
-/// since the start.
+/// Facts about integrations. Times are milliseconds since the Unix epoch, and counts those since
+/// the start.
 #[derive(Clone, Debug, Default)]
 pub(crate) struct IntegrationFacts {
-    /// Those of the tenant that do not deliver or have lost messages, and that which was asked
-    /// about.
+    /// Integrations of the tenant that do not deliver or have lost messages, and that which was
+    /// asked about.
     pub(super) all: Vec<Integration>,
     /// A client, not an integration, is subscribed to the topic that was asked about.
     pub(super) is_awaited: bool,
@@ -21,39 +21,39 @@ pub(crate) struct IntegrationFacts {
 pub(super) struct Integration {
     /// Kind and name, such as `file/audit`.
     pub(super) name: String,
-    /// It was asked about.
+    /// Whether it was asked about.
     pub(super) is_own: bool,
-    /// It takes messages of the topic that was asked about.
+    /// Whether it takes messages of the topic that was asked about.
     pub(super) takes_topic: bool,
     pub(super) filters: Vec<Box<str>>,
     /// Topics of messages that it brings from elsewhere, as a bridge, and how many came.
     pub(super) brings: Vec<BroughtTopics>,
     pub(super) brought: u64,
-    /// It has messages of the client that was asked about in hand.
+    /// Whether it has messages of the client that was asked about in hand.
     pub(super) has_messages: bool,
     /// Messages that wait for it; none if unknown.
     pub(super) waiting: Option<u64>,
     /// Why it does not deliver; none if it delivers.
     pub(super) why: Option<NotDelivering>,
-    /// What operators should know although it delivers, in words.
+    /// Notice for operators although it delivers, in words.
     pub(super) health: Option<String>,
-    /// Its queue is full or near its bound, in words.
+    /// State of its queue if that is full or near its bound, in words.
     pub(super) queue: Option<String>,
     /// Clients that publish for it wait, because its queue is full.
     pub(super) holds: bool,
-    /// Its target refuses the credentials of the integration.
+    /// Refusal of the credentials of the integration by its target.
     pub(super) access_refused: Option<AccessRefused>,
     pub(super) refused: u64,
     pub(super) delivered: u64,
-    /// Its stored dead letters, and why its target has refused one of them; they are counted if it
-    /// was asked about, or its target has refused messages.
+    /// Stored dead letters, and why its target has refused one of them; they are counted if it was
+    /// asked about, or its target has refused messages.
     pub(super) dead_letters: u64,
     pub(super) letter_reason: String,
     /// How long a message may wait, seconds; 0: for ever.
     pub(super) age_max_secs: u32,
     /// When the oldest message came that it has not delivered.
     pub(super) oldest_ms: Option<u64>,
-    /// What was dropped for its lanes together, if it takes the topic.
+    /// Messages that were dropped for its lanes together, by reason, if it takes the topic.
     pub(super) drops: Vec<(DropReason, u64, LossTimes)>,
     pub(super) lines: Lines,
 }
@@ -70,7 +70,7 @@ pub(super) struct Lines {
 /// Why an integration does not deliver, and the command that helps.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub(super) enum NotDelivering {
-    /// It fails since the first error, and has tried that often.
+    /// The integration fails since the first error, and has tried that often.
     Failing {
         error: String,
         since_ms: u64,
@@ -78,18 +78,18 @@ pub(super) enum NotDelivering {
         remedy: &'static str,
         command: Option<Command>,
     },
-    /// It has stopped by itself, and why; the command resumes it.
+    /// The integration has stopped by itself, and why; the command resumes it.
     Stopped {
         why: String,
         command: Option<Command>,
     },
     /// An operator has paused it; the command resumes it.
     Paused { command: Option<Command> },
-    /// It is not attached to the node yet.
+    /// The integration is not attached to the node yet.
     Starting,
 }
 
-/// What there is instead of an integration.
+/// Facts about what there is instead of an integration.
 #[derive(Clone, Debug, Default)]
 pub(crate) struct InsteadOfMissing {
     /// Kind and name of those that the caller sees, those with a similar name first.

@@ -1,4 +1,4 @@
-//! What there is to find of integrations.
+//! Findings about integrations.
 
 use martlet_broker::{DropReason, Limit};
 use martlet_integrate::{AccessRefused, bridge};
@@ -25,7 +25,7 @@ const FORBIDDEN: u16 = 403;
 /// The bound of the queue of an integration, as the end of a clause.
 const FULL: &str = "its queue is full (max_bytes)";
 
-/// What there is to find of integrations.
+/// Adds findings about integrations.
 pub(super) fn judge(facts: &IntegrationFacts, asked: &Asked, findings: &mut Findings) {
     for one in &facts.all {
         examine(facts, one, asked, findings);
@@ -120,7 +120,7 @@ pub(super) fn missing(instead: &InsteadOfMissing, asked: &Asked) -> Finding {
     Finding::advised(Cause::NobodyKnown, sentence, remedy, &instead.list)
 }
 
-/// What was dropped recently for an integration that takes the topic. The topics of dropped
+/// Adds what was dropped recently for an integration that takes the topic. The topics of dropped
 /// messages are not known. What its target refused is reported as dead letters.
 fn dropped(one: &Integration, asked: &Asked, findings: &mut Findings) {
     let topic = asked.question.topic.as_deref().unwrap_or_default();
@@ -149,7 +149,7 @@ fn dropped(one: &Integration, asked: &Asked, findings: &mut Findings) {
     }
 }
 
-/// It does not deliver, and its queue was full; none: it delivers.
+/// Returns the finding that it does not deliver, and its queue was full; none: it delivers.
 fn full(one: &Integration, dropped: &str) -> Option<Finding> {
     let why = one.why.as_ref()?;
     let does = match why {
@@ -211,8 +211,8 @@ fn other_topic(here: &str, there: &str) -> String {
     }
 }
 
-/// What an integration brings of the topic that was asked about, which may be its name at the other
-/// broker, in words.
+/// Returns what an integration brings of the topic that was asked about, which may be its name at
+/// the other broker, in words.
 fn brought(one: &Integration, asked: &Asked) -> Option<String> {
     let topic = asked.topic_name()?;
     let of_here = one.brings.iter().find_map(|topics| topics.there(topic));
@@ -257,8 +257,8 @@ fn not_taken(one: &Integration, asked: &Asked) -> Finding {
     finding.command(&one.lines.show)
 }
 
-/// What was dropped for an integration that was asked about, as its session counts it. What its
-/// target refused is reported as dead letters.
+/// Adds what was dropped for an integration that was asked about, as its session counts it. What
+/// its target refused is reported as dead letters.
 fn lost(one: &Integration, asked: &Asked, findings: &mut Findings) {
     let Some(session) = &asked.session else {
         return;
@@ -325,7 +325,7 @@ pub(super) fn is_slow(now_ms: u64, oldest_ms: u64) -> bool {
     now_ms.saturating_sub(oldest_ms) >= SLOW_MS
 }
 
-/// It delivers, and messages wait for long.
+/// Returns the finding that it delivers, and messages wait for long.
 fn slow_finding(now_ms: u64, one: &Integration) -> Option<Finding> {
     let oldest_ms = one.oldest_ms.filter(|ms| is_slow(now_ms, *ms))?;
     if one.why.is_some() || one.queue.is_some() {
@@ -353,7 +353,7 @@ fn for_secs(now_ms: u64, one: &Integration) -> String {
     age.map_or_else(String::new, |secs| format!(" for {secs} s"))
 }
 
-/// The same of the oldest one.
+/// Returns for how long the oldest message has waited, as the end of a clause.
 fn oldest(now_ms: u64, one: &Integration) -> String {
     match for_secs(now_ms, one) {
         secs if secs.is_empty() => secs,
@@ -544,7 +544,7 @@ fn too_old(one: &Integration) -> String {
     }
 }
 
-/// What is wrong with the webhooks of a rule that was asked about.
+/// Returns what is wrong with a webhook of a rule that was asked about.
 pub(super) fn of_webhook(one: &Integration) -> Vec<Finding> {
     let all = [not_delivered(one), queue_finding(one), letters_finding(one)];
     all.into_iter().flatten().collect()

@@ -19,12 +19,12 @@ use crate::rules::publish::BY_RULE;
 use crate::why::{Asked, Examine, Finding, Findings, Question, is_nearly_matched};
 use facts::{InsteadOfMissing, Integration, IntegrationFacts, Lines, NotDelivering};
 
-/// What to do if the target fails. The command tests it.
+/// Remedy if the target fails. The command tests it.
 const REPAIR_TARGET: &str = "correct what the error names, at the target or in the settings \
                              of the integration: it tries again by itself; to test whether it \
                              reaches its target, run";
 
-/// The same where messages that wait for too long are dropped.
+/// Remedy if the target fails, where messages that wait for too long are dropped.
 const REPAIR_TARGET_IN_TIME: &str = "correct what the error names, at the target or in the \
                                      settings of the integration: messages that are not too old \
                                      by then are delivered; or raise its max_age_secs; to test \
@@ -113,7 +113,7 @@ impl Examine for MissingIntegration<'_> {
 }
 
 impl MissingIntegration<'_> {
-    /// What there is instead, if the name is that of an integration that is not there.
+    /// Returns what there is instead, if the name is that of an integration that is not there.
     fn instead(&self, control: &Control, asked: &Asked) -> Option<InsteadOfMissing> {
         let (all, question) = (self.0, &asked.question);
         let (kind, own) = question.name.split_once('/')?;
@@ -198,7 +198,7 @@ impl Integrations {
         }
     }
 
-    /// What was dropped for the lanes of an integration, by reason.
+    /// Returns what was dropped for the lanes of an integration, by reason.
     async fn dropped(
         &self,
         control: &Control,
@@ -321,7 +321,7 @@ impl Control {
         })
     }
 
-    /// What is wrong with an integration that takes what others depend on.
+    /// Returns what is wrong with an integration that takes what others depend on.
     pub(crate) async fn findings_of_integration(
         &self,
         all: &Integrations,

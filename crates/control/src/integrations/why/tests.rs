@@ -135,7 +135,7 @@ fn a_bridge_carries_a_topic_the_other_way() {
     assert_eq!(bridge(true, &["up/#"], true).cause, Cause::NothingWrong);
 }
 
-/// What there is to find of an integration whose session has lost these.
+/// Returns the diagnosis of an integration whose session has lost these.
 fn lost(drops: &[(DropReason, u64)], at: &[(u64, u64)]) -> Diagnosis {
     let at = at.iter().map(|(first_ms, last_ms)| LossTimes {
         first_ms: NOW - first_ms,

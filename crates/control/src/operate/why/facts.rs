@@ -1,4 +1,4 @@
-//! What is known of the session of a client.
+//! Facts about the session of a client.
 
 use martlet_broker::GroupDetail;
 

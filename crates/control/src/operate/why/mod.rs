@@ -1,4 +1,4 @@
-//! What was refused, lost or delayed for a client while it was connected.
+//! Refusals, losses and delays for a client while it was connected.
 //!
 //! * `ended`: connections that end repeatedly
 //! * `losses`: messages that were dropped or wait

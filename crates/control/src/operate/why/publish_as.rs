@@ -1,4 +1,4 @@
-//! What was refused to parts of the node that publish as a user, such as rules with `publish_as`.
+//! Refusals to parts of the node that publish as a user, such as rules with `publish_as`.
 
 use martlet_broker::EventKind;
 

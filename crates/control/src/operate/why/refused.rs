@@ -1,4 +1,4 @@
-//! What was refused, dropped or delayed for a client, as the journal has it.
+//! Refusals, drops and delays for a client, as the journal has them.
 
 use martlet_broker::EventKind;
 

@@ -1,4 +1,4 @@
-//! What is known of clients that are silent or away.
+//! Facts about clients that are silent or away.
 
 use martlet_broker::WillNotice;
 

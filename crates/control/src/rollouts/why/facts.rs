@@ -1,10 +1,9 @@
-//! What is known of rollouts. Times are milliseconds since the Unix
-//! epoch.
+//! Facts about rollouts. Times are milliseconds since the Unix epoch.
 
 use crate::remedy::Command;
 use crate::why::NotForDevice;
 
-/// What is known of rollouts.
+/// Facts about rollouts.
 #[derive(Debug, Default)]
 pub(crate) struct RolloutFacts {
     /// Rollouts of firmware for the device that have not ended, the latest first.
@@ -21,11 +20,11 @@ pub(crate) struct DeviceRollout {
     pub(super) id: String,
     /// Name and version of the firmware.
     pub(super) firmware: String,
-    /// Its version.
+    /// Version of the firmware.
     pub(super) version: String,
     /// Why the device has not installed it.
     pub(super) stuck: DeviceStuck,
-    /// The same in words.
+    /// Reason for that, in words.
     pub(super) why: String,
     /// Since when the device is in its state.
     pub(super) since_ms: u64,
@@ -42,27 +41,27 @@ pub(crate) enum DeviceStuck {
     NotStarted,
     /// The rollout is paused.
     Paused,
-    /// Its turn has not come, or it is at work.
+    /// The turn of the device has not come, or it is at work.
     InTurn,
-    /// It is not connected.
+    /// The device is not connected.
     Absent,
-    /// It is not subscribed to the topic of its commands, or with QoS 0.
+    /// The device is not subscribed to the topic of its commands, or with QoS 0.
     NotSubscribed,
-    /// It has not answered.
+    /// The device has not answered.
     NoAnswer,
-    /// It reports nearly the version of the rollout as its own.
+    /// The device reports nearly the version of the rollout as its own.
     VersionDiffers,
-    /// It has sent nothing for the time of the gate.
+    /// The device has sent nothing for the time of the gate.
     Silent,
-    /// It has failed.
+    /// The device has failed.
     Failed,
     /// The firmware is for another type of devices.
     WrongType,
-    /// It was disabled.
+    /// The device was disabled.
     Disabled,
     /// The rollout was aborted or has ended, or the device's command was cancelled.
     Cancelled,
-    /// It has the version.
+    /// The device has the version.
     HasVersion,
 }
 
@@ -101,16 +100,16 @@ pub(crate) struct HeldUpBy {
 /// How a rollout is.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) enum RolloutStanding {
-    /// It has not been started.
+    /// The rollout has not been started.
     Planned,
-    /// Its waves begin as the gate permits.
+    /// Waves of the rollout begin as the gate permits.
     Running,
-    /// It is paused, for this reason.
+    /// The rollout is paused, for this reason.
     Paused(&'static str),
-    /// It has ended, with success.
+    /// The rollout has ended, with success.
     Succeeded,
     /// Somebody has aborted it.
     Aborted,
-    /// It has ended without success, with this state.
+    /// The rollout has ended without success, with this state.
     Ended(&'static str),
 }

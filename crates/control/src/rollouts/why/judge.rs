@@ -1,4 +1,4 @@
-//! What is reported of rollouts.
+//! Findings about rollouts.
 
 use super::facts::{DeviceRollout, DeviceStuck, NamedRollout, RolloutFacts, RolloutStanding};
 use crate::cause::{Bearing, Cause};
@@ -7,7 +7,7 @@ use crate::why::{Asked, ENDED_RECENTLY_MS, Finding, Findings, uncapitalized};
 /// Time that a device has to answer before that is reported.
 const ANSWERS_WITHIN_MS: u64 = 30_000;
 
-/// What there is to find of the rollouts for a device, and of the one in the question.
+/// Adds findings about the rollouts for a device, and about the one in the question.
 pub(super) fn judge(facts: &RolloutFacts, asked: &Asked, findings: &mut Findings) {
     for one in &facts.rollouts {
         let (bearing, finding) = of_device(asked, one);
@@ -142,7 +142,7 @@ fn of_device(asked: &Asked, one: &DeviceRollout) -> (Bearing, Finding) {
     (bearing, finding)
 }
 
-/// What to do about a device that reports nearly this version.
+/// Returns the remedy for a device that reports nearly this version.
 fn report_exactly(version: &str) -> String {
     format!(
         "have the firmware report exactly {version} (firmware_version in its twin or heartbeat), or \

@@ -24,7 +24,7 @@ pub(super) fn unpublished(rule: &NamedRule) -> Option<Finding> {
     Some(finding.remedy(remedy))
 }
 
-/// Its condition was not true for long enough.
+/// Returns the finding that the condition of an alarm was not true for long enough.
 pub(super) fn waiting(asked: &Asked, rule: &NamedRule) -> Option<Finding> {
     let waiting = rule.waiting.as_ref();
     let waiting = waiting.filter(|alarm| may_be_of_topic(asked, &alarm.subject));
@@ -78,7 +78,7 @@ fn seconds(ms: i64) -> String {
     }
 }
 
-/// Its alarms that are active, as the end of a sentence.
+/// Describes the alarms of a rule that are active, as the end of a sentence.
 pub(super) fn active(asked: &Asked, rule: &NamedRule) -> String {
     if rule.alarms.is_empty() {
         return match rule.keeps_alarm {
@@ -203,7 +203,7 @@ fn of_alarm(rule: &NamedRule, alarm: &RuleAlarm) -> Finding {
     finding.since(alarm.raised_ms)
 }
 
-/// Its alarm would be raised, and another one silences it.
+/// Returns the finding that the alarm of a rule would be raised, and another one silences it.
 pub(super) fn inhibited(asked: &Asked, rule: &NamedRule) -> Option<Finding> {
     let alarm = rule.inhibited.as_ref()?;
     if !may_be_of_topic(asked, &alarm.subject) {

@@ -1,5 +1,4 @@
-//! What is known of rules and alarms. Times are milliseconds since the Unix
-//! epoch.
+//! Facts about rules and alarms. Times are milliseconds since the Unix epoch.
 
 use martlet_rules::WaitingAlarm;
 
@@ -7,7 +6,7 @@ use crate::remedy::Command;
 use crate::rules::{LastOnTopic, MissingMember};
 use crate::why::Finding;
 
-/// What is known of rules and alarms.
+/// Facts about rules and alarms.
 #[derive(Debug, Default)]
 pub(crate) struct RuleFacts {
     /// Alarms about the device that are not cleared.
@@ -22,9 +21,9 @@ pub(crate) struct RuleFacts {
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub(crate) struct RuleAlarm {
     pub(super) name: String,
-    /// What it is about.
+    /// Subject of the alarm.
     pub(super) subject: String,
-    /// Its text.
+    /// Text of the alarm.
     pub(super) message: String,
     /// When it was raised.
     pub(super) raised_ms: u64,
@@ -43,7 +42,7 @@ pub(crate) struct RuleAlarm {
 /// An alarm that would be raised, and that another one silences.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub(crate) struct InhibitedRuleAlarm {
-    /// What it is about.
+    /// Subject of the alarm.
     pub(super) subject: String,
     /// Since when its condition is true.
     pub(super) since_ms: u64,
@@ -59,13 +58,13 @@ pub(crate) struct InhibitedRuleAlarm {
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub(crate) struct NamedRule {
     pub(super) name: String,
-    /// Its Topic Filters; none: it looks at telemetry or events.
+    /// Topic Filters of the rule; none: it looks at telemetry or events.
     pub(super) topics: Vec<String>,
     /// The key of the values of telemetry that it looks at; none: it looks at none.
     pub(super) key: Option<String>,
     /// Keys of values that came in messages of its tenant, at which no rule looks.
     pub(super) other_keys: Vec<String>,
-    /// It is switched on.
+    /// Whether it is switched on.
     pub(super) is_on: bool,
     /// The node evaluates it.
     pub(super) is_in_force: bool,
@@ -73,11 +72,11 @@ pub(crate) struct NamedRule {
     pub(super) is_configured: bool,
     /// Messages that it has looked at since the start.
     pub(super) messages: u64,
-    /// Those for which its condition was true.
+    /// Messages for which its condition was true.
     pub(super) matched: u64,
-    /// Those in which a member is missing that its condition needs.
+    /// Messages in which a member is missing that its condition needs.
     pub(super) missing: u64,
-    /// Those of another device than it looks at.
+    /// Messages of another device than it looks at.
     pub(super) other_device: u64,
     /// Messages that an earlier rule has stopped, which it has not looked at.
     pub(super) stopped: u64,
@@ -99,24 +98,24 @@ pub(crate) struct NamedRule {
     pub(super) missing_member: Option<MissingMember>,
     /// The kind of the action that it is of; none: of the condition or a template.
     pub(super) failed_action: Option<&'static str>,
-    /// What is wrong with the webhooks that it acts on, those of its own and others.
+    /// Findings about the webhooks that it acts on, those of its own and others.
     pub(super) webhooks: Vec<Finding>,
-    /// What is wrong with integrations that take what it publishes, or the alarms that it raises.
+    /// Findings about integrations that take what it publishes, or the alarms that it raises.
     pub(super) takers: Vec<Finding>,
     /// Alarms that it has raised and that are not cleared.
     pub(super) alarms: Vec<RuleAlarm>,
-    /// Its own alarm, if another one silences it.
+    /// Alarm of the rule itself, if another one silences it.
     pub(super) inhibited: Option<InhibitedRuleAlarm>,
-    /// Its own alarm, if its condition was not true for long enough.
+    /// Alarm of the rule itself, if its condition was not true for long enough.
     pub(super) waiting: Option<WaitingAlarm>,
     /// When and why the last change of its alarm could not be published, milliseconds since the
     /// Unix epoch.
     pub(super) unpublished: Option<(u64, String)>,
-    /// Its condition; none: it has none.
+    /// Condition of the rule; none: it has none.
     pub(super) condition: Option<String>,
-    /// It keeps an alarm.
+    /// Whether it keeps an alarm.
     pub(super) keeps_alarm: bool,
-    /// What it has made of the last message on the topic that was asked about.
+    /// Outcome of the rule for the last message on the topic that was asked about.
     pub(super) on_topic: Option<LastOnTopic>,
     /// Why the integration that hands messages to it does not; none: it does.
     pub(super) queue: Option<Finding>,

@@ -13,7 +13,7 @@ use crate::why::{
     times_in_words,
 };
 
-/// What there is to find of the rule in the question.
+/// Adds findings about the rule in the question.
 pub(super) fn judge(rule: &NamedRule, asked: &Asked, findings: &mut Findings) {
     for finding in with_webhooks(rule, of_rule(asked, rule)) {
         findings.add_named(finding);
@@ -24,8 +24,8 @@ pub(super) fn judge(rule: &NamedRule, asked: &Asked, findings: &mut Findings) {
     }
 }
 
-/// What is wrong with the webhooks of a rule that is on is reported first: the rule itself has done
-/// its work.
+/// Adds the findings about the webhooks of a rule, before its own if it is on: the rule itself has
+/// done its work.
 fn with_webhooks(rule: &NamedRule, of_rule: Finding) -> Vec<Finding> {
     let name = &rule.name;
     let sentence = |what: String| {
@@ -137,7 +137,7 @@ fn of_rule(asked: &Asked, rule: &NamedRule) -> Finding {
     Finding::new(Cause::NothingWrong, sentence)
 }
 
-/// It has failed, and which of its actions has.
+/// Returns the finding that a rule has failed, and which of its actions has.
 fn failing(rule: &NamedRule) -> Option<Finding> {
     let error = rule.last_error.as_ref().filter(|_| rule.errors > 0)?;
     let (name, times) = (&rule.name, times_in_words(rule.errors));
@@ -238,7 +238,7 @@ fn stopped(rule: &NamedRule) -> Option<Finding> {
     ))
 }
 
-/// It has looked at no value of telemetry.
+/// Returns the finding that a rule has looked at no value of telemetry.
 fn no_value(rule: &NamedRule, key: &str) -> Finding {
     let others = nearest_or_some(key, &rule.other_keys);
     let others = others.map_or_else(String::new, |others| {
@@ -255,7 +255,7 @@ fn no_value(rule: &NamedRule, key: &str) -> Finding {
     Finding::advised(Cause::RuleUnmatched, sentence, remedy, &rule.show)
 }
 
-/// It has looked at no message.
+/// Returns the finding that a rule has looked at no message.
 fn no_message(asked: &Asked, rule: &NamedRule) -> Finding {
     if let Some(key) = &rule.key {
         return no_value(rule, key);

@@ -224,8 +224,8 @@ impl Rules {
         alarms.collect()
     }
 
-    /// What is wrong with the integrations that take the alarms of a rule, or the messages that it
-    /// publishes, where their topic is the same for each of them.
+    /// Returns what is wrong with the integrations that take the alarms of a rule, or the messages
+    /// that it publishes, where their topic is the same for each of them.
     async fn takers_of(&self, rule: &VisibleRule) -> Vec<Finding> {
         let mut topics: Vec<String> = Vec::new();
         if raised(rule).next().is_some() {

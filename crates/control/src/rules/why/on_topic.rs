@@ -1,4 +1,4 @@
-//! What a rule has made of the last message on the topic that was asked about.
+//! Outcome of a rule for the last message on the topic that was asked about.
 
 use serde_json::Value;
 
@@ -125,7 +125,7 @@ fn value_in_words(name: &str, value: &Value) -> Option<String> {
     ))
 }
 
-/// It is the value of the message before, which the first message does not have.
+/// Whether a field is a value of the message before, which the first message does not have.
 pub(super) fn is_previous(field: &str) -> bool {
     field.split('.').next() == Some("previous")
 }

@@ -91,7 +91,7 @@ fn ended(key: &NamedApiKey, sentence: String, at_ms: u64) -> Finding {
         .command(&key.renew)
 }
 
-/// Its scopes, and when it was used.
+/// Returns the scopes of a key, and when it was used, in words.
 pub(super) fn about(key: &NamedApiKey) -> String {
     let scopes = match &*key.scopes {
         [one] => format!("its scope is {one}"),

@@ -1,4 +1,4 @@
-//! What the tables have of a name that is no client's. Times are milliseconds since the Unix
+//! Facts from the tables about a name that is no client's. Times are milliseconds since the Unix
 //! epoch.
 
 use crate::cause::Cause;
@@ -6,7 +6,7 @@ use crate::journal::Entry;
 use crate::remedy::Command;
 use crate::shared_registry::recall_log::Removed;
 
-/// What the tables have of the name.
+/// Facts from the tables about the name.
 #[derive(Debug, Default)]
 pub(crate) struct NamedInTables {
     /// Something of that name was removed.
@@ -21,7 +21,7 @@ pub(crate) struct NamedInTables {
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub(crate) struct NamedApiKey {
     pub(super) name: String,
-    /// What it is good for.
+    /// Scopes of the key.
     pub(super) scopes: Vec<String>,
     /// When it ends or has ended; none: never.
     pub(super) expires_ms: Option<u64>,
@@ -41,11 +41,11 @@ pub(crate) struct NamedApiKey {
 /// Why an API key is not accepted although it is neither revoked nor expired.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub(crate) struct BarredApiKey {
-    /// What its team or its owner is.
+    /// State of its team or its owner, as a cause.
     pub(super) cause: Cause,
-    /// The same in words, such as `its team north was deleted`.
+    /// Cause in words, such as `its team north was deleted`.
     pub(super) why: String,
-    /// What to do.
+    /// Remedy in words.
     pub(super) remedy: &'static str,
     pub(super) command: Option<Command>,
 }
@@ -68,7 +68,7 @@ pub(crate) struct NamedProvisioningKey {
     pub(super) name: String,
     /// The type of the devices that it adds.
     pub(super) device_type: String,
-    /// What their ids look like, with one `*` for anything; empty: any id.
+    /// Pattern that their ids match, with one `*` for anything; empty: any id.
     pub(super) id_pattern: String,
     /// Devices that it may add, at most; 0: as many as come.
     pub(super) devices_max: u64,

@@ -1,5 +1,5 @@
-//! What has the name in a question and is no client: a key, of the API or for provisioning, or
-//! something that was removed from the tables.
+//! Things that have the name in a question and are no client: a key, of the API or for
+//! provisioning, or something that was removed from the tables.
 
 mod api_key;
 mod facts;
@@ -105,7 +105,7 @@ impl NamedInTables {
     }
 }
 
-/// What had the name was removed.
+/// Returns the finding about something removed that had the name.
 fn of_removed(asked: &Asked, removed: &Removed) -> Finding {
     let name = asked.question.name.as_str();
     let own = name.split_once('/').map_or(name, |(_, own)| own);
@@ -203,7 +203,7 @@ impl SharedRegistry {
     }
 }
 
-/// What keys of both kinds have.
+/// Fields that keys of both kinds have.
 struct KeyHead<'a> {
     name: &'a str,
     id: &'a str,

@@ -45,7 +45,7 @@ pub(super) fn of_named(now_ms: u64, key: &NamedProvisioningKey) -> Finding {
     finding
 }
 
-/// What was last refused with it.
+/// Describes what was last refused with the key.
 fn last_refused(refused: &Entry) -> String {
     let who = match &*refused.client_id {
         "" => "a device without an id".to_owned(),
@@ -57,7 +57,7 @@ fn last_refused(refused: &Entry) -> String {
     format!("with it, {who} was rejected last{from}: {why}")
 }
 
-/// What it adds, and what it has added.
+/// Describes what the key adds, and what it has added.
 fn about(key: &NamedProvisioningKey) -> String {
     let ids = match &*key.id_pattern {
         "" => String::new(),

@@ -1,4 +1,4 @@
-//! What the rules permit a client, and what would permit the rest.
+//! Rights that the rules give a client, and what would permit the rest.
 
 use std::sync::Arc;
 

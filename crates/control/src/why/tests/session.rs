@@ -1,4 +1,4 @@
-//! What happened to a session and its messages.
+//! Tests of what happened to a session and its messages.
 
 use martlet_broker::{DropReason, EventKind, Limit, LossTimes, ReachedLimit, RefusalCause};
 use martlet_codec::ReasonCode;

@@ -130,7 +130,7 @@ fn who_ended_a_session_is_told_of_what_it_has_missed() {
     );
 }
 
-/// What is advised to a connected client that subscribed after a message.
+/// Returns the advice to a connected client that subscribed after a message.
 fn remedy_of_not_retained(facts: &Facts) -> String {
     let diagnosis = judge(facts);
     let expected = "arrived before it subscribed";

@@ -1,5 +1,5 @@
-//! What other tenants have of the topic, where the same topic is another one; only for callers that
-//! see the whole node.
+//! Messages and subscribers of the topic in other tenants, where the same topic is another one;
+//! only for callers that see the whole node.
 
 use martlet_broker::{SubscriptionQuery, TenantId};
 

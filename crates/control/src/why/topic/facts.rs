@@ -1,4 +1,4 @@
-//! What is known of messages for a client, or of the topic in the question.
+//! Facts about messages for a client, or about the topic in the question.
 
 use martlet_broker::{DropReason, GroupDetail, LossTimes, RetainedEnded, UnmatchedTopic};
 

@@ -1,4 +1,4 @@
-//! What happens to messages of the topic that was asked about, or of topics of the client.
+//! Messages of the topic that was asked about, or of topics of the client: what happens to them.
 //!
 //! * `arrival`: messages did not come to it though it is subscribed, or nearly so
 //! * `elsewhere`: what other tenants have

@@ -1,4 +1,4 @@
-//! What the rules forbid a client to do with the topic.
+//! Actions on the topic that the rules forbid a client.
 
 use martlet_broker::EventKind;
 

@@ -1,4 +1,4 @@
-//! What a client may do with the topic, where nothing of it is wrong.
+//! Rights of a client to the topic, where nothing of it is wrong.
 
 use super::facts::{Subscriber, TopicFacts};
 use crate::why::asked::Asked;
