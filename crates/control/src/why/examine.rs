@@ -45,6 +45,8 @@ pub(crate) struct Findings {
     pub(super) kept: Vec<(String, Option<&'static str>)>,
     /// Finding about the part that was asked about if nothing is wrong with it.
     pub(crate) well: Option<Finding>,
+    /// Finding about a client of which nothing is found, and that is not connected.
+    pub(crate) unknown: Option<Finding>,
     /// Words for what should bring messages of the topic to a subscriber, and has brought none.
     pub(crate) nothing_came: Option<String>,
     /// Words for what the client may do with the topic, if nothing of it is wrong.

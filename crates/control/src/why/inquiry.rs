@@ -221,12 +221,13 @@ fn nothing(
         .map(|(client, found)| (*client, found))
         .collect();
     let asked = clients[0];
-    let well = of_clients[0].well.as_ref();
-    if let Some(well) = well.filter(|_| connected.is_empty() || asked.is_integration) {
+    if let Some(well) = &of_clients[0].well {
         return well.clone();
     }
     let Some((first, _)) = connected.first() else {
-        return Finding::new(Cause::NobodyKnown, Cause::NobodyKnown.meaning());
+        let unknown = of_clients[0].unknown.clone();
+        let cause = Cause::NobodyKnown;
+        return unknown.unwrap_or_else(|| Finding::new(cause, cause.meaning()));
     };
     let (who, lost) = match clients.len() {
         1 => ("it is connected".to_owned(), "of it"),

@@ -52,7 +52,7 @@ impl Examine for Admission<'_> {
 
     fn judge(facts: &AdmissionFacts, asked: &Asked, findings: &mut Findings) {
         if !asked.is_connected {
-            findings.well = Some(names::unknown(asked, facts));
+            findings.unknown = Some(names::unknown(asked, facts));
         }
         findings.evidence.extend(nameless::seen(asked, facts));
         let found = &mut findings.found;
