@@ -62,7 +62,9 @@ def test_a_page_that_has_lost_rows_is_named_without_a_query(started, tmp_path):
     node = started()
     device(node, "pump")
     texts = [{"state": f"{number:04} {'of many ' * 20}", "ts": 1790000000 + number} for number in range(200)]
-    post(node, "pump", [*texts, {"other": 1, "ts": 1790000000}])
+    for first in range(0, 200, 50):
+        post(node, "pump", texts[first : first + 50])
+    post(node, "pump", {"other": 1, "ts": 1790000000})
     # Values are in blocks before some of them are deleted.
     call(node, "DELETE", "/devices/pump/telemetry?from=*&to=*&keys=other")
     stop(node)

@@ -14,6 +14,7 @@ use tokio::sync::Mutex;
 
 use super::failure::Failure;
 use super::flush::block_of;
+use super::pages::damaged_pages;
 use super::{READER_CACHE_BYTES, cache_size, options};
 use crate::StorageError;
 use crate::damage::{FINDINGS_MAX, Findings};
@@ -22,8 +23,6 @@ use crate::value::SeriesId;
 /// Tables that are checked while the file is in use. The journal and the series are checked when it
 /// is opened, since all of them is read then.
 const TABLES: [&str; 4] = ["tenants", "days", "rollups", "blocks"];
-/// Lines of SQLite that a finding has.
-const LINES_MAX: usize = 3;
 /// Steps of SQLite after which it looks whether the file is being closed.
 const STEPS: i32 = 1_000;
 /// Blocks that are read in one transaction.
@@ -134,30 +133,4 @@ impl Checks {
         }
         Ok(found)
     }
-}
-
-/// The finding about the pages of a table and its indexes, if SQLite finds them damaged.
-pub(super) async fn damaged_pages(
-    on: &mut SqliteConnection,
-    place: &str,
-    table: &'static str,
-) -> Result<Option<String>, StorageError> {
-    // `quick_check` does not see rows that are out of order.
-    let sql = format!("PRAGMA integrity_check('{table}')");
-    let lines = sqlx::query_scalar::<_, String>(sqlx::AssertSqlSafe(sql));
-    let lines = match lines.fetch_all(on).await {
-        Ok(lines) if lines == ["ok"] => return Ok(None),
-        Ok(lines) => lines,
-        Err(error) => match StorageError::of_sql(place, error) {
-            StorageError::Damaged { what, .. } => vec![what],
-            error => return Err(error),
-        },
-    };
-    let lines: Vec<_> = lines.iter().flat_map(|text| text.lines()).collect();
-    let said = lines.iter().filter(|line| !line.starts_with("***"));
-    let said: Vec<_> = said.take(LINES_MAX).copied().collect();
-    Ok(Some(format!(
-        "pages of the table `{table}` ({})",
-        said.join(", ")
-    )))
 }

@@ -8,6 +8,7 @@ pub(crate) mod delete;
 pub(crate) mod failure;
 pub(crate) mod flush;
 mod journal;
+mod pages;
 pub(crate) mod read;
 pub(crate) mod roll;
 mod series;

@@ -7,8 +7,8 @@ use futures_util::TryStreamExt as _;
 use sqlx::sqlite::SqliteRow;
 use sqlx::{Row as _, SqliteConnection};
 
-use super::check::damaged_pages;
 use super::failure::Failure;
+use super::pages::damaged_pages;
 use super::{SERIES, in_transaction};
 use crate::StorageError;
 use crate::codec::checksum::checksum;

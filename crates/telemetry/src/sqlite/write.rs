@@ -9,7 +9,7 @@ use futures_util::TryStreamExt as _;
 use sqlx::{Connection as _, Row as _, SqliteConnection};
 
 use super::failure::Failure;
-use super::{check, in_transaction, journal, series};
+use super::{in_transaction, journal, pages, series};
 use crate::codec::Broken;
 use crate::damage::Findings;
 use crate::memory::{Moving, SharedMemory};
@@ -80,7 +80,7 @@ impl SqliteWriter {
     /// Reads the journal into memory. Damaged rows are set aside, so that the others are not lost
     /// with them.
     async fn read_journal(&mut self) -> Result<(), StorageError> {
-        let pages = check::damaged_pages(&mut self.connection, &self.place, "journal").await?;
+        let pages = pages::damaged_pages(&mut self.connection, &self.place, "journal").await?;
         self.damage.note_hiding(pages.into_iter().collect());
         let sql = "SELECT id, data FROM journal ORDER BY id";
         let mut rows = sqlx::query_as::<_, (i64, Vec<u8>)>(sql).fetch(&mut self.connection);
