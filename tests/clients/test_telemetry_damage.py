@@ -35,6 +35,15 @@ def warnings(node):
     return json.dumps(call(node, "GET", "/health")["warnings"])
 
 
+def page_of_block(data, text):
+    """Where the page begins that has the block with a text: such pages begin with 10, those of the journal with 13."""
+    at = -1
+    while (at := data.index(text, at + 1)) >= 0:
+        page = at - at % 4096
+        if data[page] == 10:
+            return page
+
+
 def test_a_flipped_bit_in_the_journal_costs_one_row_and_is_named(started, tmp_path):
     node = started()
     device(node, "pump")
@@ -47,6 +56,31 @@ def test_a_flipped_bit_in_the_journal_costs_one_row_and_is_named(started, tmp_pa
     assert [value for _, _, value in readings(node, "pump")] == ["first", "third", "fourth"]
     told = warnings(node)
     assert "telemetry.db" in told and "of the journal" in told and "backup" in told, told
+
+
+def test_a_page_that_has_lost_rows_is_named_without_a_query(started, tmp_path):
+    node = started()
+    device(node, "pump")
+    texts = [{"state": f"{number:04} {'of many ' * 20}", "ts": 1790000000 + number} for number in range(200)]
+    for first in range(0, 200, 50):
+        post(node, "pump", texts[first : first + 50])
+    post(node, "pump", {"other": 1, "ts": 1790000000})
+    # Values are in blocks before some of them are deleted.
+    call(node, "DELETE", "/devices/pump/telemetry?from=*&to=*&keys=other")
+    stop(node)
+    path = tmp_path / "data" / "telemetry.db"
+    data = bytearray(path.read_bytes())
+    # The number of rows of the page is at 3 and 4.
+    data[page_of_block(data, b"0100 of many") + 4] ^= 1
+    path.write_bytes(data)
+    node = started()
+    until(lambda: "the table `blocks`" in warnings(node), node.log)
+    told = warnings(node)
+    assert str(path) in told and "Values may be missing" in told and "backup" in told, told
+    assert "the table `blocks`" in node.log()
+    # New values are stored.
+    post(node, "pump", {"new": 1, "ts": 1790000000})
+    assert [value for _, _, value in readings(node, "pump", keys="new")] == [1]
 
 
 def test_a_file_that_sqlite_refuses_is_named_and_nothing_is_acknowledged(started, tmp_path):

@@ -2,7 +2,7 @@
 
 use std::sync::Arc;
 
-use crate::damage::Damage;
+use crate::damage::Findings;
 use crate::memory::SharedMemory;
 use crate::postgres::write::PostgresWriter;
 use crate::query::Selection;
@@ -24,7 +24,7 @@ impl Engine {
         location: &Location,
         settings: &Settings,
         memory: Arc<SharedMemory>,
-        damage: Damage,
+        damage: Findings,
     ) -> Result<Self, StorageError> {
         Ok(match location {
             Location::File(path) => {

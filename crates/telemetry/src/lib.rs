@@ -41,6 +41,7 @@ mod writer;
 
 pub use aggregate::{Aggregate, AggregatePosition, AggregateRow, Aggregated, Fill};
 pub use bucket::{Bucket, Unit};
+pub use damage::Damage;
 pub use error::StorageError;
 pub use function::Function;
 pub use held::{Found, QueryMemory};

@@ -8,6 +8,7 @@ use crate::StorageError;
 use crate::bucket::Level;
 use crate::postgres::read::PostgresReader;
 use crate::scan::{Scan, Scanned};
+use crate::sqlite::failure::Failure;
 use crate::sqlite::read::SqliteReader;
 use crate::value::{SeriesId, Time};
 
@@ -116,6 +117,14 @@ impl DatabaseReader {
         }
     }
 
+    /// Checks the whole file. Returns what is damaged, in words.
+    pub(crate) async fn check(&self) -> Result<Vec<String>, StorageError> {
+        match self {
+            Self::Sqlite(reader) => reader.check().await,
+            Self::Postgres(_) => Ok(Vec::new()),
+        }
+    }
+
     /// Writes a copy to a new file.
     pub(crate) async fn backup_to(&self, path: &Path) -> Result<(), StorageError> {
         match self {
@@ -128,11 +137,13 @@ impl DatabaseReader {
 
     /// The error for damaged bytes.
     pub(crate) fn damaged(&self, what: String) -> StorageError {
-        let place = match self {
-            Self::Sqlite(reader) => reader.place().to_string(),
-            Self::Postgres(reader) => reader.place().to_owned(),
-        };
-        StorageError::Damaged { place, what }
+        match self {
+            Self::Sqlite(reader) => reader.failed(Failure::Damaged(what)),
+            Self::Postgres(reader) => {
+                let place = reader.place().to_owned();
+                StorageError::Damaged { place, what }
+            }
+        }
     }
 
     /// Closes its connections.

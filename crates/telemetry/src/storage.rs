@@ -5,9 +5,10 @@ use std::path::Path;
 use std::sync::Arc;
 use std::sync::atomic::Ordering;
 
-use tokio::sync::{Semaphore, mpsc, oneshot};
+use tokio::sync::{Semaphore, mpsc, oneshot, watch};
 
 use crate::aggregate::{Aggregate, Aggregated};
+use crate::damage::Damage;
 use crate::held::{Found, Held, QueryMemory};
 use crate::memory::SharedMemory;
 use crate::postgres::read::PostgresReader;
@@ -322,15 +323,27 @@ impl Storage {
         self.inner.told.trouble.get()
     }
 
-    /// Number of damaged rows that were found since the storage was opened. Values in them are not
-    /// served, unless the row was mended from its other copy. All other values are served.
-    pub fn damage_count(&self) -> usize {
-        self.inner.told.damage.count()
+    /// Damage that was found since the storage was opened. Values in damaged rows are not served,
+    /// unless the row was mended from its other copy. All other values are served, unless
+    /// [`Damage::hides_values`].
+    pub fn damage(&self) -> Damage {
+        self.inner.told.damage.now()
     }
 
-    /// The first of these rows, in words.
-    pub fn damage(&self) -> Vec<String> {
-        self.inner.told.damage.first()
+    /// The damage so far, and each change of it until the storage is closed.
+    pub fn watch_damage(&self) -> watch::Receiver<Damage> {
+        self.inner.told.damage.watch()
+    }
+
+    /// Reads the whole file, and compares pages and blocks with what they must be. What it finds is
+    /// in [`Self::damage`] too. Values may be written in the meantime. [`Self::close`] ends it.
+    ///
+    /// Nothing is checked in PostgreSQL, which has checksums of pages of its own.
+    ///
+    /// # Errors
+    /// The file cannot be read, or the storage was closed.
+    pub async fn check(&self) -> Result<Vec<String>, StorageError> {
+        self.inner.reader.check().await
     }
 
     /// Packs all values in the journal into blocks, and creates the roll-ups of completed days.

@@ -9,7 +9,7 @@ use std::time::{Duration, SystemTime, UNIX_EPOCH};
 use tokio::sync::{OwnedSemaphorePermit, mpsc, oneshot};
 use tokio::time::{Instant, timeout, timeout_at};
 
-use crate::damage::Damage;
+use crate::damage::Findings;
 use crate::engine::Engine;
 use crate::memory::SharedMemory;
 use crate::query::Selection;
@@ -67,7 +67,7 @@ pub(crate) struct Writer {
 pub(crate) struct WriterState {
     pub(crate) trouble: Trouble,
     /// Damage that the writer has found and does without.
-    pub(crate) damage: Damage,
+    pub(crate) damage: Findings,
     /// Bytes of memory of the series known to the writer.
     pub(crate) known_bytes: Arc<AtomicUsize>,
 }

@@ -8,7 +8,7 @@ use std::time::{Duration, Instant, SystemTime, UNIX_EPOCH};
 
 use martlet_broker::TenantId;
 use martlet_telemetry::decode::{Decoded, Decoder, Rejection};
-use martlet_telemetry::{Location, Point, Settings, Storage, StorageError};
+use martlet_telemetry::{Damage, Location, Point, Settings, Storage, StorageError};
 use tokio::runtime::Handle;
 use tokio::sync::Mutex;
 use tracing::{info, warn};
@@ -73,8 +73,6 @@ pub struct Telemetry {
     opened: Mutex<Opened>,
     /// Bytes of memory of the storage when they were last counted.
     storage_bytes: AtomicUsize,
-    /// Number of damaged rows that were reported.
-    damage_noted: AtomicUsize,
     /// Where the storage's tasks run: parts of the node have runtimes of their own, which end.
     runtime: Handle,
 }
@@ -208,7 +206,6 @@ impl Telemetry {
             last_origin: AtomicI64::new(0),
             opened: Mutex::default(),
             storage_bytes: AtomicUsize::new(0),
-            damage_noted: AtomicUsize::new(0),
             runtime: Handle::current(),
         }
     }
@@ -270,7 +267,7 @@ impl Telemetry {
         match storage {
             Ok(storage) => {
                 info!(location = %self.settings.location, "telemetry storage is open");
-                self.note_damage(&storage);
+                self.look_for_damage(&storage);
                 *opened = Opened::There(storage.clone());
                 Ok(storage)
             }
@@ -561,14 +558,10 @@ impl Telemetry {
         let copy = (self.tails.readers() > 0).then(|| points.clone());
         let keys: Vec<Arc<str>> = points.iter().map(|point| Arc::clone(&point.key)).collect();
         let written = match self.storage().await {
-            Ok(storage) => {
-                let written = match is_whole {
-                    true => self.patiently(storage.write_whole(points)).await,
-                    false => self.patiently(storage.write(points)).await,
-                };
-                self.note_damage(&storage);
-                written
-            }
+            Ok(storage) => match is_whole {
+                true => self.patiently(storage.write_whole(points)).await,
+                false => self.patiently(storage.write(points)).await,
+            },
             Err(error) => Err(error),
         };
         let written = written.inspect_err(|error| {
@@ -609,21 +602,24 @@ impl Telemetry {
         }
     }
 
-    /// Reports damage of the file that does not stop the storage, once for each number of findings.
-    fn note_damage(&self, storage: &Storage) {
-        let count = storage.damage_count();
-        if self.damage_noted.swap(count, Ordering::Relaxed) == count {
-            return;
-        }
-        let found = storage.damage().join("; ");
-        let location = &self.settings.location;
-        warn!(%location, count, found, "telemetry is damaged");
-        let sentence = format!(
-            "{location}: {count} damaged rows of the telemetry: {found}. All others are served. \
-             Restore the file from a backup if you need what is missing, or delete the values of \
-             that day"
-        );
-        self.control.health.warn_as(DAMAGE_WARNING, sentence);
+    /// Checks the file in the background. Reports damage that does not stop the storage: what is
+    /// known now before this returns, and later findings until the storage is closed.
+    fn look_for_damage(&self, storage: &Storage) {
+        let (control, location) = (Arc::clone(&self.control), self.settings.location.clone());
+        let mut damage = storage.watch_damage();
+        report_damage(&control, &location, &damage.borrow_and_update());
+        self.runtime.spawn(async move {
+            while damage.changed().await.is_ok() {
+                report_damage(&control, &location, &damage.borrow_and_update());
+            }
+        });
+        let storage = storage.clone();
+        self.runtime.spawn(async move {
+            match storage.check().await {
+                Ok(_) | Err(StorageError::Closed) => {}
+                Err(error) => warn!(%error, "telemetry could not be checked for damage"),
+            }
+        });
     }
 
     fn warn(&self, error: &StorageError) {
@@ -674,6 +670,34 @@ impl Telemetry {
             self.activity.note(TenantId(tenant), &id, true);
         }
     }
+}
+
+/// Reports damage of the file that does not stop the storage.
+fn report_damage(control: &Control, location: &Location, damage: &Damage) {
+    let (count, mut found) = (damage.count(), damage.first().join("; "));
+    if count == 0 {
+        return;
+    }
+    let others = count - damage.first().len();
+    if others > 0 {
+        found.push_str(&format!("; and {others} more"));
+    }
+    warn!(%location, count, found, "telemetry is damaged");
+    let rest = match damage.hides_values() {
+        true => format!(
+            "Values may be missing from answers, without an error. Restore the file from a backup, \
+             or stop the node, copy what can be read with `sqlite3 {location} .recover | sqlite3 \
+             NEW`, and put NEW in its place"
+        ),
+        false => "All other rows are served. Restore the file from a backup if you need what is \
+                  missing, or delete the values of that day"
+            .to_owned(),
+    };
+    let sentence = format!(
+        "{location}: the telemetry is damaged: {found}. {rest}. See \"Damage in SQLite\" in \
+         docs/telemetry-storage.md"
+    );
+    control.health.warn_as(DAMAGE_WARNING, sentence);
 }
 
 /// The report of health while values cannot be stored.

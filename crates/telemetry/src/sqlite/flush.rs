@@ -280,7 +280,7 @@ impl SqliteWriter {
         let is_last = moving.is_last(some.len());
         let until = is_last.then_some(self.frozen_until);
         let done = move_series(&mut self.connection, &some, until).await;
-        let damaged = done.map_err(|failure| failure.at(&self.place))?;
+        let damaged = done.map_err(|failure| failure.noted_at(&self.place, &self.damage))?;
         self.damage.note(damaged);
         match moving.advance(some.len()) {
             Some(until) if !is_last => self.memory.moved(until),

@@ -3,10 +3,12 @@
 //! A batch is one row of the journal, so that syncing it writes few pages, regardless of the
 //! number of series. Its values are in [`crate::memory`] until they are packed into blocks.
 
+mod check;
 pub(crate) mod delete;
 pub(crate) mod failure;
 pub(crate) mod flush;
 mod journal;
+mod pages;
 pub(crate) mod read;
 pub(crate) mod roll;
 mod series;

@@ -8,12 +8,13 @@ use futures_util::TryStreamExt as _;
 use sqlx::SqliteConnection;
 use sqlx::sqlite::SqlitePool;
 
+use super::check::Checks;
 use super::failure::Failure;
 use super::flush::block_of;
 use super::write::json;
 use super::{READER_CACHE_BYTES, WRITER_CACHE_BYTES, series};
 use crate::bucket::Level;
-use crate::damage::Damage;
+use crate::damage::Findings;
 use crate::memory::{SharedMemory, merge};
 use crate::scan::{Scan, Scanned};
 use crate::series::by_tenant;
@@ -35,7 +36,8 @@ pub(crate) struct SqliteReader {
     pool: SqlitePool,
     memory: Arc<SharedMemory>,
     place: Arc<str>,
-    damage: Damage,
+    checks: Arc<Checks>,
+    damage: Findings,
 }
 
 impl SqliteReader {
@@ -43,18 +45,29 @@ impl SqliteReader {
         path: &Path,
         settings: &Settings,
         memory: Arc<SharedMemory>,
-        damage: Damage,
+        damage: Findings,
     ) -> Self {
         Self {
             pool: super::readers(path, settings),
             memory,
             place: path.display().to_string().into(),
+            checks: Arc::default(),
             damage,
         }
     }
 
     fn error(&self, error: sqlx::Error) -> StorageError {
-        StorageError::of_sql(&self.place, error)
+        self.failed(Failure::Sql(error))
+    }
+
+    /// The error for a failure. Damage is noted too: an answer that breaks off shows no error.
+    pub(crate) fn failed(&self, failure: Failure) -> StorageError {
+        failure.noted_at(&self.place, &self.damage)
+    }
+
+    /// Checks the whole file. Returns what is damaged, in words.
+    pub(crate) async fn check(&self) -> Result<Vec<String>, StorageError> {
+        self.checks.run(&self.place, &self.damage).await
     }
 
     /// Maximum bytes of memory for cached pages of the file: a connection caches no more than the
@@ -63,11 +76,13 @@ impl SqliteReader {
         let file = std::fs::metadata(&*self.place).map_or(0, |found| found.len());
         let file = usize::try_from(file).unwrap_or(usize::MAX);
         let readers = usize::try_from(self.pool.size()).unwrap_or(0);
+        let readers = readers + usize::from(self.checks.is_running());
         WRITER_CACHE_BYTES.min(file) + readers * READER_CACHE_BYTES.min(file)
     }
 
     /// Closes the connections.
     pub(crate) async fn close(&self) {
+        self.checks.close().await;
         self.pool.close().await;
     }
 
@@ -166,7 +181,7 @@ impl SqliteReader {
                 continue;
             }
             let samples = block.samples_of(scan.series);
-            let samples = samples.map_err(|failure| failure.at(&self.place))?;
+            let samples = samples.map_err(|failure| self.failed(failure))?;
             take(&mut found, samples, scan);
             if found.len() >= most {
                 break;
@@ -281,11 +296,6 @@ impl SqliteReader {
             .await;
         let bytes = bytes.map_err(|error| self.error(error))?;
         Ok(u64::try_from(bytes).unwrap_or(0))
-    }
-
-    /// The file, as named in errors.
-    pub(crate) fn place(&self) -> &Arc<str> {
-        &self.place
     }
 
     /// Writes all current values into a new file.

@@ -23,7 +23,8 @@ impl SqliteWriter {
     /// Creates the roll-ups of some days before `today`. Returns whether more wait.
     pub(crate) async fn roll_some(&mut self, today: i64) -> Result<bool, StorageError> {
         let done = roll(&mut self.connection, today).await;
-        let (has_more, damaged) = done.map_err(|failure| failure.at(&self.place))?;
+        let (has_more, damaged) =
+            done.map_err(|failure| failure.noted_at(&self.place, &self.damage))?;
         self.damage.note(damaged);
         Ok(has_more)
     }

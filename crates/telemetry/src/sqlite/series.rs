@@ -8,6 +8,7 @@ use sqlx::sqlite::SqliteRow;
 use sqlx::{Row as _, SqliteConnection};
 
 use super::failure::Failure;
+use super::pages::damaged_pages;
 use super::{SERIES, in_transaction};
 use crate::StorageError;
 use crate::codec::checksum::checksum;
@@ -100,13 +101,20 @@ pub(super) fn of_row(row: &SqliteRow) -> Result<(SeriesId, i64, String), Failure
 }
 
 /// Adds series with the next numbers.
-pub(super) async fn insert(on: &mut SqliteConnection, pairs: &[Pair]) -> Result<(), sqlx::Error> {
+pub(super) async fn insert(on: &mut SqliteConnection, pairs: &[Pair]) -> Result<(), Failure> {
     let used = sqlx::query_scalar("SELECT coalesce(max(id), 0) FROM series");
     let used: i64 = used.fetch_one(&mut *on).await?;
-    let next = last_number(&mut *on).await?.max(used).saturating_add(1);
-    let numbered = (next..).zip(pairs);
+    let last = last_number(&mut *on).await?.max(used);
+    let count = i64::try_from(pairs.len()).ok();
+    let Some(end) = count.and_then(|count| last.checked_add(count)) else {
+        return Err(Failure::Damaged(format!(
+            "the table `sqlite_sequence` says that a series had the number {last}, and a new one \
+             must have a higher number"
+        )));
+    };
+    let numbered = (last..end).map(|last| last + 1).zip(pairs);
     let rows = numbered.map(|(id, (device, key))| (id, *device, &**key));
-    insert_rows(on, rows).await
+    Ok(insert_rows(on, rows).await?)
 }
 
 /// The highest number that a series has had, as SQLite remembers it.
@@ -141,7 +149,8 @@ pub(super) async fn mend(
     let sql = "SELECT EXISTS (SELECT 1 FROM pragma_table_info('series') WHERE name = 'sum')";
     let has_sums = sqlx::query_scalar::<_, bool>(sql).fetch_one(&mut *on).await;
     let has_sums = has_sums.map_err(failed)?;
-    let is_consistent = is_consistent(&mut *on, place).await?;
+    let pages = damaged_pages(&mut *on, place, "series").await?;
+    let is_consistent = pages.is_none();
     if has_sums && is_consistent {
         let mut are_right = true;
         let is_whole = read(&mut *on, TABLE, place, |row| are_right &= row.is_right());
@@ -196,17 +205,6 @@ fn mended(table: &Copy, index: &Copy, has_sums: bool) -> String {
         "the table `series`, or its index{rows}: it was mended from the other one, and nothing is \
          missing. Check the disk"
     )
-}
-
-/// Whether SQLite finds the trees of the table and its index in order, and the same in both.
-async fn is_consistent(on: &mut SqliteConnection, place: &str) -> Result<bool, StorageError> {
-    let sql = "PRAGMA integrity_check('series')";
-    let found = sqlx::query_scalar::<_, String>(sql).fetch_all(on).await;
-    match found.map_err(|error| StorageError::of_sql(place, error)) {
-        Ok(found) => Ok(found == ["ok"]),
-        Err(StorageError::Damaged { .. }) => Ok(false),
-        Err(error) => Err(error),
-    }
 }
 
 /// Reads rows until the end, or to where SQLite finds damage. Returns whether it was the end.

@@ -9,9 +9,9 @@ use futures_util::TryStreamExt as _;
 use sqlx::{Connection as _, Row as _, SqliteConnection};
 
 use super::failure::Failure;
-use super::{in_transaction, journal, series};
+use super::{in_transaction, journal, pages, series};
 use crate::codec::Broken;
-use crate::damage::Damage;
+use crate::damage::Findings;
 use crate::memory::{Moving, SharedMemory};
 use crate::series::{
     Counted, KnownSeries, Pair, PointResult, Points, Refusals, SeriesCounts, SeriesLimits,
@@ -40,7 +40,7 @@ pub(crate) struct SqliteWriter {
     _lock: File,
     pub(super) known: KnownSeries,
     limits: SeriesLimits,
-    pub(super) damage: Damage,
+    pub(super) damage: Findings,
 }
 
 impl SqliteWriter {
@@ -49,7 +49,7 @@ impl SqliteWriter {
         path: &Path,
         settings: &Settings,
         memory: Arc<SharedMemory>,
-        damage: Damage,
+        damage: Findings,
     ) -> Result<Self, StorageError> {
         let lock = super::lock(path).await?;
         let mut connection = super::connect(path).await?;
@@ -80,6 +80,8 @@ impl SqliteWriter {
     /// Reads the journal into memory. Damaged rows are set aside, so that the others are not lost
     /// with them.
     async fn read_journal(&mut self) -> Result<(), StorageError> {
+        let pages = pages::damaged_pages(&mut self.connection, &self.place, "journal").await?;
+        self.damage.note_hiding(pages.into_iter().collect());
         let sql = "SELECT id, data FROM journal ORDER BY id";
         let mut rows = sqlx::query_as::<_, (i64, Vec<u8>)>(sql).fetch(&mut self.connection);
         let failed = |error| StorageError::of_sql(&self.place, error);

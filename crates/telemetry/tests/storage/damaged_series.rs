@@ -7,16 +7,14 @@ use std::os::unix::fs::FileExt as _;
 use martlet_telemetry::{
     Order, Point, Range, SECOND, Selection, Settings, Storage, StorageError, Time, Value,
 };
-use sqlx::sqlite::SqliteConnectOptions;
-use sqlx::{ConnectOptions as _, Connection as _, SqliteConnection};
+use sqlx::Connection as _;
 
 use crate::model::BEGIN;
-use crate::place::{Dice, TestStorage};
+use crate::place::{Dice, PAGE, TestStorage};
 
 const DEVICES: i64 = 40;
 const KEYS: i64 = 4;
 const FLIPS: usize = 100;
-const PAGE: usize = 4096;
 const INDEX: &str = "sqlite_autoindex_series_1";
 
 /// Long keys, so that the trees have several pages.
@@ -71,38 +69,15 @@ async fn filled(name: &str) -> (TestStorage, Values) {
     storage.pack().await.unwrap();
     let found = values(&storage).await.unwrap();
     assert_eq!(found.len(), written().len());
-    assert_eq!(storage.damage_count(), 0);
+    assert_eq!(storage.damage().count(), 0);
     storage.close().await.unwrap();
     (place, found)
-}
-
-async fn sql(place: &TestStorage) -> SqliteConnection {
-    let options = SqliteConnectOptions::new().filename(place.file());
-    options.connect().await.unwrap()
-}
-
-/// The pages of a table or index.
-async fn pages(place: &TestStorage, of: &str) -> Vec<usize> {
-    let mut on = sql(place).await;
-    let pages = sqlx::query_scalar::<_, i64>("SELECT pageno FROM dbstat WHERE name = ?1");
-    let pages = pages.bind(of).fetch_all(&mut on).await.unwrap();
-    on.close().await.unwrap();
-    let pages = pages.into_iter().map(|page| usize::try_from(page).unwrap());
-    pages.collect()
-}
-
-/// Puts a file in the place of the storage's.
-fn put(place: &TestStorage, bytes: &[u8]) {
-    for log in ["-wal", "-shm"] {
-        let _ = std::fs::remove_file(format!("{}{log}", place.file().display()));
-    }
-    std::fs::write(place.file(), bytes).unwrap();
 }
 
 /// Flips bits in a table or index. Each is without effect, or it is named and mended.
 async fn check_flips(of: &str, seed: u64) {
     let (place, expected) = filled("flipped-series").await;
-    let pages = pages(&place, of).await;
+    let pages = place.pages(of).await;
     assert!(pages.len() > 2, "{pages:?}");
     let whole = std::fs::read(place.file()).unwrap();
     let mut dice = Dice(seed);
@@ -115,13 +90,13 @@ async fn check_flips(of: &str, seed: u64) {
         let bit = dice.below(8);
         let mut damaged = whole.clone();
         damaged[at] ^= 1 << bit;
-        put(&place, &damaged);
+        place.put(&damaged);
         let storage = place.open(Settings::default()).await;
         let found = values(&storage).await.unwrap();
-        let said = storage.damage();
+        let said = storage.damage().first().to_vec();
         assert_eq!(found, expected, "byte {at}, bit {bit}: {said:?}");
         storage.write(written()).await.unwrap();
-        assert_eq!(storage.damage(), said);
+        assert_eq!(storage.damage().first(), said);
         storage.close().await.unwrap();
         if said.is_empty() {
             continue;
@@ -130,7 +105,12 @@ async fn check_flips(of: &str, seed: u64) {
         assert!(said[0].contains("the table `series`"), "{said:?}");
         let storage = place.open(Settings::default()).await;
         assert_eq!(values(&storage).await.unwrap(), expected);
-        assert_eq!(storage.damage_count(), 0, "{:?}", storage.damage());
+        assert_eq!(
+            storage.damage().count(),
+            0,
+            "{:?}",
+            storage.damage().first()
+        );
         let copy = place.file().with_extension("copy");
         storage.backup_to(&copy).await.unwrap();
         std::fs::remove_file(copy).unwrap();
@@ -177,8 +157,8 @@ async fn a_series_that_is_damaged_in_both_copies_is_named_and_not_served() {
     storage.pack().await.unwrap();
     let mut expected = values(&storage).await.unwrap();
     storage.close().await.unwrap();
-    let mut all = pages(&place, "series").await;
-    all.extend(pages(&place, INDEX).await);
+    let mut all = place.pages("series").await;
+    all.extend(place.pages(INDEX).await);
     let at = places(&place, "lost", &all);
     assert_eq!(at.len(), 2);
     flip_at(&place, &at);
@@ -186,8 +166,8 @@ async fn a_series_that_is_damaged_in_both_copies_is_named_and_not_served() {
     let lost = (7, "lost".to_owned());
     expected.remove(&lost).unwrap();
     assert_eq!(values(&storage).await.unwrap(), expected);
-    let said = storage.damage();
-    assert_eq!(storage.damage_count(), 1, "{said:?}");
+    let said = storage.damage().first().to_vec();
+    assert_eq!(storage.damage().count(), 1, "{said:?}");
     let number = DEVICES * KEYS + 1;
     let row = format!("row {number} of the table `series`, with device 7 and key \"most\"");
     assert!(said[0].starts_with(&row), "{said:?}");
@@ -197,9 +177,9 @@ async fn a_series_that_is_damaged_in_both_copies_is_named_and_not_served() {
     storage.close().await.unwrap();
     let storage = place.open(Settings::default()).await;
     assert_eq!(values(&storage).await.unwrap(), expected);
-    assert_eq!(storage.damage_count(), 0);
+    assert_eq!(storage.damage().count(), 0);
     storage.close().await.unwrap();
-    let mut on = sql(&place).await;
+    let mut on = place.sql().await;
     let kept = sqlx::query_scalar::<_, i64>("SELECT id FROM damaged_series");
     assert_eq!(kept.fetch_all(&mut on).await.unwrap(), [number]);
 }
@@ -212,26 +192,26 @@ async fn damage_of_a_series_while_the_file_is_open_is_an_error_that_names_it() {
     storage.pack().await.unwrap();
     storage.close().await.unwrap();
     expected.insert((7, "lost".to_owned()), vec![Value::Integer(7_001)]);
-    let index = pages(&place, INDEX).await;
+    let index = place.pages(INDEX).await;
     let at = places(&place, "lost", &index);
     let storage = place.open(Settings::default()).await;
     flip_at(&place, &at);
     let error = values(&storage).await.unwrap_err();
     let named = format!("series {}", DEVICES * KEYS + 1);
     assert!(error.to_string().contains(&named), "{error}");
-    assert!(storage.damage()[0].contains(&named));
+    assert!(storage.damage().first()[0].contains(&named));
     let others = storage.latest(&Selection::device(6)).await.unwrap();
     assert_eq!(others.len(), usize::try_from(KEYS).unwrap());
     storage.close().await.unwrap();
     let storage = place.open(Settings::default()).await;
     assert_eq!(values(&storage).await.unwrap(), expected);
-    assert_eq!(storage.damage_count(), 1);
+    assert_eq!(storage.damage().count(), 1);
     storage.close().await.unwrap();
 }
 
 /// Gives the file the table of series of programs before checksums.
 async fn make_old(place: &TestStorage) {
-    let mut on = sql(place).await;
+    let mut on = place.sql().await;
     let old = "BEGIN; CREATE TABLE old (id INTEGER PRIMARY KEY AUTOINCREMENT, \
                device INTEGER NOT NULL, key TEXT NOT NULL, UNIQUE (device, key)); \
                INSERT INTO old SELECT id, device, key FROM series; DROP TABLE series; \
@@ -247,18 +227,28 @@ async fn a_file_from_before_checksums_gets_them() {
     for _ in 0..2 {
         let storage = place.open(Settings::default()).await;
         assert_eq!(values(&storage).await.unwrap(), expected);
-        assert_eq!(storage.damage_count(), 0, "{:?}", storage.damage());
+        assert_eq!(
+            storage.damage().count(),
+            0,
+            "{:?}",
+            storage.damage().first()
+        );
         storage.write(vec![point(7, "lost", 1)]).await.unwrap();
         storage.close().await.unwrap();
         expected.insert((7, "lost".to_owned()), vec![Value::Integer(7_001)]);
     }
     // Which of two copies without checksums is right is unknown.
     make_old(&place).await;
-    let index = pages(&place, INDEX).await;
+    let index = place.pages(INDEX).await;
     flip_at(&place, &places(&place, "lost", &index));
     let storage = place.open(Settings::default()).await;
     expected.remove(&(7, "lost".to_owned()));
     assert_eq!(values(&storage).await.unwrap(), expected);
-    assert_eq!(storage.damage_count(), 2, "{:?}", storage.damage());
+    assert_eq!(
+        storage.damage().count(),
+        2,
+        "{:?}",
+        storage.damage().first()
+    );
     storage.close().await.unwrap();
 }

@@ -7,6 +7,7 @@ mod back_fill;
 mod batches;
 mod crashes;
 mod damage;
+mod damaged_pages;
 mod damaged_series;
 mod deletions;
 mod model;

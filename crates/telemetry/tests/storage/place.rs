@@ -4,6 +4,11 @@ use std::path::PathBuf;
 use std::sync::atomic::{AtomicU64, Ordering};
 
 use martlet_telemetry::{DatabaseUrl, Location, Settings, Storage};
+use sqlx::sqlite::SqliteConnectOptions;
+use sqlx::{ConnectOptions as _, Connection as _, SqliteConnection};
+
+/// Bytes of a page of SQLite.
+pub(crate) const PAGE: usize = 4096;
 
 /// Location of a test's values. A directory is removed at the end.
 pub(crate) enum TestStorage {
@@ -42,6 +47,40 @@ impl TestStorage {
     pub(crate) async fn open(&self, settings: Settings) -> Storage {
         let opened = Storage::open(self.location(), settings).await;
         opened.expect("it opens")
+    }
+
+    /// Opens the file with SQLite itself.
+    pub(crate) async fn sql(&self) -> SqliteConnection {
+        let options = SqliteConnectOptions::new().filename(self.file());
+        options.connect().await.expect("it opens")
+    }
+
+    /// Numbers of the pages of a table or index.
+    pub(crate) async fn pages(&self, of: &str) -> Vec<usize> {
+        self.pages_of_type(of, "%").await
+    }
+
+    /// Numbers of the pages of a table or index that have rows, in their order.
+    pub(crate) async fn leaves(&self, of: &str) -> Vec<usize> {
+        self.pages_of_type(of, "leaf").await
+    }
+
+    async fn pages_of_type(&self, of: &str, like: &str) -> Vec<usize> {
+        let mut on = self.sql().await;
+        let pages = "SELECT pageno FROM dbstat WHERE name = ?1 AND pagetype LIKE ?2 ORDER BY path";
+        let pages = sqlx::query_scalar::<_, i64>(pages).bind(of).bind(like);
+        let pages = pages.fetch_all(&mut on).await.expect("its pages");
+        on.close().await.expect("it closes");
+        let pages = pages.into_iter().map(usize::try_from);
+        pages.map(|page| page.expect("a number")).collect()
+    }
+
+    /// Puts these bytes in the place of the file, and removes its log.
+    pub(crate) fn put(&self, bytes: &[u8]) {
+        for log in ["-wal", "-shm"] {
+            let _ = std::fs::remove_file(format!("{}{log}", self.file().display()));
+        }
+        std::fs::write(self.file(), bytes).expect("a written file");
     }
 }
 
