@@ -1,5 +1,5 @@
-//! Connection strings of keywords and values (PostgreSQL, libpq 34.1.1.1), as Go programs have them:
-//! `host=db user=u password=secret dbname=d`.
+//! Connection strings of keywords and values (PostgreSQL, libpq 34.1.1.1), as Go programs have
+//! them: `host=db user=u password=secret dbname=d`.
 
 use std::iter::Peekable;
 use std::str::Chars;

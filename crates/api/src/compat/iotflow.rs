@@ -39,13 +39,10 @@ use super::routes::CompatRoutes;
 use crate::access::Access::{OfDevice, Open, Scoped, ScopedOrOfDevice};
 use crate::access::{Access, Audited};
 use crate::api::Api;
-use crate::compat::time::MomentOf;
+use crate::compat::time::MomentUs;
 use crate::guard::guarded;
 use crate::problem::{Problem, ProblemKind};
 use limits::Limit;
-
-/// A moment with as many digits as times of telemetry have.
-type Moment = MomentOf<6>;
 
 pub(super) fn add_to(routes: CompatRoutes) -> CompatRoutes {
     let routes = add_admin(add_mqtt(add_devices(routes)));
@@ -195,7 +192,7 @@ pub(super) fn error_answer(
     for (name, value) in &extra.members {
         body.insert((*name).to_owned(), value.clone());
     }
-    let timestamp = Moment::now().to_string();
+    let timestamp = MomentUs::now().to_string();
     body.insert("timestamp".to_owned(), timestamp.into());
     body.insert("path".to_owned(), path.into());
     body.insert("request_id".to_owned(), request_id.into());

@@ -12,6 +12,9 @@ pub(super) struct MomentOf<const DIGITS: u8>(Timestamp);
 /// A moment with milliseconds.
 pub(super) type Moment = MomentOf<3>;
 
+/// A moment with microseconds, as times of telemetry.
+pub(super) type MomentUs = MomentOf<6>;
+
 impl<const DIGITS: u8> MomentOf<DIGITS> {
     /// The time of the wall clock.
     pub(super) fn now() -> Self {
@@ -56,8 +59,7 @@ mod tests {
         let expected = Some("2023-11-14T22:13:20.000Z".to_owned());
         assert_eq!(shown(1_700_000_000_000), expected);
         assert_eq!(shown(0), None);
-        let of_iotflow =
-            MomentOf::<6>::of_tables(1_700_000_000_120).map(|moment| moment.to_string());
+        let of_iotflow = MomentUs::of_tables(1_700_000_000_120).map(|moment| moment.to_string());
         let expected = Some("2023-11-14T22:13:20.120000Z".to_owned());
         assert_eq!(of_iotflow, expected);
     }

@@ -17,10 +17,10 @@ use crate::options::{ConnectOptions, SubscribeRequest};
 const T0: Duration = Duration::ZERO;
 
 /// A session and the other end of its connection.
-struct Pair {
+pub(super) struct Pair {
     session: Session,
     options: ConnectOptions,
-    now: Duration,
+    pub(super) now: Duration,
 }
 
 impl Pair {
@@ -38,7 +38,7 @@ impl Pair {
     }
 
     /// Creates a session with an accepted connection.
-    fn connected(version: ProtocolVersion) -> Self {
+    pub(super) fn connected(version: ProtocolVersion) -> Self {
         let mut pair = Self::new(version);
         pair.connect(ConnAckProperties::default(), false);
         pair
@@ -58,13 +58,13 @@ impl Pair {
         ));
     }
 
-    fn receive(&mut self, packet: Packet<'_>) -> Result<(), SessionError> {
+    pub(super) fn receive(&mut self, packet: Packet<'_>) -> Result<(), SessionError> {
         let mut bytes = Vec::new();
         packet.encode(self.options.version, &mut bytes);
         self.session.receive(&bytes, self.now)
     }
 
-    fn receive_ack(&mut self, kind: AckKind, id: u16) -> Result<(), SessionError> {
+    pub(super) fn receive_ack(&mut self, kind: AckKind, id: u16) -> Result<(), SessionError> {
         self.receive_ack_with(kind, id, ReasonCode::Success)
     }
 
@@ -241,27 +241,6 @@ fn an_unknown_pubrel_is_completed_all_the_same() {
     let mut pair = Pair::connected(ProtocolVersion::V5);
     pair.receive_ack(AckKind::PubRel, 9).unwrap();
     assert_eq!(pair.sent(), ["PubComp 9 PacketIdentifierNotFound"]);
-}
-
-#[test]
-fn packets_that_nothing_asked_for_are_limited_within_a_minute() {
-    type Send = fn(&mut Pair) -> Result<(), SessionError>;
-    let sends: [Send; 4] = [
-        |pair| pair.receive(Packet::PingResp),
-        |pair| pair.receive_ack(AckKind::PubAck, 9),
-        |pair| pair.receive_ack(AckKind::PubRel, 9),
-        |pair| pair.receive_ack(AckKind::PubComp, 9),
-    ];
-    for send in sends {
-        let mut pair = Pair::connected(ProtocolVersion::V5);
-        // A server may send PUBREL for each Packet Identifier after a lost connection.
-        for _ in 0..70_000 {
-            send(&mut pair).expect("few enough");
-        }
-        pair.now += Duration::from_secs(60);
-        let error = (0..200_000).find_map(|_| send(&mut pair).err());
-        assert_eq!(error, Some(SessionError::Unasked));
-    }
 }
 
 #[test]

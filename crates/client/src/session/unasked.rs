@@ -37,3 +37,32 @@ impl Unasked {
         }
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use martlet_codec::{AckKind, Packet, ProtocolVersion};
+
+    use super::super::tests::Pair;
+    use super::*;
+
+    #[test]
+    fn packets_that_nothing_asked_for_are_limited_within_a_minute() {
+        type Send = fn(&mut Pair) -> Result<(), SessionError>;
+        let sends: [Send; 4] = [
+            |pair| pair.receive(Packet::PingResp),
+            |pair| pair.receive_ack(AckKind::PubAck, 9),
+            |pair| pair.receive_ack(AckKind::PubRel, 9),
+            |pair| pair.receive_ack(AckKind::PubComp, 9),
+        ];
+        for send in sends {
+            let mut pair = Pair::connected(ProtocolVersion::V5);
+            // A server may send PUBREL for each Packet Identifier after a lost connection.
+            for _ in 0..70_000 {
+                send(&mut pair).expect("few enough");
+            }
+            pair.now += Duration::from_secs(60);
+            let error = (0..200_000).find_map(|_| send(&mut pair).err());
+            assert_eq!(error, Some(SessionError::Unasked));
+        }
+    }
+}

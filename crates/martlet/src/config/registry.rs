@@ -47,8 +47,8 @@ pub(super) fn location_of(url: &str, effective: &Effective) -> Result<Location, 
     let path = path.unwrap_or(url);
     if !is_path || path.is_empty() || path.contains("://") || path.contains('?') {
         let why = "expected postgres://USER:PASSWORD@HOST/DATABASE, host=HOST user=USER \
-                   password=PASSWORD dbname=DATABASE, or the path of a file of SQLite (sqlite:PATH, \
-                   if it has an =)";
+                   password=PASSWORD dbname=DATABASE, or the path of a file of SQLite \
+                   (sqlite:PATH, if it has an =)";
         return Err(why.to_owned());
     }
     let directory = data_dir(effective).map_err(|error| error.to_string())?;

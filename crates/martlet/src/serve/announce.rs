@@ -308,8 +308,8 @@ fn warn_of_data(node: &NodeConfig, control: &Control) {
     }
 }
 
-/// Which clients may connect, and how others may. `to_others`: how MQTT is opened to clients on other
-/// machines.
+/// Which clients may connect, and how others may. `to_others`: how MQTT is opened to clients on
+/// other machines.
 pub(crate) fn access(node: &NodeConfig, to_others: &str) -> Option<String> {
     if node.listeners.is_empty() {
         return Some("no MQTT listeners: mqtt.enabled is false".to_owned());

@@ -13,13 +13,13 @@ use serde::Deserialize;
 use serde_json::{Value, json};
 use utoipa::{IntoParams, ToSchema};
 
-use super::Moment;
 use super::body::{Body, expect_members};
 use super::configuration::values_of;
 use super::devices::{shown, status_of};
 use super::records;
 use super::view::{OnlineState, find, missing, numbers};
 use crate::api::Api;
+use crate::compat::time::MomentUs;
 use crate::extensions::Unchanged;
 use crate::extract::{PathOf, QueryOf};
 use crate::problem::{Problem, ProblemKind};
@@ -128,7 +128,7 @@ pub(super) async fn show(
     let settings = tables.run(caller, ReadConfiguration { device: name }).await;
     let settings = settings.map_err(|error| missing(error, &named))?;
     let is_online = OnlineState::of(&api, &device).is_online;
-    let now_ms = Moment::now().as_ms();
+    let now_ms = MomentUs::now().as_ms();
     let records: Vec<Value> = { credentials.iter() }
         .map(|credential| record_of(credential, now_ms))
         .collect();
@@ -155,9 +155,9 @@ fn record_of(credential: &Credential, now_ms: i64) -> Value {
         "id": credential.id,
         "kind": credential.kind.word(),
         "is_active": credential.is_good(now_ms),
-        "expires_at": Moment::of_tables(credential.expires_ms),
-        "created_at": Moment::of_tables(credential.created_ms),
-        "last_used": Moment::of_tables(credential.last_used_ms),
+        "expires_at": MomentUs::of_tables(credential.expires_ms),
+        "created_at": MomentUs::of_tables(credential.created_ms),
+        "last_used": MomentUs::of_tables(credential.last_used_ms),
         "usage_count": credential.uses,
     })
 }
@@ -301,7 +301,7 @@ pub(super) async fn statistics(
     let (counts, parts) = (statistics.counts, statistics.parts);
     Ok(Json(json!({
         "status": "success",
-        "timestamp": Moment::now(),
+        "timestamp": MomentUs::now(),
         "device_stats": {
             "total": counts.total,
             "active": counts.active,

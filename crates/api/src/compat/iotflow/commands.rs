@@ -18,11 +18,11 @@ use serde::Deserialize;
 use serde_json::{Value, json};
 use utoipa::ToSchema;
 
-use super::Moment;
 use super::body::{Body, missing_field};
 use super::devices::seen_by;
 use super::view::find;
 use crate::api::Api;
+use crate::compat::time::MomentUs;
 use crate::extensions::{OwnDevice, Unchanged};
 use crate::extract::PathOf;
 use crate::problem::{Problem, ProblemKind};
@@ -235,8 +235,8 @@ fn shown(device: &Device, command: &Command) -> Value {
         "parameters": parameters_in(command),
         "status": status_of(command.state),
         "state": command.state.word(),
-        "created_at": Moment::of_tables(command.created_ms),
-        "expires_at": Moment::of_tables(command.expires_ms),
+        "created_at": MomentUs::of_tables(command.created_ms),
+        "expires_at": MomentUs::of_tables(command.expires_ms),
     })
 }
 

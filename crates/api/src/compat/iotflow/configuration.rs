@@ -9,9 +9,9 @@ use serde::Deserialize;
 use serde_json::{Map, Value, json};
 use utoipa::ToSchema;
 
-use super::Moment;
 use super::body::{Body, expect_members};
 use crate::api::Api;
+use crate::compat::time::MomentUs;
 use crate::extensions::OwnDevice;
 use crate::problem::Problem;
 use crate::registry::CalledBy;
@@ -43,7 +43,7 @@ pub(super) fn values_of(settings: Vec<Setting>) -> Value {
             let value = json!({
                 "value": value_of(setting.data_type, &setting.value),
                 "data_type": setting.data_type.word(),
-                "updated_at": Moment::of_tables(setting.updated_ms),
+                "updated_at": MomentUs::of_tables(setting.updated_ms),
             });
             (setting.key, value)
         })

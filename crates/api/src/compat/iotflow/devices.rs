@@ -16,13 +16,13 @@ use serde::{Deserialize, Serialize};
 use serde_json::{Map, Value, json};
 use utoipa::{IntoParams, ToSchema};
 
-use super::Moment;
 use super::body::{Body, expect_members};
 use super::configuration::values_of;
 use super::mqtt::BrokerLocation;
 use super::records;
 use super::view::{DeviceView, OnlineState, find, missing};
 use crate::api::Api;
+use crate::compat::time::MomentUs;
 use crate::extensions::{OwnDevice, Unchanged};
 use crate::extract::{PathOf, QueryOf};
 use crate::keys::KEY_HEADER;
@@ -178,7 +178,7 @@ pub(super) async fn heartbeat(
     State(api): State<Api>,
     Extension(OwnDevice(device)): Extension<OwnDevice>,
 ) -> Result<(Extension<Unchanged>, Json<Value>), Problem> {
-    let now = Moment::now();
+    let now = MomentUs::now();
     let devices = api.devices()?;
     let noted = devices.note_activity(device.number, Activity::Heartbeat, now.as_ms());
     noted.await?;
@@ -454,6 +454,6 @@ pub(super) async fn summary(
         "status": status,
         "telemetry": telemetry,
         "configuration": configuration,
-        "summary_generated_at": Moment::now(),
+        "summary_generated_at": MomentUs::now(),
     })))
 }

@@ -9,8 +9,8 @@ use axum::middleware::{Next, from_fn_with_state};
 use axum::response::{IntoResponse as _, Response};
 use axum::routing::MethodRouter;
 
-use super::Moment;
 use crate::api::Api;
+use crate::compat::time::MomentUs;
 use crate::connection::HttpConnection;
 use crate::extensions::OwnDevice;
 use crate::rate::{RateAnswer, name_of};
@@ -69,7 +69,7 @@ async fn check(State((api, limit)): State<(Api, Limit)>, request: Request, next:
 
 /// As the system has it: the end of the window is a time, in seconds since the Unix epoch.
 fn write(taken: &RateAnswer, headers: &mut HeaderMap) {
-    let now_secs = u64::try_from(Moment::now().as_ms() / 1000).unwrap_or(0);
+    let now_secs = u64::try_from(MomentUs::now().as_ms() / 1000).unwrap_or(0);
     for (name, value) in [
         ("x-ratelimit-limit", taken.limit),
         ("x-ratelimit-remaining", taken.remaining),

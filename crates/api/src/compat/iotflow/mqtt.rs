@@ -10,10 +10,10 @@ use serde::Deserialize;
 use serde_json::{Value, json};
 use utoipa::ToSchema;
 
-use super::Moment;
 use super::body::{Body, missing_field};
 use super::topics;
 use crate::api::Api;
+use crate::compat::time::MomentUs;
 use crate::extensions::{About, Unchanged};
 use crate::problem::{Problem, ProblemKind};
 use crate::publish::{self, MessageBody};
@@ -149,7 +149,7 @@ pub(super) async fn metrics(
                 "retained": counters.retained_messages,
             },
         },
-        "timestamp": Moment::now(),
+        "timestamp": MomentUs::now(),
     })))
 }
 

@@ -13,12 +13,12 @@ use martlet_control::principal::Scope;
 use serde_json::{Value, json};
 use utoipa::IntoParams;
 
-use super::Moment;
 use super::records;
 use super::view::numbers;
 use crate::access::Access::Scoped;
 use crate::access::Audited;
 use crate::api::Api;
+use crate::compat::time::MomentUs;
 use crate::guard::guarded;
 use crate::problem::Problem;
 use crate::registry::CalledBy;
@@ -125,7 +125,7 @@ pub(super) async fn status(
     let not_used = json!({ "healthy": true, "response_time_ms": 0.0, "status": "not_used" });
     Ok(Json(json!({
         "status": status,
-        "timestamp": Moment::now(),
+        "timestamp": MomentUs::now(),
         "checks": {
             "database": database,
             "mqtt": { "healthy": is_ready, "status": if is_ready { "connected" } else { "disconnected" } },

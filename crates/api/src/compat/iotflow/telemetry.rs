@@ -18,13 +18,13 @@ use serde::Deserialize;
 use serde_json::{Map, Value, json};
 use utoipa::{IntoParams, ToSchema};
 
-use super::Moment;
 use super::body::{Body, expect_members};
 use super::devices::seen_by;
 use super::records::{RecordSelection, devices_of, off, records, storage_of, views_of};
 use super::sent::{BodyObjects, SentRecord};
 use crate::api::Api;
 use crate::body::large::BodyReader;
+use crate::compat::time::MomentUs;
 use crate::extensions::{About, AboutTeam, OwnDevice, Unchanged};
 use crate::extract::{PathOf, QueryOf};
 use crate::problem::{Problem, ProblemKind};
@@ -143,7 +143,7 @@ pub(super) async fn publish(
         "device_id": device.number,
         "device_name": device.name,
         "topic": topic,
-        "timestamp": Moment::now(),
+        "timestamp": MomentUs::now(),
     });
     Ok((StatusCode::CREATED, Extension(Unchanged), Json(answer)))
 }

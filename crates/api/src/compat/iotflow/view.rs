@@ -11,8 +11,8 @@ use martlet_registry::{Device, Status};
 use serde::Serialize;
 use utoipa::ToSchema;
 
-use super::Moment;
 use crate::api::Api;
+use crate::compat::time::MomentUs;
 use crate::problem::{Problem, ProblemKind};
 
 /// A device.
@@ -41,13 +41,13 @@ pub(super) struct DeviceView {
     owner: Option<Owner>,
     /// When it was registered.
     #[schema(value_type = Option<String>, format = DateTime)]
-    created_at: Option<Moment>,
+    created_at: Option<MomentUs>,
     /// When it was last changed.
     #[schema(value_type = Option<String>, format = DateTime)]
-    updated_at: Option<Moment>,
+    updated_at: Option<MomentUs>,
     /// When it was last seen.
     #[schema(value_type = Option<String>, format = DateTime)]
-    last_seen: Option<Moment>,
+    last_seen: Option<MomentUs>,
 }
 
 /// The owner of a device.
@@ -78,8 +78,8 @@ impl DeviceView {
                 username,
                 email: None,
             }),
-            created_at: Moment::of_tables(device.created_ms),
-            updated_at: Moment::of_tables(device.updated_ms),
+            created_at: MomentUs::of_tables(device.created_ms),
+            updated_at: MomentUs::of_tables(device.updated_ms),
             last_seen,
         }
     }
@@ -90,7 +90,7 @@ impl DeviceView {
 pub(super) struct OnlineState {
     pub(super) is_online: bool,
     pub(super) is_connected: bool,
-    pub(super) last_seen: Option<Moment>,
+    pub(super) last_seen: Option<MomentUs>,
 }
 
 impl OnlineState {
@@ -100,13 +100,13 @@ impl OnlineState {
         let seen_ms = presence.map_or(0, |presence| presence.last_seen_ms);
         let seen_ms = i64::try_from(seen_ms).unwrap_or(i64::MAX);
         let seen_ms = match is_connected {
-            true => Moment::now().as_ms(),
+            true => MomentUs::now().as_ms(),
             false => seen_ms.max(device.last_seen_ms),
         };
         Self {
             is_online: is_online(device, is_connected, active_since_ms(api)),
             is_connected,
-            last_seen: Moment::of_tables(seen_ms),
+            last_seen: MomentUs::of_tables(seen_ms),
         }
     }
 }
@@ -129,7 +129,7 @@ pub(super) async fn numbers(api: &Api, caller: &Caller) -> Result<DeviceStatisti
 /// The earliest time of a heartbeat by which a device is online now.
 fn active_since_ms(api: &Api) -> i64 {
     let timeout_ms = i64::from(api.settings.online_secs) * 1000;
-    Moment::now().as_ms().saturating_sub(timeout_ms)
+    MomentUs::now().as_ms().saturating_sub(timeout_ms)
 }
 
 /// The connection as the node knows it, which is newer than the tables.
