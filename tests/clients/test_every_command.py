@@ -38,7 +38,7 @@ telemetry query d1 --from 2026-01-01T00:00:00Z; telemetry export d1 --from 2026-
 log level; trace ls; why c1; user ls; device ls; device show d1; device export; device twin d1; device type ls
 device type rules device; firmware ls; firmware show pump 1; firmware get pump 1; rollout ls; rollout show @rollout
 rollout devices @rollout; group ls; group show g1; group desired g1; command ls -d d1; command show @command -d d1; key ls
-team ls; team member ls t1; team token ls t1; ban ls; alarm ls; rule ls; rule show hot; rule test hot --messages @messages
+team ls; team show; team member ls t1; team token ls t1; ban ls; alarm ls; rule ls; rule show hot; rule test hot --messages @messages
 lockout ls; integration ls; integration show webhook/crm; integration test webhook/crm; integration dead-letter ls webhook/crm
 integration dead-letter show webhook/crm 1; secret ls; provision ls; audit; role ls; role rules user
 """

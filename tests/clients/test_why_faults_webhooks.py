@@ -1,7 +1,6 @@
 """Faults of webhooks, by which rules act and integrations deliver, and of packets, that are put to
 `martlet why`: the headline is the fault, and the command that is printed, or the advice, ends it."""
 
-import json
 import socket
 
 import pytest
@@ -21,9 +20,9 @@ def receiver():
     receiver.close()
 
 
-def configured(path, text):
+def configured(path, text, allowed='["127.0.0.0/8"]'):
     config = path / "martlet.toml"
-    config.write_text(f'[integrations]\nallow_private = ["127.0.0.0/8"]\n{text}')
+    config.write_text(f"[integrations]\nallow_private = {allowed}\n{text}")
     return Faults(arguments=("-c", str(config)))
 
 
@@ -71,13 +70,10 @@ def test_the_webhook_of_a_rule_is_down(tmp_path):
         node.bash(told, code=1)
 
 
-def test_the_webhook_of_a_rule_has_a_private_address(receiver):
+def test_the_webhook_of_a_rule_has_a_private_address(receiver, tmp_path):
     port = receiver.url.rsplit(":", 1)[1].split("/")[0]
-    with Faults() as node:
-        rule = {"topics": ["told"], "actions": [{"webhook": {"url": f"http://localhost:{port}"}}]}
-        path = node.path / "told.json"
-        path.write_text(json.dumps(rule))
-        node.run("rule", "add", "told", str(path))
+    rule = of_rule("told", f'webhook = {{ url = "http://localhost:{port}" }}')
+    with configured(tmp_path, rule, allowed="[]") as node:
         publish(node, "told")
         told = node.headline("integration-failing", "allow_private", "told")
         assert "rule-webhook/told.0" in told["sentence"]

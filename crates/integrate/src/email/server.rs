@@ -299,7 +299,7 @@ mod tests {
     async fn a_greeting_without_an_end_is_cut_off() {
         for with in [&[b'2'; 4096][..], &b"220-hello\r\n".repeat(400)] {
             let (why, sent) = flooded(with).await;
-            assert!(why.contains("more than 65536 bytes or 512 lines"), "{why}");
+            assert!(why.contains("more than 24576 bytes or 512 lines"), "{why}");
             // The buffers of the system hold some more.
             assert!(sent < 64 << 20, "{sent}");
         }

@@ -52,6 +52,7 @@ fn syntax(why: impl Into<String>) -> Wrong {
 fn split(text: &str, separator: char, knows_quotes: bool) -> Split<'_> {
     Split {
         rest: Some(text),
+        before: ' ',
         separator,
         knows_quotes,
     }
@@ -60,6 +61,8 @@ fn split(text: &str, separator: char, knows_quotes: bool) -> Split<'_> {
 /// The parts of a text.
 struct Split<'a> {
     rest: Option<&'a str>,
+    /// Character before the rest.
+    before: char,
     separator: char,
     knows_quotes: bool,
 }
@@ -76,7 +79,7 @@ impl<'a> Iterator for Split<'a> {
 
     fn next(&mut self) -> Option<&'a str> {
         let rest = self.rest?;
-        let (mut is_escaped, mut is_quoted, mut before) = (false, false, ' ');
+        let (mut is_escaped, mut is_quoted, mut before) = (false, false, self.before);
         let is_end = |(_, character): &(usize, char)| {
             let before = std::mem::replace(&mut before, *character);
             if is_escaped {
@@ -95,6 +98,7 @@ impl<'a> Iterator for Split<'a> {
             self.rest = None;
             return Some(rest);
         };
+        self.before = separator;
         self.rest = Some(&rest[end + separator.len_utf8()..]);
         Some(&rest[..end])
     }

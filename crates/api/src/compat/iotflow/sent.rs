@@ -195,7 +195,7 @@ mod tests {
             r#"[{"data":{"a":1},"metadata":{}},{"data":{"a":2},"metadata":{},"timestamp":7}]"#
         );
         let lines: Vec<_> = sent.body().lines().map(str::len).collect();
-        assert_eq!(lines, [31, 0, 45]);
+        assert_eq!(lines, [30, 0, 44]);
         let one = of_lines(b"{\"data\": {\"a\": 1}}", DecodeLimits::default()).unwrap();
         assert_eq!(one.message(), r#"{"data":{"a":1},"metadata":{}}"#);
         let told = |body: &[u8]| {
