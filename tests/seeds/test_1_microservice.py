@@ -177,6 +177,7 @@ def test_the_log_is_shown_as_text(node):
 def test_the_log_is_the_file_where_there_is_one(tmp_path):
     path = tmp_path / "broker.log"
     with martlet_process.Node(http=True, settings=[f"log.file={path}"]) as node:
+        node.wait_for_log("ready")
         for name in ("", "?file=broker.log", "?file=mqtt-service.log"):
             status, kind, text = asked(node, "GET", f"/logs{name}")
             assert (status, kind) == (200, "text/plain") and "ready" in text
