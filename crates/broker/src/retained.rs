@@ -117,7 +117,7 @@ impl Expiring {
     }
 }
 
-/// Entry in the place of a topic, by which alone it is compared: the topic is the message's.
+/// Entry of a topic. Entries are compared by their topics alone, which are those of the messages.
 #[derive(Debug)]
 struct RetainedEntry {
     /// Empty where the topic was cleared not long ago.

@@ -11,8 +11,7 @@ use serde_json::json;
 
 use crate::choices::Choices;
 
-/// Parts of which expressions are put together. Texts that are no expressions come from arbitrary
-/// bytes.
+/// Parts of generated expressions. Texts that are no expressions come from arbitrary bytes.
 const PARTS: &[&str] = &[
     "payload",
     "payload",
@@ -97,7 +96,7 @@ const PARTS: &[&str] = &[
     "duration('999999999h')",
 ];
 
-/// Parts of which payloads are put together.
+/// Parts of generated payloads.
 const PAYLOADS: &[&str] = &[
     "0",
     "-1",

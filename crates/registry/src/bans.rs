@@ -503,11 +503,8 @@ async fn insert(work: &mut Work<'_>, new: NewBan) -> Result<AddedBan, Fault> {
     if new.until_ms != 0 && new.until_ms <= work.now_ms {
         return Err(Refused::BanOver.into());
     }
-    match new.kind {
-        BanKind::Address if Network::parse(&new.value).is_none() => {
-            return Err(Refused::BanAddress(new.value).into());
-        }
-        BanKind::Address | BanKind::ClientId | BanKind::UserName => {}
+    if new.kind == BanKind::Address && Network::parse(&new.value).is_none() {
+        return Err(Refused::BanAddress(new.value).into());
     }
     let BanTarget {
         tenant,

@@ -512,7 +512,7 @@ pub(crate) struct MadeDevice {
 pub(crate) struct DeviceChangeBody {
     /// Name of the device.
     name: Option<String>,
-    /// Device type, by which go the topics that it may use.
+    /// Device type. It determines the topics that the device may use.
     #[serde(rename = "type")]
     device_type: Option<String>,
     /// Kind of the device, in the words of its owner.

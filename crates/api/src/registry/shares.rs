@@ -3,7 +3,7 @@
 use std::time::Duration;
 
 use axum::extract::State;
-use martlet_control::shares::{Shares, SharesError, SharesOf, TeamShare};
+use martlet_control::shares::{SHARES_MAX, Shares, SharesError, SharesOf, TeamShare};
 use martlet_control::use_cases::ListTeams;
 use martlet_registry::Visibility;
 use serde::{Deserialize, Serialize};
@@ -15,9 +15,6 @@ use crate::extract::QueryOf;
 use crate::page::Items;
 use crate::problem::Problem;
 use crate::words;
-
-/// Shares in a list of all teams, at most: the fullest ones.
-const SHARES_MAX: usize = 1_000;
 
 /// How much a team uses of something that all teams share.
 #[derive(Debug, Serialize, Deserialize, ToSchema)]
@@ -70,15 +67,15 @@ impl From<SharesError> for Problem {
 #[serde(deny_unknown_fields)]
 #[into_params(parameter_in = Query)]
 pub(crate) struct SharesParams {
-    /// Only shares of this team, by id or name, also those of which nothing is used.
+    /// Id or name of the team whose shares are listed, unused ones too.
     team: Option<String>,
 }
 
 /// Shares of teams
 ///
 /// How much each team uses of what all teams share, the fullest share first. A caller that sees all
-/// teams and names none gets the 1,000 fullest shares of which something is used, with what belongs
-/// to no team.
+/// teams and names none gets the 1,000 fullest shares, with what belongs to no team, and no unused
+/// ones.
 #[utoipa::path(get, path = "/api/v1/shares", tag = "people", params(SharesParams),
     responses((status = 200, description = "The whole list", body = Items<ShareView>)))]
 pub(crate) async fn list(

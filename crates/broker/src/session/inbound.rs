@@ -33,7 +33,7 @@ pub(crate) struct PublishAnswer {
 }
 
 impl PublishAnswer {
-    /// Creates the answer to a PUBLISH that was taken, and of which nothing is recorded.
+    /// Creates the answer to a PUBLISH that was taken and is not recorded.
     pub(crate) fn accepted() -> Self {
         Self {
             reason: ReasonCode::Success,

@@ -24,7 +24,7 @@ pub(crate) struct Walked {
 /// Where a node stands to the filter at which the walk begins.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 enum Standing {
-    /// The levels of the node are the beginning of that filter, of which this offset comes next.
+    /// The filter begins with the levels of the node, and continues at this offset.
     Before(usize),
     /// The node is that filter, or comes after it.
     After,

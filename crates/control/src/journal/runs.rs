@@ -174,7 +174,7 @@ impl Runs {
     }
 }
 
-/// Runs that would stand here of a client of which nothing was written down, the latest last.
+/// Runs that the journal would have of a client if it had recorded them, the latest last.
 fn of_calm(tenant: TenantId, calm: QuietClient) -> Vec<StoredRun> {
     let kept = |(since_ms, count, at_ms), notice: EventNotice| StoredRun {
         cause: None,

@@ -45,7 +45,7 @@ pub(crate) struct Deleted {
     pub(crate) team: Option<(String, bool)>,
 }
 
-/// A device's credentials, all of which are revoked or have expired.
+/// Credentials of a device, if all are revoked or have expired.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub(crate) struct Spent {
     pub(crate) count: usize,

@@ -9,16 +9,14 @@ use prometheus_client::encoding::{DescriptorEncoder, EncodeMetric};
 use prometheus_client::metrics::gauge::ConstGauge;
 use tokio::time::timeout;
 
-use super::{Shares, SharesOf, TeamShare};
+use super::{SHARES_MAX, Shares, SharesOf, TeamShare};
 
 /// A page does not wait longer for databases.
 const WITHIN: Duration = Duration::from_secs(2);
 /// Keys of telemetry are counted again after this time: there may be millions.
 const KEYS_AGE_MAX: Duration = Duration::from_secs(60);
-/// Shares on a page, at most: the fullest ones.
-const SHARES_MAX: usize = 1_000;
 
-/// Shares of which something is used, at one moment.
+/// Shares in use, at one moment.
 #[derive(Debug)]
 pub struct TeamSharesPage(Vec<TeamShare>);
 

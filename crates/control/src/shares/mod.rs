@@ -29,6 +29,9 @@ use crate::telemetry::{QueryMemories, Telemetry};
 use pool::PoolOwner;
 use pool_uses::{Owner, PoolUses, ratio};
 
+/// Shares in a list of all teams, at most: the fullest ones.
+pub const SHARES_MAX: usize = 1_000;
+
 /// How much a team uses of one pool.
 #[derive(Clone, Debug, PartialEq)]
 pub struct TeamShare {

@@ -12,7 +12,7 @@ pub(super) enum PoolOwner {
 
 macro_rules! pools {
     ($($pool:ident $name:literal $unit:literal $owner:ident $meaning:literal;)*) => {
-        /// Something that all teams share, and of which one team may have a part.
+        /// Pool that all teams share; each team may use a part of it.
         #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
         pub enum Pool {
             $(#[doc = concat!($meaning, ".")] $pool,)*

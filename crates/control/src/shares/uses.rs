@@ -40,7 +40,7 @@ impl Shares<'_> {
         Ok(all)
     }
 
-    /// Adds a pool of which one team may use its share.
+    /// Adds a pool in which each team has a share.
     fn add<'u>(
         &self,
         all: &'u mut AllUses,
@@ -183,7 +183,7 @@ impl Shares<'_> {
         }
     }
 
-    /// Adds a pool of which callers that see all teams have a share, too.
+    /// Adds a pool in which callers that see all teams have a share, too.
     fn add_slots(&self, all: &mut AllUses, pool: Pool, slots: &SharedSlots<Visibility>) {
         let used = slots.used().into_iter();
         let used = used.map(|(caller, count)| (Owner::from(&caller), count as u64));

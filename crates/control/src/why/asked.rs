@@ -44,7 +44,7 @@ pub(crate) struct Asked {
     pub(crate) is_integration: bool,
     /// An address was asked about.
     pub(crate) is_address: bool,
-    /// Client Identifiers of the user, if it has several clients, of which this is one.
+    /// Client Identifiers of the user, with this one, if it has several clients.
     pub(crate) clients: Vec<String>,
     /// A user was asked about, and its Client Identifier was last used by another user.
     pub(crate) is_of_another: bool,

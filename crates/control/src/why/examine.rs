@@ -45,7 +45,7 @@ pub(crate) struct Findings {
     pub(super) kept: Vec<(String, Option<&'static str>)>,
     /// Finding about the part that was asked about if nothing is wrong with it.
     pub(crate) well: Option<Finding>,
-    /// Finding about a client of which nothing is found, and that is not connected.
+    /// Finding about a client that is not connected, if no part has found anything about it.
     pub(crate) unknown: Option<Finding>,
     /// Words for what should bring messages of the topic to a subscriber, and has brought none.
     pub(crate) nothing_came: Option<String>,

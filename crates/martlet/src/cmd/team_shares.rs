@@ -10,7 +10,7 @@ use crate::cmd::query::encoded;
 /// Arguments of `martlet team show`.
 #[derive(Args, Debug)]
 pub(crate) struct ShowTeam {
-    /// Id or name of the team [default: all teams, without shares of which nothing is used]
+    /// Id or name of the team [default: all teams, without unused shares]
     #[arg(value_name = "TEAM")]
     team: Option<String>,
     #[command(flatten)]

@@ -16,8 +16,7 @@ impl Snapshot {
         self.names(tenant).flat_map(removed).collect()
     }
 
-    /// Returns the clients of this user or device, likewise: by whatever they came, or by which
-    /// credentials.
+    /// Returns the clients of this user or device, if newer tables do not have it.
     pub fn removed(&self, tenant: u32, newer: &Self, name: &str) -> Vec<RevokedClients> {
         match self.is_user_removed(tenant, newer, name) {
             true => vec![RevokedClients::User(name.into())],

@@ -21,8 +21,8 @@ pub(super) fn is_newer(asked: &Asked, nameless: &Entry) -> bool {
     !was_seen && !asked.runs.iter().any(|run| is_since(run.last.at_ms))
 }
 
-/// A client without a name was refused at the last address of this one, of which no refusal is
-/// known: that is a guess, never the diagnosis.
+/// A client without a name was refused at the last address of this one, and no refusal of this one
+/// is known: that is a guess, never the diagnosis.
 pub(super) fn perhaps(asked: &Asked, facts: &AdmissionFacts) -> Option<Finding> {
     let nameless = facts.nameless.last()?;
     if !asked.was_seen() || !is_newer(asked, nameless) || is_refused_by_tls(asked, facts) {

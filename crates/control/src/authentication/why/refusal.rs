@@ -276,7 +276,7 @@ fn bearing_of_bar(asked: &Asked, cause: Cause) -> Bearing {
     match asked.refused.as_ref().map(|run| run.cause) {
         // It is refused with any credentials.
         _ if cause == Cause::Disabled => Bearing::Present,
-        // Such as a wrong password, of which there is none by now.
+        // Such as a wrong password of a client that has no credential any more.
         Some(Some(last)) if cause.suppresses(last) => Bearing::Barred,
         // The reason of its last refusal is more exact.
         Some(last) if last != Some(cause) => Bearing::Remark,

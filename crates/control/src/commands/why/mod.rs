@@ -1,5 +1,4 @@
-//! Facts about the commands of a device, or about a command, of which it is asked why it does not
-//! work.
+//! Why a command, or the commands of a device, do not work.
 
 mod facts;
 mod judge;
