@@ -407,19 +407,20 @@ def test_a_dry_run_promises_no_webhook_that_the_import_skips(tmp_path, target, s
     path = tmp_path / "mqtt-messages.db"
     long, one, two = json.dumps({"A": "x" * 70_000}), "http://h.example/1", "http://h.example/2"
     rows = [("w1", one, '{"A": "b\\r\\nC: d"}'), ("w2", one, long), ("w3", one, "{}"), ("w3", two, "{}"), ("", one, "{}"),
-            ("w4", "http://127.0.0.1/", "{}"), ("w5", "http://localhost/", "{}")]
+            ("w4", "http://127.0.0.1/", "{}"), ("w5", "http://localhost/", "{}"), ("w6", "http://10.1.2.3/", "{}")]
     with contextlib.closing(sqlite3.connect(path)) as database:
         database.executescript("CREATE TABLE webhooks (id, url, topic_filter, headers);"
                                "CREATE TABLE messages (id, topic, payload, confirmed)")
         database.executemany("INSERT INTO webhooks VALUES (?, ?, 'a/#', ?)", rows)
         database.commit()
-    start(start_node, target)
+    # What it permits is not in the configuration of the command.
+    start(start_node, target, settings=["integrations.allow_private=10.0.0.0/8"])
     dry = json.loads(command(target, "import", "seed1", str(path), "--dry-run", "--json", expected=3))
     told = json.loads(command(target, "import", "seed1", str(path), "--json", expected=3))
     assert dry["items"] == told["items"]
     outcomes = [(row["id"], row["outcome"]) for row in told["items"]]
     assert outcomes == [("", "skipped"), ("w1", "skipped"), ("w2", "skipped"), ("w3", "imported"), ("w3", "exists"), ("w4", "skipped"),
-                        ("w5", "skipped")]
+                        ("w5", "skipped"), ("w6", "imported")]
     why = " ".join(row["note"] for row in told["items"])
     assert "it has a line break" in why and "1 to 65536 bytes" in why and "--url" not in why, why
 

@@ -38,9 +38,16 @@ const LAYOUT: &[(&str, &[&str])] = &[
     ("martlet-rollout", &[]),
     (
         "martlet-telemetry",
-        &["martlet-database-url", "martlet-text-file"],
+        &[
+            "martlet-database-url",
+            "martlet-permission",
+            "martlet-text-file",
+        ],
     ),
-    ("martlet-rules", &["martlet-codec"]),
+    (
+        "martlet-rules",
+        &["martlet-codec", "martlet-permission", "martlet-text-file"],
+    ),
     ("martlet-store", &["martlet-fault", "martlet-rows"]),
     (
         "martlet-persistence",
@@ -71,6 +78,7 @@ const LAYOUT: &[(&str, &[&str])] = &[
             "martlet-client",
             "martlet-codec",
             "martlet-fault",
+            "martlet-text-file",
         ],
     ),
     (
@@ -149,6 +157,7 @@ const LAYOUT: &[(&str, &[&str])] = &[
             "martlet-codec",
             "martlet-environment",
             "martlet-store",
+            "martlet-text-file",
         ],
     ),
     ("martlet-crash", &["martlet-client", "martlet-codec"]),

@@ -13,6 +13,7 @@ use martlet_certificates::{ClientFiles, ServerCheck, client_config};
 use martlet_client::{ConnectOptions, Endpoint};
 use martlet_codec::{ProtocolVersion, TopicName};
 use martlet_environment::ClientEnvironment;
+use martlet_text_file::text_without_bom;
 
 use crate::queue::Limits;
 
@@ -329,7 +330,7 @@ fn password(path: &Path) -> Result<String, String> {
         ));
     }
     let text = fs::read_to_string(path).map_err(failed)?;
-    let line = text.lines().next().unwrap_or_default();
+    let line = text_without_bom(&text).lines().next().unwrap_or_default();
     match line.is_empty() {
         true => Err(format!(
             "the password file {place} has no password in its first line"

@@ -155,12 +155,12 @@ impl Api {
             )),
             answers: Arc::default(),
             bodies: Bodies::default(),
-            large_bodies: LargeBodies::default(),
+            large_bodies: LargeBodies::new(share),
             output: Output::default(),
             streams: Arc::default(),
-            telemetry_queries: SharedSlots::new(QUERIES_MAX, share.of_size(QUERIES_MAX)),
+            telemetry_queries: SharedSlots::new(QUERIES_MAX, share),
             query_memory: QueryMemories::new(&control),
-            telemetry_tails: SharedSlots::new(TAILS_MAX, share.of_size(TAILS_MAX)),
+            telemetry_tails: SharedSlots::new(TAILS_MAX, share),
             backups: Arc::new(Semaphore::new(BACKUPS_AT_ONCE)),
             cursors: Arc::new(Cursors::new()?),
             internal_use: InternalUse::default(),
@@ -190,6 +190,12 @@ impl Api {
     /// The rules about messages; none: the node has none.
     pub(crate) fn rules(&self) -> Option<&Arc<Rules>> {
         self.parts.rules.as_ref().map(|(rules, _)| rules)
+    }
+
+    /// Both; none: the node has none.
+    pub(crate) fn rules_and_alarms(&self) -> Option<(&Rules, &Alarms)> {
+        let (rules, alarms) = self.parts.rules.as_ref()?;
+        Some((rules, alarms))
     }
 
     /// The alarms; none: the node has none.

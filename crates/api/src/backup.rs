@@ -37,11 +37,13 @@ pub(crate) struct BackupParams {
 ///
 /// Everything that the node holds, as of one moment, as an archive. One that breaks off is one
 /// without its manifest, which its reader notices. Users, devices and telemetry in PostgreSQL are
-/// not in it. Then the answer has the header `Martlet-Left-Out`; copy them with `pg_dump`.
+/// not in it. Then the answer has the header `Martlet-Left-Out`; copy them with `pg_dump`. If the
+/// file of telemetry is damaged, the header `Martlet-Damaged` says so: values may be missing.
 #[utoipa::path(get, path = "/api/v1/backup", tag = "node", params(BackupParams),
     responses((status = 200, description = "The archive (tar)", content_type = "application/x-tar",
         body = Vec<u8>,
-        headers(("Martlet-Left-Out" = String, description = "Parts that the archive lacks"))),
+        headers(("Martlet-Left-Out" = String, description = "Parts that the archive lacks"),
+            ("Martlet-Damaged" = String, description = "What is damaged"))),
         (status = 409, description = "The node has no key file to include", body = ProblemView,
             content_type = "application/problem+json"),
         (status = 503, description = "Four backups are being read already", body = ProblemView,
@@ -75,6 +77,7 @@ pub(crate) async fn backup(
         }
         None => None,
     };
+    let damaged = telemetry.as_ref().and_then(damaged);
     let (sender, mut receiver) = mpsc::channel(PIECES);
     tokio::task::spawn_blocking(move || {
         let parts = BackupParts {
@@ -89,7 +92,7 @@ pub(crate) async fn backup(
         receiver.poll_recv(cx)
     });
     let content_type = [(header::CONTENT_TYPE, "application/x-tar")];
-    Ok((content_type, left_out, Body::from_stream(pieces)).into_response())
+    Ok((content_type, left_out, damaged, Body::from_stream(pieces)).into_response())
 }
 
 /// The key file of secrets, which has to be there.
@@ -123,6 +126,12 @@ fn left_out(api: &Api) -> Option<[(HeaderName, HeaderValue); 1]> {
     };
     let name = HeaderName::from_static("martlet-left-out");
     Some([(name, HeaderValue::from_static(text))])
+}
+
+/// Header about damage of the telemetry, if there is some.
+fn damaged(copy: &TelemetryCopy) -> Option<[(HeaderName, HeaderValue); 1]> {
+    let warning = HeaderValue::from_str(&copy.warning()?).ok()?;
+    Some([(HeaderName::from_static("martlet-damaged"), warning)])
 }
 
 fn make(pinned: &PinnedStore, parts: BackupParts<'_>, sender: mpsc::Sender<io::Result<Bytes>>) {

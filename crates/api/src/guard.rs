@@ -11,7 +11,7 @@ use axum::routing::MethodRouter;
 use martlet_broker::shortened;
 use martlet_control::callers::{AuditEntry, CallersError};
 use martlet_control::principal::{Principal, PrincipalKind, Scope, Scopes};
-use martlet_registry::Device;
+use martlet_registry::{Device, Visibility};
 use tracing::{info, warn};
 
 use crate::access::{Access, Audited};
@@ -82,7 +82,7 @@ async fn check(
     parts.extensions.insert(connection);
     parts.extensions.insert(match connection.listener {
         ListenerKind::Socket => BodyReader::without_slots(),
-        ListenerKind::Tcp { .. } => api.large_bodies.reader(&name),
+        ListenerKind::Tcp { .. } => api.large_bodies.reader(Visibility::of(own_team.as_deref())),
     });
     parts.extensions.insert(caller.principal);
     if let Some(session) = caller.session {

@@ -18,6 +18,7 @@ use axum::http::{HeaderMap, HeaderName, HeaderValue, StatusCode, header};
 use axum::middleware::Next;
 use axum::response::{IntoResponse as _, Response};
 use http_body_util::{BodyExt as _, Limited};
+use martlet_control::principal::Principal;
 use martlet_control::shared_registry::SharedRegistry;
 use martlet_registry::Claim;
 
@@ -41,6 +42,8 @@ const ANSWER_BYTES_MAX: usize = 4 * 1024 * 1024;
 #[derive(Clone, Debug)]
 struct Key {
     caller: String,
+    /// Team of the caller; empty: the caller sees all teams.
+    team: String,
     digest: Digest,
     request: Digest,
 }
@@ -50,7 +53,7 @@ impl Key {
     async fn begin(&self, api: &Api) -> KeyState {
         let known = api
             .answers
-            .begin_at(self.digest, self.request, &self.caller, Instant::now());
+            .begin_at(self.digest, self.request, &self.team, Instant::now());
         let is_lost = matches!(known, KeyState::Lost);
         let (KeyState::New | KeyState::Lost, Some(tables)) = (&known, tables(api)) else {
             return known;
@@ -144,6 +147,8 @@ async fn try_run(
         return Ok(next.run(request).await);
     };
     let (parts, body) = request.into_parts();
+    let principal = parts.extensions.get::<Principal>();
+    let team = principal.and_then(|principal| principal.team.clone());
     // The frame has read it already, and bounded it.
     let body = body.collect().await;
     let body = body.map_err(|_| Problem::bad_request("the body cannot be read"))?;
@@ -155,6 +160,7 @@ async fn try_run(
     let head = format!("{} {target}\0", parts.method);
     let key = Key {
         caller: caller.to_owned(),
+        team: team.unwrap_or_default(),
         digest: digest_of(&[caller.as_bytes(), b"\0", key.as_bytes()].concat()),
         request: digest_of_request(&key, &head, &body),
     };

@@ -179,7 +179,7 @@ impl Shard {
             return Err((ReasonCode::NotAuthorized, why));
         }
         let will = client.request.will.as_ref();
-        match will.and_then(|will| self.will_exceeds(before, will)) {
+        match will.and_then(|will| self.will_exceeds(client.login.tenant, before, will)) {
             Some(why) => Err((ReasonCode::QuotaExceeded, why.into())),
             None => Ok(()),
         }
@@ -295,14 +295,14 @@ impl Shard {
             Some(_) => usize::MAX,
             None => self.settings.limits.connections as usize,
         };
-        let of_tenant = self.share_of(connections_max);
-        let limit = match cx
+        let (pool, share) = (TenantPool::Connections, self.settings.limits.team_share());
+        let has_room = cx
             .node
-            .borrow_of_tenant(tenant, TenantPool::Connections, of_tenant)
-        {
+            .borrow_of_tenant(tenant, pool, connections_max, share);
+        let limit = match has_room {
             true if cx.node.borrow_connection_slot(connections_max) => return Ok(()),
             true => {
-                cx.node.return_of_tenant(tenant, TenantPool::Connections);
+                cx.node.return_of_tenant(tenant, pool);
                 Limit::Connections
             }
             false => Limit::TeamConnections,

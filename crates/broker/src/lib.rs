@@ -120,6 +120,7 @@ mod topic_tree;
 mod unmatched;
 mod user_sessions;
 mod will;
+mod will_bytes;
 mod work;
 
 use martlet_fault as fault;

@@ -218,7 +218,7 @@ limits! {
         "Sessions of this node, including those of disconnected clients.",
         "A client that has no session: v5 CONNACK 0x97; v3 CONNACK 3 (server unavailable).";
     team_percent: u32 = 50,
-        "Part of what all teams share that one team may have, percent: connections, sessions and retained messages of its tenant, and what docs/teams.md lists.",
+        "Part that one team may have of what others leave of all that teams share, percent: connections, sessions and retained messages of its tenant, and what docs/teams.md lists.",
         "A client of the team without a session, or its connection: v5 CONNACK 0x97 or 0x89; v3 CONNACK 3. A retained message: as for retained_messages. An object: HTTP 409.";
     keep_alive_max_secs: u16 = 0,
         "Maximum Keep Alive, seconds; 0 is no limit.",

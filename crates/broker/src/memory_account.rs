@@ -8,6 +8,7 @@ use crate::memory_use::Growth;
 use crate::node::{MemoryPressure, Node};
 use crate::pressure::relief::Relief;
 use crate::session::queue::Window;
+use crate::will_bytes::WillBytes;
 
 /// Turns between two counts of what waits to be used again, which changes slowly.
 const TURNS_PER_LOOK_AT_POOLS: u32 = 64;
@@ -30,7 +31,7 @@ pub(crate) struct MemoryAccount {
     /// Bytes of what lies between sockets and MQTT.
     pub(crate) layers: usize,
     /// Bytes of the sessions' Wills.
-    pub(crate) wills: usize,
+    pub(crate) wills: WillBytes,
     /// Bytes of tables that grow slowly, as counted last.
     pub(crate) tables: usize,
     /// Bytes that wait to be used again, as counted last.
@@ -47,8 +48,8 @@ pub(crate) struct MemoryAccount {
     kept_noted: usize,
     /// Kinds that may not grow, because what is kept takes too much of the node's memory.
     pub(crate) growth: Growth,
-    /// Bytes that the subscriptions of one tenant may take.
-    pub(crate) subscriptions_of_tenant_max: usize,
+    /// Bytes that the subscriptions of all tenants may take here, by which a tenant has its share.
+    pub(crate) subscriptions_max: usize,
     /// Bytes that one client may hold, by the node's memory.
     pub(crate) client_bytes_max: usize,
     /// Bytes of output that may wait for one client now.
@@ -64,7 +65,7 @@ impl MemoryAccount {
             clients: Arc::default(),
             buffers: 0,
             layers: 0,
-            wills: 0,
+            wills: WillBytes::default(),
             tables: 0,
             pools: 0,
             loan: MemoryLoan::default(),
@@ -73,7 +74,7 @@ impl MemoryAccount {
             notified_ms: 0,
             kept_noted: 0,
             growth: Growth::default(),
-            subscriptions_of_tenant_max: usize::MAX,
+            subscriptions_max: usize::MAX,
             client_bytes_max: usize::MAX,
             output_bytes_max,
             relief: Relief::default(),

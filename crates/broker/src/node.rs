@@ -8,7 +8,7 @@
 use std::net::IpAddr;
 use std::sync::Arc;
 
-use martlet_permission::TenantId;
+use martlet_permission::{Share, TenantId};
 
 use crate::id::ShardId;
 use crate::interest::{EpochKey, Interest, InterestClass};
@@ -64,10 +64,16 @@ pub trait Node {
     /// Counts a session that has ended.
     fn return_session(&self) {}
 
-    /// Counts a session or a connection of a tenant that begins; false when the tenant has
-    /// `count_max` already. The common tenant is not counted.
-    fn borrow_of_tenant(&self, tenant: TenantId, pool: TenantPool, count_max: usize) -> bool {
-        let _ = (tenant, pool, count_max);
+    /// Counts a session or a connection of a tenant that begins; false when the tenant has its
+    /// share of `count_max` already. The common tenant is not counted.
+    fn borrow_of_tenant(
+        &self,
+        tenant: TenantId,
+        pool: TenantPool,
+        count_max: usize,
+        share: Share,
+    ) -> bool {
+        let _ = (tenant, pool, count_max, share);
         true
     }
 

@@ -392,7 +392,7 @@ pub struct ActiveDevices {
 /// whole node, and reported by shard 0 alone.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub struct TenantUse {
-    /// Tenant; of the common one only the subscriptions and the retained messages are counted.
+    /// Tenant; of the common one connections and sessions are not counted.
     pub tenant: TenantId,
     /// Connections.
     pub connections: usize,
@@ -404,6 +404,8 @@ pub struct TenantUse {
     pub retained_bytes: usize,
     /// Bytes of the subscriptions on this shard.
     pub subscription_bytes: usize,
+    /// Bytes of the Wills on this shard.
+    pub will_bytes: usize,
 }
 
 /// Messages that no member of a share group got, or that wait for one.

@@ -245,7 +245,7 @@ impl Retained {
     }
 
     /// The share that the tenant of a message would exceed with it: of `count_max` messages, or of
-    /// `bytes_max` bytes. The common tenant has no such bounds.
+    /// `bytes_max` bytes. The common tenant has no share.
     pub fn exceeded_share(
         &self,
         message: &Message,
@@ -263,9 +263,12 @@ impl Retained {
         let others = before.map_or(own, |before| own.without(&before.message));
         let totals = others.with(message);
         let has_grown = totals.bytes > own.bytes;
-        if totals.count > share.of_size(count_max) {
+        let all = &self.totals.all;
+        let share_of_count = share.size_beside(all.count - own.count, count_max);
+        let share_of_bytes = share.size_beside(all.bytes - own.bytes, bytes_max);
+        if totals.count > share_of_count && totals.count > own.count {
             Some(Limit::TeamRetained)
-        } else if has_grown && totals.bytes > share.of_size(bytes_max) {
+        } else if has_grown && totals.bytes > share_of_bytes {
             Some(Limit::TeamRetainedBytes)
         } else {
             None

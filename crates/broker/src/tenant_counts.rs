@@ -19,11 +19,17 @@ pub enum TenantPool {
 pub struct TenantCounts(BTreeMap<TenantId, [usize; 2]>);
 
 impl TenantCounts {
-    /// Counts one more; false if the tenant has `count_max` already.
-    pub fn borrow(&mut self, tenant: TenantId, pool: TenantPool, count_max: usize) -> bool {
+    /// Counts one more; false if the tenant has its share already. `share_of` has how many the
+    /// tenant has, and returns how many it may have.
+    pub fn borrow(
+        &mut self,
+        tenant: TenantId,
+        pool: TenantPool,
+        share_of: impl FnOnce(usize) -> usize,
+    ) -> bool {
         let counts = self.0.entry(tenant).or_default();
         let count = &mut counts[pool as usize];
-        let has_room = *count < count_max;
+        let has_room = *count < share_of(*count);
         *count += usize::from(has_room);
         if *counts == [0, 0] {
             self.0.remove(&tenant);
@@ -64,19 +70,19 @@ mod tests {
     #[test]
     fn a_tenant_has_no_more_than_it_may_and_nothing_is_kept_of_one_without_clients() {
         let (mut counts, north, south) = (TenantCounts::default(), TenantId(1), TenantId(2));
-        assert!(counts.borrow(north, Sessions, 2));
-        assert!(counts.borrow(north, Sessions, 2));
-        assert!(!counts.borrow(north, Sessions, 2));
+        assert!(counts.borrow(north, Sessions, |_| 2));
+        assert!(counts.borrow(north, Sessions, |_| 2));
+        assert!(!counts.borrow(north, Sessions, |_| 2));
         assert_eq!(counts.of(north, Sessions), 2);
-        assert!(counts.borrow(north, Connections, 1));
-        assert!(counts.borrow(south, Sessions, 1));
+        assert!(counts.borrow(north, Connections, |_| 1));
+        assert!(counts.borrow(south, Sessions, |_| 1));
         counts.give_back(north, Sessions);
-        assert!(counts.borrow(north, Sessions, 2));
+        assert!(counts.borrow(north, Sessions, |_| 2));
         for pool in [Sessions, Sessions, Connections] {
             counts.give_back(north, pool);
         }
         counts.give_back(south, Sessions);
         assert!(counts.0.is_empty());
-        assert!(!counts.borrow(south, Sessions, 0) && counts.0.is_empty());
+        assert!(!counts.borrow(south, Sessions, |_| 0) && counts.0.is_empty());
     }
 }

@@ -19,11 +19,8 @@ impl Shard {
         tenant: TenantId,
         sessions_max: usize,
     ) -> Result<(), Limit> {
-        let of_tenant = self.share_of(sessions_max);
-        if !cx
-            .node
-            .borrow_of_tenant(tenant, TenantPool::Sessions, of_tenant)
-        {
+        let (pool, share) = (TenantPool::Sessions, self.settings.limits.team_share());
+        if !cx.node.borrow_of_tenant(tenant, pool, sessions_max, share) {
             return Err(Limit::TeamSessions);
         }
         if cx.node.borrow_session(sessions_max) {
@@ -49,6 +46,12 @@ impl Shard {
         for (tenant, bytes) in self.subscribers.of_tenants().chain([common]) {
             of(&mut uses, tenant).subscription_bytes = bytes;
         }
+        let wills = &self.memory.wills;
+        let of_common = wills.bytes() - wills.of_tenants().map(|(_, bytes)| bytes).sum::<usize>();
+        let common = (TenantId::default(), of_common);
+        for (tenant, bytes) in wills.of_tenants().chain([common]) {
+            of(&mut uses, tenant).will_bytes = bytes;
+        }
         if self.id == ShardId(0) {
             cx.node.tenants(|counts| {
                 for tenant in counts.tenants() {
@@ -70,14 +73,6 @@ impl Shard {
             });
         }
         uses.into_values().collect()
-    }
-
-    /// The share of one team, where all teams together may have `all`.
-    pub(crate) fn share_of(&self, all: usize) -> usize {
-        match all {
-            usize::MAX => usize::MAX,
-            all => self.settings.limits.team_share().of_size(all),
-        }
     }
 }
 

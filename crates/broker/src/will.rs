@@ -3,7 +3,7 @@
 use std::sync::Arc;
 
 use martlet_codec::Will;
-use martlet_permission::Limit;
+use martlet_permission::{Limit, TenantId};
 
 use crate::fault::{self, Fault};
 use crate::id::RecordNumber;
@@ -51,15 +51,28 @@ impl Shard {
         let bytes = |will: &Option<Arc<StoredWill>>| {
             will.as_ref().map_or(0, |will| will.bytes() + WILL_OVERHEAD)
         };
-        self.memory.wills += bytes(&will);
-        let before = core::mem::replace(&mut self.sessions.at(session).will, will);
-        self.memory.wills -= bytes(&before);
+        let bytes_now = bytes(&will);
+        let state = self.sessions.at(session);
+        let tenant = state.tenant;
+        let before = core::mem::replace(&mut state.will, will);
+        self.memory.wills.count(tenant, bytes_now, bytes(&before));
         before
     }
 
-    /// Why a session may not have this Will, if it may not. `before` is the session, if it is there
-    /// already: the Will takes the place of the one that it has, so only what it takes more counts.
-    pub(crate) fn will_exceeds(&mut self, before: Option<u32>, will: &StoredWill) -> Option<Limit> {
+    /// Bytes of all Wills on this shard, at most.
+    pub(crate) fn wills_bytes_max(&self) -> u64 {
+        self.settings.limits.wills_bytes / u64::from(self.shard_count.max(1))
+    }
+
+    /// Why a session of a tenant may not have this Will, if it may not. `before` is the session, if
+    /// it is there already: the Will takes the place of the one that it has, so only what it takes
+    /// more counts.
+    pub(crate) fn will_exceeds(
+        &mut self,
+        tenant: TenantId,
+        before: Option<u32>,
+        will: &StoredWill,
+    ) -> Option<Limit> {
         let had = before.and_then(|session| self.sessions.at(session).will.as_ref());
         let had = had.map_or(0, |had| had.bytes() + WILL_OVERHEAD);
         let more = (will.bytes() + WILL_OVERHEAD).saturating_sub(had);
@@ -69,11 +82,18 @@ impl Shard {
             Some(_) | None => self.memory.growth.wills_stop,
         };
         let limits = &self.settings.limits;
-        let bytes_max = limits.wills_bytes / u64::from(self.shard_count.max(1));
+        let (bytes_max, wills) = (self.wills_bytes_max(), &self.memory.wills);
+        let own = wills.of(tenant);
+        let share = limits
+            .team_share()
+            .beside((wills.bytes() - own) as u64, bytes_max);
+        let is_beyond_share = tenant != TenantId::default() && (own + more) as u64 > share;
         if will.bytes() > limits.will_bytes as usize {
             Some(Limit::WillBytes)
-        } else if more > 0 && (self.memory.wills + more) as u64 > bytes_max {
+        } else if more > 0 && (wills.bytes() + more) as u64 > bytes_max {
             Some(Limit::WillsBytes)
+        } else if more > 0 && is_beyond_share {
+            Some(Limit::TeamWills)
         } else if stops {
             Some(Limit::MemoryKept)
         } else {

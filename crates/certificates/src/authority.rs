@@ -23,6 +23,7 @@ use std::io;
 use std::net::IpAddr;
 use std::path::{Path, PathBuf};
 
+use martlet_text_file::text_without_bom;
 use rcgen::{
     BasicConstraints, Certificate, CertificateParams, DistinguishedName, DnType, DnValue,
     ExtendedKeyUsagePurpose, IsCa, Issuer, KeyPair, KeyUsagePurpose, PKCS_ECDSA_P256_SHA256,
@@ -126,7 +127,7 @@ impl Authority {
         let lock = Lock::take(directory, waits)?;
         let certificates = pem::certificates(&certificate)?;
         let text = fs::read_to_string(&key).map_err(file_error(&key))?;
-        let pair = KeyPair::from_pem(&text)
+        let pair = KeyPair::from_pem(text_without_bom(&text))
             .map_err(|error| AuthorityError::Unusable(format!("{}: {error}", key.display())))?;
         let first = certificates.first().ok_or_else(|| {
             AuthorityError::Unusable(format!("{}: no certificate", certificate.display()))
@@ -194,7 +195,7 @@ impl Authority {
             )));
         }
         let text = fs::read_to_string(&files.1).map_err(file_error(&files.1))?;
-        let key = KeyPair::from_pem(&text)
+        let key = KeyPair::from_pem(text_without_bom(&text))
             .map_err(|error| AuthorityError::Unusable(format!("{}: {error}", files.1.display())))?;
         let purpose = match old.purposes.contains(&"server") {
             true => Purpose::Server(old.names),

@@ -239,6 +239,7 @@ impl Control {
         if let Some(logging) = &parts.logging {
             traces::follow_traces(logging, &feed);
         }
+        let team_share = parts.info.limits.team_share();
         Self {
             shards,
             outside: Outside::new(part),
@@ -261,7 +262,7 @@ impl Control {
             clients_maximum: AtomicU64::new(0),
             next_request: AtomicU64::new(1),
             waiting: Mutex::default(),
-            requests: RequestSlots::default(),
+            requests: RequestSlots::new(team_share),
             stop: watch::Sender::new(false),
             reloads: parts.reloads,
         }

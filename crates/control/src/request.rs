@@ -77,7 +77,9 @@ pub struct Silence {
 #[derive(Debug, thiserror::Error)]
 pub enum RequestError {
     /// Too many wait.
-    #[error("{REQUESTS_MAX} requests wait for their responses already")]
+    #[error(
+        "too many requests wait for their responses already: {REQUESTS_MAX}, or the team's share of them (limits.team_percent)"
+    )]
     TooMany,
     /// The shards do not answer.
     #[error(transparent)]
@@ -108,7 +110,7 @@ impl Control {
         mut message: NewMessage,
         timeout: Duration,
     ) -> Result<Requested, RequestError> {
-        let slot = self.requests.take().ok_or(RequestError::TooMany)?;
+        let slot = self.requests.take(tenant).ok_or(RequestError::TooMany)?;
         let mut random = [0; 16];
         rand::fill(&mut random).map_err(|_| RequestError::Randomness)?;
         let topic = message.response_topic.get_or_insert_with(|| {

@@ -1,96 +1,167 @@
-//! Places for work that costs much. All callers share a number of them, and one caller may have
-//! fewer, so that none takes them all.
+//! Slots for work that costs much. A caller may have its share of what others leave, so that none
+//! takes them all, and the next free slot is for the caller with fewest.
 
-use std::collections::HashMap;
+use std::collections::{HashMap, VecDeque};
+use std::fmt::Debug;
 use std::hash::Hash;
 use std::sync::{Arc, Mutex};
 use std::time::Duration;
 
-use tokio::sync::{OwnedSemaphorePermit, Semaphore};
+use martlet_broker::Share;
+use tokio::sync::oneshot;
 use tokio::time::timeout;
 
 use crate::lock::lock;
 
-/// Places that callers share. `K` names a caller.
+/// Slots that callers share. `K` names a caller.
 #[derive(Debug)]
 pub struct SharedSlots<K> {
-    all: Arc<Semaphore>,
-    all_max: usize,
-    own_max: usize,
-    /// Places of each caller that has one, or waits for one.
-    own: Mutex<HashMap<K, Arc<Semaphore>>>,
+    limit: usize,
+    share: Share,
+    state: Arc<Mutex<State<K>>>,
 }
 
-/// A place, for as long as it is held.
 #[derive(Debug)]
-pub struct SharedSlot {
-    _own: OwnedSemaphorePermit,
-    _of_all: OwnedSemaphorePermit,
+struct State<K> {
+    used: usize,
+    /// Slots of each caller that has one.
+    own: HashMap<K, usize>,
+    /// Callers that wait, in their order.
+    waiting: VecDeque<(K, oneshot::Sender<SharedSlot>)>,
 }
 
-impl<K: Clone + Eq + Hash> SharedSlots<K> {
-    /// `all_max` places. One caller may have `own_max` of them.
-    pub fn new(all_max: usize, own_max: usize) -> Self {
+/// A slot, for as long as it is held.
+pub struct SharedSlot(Option<Box<dyn FnOnce() + Send + Sync>>);
+
+impl Debug for SharedSlot {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.debug_tuple("SharedSlot").finish_non_exhaustive()
+    }
+}
+
+impl Drop for SharedSlot {
+    fn drop(&mut self) {
+        if let Some(give_back) = self.0.take() {
+            give_back();
+        }
+    }
+}
+
+impl<K: Clone + Eq + Hash + Send + Sync + 'static> SharedSlots<K> {
+    /// `limit` slots, of which one caller may have this share, and always one that is free.
+    pub fn new(limit: usize, share: Share) -> Self {
+        let state = State {
+            used: 0,
+            own: HashMap::new(),
+            waiting: VecDeque::new(),
+        };
         Self {
-            all: Arc::new(Semaphore::new(all_max)),
-            all_max,
-            own_max,
-            own: Mutex::default(),
+            limit,
+            share,
+            state: Arc::new(Mutex::new(state)),
         }
     }
 
-    /// Takes a place that is free.
+    /// Takes a slot that is free.
     ///
     /// # Errors
-    /// None is; how many are taken, of the caller or of all.
+    /// None is; how many are used, by the caller if it has its share, else by all.
     pub fn try_take(&self, caller: &K) -> Result<SharedSlot, usize> {
-        let own = self.own_of(caller).try_acquire_owned();
-        let of_all = Arc::clone(&self.all);
-        Ok(SharedSlot {
-            _own: own.map_err(|_| self.own_max)?,
-            _of_all: of_all.try_acquire_owned().map_err(|_| self.all_max)?,
-        })
+        let mut state = lock(&self.state);
+        if !self.has_room(&state, caller) {
+            let own = state.own.get(caller).copied().unwrap_or_default();
+            return Err(if state.used < self.limit {
+                own
+            } else {
+                state.used
+            });
+        }
+        state.count(caller);
+        drop(state);
+        Ok(self.slot(caller.clone()))
     }
 
-    /// Waits for a slot; none: no slot was free within that time. A waiter for a slot of its own
-    /// takes none of the others.
+    /// Waits for a slot; none: no slot was free within that time.
     pub async fn take(&self, caller: &K, within: Duration) -> Option<SharedSlot> {
-        let own = self.own_of(caller);
-        let taken = async {
-            // No place is ever closed.
-            Some(SharedSlot {
-                _own: own.acquire_owned().await.ok()?,
-                _of_all: Arc::clone(&self.all).acquire_owned().await.ok()?,
-            })
-        };
-        timeout(within, taken).await.ok().flatten()
+        let (give, given) = oneshot::channel();
+        lock(&self.state).waiting.push_back((caller.clone(), give));
+        self.hand_out();
+        let given = timeout(within, given).await;
+        given.ok()?.ok()
     }
 
-    fn own_of(&self, caller: &K) -> Arc<Semaphore> {
-        let mut known = lock(&self.own);
-        // Unused entries are dropped and created again when they are needed.
-        known.retain(|_, own| Arc::strong_count(own) > 1);
-        let new = || Arc::new(Semaphore::new(self.own_max));
-        Arc::clone(known.entry(caller.clone()).or_insert_with(new))
-    }
-
-    /// Number of all places.
+    /// Number of all slots.
     pub fn limit(&self) -> usize {
-        self.all_max
+        self.limit
     }
 
-    /// How many places each caller has, or has a turn to wait for.
+    /// How many slots each caller has.
     pub fn used(&self) -> Vec<(K, usize)> {
-        let known = lock(&self.own);
-        let used = known
-            .iter()
-            .map(|(caller, own)| (caller.clone(), self.own_max - own.available_permits()));
-        used.filter(|(_, count)| *count > 0).collect()
+        let state = lock(&self.state);
+        let own = state.own.iter();
+        own.map(|(caller, count)| (caller.clone(), *count))
+            .collect()
     }
 
-    /// Number of places that are free.
-    pub fn free(&self) -> usize {
-        self.all.available_permits()
+    /// Number of callers that wait for a slot.
+    pub fn waiting(&self) -> usize {
+        lock(&self.state).waiting.len()
+    }
+
+    fn has_room(&self, state: &State<K>, caller: &K) -> bool {
+        let own = state.own.get(caller).copied().unwrap_or_default();
+        let share = self.share.size_beside(state.used - own, self.limit);
+        state.used < self.limit && own < share.max(1)
+    }
+
+    fn slot(&self, caller: K) -> SharedSlot {
+        let slots = Self {
+            state: Arc::clone(&self.state),
+            ..*self
+        };
+        SharedSlot(Some(Box::new(move || {
+            lock(&slots.state).uncount(&caller);
+            slots.hand_out();
+        })))
+    }
+
+    /// Gives free slots to those that wait. Where the receiver is gone, the slot is dropped, and
+    /// given to the next one.
+    fn hand_out(&self) {
+        while let Some((caller, give)) = self.next_waiting() {
+            let _ = give.send(self.slot(caller));
+        }
+    }
+
+    /// Counts a slot of the next that may have one: of the callers with fewest, the one that waits
+    /// longest.
+    fn next_waiting(&self) -> Option<(K, oneshot::Sender<SharedSlot>)> {
+        let mut state = lock(&self.state);
+        state.waiting.retain(|(_, give)| !give.is_closed());
+        let waiting = state.waiting.iter().enumerate();
+        let may_have_one = waiting.filter(|(_, (caller, _))| self.has_room(&state, caller));
+        let fewest = may_have_one.min_by_key(|(_, (caller, _))| state.own.get(caller).copied());
+        let place = fewest?.0;
+        let next = state.waiting.remove(place)?;
+        state.count(&next.0);
+        Some(next)
+    }
+}
+
+impl<K: Clone + Eq + Hash> State<K> {
+    fn count(&mut self, caller: &K) {
+        self.used += 1;
+        *self.own.entry(caller.clone()).or_default() += 1;
+    }
+
+    fn uncount(&mut self, caller: &K) {
+        self.used -= 1;
+        if let Some(own) = self.own.get_mut(caller) {
+            *own -= 1;
+            if *own == 0 {
+                self.own.remove(caller);
+            }
+        }
     }
 }
 
@@ -98,21 +169,50 @@ impl<K: Clone + Eq + Hash> SharedSlots<K> {
 mod tests {
     use super::*;
 
+    const LONG: Duration = Duration::from_secs(60);
+
     #[test]
-    fn a_caller_leaves_places_to_others_and_nobody_is_remembered() {
-        let places = SharedSlots::new(3, 2);
-        let two = [
-            places.try_take(&"a").unwrap(),
-            places.try_take(&"a").unwrap(),
-        ];
-        assert_eq!(places.try_take(&"a").unwrap_err(), 2);
-        assert_eq!(places.used(), [("a", 2)]);
-        let third = places.try_take(&"b").unwrap();
-        assert_eq!(places.try_take(&"c").unwrap_err(), 3);
-        drop(two);
-        assert_eq!(places.free(), 2);
-        drop(places.try_take(&"c"));
-        assert!(!places.own.lock().unwrap().contains_key("a"));
-        drop(third);
+    fn a_caller_leaves_slots_to_others_and_nobody_is_remembered() {
+        let slots = SharedSlots::new(4, Share::percent(50));
+        let two = [slots.try_take(&"a").unwrap(), slots.try_take(&"a").unwrap()];
+        assert_eq!(slots.try_take(&"a").unwrap_err(), 2);
+        assert_eq!(slots.used(), [("a", 2)]);
+        let third = slots.try_take(&"b").unwrap();
+        // The share of b is one, and c has none yet.
+        assert_eq!(slots.try_take(&"b").unwrap_err(), 1);
+        let fourth = slots.try_take(&"c").unwrap();
+        assert_eq!(slots.try_take(&"d").unwrap_err(), 4);
+        drop((two, third));
+        assert_eq!(slots.used(), [("c", 1)]);
+        drop(fourth);
+        assert!(slots.used().is_empty());
+    }
+
+    #[tokio::test]
+    async fn the_caller_with_fewest_is_next() {
+        let slots = Arc::new(SharedSlots::new(2, Share::percent(100)));
+        let of_a = [slots.try_take(&"a").unwrap(), slots.try_take(&"a").unwrap()];
+        let wait = |caller: &'static str| {
+            let slots = Arc::clone(&slots);
+            let taken = async move { (caller, slots.take(&caller, LONG).await.unwrap()) };
+            tokio::spawn(taken)
+        };
+        let mut waiting = Vec::new();
+        for (count, caller) in ["a", "a", "b"].into_iter().enumerate() {
+            waiting.push(wait(caller));
+            while slots.waiting() == count {
+                tokio::task::yield_now().await;
+            }
+        }
+        // One that has gone takes none.
+        waiting.remove(0).abort();
+        let [first, second] = of_a;
+        drop(first);
+        let (caller, of_b) = waiting.remove(1).await.unwrap();
+        assert_eq!(caller, "b");
+        drop(second);
+        let (caller, _of_a) = waiting.remove(0).await.unwrap();
+        assert_eq!((caller, slots.waiting()), ("a", 0));
+        drop(of_b);
     }
 }

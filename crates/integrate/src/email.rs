@@ -11,6 +11,7 @@ use lettre::address::Envelope;
 use lettre::message::{Mailbox, header::ContentType};
 use lettre::transport::smtp::authentication::Credentials;
 use lettre::transport::smtp::client::{Certificate, CertificateStore, TlsParameters};
+use martlet_text_file::without_bom;
 use tokio::net::TcpStream;
 
 use self::server::{Encryption, SendError, Server};
@@ -189,7 +190,7 @@ impl EmailSettings {
             if let Some(path) = &self.ca_file {
                 let unusable = |why: String| format!("{}: {why}", path.display());
                 let pem = std::fs::read(path).map_err(|error| unusable(error.to_string()))?;
-                let authorities = Certificate::from_pem(&pem);
+                let authorities = Certificate::from_pem(without_bom(&pem));
                 let authorities = authorities.map_err(|error| unusable(error.to_string()))?;
                 builder = builder
                     .certificate_store(CertificateStore::None)

@@ -92,11 +92,13 @@ impl AllowedNetworks {
     /// # Errors
     /// As for [`AllowedNetworks::connect`].
     pub(crate) async fn connect_to(&self, host: &str, port: u16) -> Result<TcpStream, String> {
-        let mut why = String::new();
-        for address in self.resolve(host, port).await? {
+        let (permitted, refused) = self.addresses(host, port).await?;
+        let mut why = refused.unwrap_or_default();
+        for address in permitted {
             match TcpStream::connect(address).await {
                 Ok(stream) => return Ok(stream),
-                Err(error) => why = format!("{address}: {error}"),
+                Err(error) if why.is_empty() => why = format!("{address}: {error}"),
+                Err(error) => why = format!("{address}: {error}; {why}"),
             }
         }
         Err(why)
@@ -107,20 +109,36 @@ impl AllowedNetworks {
     /// # Errors
     /// There is none; the reason.
     pub async fn resolve(&self, host: &str, port: u16) -> Result<Vec<SocketAddr>, String> {
+        let (permitted, why) = self.addresses(host, port).await?;
+        match permitted.is_empty() {
+            true => Err(why.unwrap_or_else(|| format!("{host} has no address"))),
+            false => Ok(permitted),
+        }
+    }
+
+    /// The permitted addresses of a host, and why another one is not.
+    async fn addresses(
+        &self,
+        host: &str,
+        port: u16,
+    ) -> Result<(Vec<SocketAddr>, Option<String>), String> {
         let host = host.trim_start_matches('[').trim_end_matches(']');
-        let found = lookup_host((host, port)).await;
-        let found = found.map_err(|error| format!("{host} has no address: {error}"))?;
-        let (mut permitted, mut why) = (Vec::new(), format!("{host} has no address"));
+        let found = match is_localhost(host) {
+            true => LOOPBACK.map(|ip| SocketAddr::new(ip, port)).to_vec(),
+            false => {
+                let found = lookup_host((host, port)).await;
+                let found = found.map_err(|error| format!("{host} has no address: {error}"))?;
+                found.collect()
+            }
+        };
+        let (mut permitted, mut why) = (Vec::new(), None);
         for address in found {
             match self.check(address.ip()) {
                 Ok(()) => permitted.push(address),
-                Err(refused) => why = refused,
+                Err(refused) => why = Some(refused),
             }
         }
-        match permitted.is_empty() {
-            true => Err(why),
-            false => Ok(permitted),
-        }
+        Ok((permitted, why))
     }
 
     /// Whether an integration may connect to this address.
@@ -156,15 +174,10 @@ impl AllowedNetworks {
             (_, Ok(Host::Ipv4(address))) => return self.check(address.into()),
             _ => {}
         }
-        let name = host.strip_suffix('.').unwrap_or(host);
-        let last = name.rsplit('.').next().unwrap_or_default();
-        if !last.eq_ignore_ascii_case("localhost") {
-            return Ok(());
-        }
-        match self.check(Ipv6Addr::LOCALHOST.into()) {
-            Ok(()) => Ok(()),
-            // Most systems resolve it to this one.
-            Err(_) => self.check(Ipv4Addr::LOCALHOST.into()),
+        let [v4, v6] = LOOPBACK.map(|address| self.check(address));
+        match is_localhost(host) {
+            true => v6.or(v4),
+            false => Ok(()),
         }
     }
 
@@ -174,6 +187,19 @@ impl AllowedNetworks {
         let mut hosts = url.split(',').filter_map(|one| host_of(one.trim()));
         hosts.find_map(|host| self.check_host(host).err())
     }
+}
+
+/// Addresses of `localhost`, and of each name below it: no server is asked for them (RFC 6761,
+/// 6.3).
+const LOOPBACK: [IpAddr; 2] = [
+    IpAddr::V4(Ipv4Addr::LOCALHOST),
+    IpAddr::V6(Ipv6Addr::LOCALHOST),
+];
+
+fn is_localhost(host: &str) -> bool {
+    let name = host.strip_suffix('.').unwrap_or(host);
+    let last = name.rsplit('.').next().unwrap_or_default();
+    last.eq_ignore_ascii_case("localhost")
 }
 
 /// The host of a URL.
@@ -276,5 +302,20 @@ mod tests {
         let other: IpAddr = "192.168.0.1".parse().expect("an address");
         assert!(some.check(other).is_err());
         assert_eq!(AllowedNetworks::parse(["lan"]), Err("lan".to_owned()));
+    }
+
+    #[tokio::test]
+    async fn names_below_localhost_are_this_machine() {
+        let listener = tokio::net::TcpListener::bind("127.0.0.1:0").await;
+        let port = listener.expect("a port").local_addr().expect("one").port();
+        let allowed = |network: &str| AllowedNetworks::parse([network]).expect("a network");
+        for host in ["localhost", "localhost.", "x.localhost"] {
+            let found = allowed("127.0.0.1").resolve(host, port).await;
+            assert_eq!(found.expect("an address").len(), 1, "{host}");
+            // What is not permitted is told, since the receiver may be there.
+            let refused = allowed("::1").connect_to(host, port).await;
+            let why = refused.expect_err("nothing listens there");
+            assert!(why.contains("add 127.0.0.0/8"), "{why}");
+        }
     }
 }

@@ -211,7 +211,10 @@ fn run_args(args: Vec<OsString>) -> ExitCode {
         }
         Err(error) => match cmd::argv::describe(&error, &args, &options) {
             Some(text) => cmd::exit::usage(&text),
-            None => cmd::argv::with_suggestion(error, &args, &options).exit(),
+            None => {
+                let error = cmd::argv::with_suggestion(error, &args, &options);
+                serve::refuse_in_json(&args, &error).unwrap_or_else(|| error.exit())
+            }
         },
     }
 }

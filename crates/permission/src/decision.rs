@@ -69,6 +69,7 @@ limits_reached! {
     TeamSessions = "limits.team_percent", "the team has its share of the sessions";
     TeamSubscriptions = "limits.team_percent", "the subscriptions of the team use its share of the memory";
     TeamRetained = "limits.team_percent", "the team has its share of the retained messages";
+    TeamWills = "limits.team_percent", "the Wills of the team use its share of the bytes";
     TeamRetainedBytes = "limits.team_percent", "the retained messages of the team have its share of the bytes";
     UserSessions = "max_sessions", "the device has as many sessions as its type permits";
     DiscoveryConnections = "limits.discovery_connections", "the maximum number of clients is registering";
@@ -118,16 +119,16 @@ impl Limit {
             }
             // Its value is configured for each integration.
             (Self::PartQueue, _) => format!("{what} ({option})"),
-            // The value is the share.
+            // The value is what all share.
             (
                 Self::TeamConnections
                 | Self::TeamSessions
                 | Self::TeamRetained
                 | Self::TeamRetainedBytes,
-                share,
-            ) => format!("{what}, {share} ({option})"),
-            (Self::TeamSubscriptions, share) => {
-                format!("{what}, {share} bytes on each thread ({option})")
+                all,
+            ) => format!("{what} ({option} of what others leave of {all})"),
+            (Self::TeamSubscriptions | Self::TeamWills, all) => {
+                format!("{what} ({option} of what others leave of {all} bytes on each thread)")
             }
             (_, value) => format!("{what} ({option} = {value})"),
         }
@@ -139,7 +140,7 @@ impl Limit {
 pub struct ReachedLimit {
     /// The limit.
     pub limit: Limit,
-    /// Value of the limit; of a share of a team, the share.
+    /// Value of the limit; of a share of a team, what all share.
     pub value: u64,
 }
 
@@ -170,7 +171,7 @@ mod tests {
         let (limit, value) = (Limit::TeamSessions, 500);
         assert_eq!(
             ReachedLimit { limit, value }.words(),
-            "the team has its share of the sessions, 500 (limits.team_percent)"
+            "the team has its share of the sessions (limits.team_percent of what others leave of 500)"
         );
     }
 }

@@ -1,6 +1,7 @@
 //! How much of what all teams share one team may have.
 
-/// A part of what all teams share, so that one team does not take it all.
+/// The part that one team may have of what the others leave. So a team that is alone has that part
+/// of all, those with most may not grow while others come, and teams never take all.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Share {
     percent: u32,
@@ -20,16 +21,17 @@ impl Share {
         }
     }
 
-    /// The share of a number that all teams have together, at least 1.
-    pub fn of(self, all: u64) -> u64 {
+    /// The share of one team, where there is `all` and others, teams or not, use `others` of it.
+    pub fn beside(self, others: u64, all: u64) -> u64 {
+        let left = all.saturating_sub(others);
         let percent = u64::from(self.percent);
         // Hundreds and the rest apart: their product could be too large.
-        (all / 100 * percent + all % 100 * percent / 100).max(1)
+        left / 100 * percent + left % 100 * percent / 100
     }
 
-    /// Returns that share of a size.
-    pub fn of_size(self, all: usize) -> usize {
-        usize::try_from(self.of(all as u64)).unwrap_or(usize::MAX)
+    /// The same of sizes.
+    pub fn size_beside(self, others: usize, all: usize) -> usize {
+        usize::try_from(self.beside(others as u64, all as u64)).unwrap_or(usize::MAX)
     }
 }
 
@@ -38,10 +40,31 @@ mod tests {
     use super::*;
 
     #[test]
-    fn a_share_is_a_part_and_never_nothing() {
-        assert_eq!(Share::default().of(1_000), 500);
-        assert_eq!(Share::percent(100).of(u64::MAX), u64::MAX);
-        assert_eq!(Share::percent(0).of(1_000), 10);
-        assert_eq!(Share::percent(10).of_size(3), 1);
+    fn a_share_is_a_part_of_what_others_leave() {
+        assert_eq!(Share::default().beside(0, 1_000), 500);
+        assert_eq!(Share::default().beside(500, 1_000), 250);
+        assert_eq!(Share::percent(100).beside(0, u64::MAX), u64::MAX);
+        assert_eq!(Share::percent(0).beside(0, 1_000), 10);
+        assert_eq!(Share::percent(50).size_beside(1_001, 1_000), 0);
+    }
+
+    /// Teams that take as much as they may, one after the other or in turns, leave something.
+    #[test]
+    fn teams_leave_something_and_those_that_take_turns_have_the_same() {
+        let (share, all) = (Share::default(), 1_000);
+        let takes = |used: &mut [u64], team: usize| {
+            let others = used.iter().sum::<u64>() - used[team];
+            let has_room = used[team] < share.beside(others, all);
+            used[team] += u64::from(has_room);
+            has_room
+        };
+        let mut used = [0; 3];
+        for team in 0..3 {
+            while takes(&mut used, team) {}
+        }
+        assert_eq!(used, [500, 250, 125]);
+        let mut used = [0; 3];
+        while (0..3).filter(|team| takes(&mut used, *team)).count() > 0 {}
+        assert!(used.iter().all(|own| (249..=251).contains(own)), "{used:?}");
     }
 }

@@ -11,7 +11,8 @@ use std::sync::{Arc, Mutex, MutexGuard, PoisonError, RwLock};
 
 use martlet_broker::{
     EPOCH_BUCKETS, EpochKey, EpochScope, Interest, InterestClass, MemoryPressure, MemoryUse, Node,
-    Retained, ShardId, ShardMemory, TenantCounts, TenantId, TenantPool, UserSessions, counted_as,
+    Retained, ShardId, ShardMemory, Share, TenantCounts, TenantId, TenantPool, UserSessions,
+    counted_as,
 };
 
 /// The state shared by the reactors of one process.
@@ -198,9 +199,21 @@ impl Node for SharedNode {
         debug_assert!(count > 0, "only what was borrowed is given back");
     }
 
-    fn borrow_of_tenant(&self, tenant: TenantId, pool: TenantPool, count_max: usize) -> bool {
+    fn borrow_of_tenant(
+        &self,
+        tenant: TenantId,
+        pool: TenantPool,
+        count_max: usize,
+        share: Share,
+    ) -> bool {
+        let used = match pool {
+            TenantPool::Sessions => &self.sessions,
+            TenantPool::Connections => &self.connections,
+        };
+        let used = used.load(Ordering::Relaxed);
+        let share_of = |own| share.size_beside(used.saturating_sub(own), count_max);
         // Without teams the lock is never taken.
-        tenant == TenantId::default() || self.lock_tenants().borrow(tenant, pool, count_max)
+        tenant == TenantId::default() || self.lock_tenants().borrow(tenant, pool, share_of)
     }
 
     fn return_of_tenant(&self, tenant: TenantId, pool: TenantPool) {

@@ -173,19 +173,17 @@ async fn set_one(
     if is_new {
         let sql = "SELECT COUNT(*) FROM added_integrations WHERE node = $1 AND kind = $2";
         let query = sqlx::query_scalar::<_, i64>(sql).bind(clean(node));
-        if query.bind(clean(kind)).fetch_one(&mut *work.all).await? >= ADDED_MAX {
+        let all = query.bind(clean(kind)).fetch_one(&mut *work.all).await?;
+        if all >= ADDED_MAX {
             return Err(Conflict::AddedIntegrations(kind.to_owned(), ADDED_MAX).into());
         }
         let sql =
             "SELECT COUNT(*) FROM added_integrations WHERE node = $1 AND kind = $2 AND team = $3";
         let query = sqlx::query_scalar::<_, i64>(sql).bind(clean(node));
         let query = query.bind(clean(kind)).bind(team.clone());
-        let (own, max) = (
-            query.fetch_one(&mut *work.all).await?,
-            work.share_of(&team, ADDED_MAX),
-        );
-        if own >= max {
-            return Err(Conflict::IntegrationsOfTeam(kind.to_owned(), max).into());
+        let own = query.fetch_one(&mut *work.all).await?;
+        if !work.is_in_share(&team, own, all, ADDED_MAX) {
+            return Err(Conflict::IntegrationsOfTeam(kind.to_owned(), own).into());
         }
     }
     let sql = "INSERT INTO added_integrations (node, kind, name, team, settings, created_ms, \

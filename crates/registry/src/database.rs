@@ -2,10 +2,8 @@
 //! file that is its owner's alone, or in a database that may be started anew meanwhile.
 
 use std::fmt;
-use std::fs::{self, File, OpenOptions};
-use std::io;
-use std::os::unix::fs::{MetadataExt as _, OpenOptionsExt as _, fchown};
-use std::path::{Path, PathBuf};
+use std::fs::{self, File};
+use std::path::Path;
 use std::sync::Arc;
 
 use martlet_access::IotflowBase;
@@ -17,16 +15,17 @@ use crate::audit::entry::{self, NewAuditEntry};
 use crate::migrations::{self, migrate};
 use crate::postgres::{self, PING_MAX};
 use crate::secret::DigestKey;
-use crate::sql::{Engine, Fault, Sql, signed, unsigned};
+use crate::sql::{Engine, Fault, Sql, unsigned};
+use crate::sqlite_file::{
+    copy_for_dry_run, file_error, file_of, has_log, is_there, is_unchangeable, is_unwritable,
+    make_copy, make_file, sqlite_url, vacuum_into, with_end,
+};
 use crate::table_change::MessagesOfChanges;
 use crate::writing::begin_writing;
 use crate::{Actor, Location, Refused, RegistryError, now_ms};
 
 /// Name of the file in the data directory.
 pub const FILE: &str = "martlet.db";
-
-/// SQLite gives `-wal` and `-shm` the mode of the file itself.
-const MODE: u32 = 0o600;
 
 /// The tables, opened for reading and changing.
 pub struct Registry {
@@ -36,7 +35,7 @@ pub struct Registry {
     file: Option<(u64, u64)>,
     pub(crate) connection: AnyConnection,
     key: Option<DigestKey>,
-    /// All changes are undone when it is closed.
+    /// All is one transaction, which is undone when it is closed.
     is_dry_run: bool,
     pub(crate) settings: RegistrySettings,
 }
@@ -220,11 +219,16 @@ impl Registry {
     }
 
     /// Begins a dry run: this registry alone sees what it changes from now on, and all of it is
-    /// undone when it is closed. Others cannot change anything meanwhile.
+    /// gone when it is closed. It changes a copy of an SQLite file. In PostgreSQL it is one
+    /// transaction, and others cannot change anything meanwhile.
     ///
     /// # Errors
-    /// The database cannot be changed.
+    /// The file cannot be copied, or the database cannot be changed.
     pub async fn begin_dry_run(&mut self) -> Result<(), RegistryError> {
+        if let Location::File(path) = &self.location {
+            self.connection = copy_for_dry_run(path, &self.place, &mut self.connection).await?;
+            return Ok(());
+        }
         let (engine, place) = (self.engine(), Arc::clone(&self.place));
         let begun = begin_writing(self.connected().await?, engine).await;
         let all = begun.map_err(|error| Fault::Sql(error).at(&place))?;
@@ -375,14 +379,12 @@ impl Registry {
 }
 
 impl Work<'_> {
-    /// How many of the objects that all teams share one team may have, so that no team takes them
-    /// all. Those that belong to no team are made by callers that see all teams, and are not
-    /// limited.
-    pub(crate) fn share_of(&self, team: &str, max: i64) -> i64 {
-        match team {
-            "" => max,
-            _ => signed(self.team_share.of(unsigned(max))),
-        }
+    /// Whether a team that has `own` of the objects that all teams share may add one, where there
+    /// are `all` of at most `max`. Objects of no team are made by callers that see all teams, and
+    /// have no share.
+    pub(crate) fn is_in_share(&self, team: &str, own: i64, all: i64, max: i64) -> bool {
+        let share = self.team_share.beside(unsigned(all - own), unsigned(max));
+        team.is_empty() || unsigned(own) < share
     }
 
     /// Ends the change, or undoes it.
@@ -473,23 +475,6 @@ fn engine_of(location: &Location) -> Engine {
     }
 }
 
-fn file_error(path: &Path) -> impl Fn(io::Error) -> RegistryError {
-    |error| RegistryError::File {
-        path: path.to_owned(),
-        error,
-    }
-}
-
-fn make_file(path: &Path) -> Result<(), RegistryError> {
-    let mut options = OpenOptions::new();
-    let created = options.write(true).create_new(true).mode(MODE).open(path);
-    match created {
-        Ok(file) => give_to_owner_of_directory(&file, path).map_err(file_error(path)),
-        Err(error) if error.kind() == io::ErrorKind::AlreadyExists => Ok(()),
-        Err(error) => Err(file_error(path)(error)),
-    }
-}
-
 async fn connect_sqlite(place: &str, url: &str) -> Result<AnyConnection, RegistryError> {
     let failed = |error| Fault::Sql(error).at(place);
     let mut connection = AnyConnection::connect(url).await.map_err(failed)?;
@@ -501,68 +486,6 @@ async fn connect_sqlite(place: &str, url: &str) -> Result<AnyConnection, Registr
         done.map_err(failed)?;
     }
     Ok(connection)
-}
-
-impl Fault {
-    pub(crate) fn at(self, place: &str) -> RegistryError {
-        match self {
-            Self::Told(error) => error,
-            Self::Sql(error) => {
-                let of_file = needs_a_writable_file(&error).then_some(Path::new(place));
-                let of_file = of_file.filter(|path| path.is_file());
-                let place = place.to_owned();
-                let why = of_file.and_then(why_not_writable);
-                why.unwrap_or(RegistryError::Database { place, error })
-            }
-        }
-    }
-}
-
-/// SQLITE_READONLY and SQLITE_CANTOPEN, with what extends them.
-fn needs_a_writable_file(error: &sqlx::Error) -> bool {
-    let code = error
-        .as_database_error()
-        .and_then(sqlx::error::DatabaseError::code);
-    let code = code.and_then(|code| code.parse::<u32>().ok());
-    code.is_some_and(|code| matches!(code & 0xff, 8 | 14))
-}
-
-/// Why a file cannot be written to. SQLite reports only that it cannot open it, or that it is
-/// read-only. This is the system's error for the file, or for its directory, in which SQLite
-/// creates others. None if both can be written to.
-fn why_not_writable(path: &Path) -> Option<RegistryError> {
-    let open = OpenOptions::new().read(true).write(true).open(path);
-    let created = match open {
-        Ok(_) => {
-            let trial = with_end(path, &format!(".trial-{}", std::process::id()));
-            make_copy(&trial).inspect(|()| drop(fs::remove_file(&trial)))
-        }
-        Err(error) => Err(error),
-    };
-    let error = created.err()?;
-    let what_to_do = match error.kind() {
-        io::ErrorKind::ReadOnlyFilesystem => "mount its file system for writing",
-        io::ErrorKind::PermissionDenied => {
-            "give the user of this process the right to write to it and to its directory"
-        }
-        _ => return Some(file_error(path)(error)),
-    };
-    let text = format!("cannot be opened for writing: {error}; {what_to_do}");
-    Some(file_error(path)(io::Error::new(error.kind(), text)))
-}
-
-/// Device and inode.
-pub(crate) fn file_of(path: &Path) -> Option<(u64, u64)> {
-    let found = path.metadata().ok()?;
-    Some((found.dev(), found.ino()))
-}
-
-/// Whether there is such a file. Other code reports a missing directory.
-pub(crate) fn is_there(path: &Path) -> Result<bool, RegistryError> {
-    match path.try_exists() {
-        Err(error) if error.kind() == io::ErrorKind::NotADirectory => Ok(false),
-        found => found.map_err(file_error(path)),
-    }
 }
 
 /// A copy of the database at `path` as it is at this moment, without a name; none if it is not
@@ -598,62 +521,10 @@ pub async fn copy_of(path: &Path) -> Result<Option<File>, RegistryError> {
     opened.map(Some).map_err(file_error(path))
 }
 
-/// A new file that only this user may read.
-fn make_copy(path: &Path) -> io::Result<()> {
-    let mut options = OpenOptions::new();
-    let created = options.write(true).create_new(true).mode(MODE).open(path);
-    created.map(drop)
-}
-
-fn with_end(path: &Path, end: &str) -> PathBuf {
-    let mut name = path.as_os_str().to_owned();
-    name.push(end);
-    PathBuf::from(name)
-}
-
-/// Changes that are not in the file itself yet lie beside it.
-fn has_log(path: &Path) -> bool {
-    let log = with_end(path, "-wal").metadata();
-    log.is_ok_and(|log| log.len() > 0)
-}
-
-fn is_unwritable(error: &io::Error) -> bool {
-    matches!(
-        error.kind(),
-        io::ErrorKind::ReadOnlyFilesystem | io::ErrorKind::PermissionDenied
-    )
-}
-
-/// Nothing can be made beside the file. What is tried leaves nothing.
-fn is_unchangeable(path: &Path) -> bool {
-    let trial = with_end(path, &format!(".trial-{}", std::process::id()));
-    let created = make_copy(&trial);
-    if created.is_ok() {
-        let _ = fs::remove_file(&trial);
-    }
-    created.is_err_and(|error| is_unwritable(&error))
-}
-
 async fn write_copy(path: &Path, copy: &Path) -> Result<(), RegistryError> {
-    let text = copy.to_str();
-    let text = text.ok_or_else(|| Refused::Path(copy.to_owned()))?;
     let mut registry = Registry::open_to_read(path).await?;
-    let query = sqlx::query("VACUUM INTO $1").bind(text.to_owned());
-    let done = query.execute(&mut registry.connection).await;
-    done.map_err(|error| Fault::Sql(error).at(registry.place()))?;
+    vacuum_into(copy, &registry.place, &mut registry.connection).await?;
     registry.close().await
-}
-
-/// Root makes it for the user that the node runs as.
-fn give_to_owner_of_directory(file: &File, path: &Path) -> io::Result<()> {
-    let parent = path
-        .parent()
-        .filter(|parent| !parent.as_os_str().is_empty());
-    let parent = parent.unwrap_or(Path::new(".")).metadata()?;
-    match parent.uid() == file.metadata()?.uid() {
-        true => Ok(()),
-        false => fchown(file, Some(parent.uid()), Some(parent.gid())),
-    }
 }
 
 pub(crate) async fn is_in_use(on: &mut AnyConnection) -> Result<bool, sqlx::Error> {
@@ -673,22 +544,6 @@ pub(crate) async fn digest_key_text(on: &mut AnyConnection) -> Result<String, Fa
     created.execute(&mut *on).await?;
     // Another process may have been first.
     Ok(sqlx::query_scalar(select).fetch_one(on).await?)
-}
-
-/// An absolute path as SQLite's driver takes it.
-pub(crate) fn sqlite_url(path: &Path) -> Result<String, RegistryError> {
-    let text = path.to_str();
-    let text = text.ok_or_else(|| Refused::Path(path.to_owned()))?;
-    let mut url = "sqlite://".to_owned();
-    for byte in text.bytes() {
-        match byte {
-            b'/' | b'-' | b'_' | b'.' | b'0'..=b'9' | b'A'..=b'Z' | b'a'..=b'z' => {
-                url.push(char::from(byte));
-            }
-            other => url.push_str(&format!("%{other:02X}")),
-        }
-    }
-    Ok(url)
 }
 
 /// Waits for work on the database where nothing is asynchronous, as while a node reads its

@@ -7,7 +7,6 @@ use std::path::Path;
 use sqlx::any::install_default_drivers;
 use sqlx::{AnyConnection, AssertSqlSafe, Connection as _};
 
-use crate::database::sqlite_url;
 use crate::foreign_columns::{
     IMPORTED_TABLES, IOTFLOW_DEVICES, IOTFLOW_SETTINGS, IOTFLOW_TELEMETRY, IOTFLOW_USERS,
     ImportedTable, SERVICE_MQTT_DEVICES,
@@ -17,6 +16,7 @@ use crate::migrations::first_checksum;
 use crate::other_system::OtherSystem;
 use crate::postgres;
 use crate::sql::{Engine, Fault};
+use crate::sqlite_file::{is_there, sqlite_url};
 use crate::{Location, Refused, RegistryError};
 
 /// Contents of a database.
@@ -116,7 +116,7 @@ pub struct ForeignTables<D> {
 /// It cannot be reached or read.
 pub async fn contents(location: &Location) -> Result<Contents, RegistryError> {
     if let Some(path) = location.file()
-        && !crate::database::is_there(path)?
+        && !is_there(path)?
     {
         return Ok(Contents {
             is_ours: false,
@@ -141,7 +141,7 @@ pub async fn contents(location: &Location) -> Result<Contents, RegistryError> {
 /// # Errors
 /// It cannot be read.
 pub async fn has_accounts(file: &Path) -> Result<bool, RegistryError> {
-    if !crate::database::is_there(file)? {
+    if !is_there(file)? {
         return Ok(false);
     }
     read_from(&file.to_owned().into(), async |on, engine| {

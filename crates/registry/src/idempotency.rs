@@ -1,6 +1,6 @@
 //! Requests that may come twice: what was answered to one of the same key is answered again.
 
-use sqlx::Row as _;
+use sqlx::{AssertSqlSafe, Row as _};
 
 use crate::database::Work;
 use crate::sql::{Fault, clean};
@@ -78,28 +78,58 @@ impl Registry {
         work.end(done).await
     }
 
-    /// Deletes all answers but the newest `answers`, and all keys but the newest `keys`: a key
-    /// whose answer is deleted is known to have been used, so that its request is not carried out
-    /// twice. Returns the number of answers and keys that were deleted.
+    /// Deletes answers until there are `answers`, and keys until there are `keys`: the oldest ones
+    /// of the principals with most. A key whose answer is deleted is known to have been used, so
+    /// that its request is not carried out twice. Returns the number of answers and keys that were
+    /// deleted.
     ///
     /// # Errors
     /// The database cannot be changed.
     pub async fn forget_answers(&mut self, answers: u32, keys: u32) -> Result<u64, RegistryError> {
         let mut work = self.begin(&Actor::local()).await?;
         let done = async {
-            let sql = "DELETE FROM idempotency_keys WHERE created_ms < (SELECT created_ms FROM \
-                       idempotency_keys ORDER BY created_ms DESC LIMIT 1 OFFSET $1)";
-            let query = sqlx::query(sql).bind(i64::from(keys));
-            let deleted = query.execute(&mut *work.all).await?.rows_affected();
-            let sql = "UPDATE idempotency_keys SET answer = '' WHERE answer <> '' AND created_ms < \
-                       (SELECT created_ms FROM idempotency_keys ORDER BY created_ms DESC LIMIT 1 \
-                       OFFSET $1)";
-            let query = sqlx::query(sql).bind(i64::from(answers));
-            Ok(deleted + query.execute(&mut *work.all).await?.rows_affected())
+            let counts = "SELECT COUNT(*) FROM idempotency_keys GROUP BY principal";
+            let counts: Vec<i64> = sqlx::query_scalar(counts).fetch_all(&mut *work.all).await?;
+            let mut deleted = 0;
+            for (change, max) in [
+                ("DELETE FROM idempotency_keys WHERE", keys),
+                (
+                    "UPDATE idempotency_keys SET answer = '' WHERE answer <> '' AND",
+                    answers,
+                ),
+            ] {
+                let Some(most) = most_of_each(&counts, i64::from(max)) else {
+                    continue;
+                };
+                let sql = format!(
+                    "{change} (principal, key) IN (SELECT principal, key FROM (SELECT principal, \
+                     key, ROW_NUMBER() OVER (PARTITION BY principal ORDER BY created_ms DESC) AS \
+                     place FROM idempotency_keys) AS placed WHERE place > $1)"
+                );
+                let query = sqlx::query(AssertSqlSafe(sql)).bind(most);
+                deleted += query.execute(&mut *work.all).await?.rows_affected();
+            }
+            Ok(deleted)
         };
         let done = done.await;
         work.end(done).await
     }
+}
+
+/// How many each may keep, so that all together keep `max` and only those with most lose some;
+/// none: all may be kept.
+fn most_of_each(counts: &[i64], max: i64) -> Option<i64> {
+    let mut counts = counts.to_vec();
+    counts.sort_unstable();
+    let mut left = max;
+    for (place, count) in counts.iter().enumerate() {
+        let each = left / (counts.len() - place) as i64;
+        if *count > each {
+            return Some(each);
+        }
+        left -= count;
+    }
+    None
 }
 
 /// As [`Registry::claim`], within a change.

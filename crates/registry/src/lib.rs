@@ -96,6 +96,7 @@ mod secrets;
 mod shared_map;
 mod snapshot;
 mod sql;
+mod sqlite_file;
 mod table_change;
 mod team_tokens;
 mod team_uses;
@@ -180,7 +181,7 @@ pub use rule_sets::owner::{
     ADMINISTRATOR_ROLE, DEVICE_TYPE, NO_ROLE, Owner, RulesPlace, USER_ROLE,
 };
 pub use rule_sets::{RuleSet, beyond_own};
-pub use rules::{RULES_MAX, RuleDevice, StoredRule};
+pub use rules::{RULES_MAX, RuleDevice, RulesStamp, StoredRule};
 pub use secret::Secret;
 pub use secrets::{SECRET_NAME_BYTES_MAX, SealedSecret, SecretHead, check_secret_name};
 pub use snapshot::renew::{Changed, Renewed};

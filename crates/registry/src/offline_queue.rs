@@ -5,10 +5,10 @@ use std::path::Path;
 
 use sqlx::Row as _;
 
-use crate::database::is_there;
 use crate::foreign::read_from;
 use crate::foreign_rows::{ForeignRow, ForeignTable, Unread};
 use crate::sql::Fault;
+use crate::sqlite_file::is_there;
 use crate::{Location, Refused, RegistryError};
 
 /// A message of such a queue.

@@ -47,6 +47,17 @@ pub struct RuleDevice {
     pub tags: Vec<String>,
 }
 
+/// State of all rules, to be compared with an earlier one.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct RulesStamp {
+    /// Number of rules.
+    pub rules: i64,
+    /// Sum of their revisions: two changes may come within a millisecond.
+    revisions: i64,
+    /// When one was changed last, milliseconds since the Unix epoch.
+    changed_ms: i64,
+}
+
 impl Registry {
     /// The rules that the caller sees, by name.
     ///
@@ -71,19 +82,22 @@ impl Registry {
         reading.end(read).await
     }
 
-    /// Returns what changes whenever a rule does: how many there are, and when one was changed
-    /// last.
+    /// Returns what changes whenever a rule does.
     ///
     /// # Errors
     /// The database cannot be read.
-    pub async fn rules_stamp(&mut self) -> Result<(i64, i64), RegistryError> {
+    pub async fn rules_stamp(&mut self) -> Result<RulesStamp, RegistryError> {
         let mut reading = self.reading().await?;
         let on = reading.connection();
         let read = async {
-            let sql = "SELECT COUNT(*) AS rules, COALESCE(MAX(changed_ms), 0) AS changed \
-                       FROM message_rules";
+            let sql = "SELECT COUNT(*) AS rules, CAST(COALESCE(SUM(revision), 0) AS BIGINT) AS \
+                       revisions, COALESCE(MAX(changed_ms), 0) AS changed_ms FROM message_rules";
             let row = sqlx::query(sql).fetch_one(on).await?;
-            Ok((row.try_get("rules")?, row.try_get("changed")?))
+            Ok(RulesStamp {
+                rules: row.try_get("rules")?,
+                revisions: row.try_get("revisions")?,
+                changed_ms: row.try_get("changed_ms")?,
+            })
         };
         let read: Result<_, Fault> = read.await;
         reading.end(read).await
@@ -217,17 +231,15 @@ async fn set_one(
     expected.check(&format!("the rule {name:?}"), current)?;
     if is_new {
         let query = sqlx::query_scalar::<_, i64>("SELECT COUNT(*) FROM message_rules");
-        if query.fetch_one(&mut *work.all).await? >= RULES_MAX {
+        let all = query.fetch_one(&mut *work.all).await?;
+        if all >= RULES_MAX {
             return Err(Conflict::AddedRules(RULES_MAX).into());
         }
         let sql = "SELECT COUNT(*) FROM message_rules WHERE team = $1";
         let query = sqlx::query_scalar::<_, i64>(sql).bind(team.clone());
-        let (own, max) = (
-            query.fetch_one(&mut *work.all).await?,
-            work.share_of(&team, RULES_MAX),
-        );
-        if own >= max {
-            return Err(Conflict::RulesOfTeam(max).into());
+        let own = query.fetch_one(&mut *work.all).await?;
+        if !work.is_in_share(&team, own, all, RULES_MAX) {
+            return Err(Conflict::RulesOfTeam(own).into());
         }
     }
     // Nodes with the same tables notice a change by its time.

@@ -37,25 +37,22 @@ pub struct Previous {
     tenants: BTreeMap<u32, OfTenant>,
     count: usize,
     count_max: usize,
-    /// Most that one tenant may have, but the common one.
-    of_tenant_max: usize,
     dropped: u64,
 }
 
 impl Default for Previous {
     fn default() -> Self {
-        Self::new(PREVIOUS_MAX, PREVIOUS_MAX)
+        Self::new(PREVIOUS_MAX)
     }
 }
 
 impl Previous {
-    /// At most `count_max` values, and `of_tenant_max` of one tenant but the common one.
-    pub fn new(count_max: usize, of_tenant_max: usize) -> Self {
+    /// At most `count_max` values. Beyond that, the tenant with most loses its oldest one.
+    pub fn new(count_max: usize) -> Self {
         Self {
             tenants: BTreeMap::new(),
             count: 0,
             count_max,
-            of_tenant_max,
             dropped: 0,
         }
     }
@@ -88,9 +85,7 @@ impl Previous {
         }
         own.order.push_back(key);
         self.count += 1;
-        if tenant != 0 && own.order.len() > self.of_tenant_max {
-            self.drop_oldest_of(tenant);
-        } else if self.count > self.count_max {
+        if self.count > self.count_max {
             let most = self.tenants.iter().max_by_key(|(_, of)| of.order.len());
             self.drop_oldest_of(most.map_or(tenant, |(most, _)| *most));
         }
@@ -178,20 +173,23 @@ mod tests {
 
     #[test]
     fn the_tenant_that_has_most_gives_way() {
-        let mut previous = Previous::new(10, 6);
+        let mut previous = Previous::new(10);
         previous.put(key(2, 0), &Value::Int(1));
         for of in 0..100 {
             previous.put(key(1, of), &Value::Int(1));
         }
-        // Tenant 1 has its share, and tenant 2 still has its value.
         assert!(previous.get(&key(2, 0)).is_some());
-        assert_eq!((previous.count, previous.dropped()), (7, 94));
-        assert!(previous.get(&key(1, 93)).is_none() && previous.get(&key(1, 94)).is_some());
-        // The common one has no share, and is the one with most.
+        assert_eq!((previous.count, previous.dropped()), (10, 91));
+        assert!(previous.get(&key(1, 90)).is_none() && previous.get(&key(1, 91)).is_some());
+        // One that comes later takes turns with it.
+        for of in 1..100 {
+            previous.put(key(2, of), &Value::Int(1));
+        }
+        let counts: Vec<_> = previous.counts().collect();
+        assert_eq!(counts, [(1, 5), (2, 5)]);
         for of in 0..100 {
             previous.put(key(0, of), &Value::Int(1));
         }
-        assert!(previous.get(&key(2, 0)).is_some());
-        assert_eq!(previous.count, 10);
+        assert!(previous.counts().all(|(_, count)| count >= 3) && previous.count == 10);
     }
 }

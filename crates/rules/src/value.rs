@@ -8,6 +8,7 @@ use cel::common::types::{
     CelBool, CelBytes, CelDouble, CelInt, CelList, CelMap, CelMapKey, CelNull, CelString,
 };
 use cel::common::value::Val;
+use martlet_text_file::without_bom;
 use serde::de::{Deserialize, Deserializer, MapAccess, SeqAccess, Visitor};
 
 /// Integers up to this are exact as floating point numbers.
@@ -128,7 +129,7 @@ pub(crate) fn of_json(json: &serde_json::Value) -> Variable<'_> {
 
 /// A payload: JSON if it is JSON, else text if it is UTF-8, else bytes.
 pub(crate) fn of_payload(payload: &[u8]) -> Variable<'_> {
-    if let Ok(Read(json)) = serde_json::from_slice(payload) {
+    if let Ok(Read(json)) = serde_json::from_slice(without_bom(payload)) {
         return json;
     }
     match std::str::from_utf8(payload) {
@@ -254,6 +255,7 @@ mod tests {
         assert_eq!(read(b"on"), text("on"));
         assert_eq!(read(b"21 "), Value::Float(21.0));
         assert_eq!(read(b"21 22"), text("21 22"));
+        assert_eq!(read(b"\xef\xbb\xbf21"), Value::Float(21.0));
         assert_eq!(read(b"\xff"), Value::Bytes(Arc::new(vec![0xff])));
         let payload = br#"{"a":[1,2.5,"x",null,true]}"#;
         assert_eq!(json_text(&read(payload)).as_bytes(), payload);

@@ -125,8 +125,8 @@ impl DatabaseReader {
         }
     }
 
-    /// Writes a copy to a new file.
-    pub(crate) async fn backup_to(&self, path: &Path) -> Result<(), StorageError> {
+    /// Writes a copy to a new file. Returns the damaged pages, in words.
+    pub(crate) async fn backup_to(&self, path: &Path) -> Result<Vec<String>, StorageError> {
         match self {
             Self::Sqlite(reader) => reader.backup_to(path).await,
             Self::Postgres(_) => Err(StorageError::Query(

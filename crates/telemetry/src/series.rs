@@ -4,6 +4,8 @@ use std::collections::{BTreeMap, BTreeSet, HashMap, HashSet};
 use std::ops::Range;
 use std::sync::Arc;
 
+use martlet_permission::Share;
+
 use crate::Settings;
 use crate::value::{Point, PointRefusal, Sample, SeriesId};
 
@@ -182,7 +184,7 @@ impl Refusals {
 pub(crate) struct SeriesLimits {
     pub(crate) keys_per_device_max: usize,
     pub(crate) series_max: u64,
-    pub(crate) series_per_tenant_max: u64,
+    pub(crate) tenant_share: Share,
 }
 
 impl SeriesLimits {
@@ -190,8 +192,14 @@ impl SeriesLimits {
         Self {
             keys_per_device_max: settings.keys_per_device_max,
             series_max: settings.series_max,
-            series_per_tenant_max: settings.series_per_tenant_max,
+            tenant_share: settings.tenant_share,
         }
+    }
+
+    /// How many series a tenant may have that has `own` of `all` that there are.
+    pub(crate) fn share_of(&self, own: u64, all: u64) -> u64 {
+        let others = all.saturating_sub(own);
+        self.tenant_share.beside(others, self.series_max)
     }
 }
 
@@ -249,7 +257,7 @@ impl Admission<'_> {
         }
         if point.tenant != 0 {
             let of_tenant = counted.tenants.entry(point.tenant).or_default();
-            if *of_tenant >= self.limits.series_per_tenant_max {
+            if *of_tenant >= self.limits.share_of(*of_tenant, counted.all) {
                 return Err(PointRefusal::TenantSeries);
             }
             *of_tenant += 1;
@@ -337,7 +345,7 @@ mod tests {
         let limits = SeriesLimits {
             keys_per_device_max: 2,
             series_max: 4,
-            series_per_tenant_max: 10,
+            tenant_share: Share::default(),
         };
         let keys = [
             (1, "a"),

@@ -2,6 +2,8 @@
 
 use std::time::Duration;
 
+use martlet_permission::Share;
+
 /// Limits of the storage.
 #[derive(Clone, Debug)]
 pub struct Settings {
@@ -19,8 +21,8 @@ pub struct Settings {
     pub keys_per_device_max: usize,
     /// Maximum number of pairs of device and key.
     pub series_max: u64,
-    /// Maximum number of these of one tenant.
-    pub series_per_tenant_max: u64,
+    /// How many of these one tenant may have. Tenant 0 may have all.
+    pub tenant_share: Share,
     /// Maximum bytes of a text or of JSON.
     pub text_bytes_max: usize,
     /// Maximum number of concurrent read connections.
@@ -41,7 +43,7 @@ impl Default for Settings {
             file_bytes_max: None,
             keys_per_device_max: 1_000,
             series_max: 10_000_000,
-            series_per_tenant_max: 5_000_000,
+            tenant_share: Share::default(),
             text_bytes_max: 64 << 10,
             readers_max: 4,
             connect_max: Duration::from_secs(10),

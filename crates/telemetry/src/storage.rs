@@ -294,12 +294,15 @@ impl Storage {
     }
 
     /// Writes all current values to a new file, which can be opened as a storage. Values may be
-    /// written in the meantime.
+    /// written in the meantime. The pages are checked first: values of damaged ones may be missing
+    /// from the copy. Returns the damage that is known then.
     ///
     /// # Errors
     /// The file exists or cannot be written, or the values are in PostgreSQL (use `pg_dump`).
-    pub async fn backup_to(&self, path: &Path) -> Result<(), StorageError> {
-        self.inner.reader.backup_to(path).await
+    pub async fn backup_to(&self, path: &Path) -> Result<Damage, StorageError> {
+        let found = self.inner.reader.backup_to(path).await?;
+        self.inner.told.damage.note_hiding(found);
+        Ok(self.damage())
     }
 
     /// Approximate bytes of memory of values that are not yet committed or packed. Limited by

@@ -142,7 +142,7 @@ pub enum PointRefusal {
     /// There are [`crate::Settings::series_max`] series.
     #[error("the maximum number of pairs of device and key is reached")]
     TooManySeries,
-    /// The tenant has [`crate::Settings::series_per_tenant_max`] series.
+    /// The tenant has its share of them, see [`crate::Settings::tenant_share`].
     #[error("the team has its share of the pairs of device and key")]
     TenantSeries,
 }

@@ -6,7 +6,7 @@ use std::sync::Arc;
 
 use martlet_broker::{
     EpochKey, Interest, InterestClass, MemoryPressure, MemoryUse, Node, Retained, ShardId,
-    ShardMemory, TenantCounts, TenantId, TenantPool, UserSessions,
+    ShardMemory, Share, TenantCounts, TenantId, TenantPool, UserSessions,
 };
 
 /// State shared by the shards, without locks.
@@ -128,9 +128,20 @@ impl Node for LocalNode {
         self.sessions.set(self.sessions.get() - 1);
     }
 
-    fn borrow_of_tenant(&self, tenant: TenantId, pool: TenantPool, count_max: usize) -> bool {
+    fn borrow_of_tenant(
+        &self,
+        tenant: TenantId,
+        pool: TenantPool,
+        count_max: usize,
+        share: Share,
+    ) -> bool {
+        let used = match pool {
+            TenantPool::Sessions => self.sessions.get(),
+            TenantPool::Connections => self.connections.get(),
+        };
+        let share_of = |own| share.size_beside(used.saturating_sub(own), count_max);
         let mut tenants = self.tenants.borrow_mut();
-        tenant == TenantId::default() || tenants.borrow(tenant, pool, count_max)
+        tenant == TenantId::default() || tenants.borrow(tenant, pool, share_of)
     }
 
     fn return_of_tenant(&self, tenant: TenantId, pool: TenantPool) {

@@ -1,12 +1,14 @@
-//! Large bodies: they are unpacked and read on threads of their own, few at once and one of each
-//! caller, so that the threads of the API answer others meanwhile.
+//! Large bodies: they are unpacked and read on threads of their own, few at once and a share of
+//! them for each team, so that the threads of the API answer others meanwhile.
 
 use std::num::NonZero;
 use std::sync::Arc;
 use std::thread::available_parallelism;
 use std::time::Duration;
 
+use martlet_broker::Share;
 use martlet_control::shared_slots::SharedSlots;
+use martlet_registry::Visibility;
 use tracing::error;
 
 use crate::problem::{Problem, ProblemKind};
@@ -15,32 +17,28 @@ use crate::problem::{Problem, ProblemKind};
 pub(crate) const SMALL_BYTES_MAX: usize = 64 * 1024;
 /// Large bodies that are read at once, at most: half as many as there are processors.
 const SLOTS_MAX: usize = 4;
-/// Large bodies of one caller that are read at once, at most.
-const SLOTS_OF_CALLER_MAX: usize = 1;
 /// Time that a large body waits for its slot.
 const WAIT_MAX: Duration = Duration::from_secs(30);
 
-/// Slots of large bodies, by caller.
+/// Slots of large bodies, by the team of the caller.
 #[derive(Clone, Debug)]
-pub(crate) struct LargeBodies(Arc<SharedSlots<String>>);
-
-impl Default for LargeBodies {
-    fn default() -> Self {
-        let processors = available_parallelism().map_or(1, NonZero::get);
-        Self::with_slots((processors / 2).clamp(1, SLOTS_MAX))
-    }
-}
+pub(crate) struct LargeBodies(Arc<SharedSlots<Visibility>>);
 
 impl LargeBodies {
-    fn with_slots(slots: usize) -> Self {
-        Self(Arc::new(SharedSlots::new(slots, SLOTS_OF_CALLER_MAX)))
+    /// Slots of which one team may have this share.
+    pub(crate) fn new(share: Share) -> Self {
+        let processors = available_parallelism().map_or(1, NonZero::get);
+        Self::with_slots((processors / 2).clamp(1, SLOTS_MAX), share)
     }
 
-    /// Reads the bodies of this caller.
-    pub(crate) fn reader(&self, caller: &str) -> BodyReader {
+    fn with_slots(slots: usize, share: Share) -> Self {
+        Self(Arc::new(SharedSlots::new(slots, share)))
+    }
+
+    /// Reads the bodies of callers with this visibility.
+    pub(crate) fn reader(&self, caller: Visibility) -> BodyReader {
         BodyReader {
-            large: Some(self.clone()),
-            caller: caller.to_owned(),
+            large: Some((self.clone(), caller)),
         }
     }
 }
@@ -48,18 +46,14 @@ impl LargeBodies {
 /// Reads the bodies of one caller.
 #[derive(Clone, Debug)]
 pub(crate) struct BodyReader {
-    /// None: the caller needs no slots.
-    large: Option<LargeBodies>,
-    caller: String,
+    /// The slots, and whose they are; none: the caller needs no slots.
+    large: Option<(LargeBodies, Visibility)>,
 }
 
 impl BodyReader {
     /// Reads the bodies of an operator at `admin.sock`.
     pub(crate) fn without_slots() -> Self {
-        Self {
-            large: None,
-            caller: String::new(),
-        }
+        Self { large: None }
     }
 
     /// Does the work of reading a body of that many bytes, or more when it is unpacked.
@@ -76,8 +70,8 @@ impl BodyReader {
         }
         let slot = match &self.large {
             None => None,
-            Some(LargeBodies(slots)) => {
-                let slot = slots.take(&self.caller, WAIT_MAX).await;
+            Some((LargeBodies(slots), caller)) => {
+                let slot = slots.take(caller, WAIT_MAX).await;
                 Some(slot.ok_or_else(no_slot)?)
             }
         };
@@ -114,16 +108,17 @@ mod tests {
     use super::*;
 
     #[tokio::test]
-    async fn a_caller_has_one_place_and_small_bodies_need_none() {
-        let bodies = LargeBodies::with_slots(2);
+    async fn a_team_has_its_share_of_slots_and_small_bodies_need_none() {
+        let bodies = LargeBodies::with_slots(2, Share::default());
         let large = SMALL_BYTES_MAX + 1;
         let (go_on, wait) = mpsc::channel::<()>();
-        let one = bodies.reader("device:1");
+        let team = |id: &str| Visibility::of(Some(id));
+        let one = bodies.reader(team("north"));
         let first = tokio::spawn({
             let one = one.clone();
             async move { one.read(large, move || wait.recv().is_ok()).await }
         });
-        while bodies.0.free() == 2 {
+        while bodies.0.used().is_empty() {
             tokio::task::yield_now().await;
         }
         let second = tokio::spawn({
@@ -131,14 +126,12 @@ mod tests {
             async move { one.read(large, || 2).await }
         });
         assert_eq!(one.read(SMALL_BYTES_MAX, || 3).await.unwrap(), 3);
-        assert_eq!(
-            bodies.reader("device:2").read(large, || 4).await.unwrap(),
-            4
-        );
+        let other = bodies.reader(team("south"));
+        assert_eq!(other.read(large, || 4).await.unwrap(), 4);
         assert!(!second.is_finished());
         go_on.send(()).unwrap();
         assert!(first.await.unwrap().unwrap());
         assert_eq!(second.await.unwrap().unwrap(), 2);
-        assert_eq!(bodies.0.free(), 2);
+        assert!(bodies.0.used().is_empty());
     }
 }

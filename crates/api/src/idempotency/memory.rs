@@ -63,33 +63,80 @@ pub(crate) struct KeptInMemory(Mutex<Table>);
 #[derive(Debug)]
 struct Table {
     by_key: HashMap<Digest, KnownKey>,
+    /// Keys by the team of their callers; empty: callers that see all teams.
+    teams: HashMap<Arc<str>, OfTeam>,
+    /// Bytes of all answers, approximately.
+    bytes: usize,
+    /// Most bytes of all answers.
+    bytes_max: usize,
+}
+
+/// Keys of one team. Some of them are not known any more.
+#[derive(Debug, Default)]
+struct OfTeam {
+    /// Number of keys that are known.
+    count: usize,
+    /// Bytes of the answers, approximately.
+    bytes: usize,
     /// In the order in which they began.
     order: VecDeque<(Digest, Instant)>,
-    /// Keys with an answer, in the order in which they were answered; some have none any more.
+    /// Keys with an answer, in the order in which they were answered.
     answered: VecDeque<(Digest, Instant)>,
-    /// Bytes of all answers, approximately, and of those of each caller.
-    bytes: usize,
-    of_caller: HashMap<Arc<str>, usize>,
-    /// Most bytes of all answers. A caller may have half of it.
-    bytes_max: usize,
 }
 
 impl Default for Table {
     fn default() -> Self {
         Self {
             by_key: HashMap::new(),
-            order: VecDeque::new(),
-            answered: VecDeque::new(),
+            teams: HashMap::new(),
             bytes: 0,
-            of_caller: HashMap::new(),
             bytes_max: BYTES_MAX,
         }
     }
 }
 
 impl Table {
-    fn remove_oldest(&mut self) {
-        let Some((oldest, begun)) = self.order.pop_front() else {
+    fn add(&mut self, key: Digest, request: Digest, team: &str, begun: Instant) {
+        let team: Arc<str> = team.into();
+        let own = self.teams.entry(Arc::clone(&team)).or_default();
+        own.count += 1;
+        own.order.push_back((key, begun));
+        let state = State::UnderWay;
+        let entry = KnownKey {
+            team,
+            request,
+            begun,
+            state,
+        };
+        self.by_key.insert(key, entry);
+        while self.by_key.len() > KEYS_MAX {
+            let most = self.teams.iter().max_by_key(|(_, own)| own.count);
+            let Some(team) = most.map(|(team, _)| Arc::clone(team)) else {
+                break;
+            };
+            self.remove_oldest(&team);
+        }
+    }
+
+    /// Removes the keys of a team that are too old.
+    fn remove_old(&mut self, team: &str, now: Instant) {
+        let oldest = |table: &Self| {
+            table
+                .teams
+                .get(team)?
+                .order
+                .front()
+                .map(|(_, begun)| *begun)
+        };
+        while oldest(self).is_some_and(|begun| now.saturating_duration_since(begun) >= KEPT) {
+            self.remove_oldest(team);
+        }
+    }
+
+    /// Removes the oldest key of a team, or what is left of one that is not known any more.
+    fn remove_oldest(&mut self, team: &str) {
+        let own = self.teams.get_mut(team);
+        let Some((oldest, begun)) = own.and_then(|own| own.order.pop_front()) else {
             return;
         };
         let is_it = |entry: &KnownKey| entry.begun == begun;
@@ -99,8 +146,15 @@ impl Table {
     }
 
     fn remove(&mut self, key: &Digest) {
-        if let Some(KnownKey { state, caller, .. }) = self.by_key.remove(key) {
-            self.uncount(&state, &caller);
+        let Some(KnownKey { state, team, .. }) = self.by_key.remove(key) else {
+            return;
+        };
+        self.uncount(&state, &team);
+        if let Some(own) = self.teams.get_mut(&team) {
+            own.count -= 1;
+            if own.count == 0 {
+                self.teams.remove(&team);
+            }
         }
     }
 
@@ -110,21 +164,18 @@ impl Table {
             return;
         };
         let state = std::mem::replace(&mut entry.state, State::Dropped);
-        let caller = Arc::clone(&entry.caller);
-        self.uncount(&state, &caller);
+        let team = Arc::clone(&entry.team);
+        self.uncount(&state, &team);
     }
 
-    fn uncount(&mut self, state: &State, caller: &Arc<str>) {
+    fn uncount(&mut self, state: &State, team: &Arc<str>) {
         let State::Answered(answer) = state else {
             return;
         };
         let bytes = answer.memory_bytes();
         self.bytes -= bytes;
-        if let Some(own) = self.of_caller.get_mut(caller) {
-            *own -= bytes;
-            if *own == 0 {
-                self.of_caller.remove(caller);
-            }
+        if let Some(own) = self.teams.get_mut(team) {
+            own.bytes -= bytes;
         }
     }
 
@@ -132,56 +183,35 @@ impl Table {
         let Some(entry) = self.by_key.get_mut(key) else {
             return;
         };
-        let (bytes, caller) = (answer.memory_bytes(), Arc::clone(&entry.caller));
+        let (bytes, team) = (answer.memory_bytes(), Arc::clone(&entry.team));
+        let begun = entry.begun;
         let old = std::mem::replace(&mut entry.state, State::Answered(answer));
-        self.answered.push_back((*key, entry.begun));
-        self.uncount(&old, &caller);
+        self.uncount(&old, &team);
         self.bytes += bytes;
-        *self.of_caller.entry(Arc::clone(&caller)).or_default() += bytes;
-        self.make_room(Some(&caller));
+        let own = self.teams.entry(team).or_default();
+        own.bytes += bytes;
+        own.answered.push_back((*key, begun));
+        self.make_room();
     }
 
-    /// The oldest answers go: those of a caller with more than half, then those of all.
-    fn make_room(&mut self, caller: Option<&Arc<str>>) {
-        let own = |table: &Self| caller.and_then(|caller| table.of_caller.get(caller).copied());
-        while own(self).is_some_and(|own| own > self.bytes_max / 2) {
-            let of_caller = |entry: &KnownKey| caller == Some(&entry.caller);
-            if !self.drop_oldest_answer(of_caller) {
+    /// The oldest answers of the team with most go.
+    fn make_room(&mut self) {
+        while self.bytes > self.bytes_max {
+            let most = self.teams.values_mut().max_by_key(|own| own.bytes);
+            let Some((oldest, begun)) = most.and_then(|own| own.answered.pop_front()) else {
                 break;
+            };
+            let is_it = |entry: &KnownKey| entry.begun == begun;
+            if self.by_key.get(&oldest).is_some_and(is_it) {
+                self.drop_answer(&oldest);
             }
         }
-        while self.bytes > self.bytes_max && self.drop_oldest_answer(|_| true) {}
-    }
-
-    /// Drops the oldest answer for which `is_it` holds. False if there is none.
-    fn drop_oldest_answer(&mut self, is_it: impl Fn(&KnownKey) -> bool) -> bool {
-        let by_key = &self.by_key;
-        let entry = |(key, begun): &(Digest, Instant)| {
-            let entry = by_key.get(key).filter(|entry| entry.begun == *begun)?;
-            matches!(entry.state, State::Answered(_)).then_some(entry)
-        };
-        while self
-            .answered
-            .front()
-            .is_some_and(|one| entry(one).is_none())
-        {
-            self.answered.pop_front();
-        }
-        let mut answered = self.answered.iter();
-        let Some(at) = answered.position(|one| entry(one).is_some_and(&is_it)) else {
-            return false;
-        };
-        let Some((oldest, _)) = self.answered.remove(at) else {
-            return false;
-        };
-        self.drop_answer(&oldest);
-        true
     }
 }
 
 #[derive(Debug)]
 struct KnownKey {
-    caller: Arc<str>,
+    team: Arc<str>,
     request: Digest,
     begun: Instant,
     state: State,
@@ -204,7 +234,7 @@ impl KeptInMemory {
     pub(crate) fn set_bytes_max(&self, bytes: usize) {
         let mut table = self.table();
         table.bytes_max = BYTES_MAX.min(bytes);
-        table.make_room(None);
+        table.make_room();
     }
 
     /// Approximate number of bytes of what is kept.
@@ -217,18 +247,11 @@ impl KeptInMemory {
         &self,
         key: Digest,
         request: Digest,
-        caller: &str,
+        team: &str,
         now: Instant,
     ) -> KeyState {
         let mut table = self.table();
-        let table = &mut *table;
-        while let Some((_, begun)) = table.order.front().copied() {
-            let is_old = now.saturating_duration_since(begun) >= KEPT;
-            if !is_old && table.order.len() < KEYS_MAX {
-                break;
-            }
-            table.remove_oldest();
-        }
+        table.remove_old(team, now);
         match table.by_key.get(&key) {
             Some(entry) if entry.request != request => KeyState::Other,
             Some(entry) => match &entry.state {
@@ -237,14 +260,7 @@ impl KeptInMemory {
                 State::Dropped => KeyState::Lost,
             },
             None => {
-                let entry = KnownKey {
-                    caller: caller.into(),
-                    request,
-                    begun: now,
-                    state: State::UnderWay,
-                };
-                table.by_key.insert(key, entry);
-                table.order.push_back((key, now));
+                table.add(key, request, team, now);
                 KeyState::New
             }
         }
@@ -330,50 +346,56 @@ mod tests {
     fn long_answers_make_the_oldest_go_and_none_is_given_by_another_request() {
         let (kept, now) = (KeptInMemory::default(), Instant::now());
         kept.set_bytes_max(10 * LONG);
-        let begin = |caller, number| kept.begin_at(key(number), key(9), caller, now);
+        let begin = |team, number| kept.begin_at(key(number), key(9), team, now);
         for number in 0..20 {
-            assert!(matches!(begin("ann", number), KeyState::New));
+            assert!(matches!(begin("north", number), KeyState::New));
             kept.end(key(number), Some(answer(LONG)));
         }
-        assert!(kept.memory_bytes() <= 5 * LONG + 20 * ENTRY_BYTES);
-        assert!(matches!(begin("ann", 19), KeyState::Answered(_)));
-        assert!(matches!(begin("ann", 15), KeyState::Answered(_)));
-        assert!(matches!(begin("ann", 14), KeyState::Lost));
-        assert!(matches!(begin("ann", 0), KeyState::Lost));
-        // Others do not push each other out before there is no room for all.
-        for number in 20..25 {
-            begin("bob", number);
+        assert!(kept.memory_bytes() <= 10 * LONG + 20 * ENTRY_BYTES);
+        assert!(matches!(begin("north", 10), KeyState::Answered(_)));
+        assert!(matches!(begin("north", 9), KeyState::Lost));
+        // The team with most makes room for others, until both have the same.
+        for number in 20..30 {
+            begin("south", number);
             kept.end(key(number), Some(answer(LONG)));
         }
-        assert!(matches!(begin("ann", 15), KeyState::Answered(_)));
-        begin("eve", 25);
-        kept.end(key(25), Some(answer(LONG)));
-        assert!(matches!(begin("ann", 15), KeyState::Lost));
-        assert!(matches!(begin("bob", 20), KeyState::Answered(_)));
-        assert!(matches!(begin("eve", 25), KeyState::Answered(_)));
+        for team in ["north", "south"] {
+            let first = if team == "north" { 10 } else { 20 };
+            let states = (first..first + 10).map(|number| begin(team, number));
+            let is_there = states.map(|state| matches!(state, KeyState::Answered(_)));
+            assert_eq!(
+                is_there.collect::<Vec<_>>(),
+                [[false; 5], [true; 5]].concat()
+            );
+        }
         kept.set_bytes_max(0);
-        assert!(matches!(begin("eve", 25), KeyState::Lost));
-        assert_eq!(kept.memory_bytes(), 26 * ENTRY_BYTES);
-        assert!(kept.table().of_caller.is_empty());
+        assert!(matches!(begin("south", 29), KeyState::Lost));
+        assert_eq!(kept.memory_bytes(), 30 * ENTRY_BYTES);
         // It is longer than all that there is room for.
-        begin("eve", 26);
-        kept.end(key(26), Some(answer(1)));
-        assert!(matches!(begin("eve", 26), KeyState::Lost));
+        begin("east", 31);
+        kept.end(key(31), Some(answer(1)));
+        assert!(matches!(begin("east", 31), KeyState::Lost));
+        kept.end(key(31), None);
+        assert!(!kept.table().teams.contains_key("east"));
     }
 
     #[test]
     fn answers_end_after_a_day_and_the_oldest_key_makes_room() {
         let (kept, now) = (KeptInMemory::default(), Instant::now());
-        let begin = |number, request, now| kept.begin_at(key(number), key(request), "ann", now);
+        let begin = |number, request, now| kept.begin_at(key(number), key(request), "north", now);
         assert!(matches!(begin(0, 9, now), KeyState::New));
         assert!(matches!(begin(0, 9, now), KeyState::UnderWay));
         assert!(matches!(begin(0, 8, now), KeyState::Other));
         let tomorrow = now + KEPT;
         assert!(matches!(begin(0, 8, tomorrow), KeyState::New));
-        for number in 1..=KEYS_MAX {
+        kept.begin_at(key(1), key(9), "south", tomorrow);
+        for number in 2..=KEYS_MAX {
             begin(number, 9, tomorrow);
         }
         assert!(kept.table().by_key.len() <= KEYS_MAX);
+        // The team with most has lost its oldest key, the other one none.
         assert!(matches!(begin(0, 8, tomorrow), KeyState::New));
+        let of_south = kept.begin_at(key(1), key(9), "south", tomorrow);
+        assert!(matches!(of_south, KeyState::UnderWay));
     }
 }

@@ -109,7 +109,7 @@ pub(crate) fn shares_in(api: &Api) -> Result<Shares<'_>, Problem> {
         control: &api.control,
         tables: api.tables()?,
         integrations: api.integrations(),
-        rules: api.rules().map(AsRef::as_ref),
+        rules: api.rules_and_alarms(),
         telemetry: api.telemetry(),
         firmware: api.firmware().map(AsRef::as_ref),
         queries: &api.telemetry_queries,

@@ -10,6 +10,7 @@ use flate2::read::MultiGzDecoder;
 use martlet_control::telemetry::{
     Decoder, Format, StoreError, TelemetryDevice, received_now, time_text,
 };
+use martlet_registry::Visibility;
 use serde::{Deserialize, Serialize};
 use utoipa::{IntoParams, ToSchema};
 
@@ -49,6 +50,9 @@ pub(crate) struct StoredView {
     /// Time of receipt, which values without a time have.
     #[schema(format = DateTime)]
     pub received_at: String,
+    /// Members beside `values` or `data` that are not stored, the first 16.
+    #[serde(skip_serializing_if = "Vec::is_empty", default)]
+    pub ignored: Vec<String>,
 }
 
 /// Send telemetry
@@ -128,6 +132,7 @@ pub(crate) async fn store(
         stored: stored.values,
         retimed: stored.retimed,
         received_at: time_text(stored.received),
+        ignored: stored.ignored,
     };
     Ok((StatusCode::CREATED, Json(view)))
 }
@@ -183,7 +188,7 @@ pub(crate) async fn read_payload<T: Send + 'static>(
     request: Request,
     read: impl FnOnce(&[u8]) -> T + Send + 'static,
 ) -> Result<T, Problem> {
-    let reader = reader_of(&request).unwrap_or_else(|| api.large_bodies.reader(""));
+    let reader = reader_of(&request).unwrap_or_else(|| api.large_bodies.reader(Visibility::All));
     let encoding = request.headers().get(header::CONTENT_ENCODING);
     let encoding = encoding.and_then(|value| value.to_str().ok());
     let encoding = encoding.unwrap_or_default().to_owned();

@@ -218,7 +218,9 @@ impl Shard {
             answers_gated: connection.answers_gated,
             last_packet_ms: (!connection.flags.part()).then(|| {
                 let quiet_ms = connection.quiet_ms(now.mono_ms);
-                now.wall_ms.saturating_sub(quiet_ms.into())
+                let last_ms = now.wall_ms.saturating_sub(quiet_ms.into());
+                // The clocks are rounded apart, and CONNECT is a packet.
+                last_ms.max(session.connected_at_wall_ms())
             }),
             waits_for_store: connection.held_for_store_since != Since::NONE,
         })

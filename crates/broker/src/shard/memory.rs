@@ -33,7 +33,9 @@ impl Shard {
             self.note_memory(cx, pressure.is_watched);
         }
         if self.memory.has_new_parts(&pressure) {
-            self.memory.subscriptions_of_tenant_max = self.subscriptions_share(pressure.limit);
+            self.memory.subscriptions_max = pressure.limit.map_or(usize::MAX, |limit| {
+                subscriptions_part(limit) / usize::from(self.shard_count.max(1))
+            });
             self.lobby.memory.set_part(&pressure, self.shard_count);
             self.router.cache.set_part(&pressure, self.shard_count);
         }
@@ -92,7 +94,7 @@ impl Shard {
     fn kept_bytes(&self) -> usize {
         let subscriptions = self.subscribers.bytes() + self.groups.memory_bytes();
         let sessions = self.bytes_of_sessions();
-        self.memory.wills + subscriptions + sessions + self.memory.tables
+        self.memory.wills.bytes() + subscriptions + sessions + self.memory.tables
     }
 
     /// Bytes of sessions beside their subscriptions, Wills and messages.
@@ -108,7 +110,7 @@ impl Shard {
         let layers = self.lobby.memory.request_bytes() + self.memory.layers;
         let connections = self.connections.len() * CONNECTION_BYTES + self.memory.clients.bytes();
         ShardMemory {
-            wills: self.memory.wills,
+            wills: self.memory.wills.bytes(),
             subscriptions: self.subscribers.bytes() + self.groups.memory_bytes(),
             sessions: self.bytes_of_sessions(),
             tables: self.memory.tables,
@@ -124,7 +126,7 @@ impl Shard {
         let connections = self.connections.len() * CONNECTION_BYTES + self.memory.clients.bytes();
         let clients = self.bytes_of_sessions() + connections;
         let lobby = self.lobby.memory.request_bytes() + self.memory.layers;
-        let kept = self.subscribers.bytes() + self.memory.wills + clients + lobby;
+        let kept = self.subscribers.bytes() + self.memory.wills.bytes() + clients + lobby;
         let groups =
             self.groups.memory_bytes() + self.subscribing.subacks.bytes() + self.memory.tables;
         let groups = groups + self.memory.relief.memory_bytes();
@@ -143,15 +145,6 @@ impl Shard {
         // Clients are dealt out evenly over the shards.
         let clients = self.connections.accepted.max(1) * usize::from(self.shard_count);
         most.min((limit / 4 / clients).max(OUTPUT_SHARE_MIN))
-    }
-
-    /// Bytes that the subscriptions of one tenant may take on this shard: the share of a team of
-    /// what subscriptions may use. Clients are dealt out evenly over the shards.
-    fn subscriptions_share(&self, limit: Option<usize>) -> usize {
-        limit.map_or(usize::MAX, |limit| {
-            let all = subscriptions_part(limit) / usize::from(self.shard_count.max(1));
-            self.settings.limits.team_share().of_size(all)
-        })
     }
 
     /// Counts the bytes of tables to which clients add entries.

@@ -13,18 +13,18 @@ impl Shard {
             let key = limit.option().strip_prefix("limits.");
             key.and_then(|key| limits.get(key)).unwrap_or(0)
         };
-        let share = |all: u64| limits.team_share().of(all);
         let value = match (limit, listener) {
             (Limit::ListenerConnections, Some(listener)) => listener.connections_max.into(),
             (Limit::MaximumQos, Some(listener)) => listener.maximum_qos as u64,
             (Limit::ConnectTimeout, Some(listener)) if listener.connect_timeout_secs > 0 => {
                 listener.connect_timeout_secs.into()
             }
-            (Limit::TeamConnections, _) => share(limits.connections.into()),
-            (Limit::TeamSessions, _) => share(limits.sessions.into()),
-            (Limit::TeamRetained, _) => share(limits.retained_messages.into()),
-            (Limit::TeamRetainedBytes, _) => share(limits.retained_bytes),
-            (Limit::TeamSubscriptions, _) => self.memory.subscriptions_of_tenant_max as u64,
+            (Limit::TeamConnections, _) => limits.connections.into(),
+            (Limit::TeamSessions, _) => limits.sessions.into(),
+            (Limit::TeamRetained, _) => limits.retained_messages.into(),
+            (Limit::TeamRetainedBytes, _) => limits.retained_bytes,
+            (Limit::TeamWills, _) => self.wills_bytes_max(),
+            (Limit::TeamSubscriptions, _) => self.memory.subscriptions_max as u64,
             _ => of_node(),
         };
         ReachedLimit { limit, value }

@@ -2,7 +2,7 @@
 
 use std::collections::BTreeMap;
 
-use martlet_permission::TenantId;
+use martlet_permission::{Share, TenantId};
 
 use crate::interest::Epochs;
 use crate::subscribe::subscribers::{Subscribers, subscription_bytes};
@@ -54,11 +54,19 @@ impl SubscriberIndex {
         }
     }
 
-    /// The tenant may have this subscription too, where its subscriptions may take `bytes_max`.
-    /// Those of the common tenant may take more.
-    pub(super) fn has_room_for(&self, tenant: TenantId, filter: &str, bytes_max: usize) -> bool {
-        let bytes = self.tenants.get(&tenant).copied().unwrap_or_default();
-        tenant == TenantId::default() || bytes + subscription_bytes(filter) <= bytes_max
+    /// The tenant may have this subscription too, where those of all may take `bytes_max`. The
+    /// common tenant has no share.
+    pub(super) fn has_room_for(
+        &self,
+        tenant: TenantId,
+        filter: &str,
+        share: Share,
+        bytes_max: usize,
+    ) -> bool {
+        let own = self.tenants.get(&tenant).copied().unwrap_or_default();
+        let others = self.bytes.saturating_sub(own);
+        let own = own + subscription_bytes(filter);
+        tenant == TenantId::default() || own <= share.size_beside(others, bytes_max)
     }
 
     /// Routes of topics that match this filter are not valid any more.

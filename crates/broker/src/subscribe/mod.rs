@@ -339,11 +339,9 @@ impl Shard {
             if !subscriptions.has_room_for(filter, limits.subscription_bytes) {
                 return Some(Limit::SubscriptionBytes);
             }
-            let of_tenant = self.memory.subscriptions_of_tenant_max;
-            if !self
-                .subscribers
-                .has_room_for(session.tenant, filter, of_tenant)
-            {
+            let (tenant, all) = (session.tenant, self.memory.subscriptions_max);
+            let share = limits.team_share();
+            if !self.subscribers.has_room_for(tenant, filter, share, all) {
                 return Some(Limit::TeamSubscriptions);
             }
         }

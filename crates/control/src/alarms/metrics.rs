@@ -52,6 +52,15 @@ impl Alarms {
     }
 }
 
+impl Alarms {
+    /// Maximum number of alarms, and of devices that one may come of; and how many each tenant has.
+    pub(crate) fn counts_of_tenants(&self) -> (usize, Vec<(u32, usize)>) {
+        let machine = lock(&self.machine);
+        let (limit, counts) = machine.of_tenants();
+        (limit, counts.collect())
+    }
+}
+
 impl Collector for AlarmsPage {
     fn encode(&self, mut encoder: DescriptorEncoder<'_>) -> fmt::Result {
         let help = "Alarms that are not cleared, now";

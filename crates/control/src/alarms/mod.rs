@@ -108,12 +108,13 @@ impl Alarms {
         (control, tables, integrations): (&Arc<Control>, &Arc<SharedRegistry>, &Arc<Integrations>),
         settings: AlarmSettings,
     ) -> Self {
+        let share = control.info.limits.team_share();
         Self {
             control: Arc::clone(control),
             tables: Arc::clone(tables),
             integrations: Arc::clone(integrations),
             settings,
-            machine: Mutex::default(),
+            machine: Mutex::new(AlarmMachine::new(share)),
             clock: Mutex::new(ClockWatch::new()),
             pending: Mutex::default(),
             unwritten: tokio::sync::Mutex::default(),

@@ -11,6 +11,7 @@ use martlet_broker::{
     Screening,
 };
 use martlet_codec::ReasonCode;
+use martlet_text_file::without_bom;
 use serde::de::{Deserializer, MapAccess, Visitor};
 use serde_json::value::RawValue;
 
@@ -108,6 +109,7 @@ impl AuthenticationChain {
 
 /// Looks for the key of a payload.
 fn find(payload: &[u8]) -> KeyInPayload {
+    let payload = without_bom(payload);
     let Ok(Members(members)) = serde_json::from_slice::<Members<'_>>(payload) else {
         return match may_hide_key(payload) {
             true => KeyInPayload::Unreadable,

@@ -3,6 +3,7 @@
 use martlet_broker::{Message, NewMessage};
 use martlet_codec::{PublishProperties, QoS};
 use martlet_registry::{Command, CommandAnswer, CommandOutcome, IOTFLOW, NewCommand};
+use martlet_text_file::without_bom;
 use serde_json::{Value, json};
 
 use crate::iotflow::Catalogue;
@@ -193,7 +194,8 @@ fn read_answer(
     payload: &[u8],
     correlation: Option<&str>,
 ) -> Result<(String, Result<CommandAnswer, &'static str>), &'static str> {
-    let body = serde_json::from_slice::<Value>(payload).map_err(|_| "the payload is not JSON");
+    let body = serde_json::from_slice::<Value>(without_bom(payload));
+    let body = body.map_err(|_| "the payload is not JSON");
     let member = |name: &str| body.as_ref().ok()?.get(name)?.as_str();
     let id = member("command_id").or(member("id")).or(correlation);
     let Some(id) = id.map(str::to_owned) else {

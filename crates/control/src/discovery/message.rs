@@ -4,6 +4,7 @@ use std::fmt;
 
 use aws_lc_rs::digest::{SHA256, digest};
 use martlet_registry::{AddedDevice, DeviceSecret, NewDevice, RepeatableRequest};
+use martlet_text_file::without_bom;
 use serde::Deserialize;
 use serde_json::{Value, json};
 
@@ -57,7 +58,7 @@ impl Registration {
         if payload.len() > BYTES_MAX {
             return Err(format!("the registration is longer than {BYTES_MAX} bytes"));
         }
-        let value: Value = serde_json::from_slice(payload).map_err(|error| {
+        let value: Value = serde_json::from_slice(without_bom(payload)).map_err(|error| {
             let place = format!("line {}, column {}", error.line(), error.column());
             format!("the registration is not JSON: see {place}")
         })?;

@@ -38,8 +38,6 @@ pub use upload::{Claims, Upload};
 
 /// Uploads at once, at most.
 const UPLOADS_MAX: usize = 32;
-/// Uploads of one team, or all of them for callers that see everything.
-const UPLOADS_OF_TEAM_MAX: usize = 4;
 
 /// Directory of firmware in the data directory.
 pub const DIRECTORY: &str = "firmware";
@@ -82,8 +80,8 @@ impl FirmwareStore {
         Self {
             tables,
             files: Files::new(settings.directory.clone()),
+            uploads: SharedSlots::new(UPLOADS_MAX, settings.team_share),
             settings,
-            uploads: SharedSlots::new(UPLOADS_MAX, UPLOADS_OF_TEAM_MAX),
             reserved: Arc::default(),
             placing: tokio::sync::Mutex::default(),
             refused: LastRefused::default(),
@@ -146,12 +144,13 @@ impl FirmwareStore {
         let bytes = length.unwrap_or(max);
         let team = visibility.team().unwrap_or_default();
         let (stored, own) = self.stored_bytes(team.to_owned()).await?;
-        let share = self.settings.team_share.of(self.settings.total_bytes);
+        let (others, all) = (stored.saturating_sub(own), self.settings.total_bytes);
+        let share = self.settings.team_share.beside(others, all);
         if !team.is_empty() && own.saturating_add(bytes) > share {
             let why = format!(
-                "a team may have {share} bytes of files (limits.team_percent of \
-                 firmware.total_bytes), and {own} are stored: delete some first (martlet firmware \
-                 rm)"
+                "the team may have {share} bytes of files (limits.team_percent of what others \
+                 leave of firmware.total_bytes), and {own} are stored: delete some first (martlet \
+                 firmware rm)"
             );
             return Err(FirmwareError::NoRoom(why));
         }

@@ -3,6 +3,7 @@
 use martlet_broker::{Message, NewMessage};
 use martlet_codec::{PublishProperties, QoS};
 use martlet_rules::hops_after;
+use martlet_text_file::without_bom;
 use serde_json::{Value, json};
 
 use crate::iotflow::Catalogue;
@@ -105,7 +106,7 @@ fn read_parts(
             why: why.to_owned(),
         }))
     };
-    let Ok(body) = serde_json::from_slice::<Value>(payload) else {
+    let Ok(body) = serde_json::from_slice::<Value>(without_bom(payload)) else {
         return wrong("the payload is not JSON");
     };
     let (Some(name), Some(version)) = (body["name"].as_str(), body["version"].as_str()) else {

@@ -5,6 +5,7 @@ use std::sync::{Arc, Mutex, PoisonError};
 
 use martlet_broker::TenantId;
 use martlet_registry::{FIRMWARE_VERSION, ReportedVersion, reported_version};
+use martlet_text_file::without_bom;
 use tokio::sync::mpsc;
 use tracing::warn;
 
@@ -67,7 +68,7 @@ fn version_of(payload: &[u8]) -> Option<String> {
     if !is_likely {
         return None;
     }
-    let values: serde_json::Map<_, _> = serde_json::from_slice(payload).ok()?;
+    let values: serde_json::Map<_, _> = serde_json::from_slice(without_bom(payload)).ok()?;
     reported_version(&values).map(str::to_owned)
 }
 

@@ -71,9 +71,8 @@ use other_keys::OtherKeys;
 /// Kind of the integrations, and their name in their tenants.
 pub(crate) const KIND: &str = "rules";
 const NAME: &str = "main";
-/// Trials that run at one time, and those of one team.
+/// Trials that run at one time.
 const TRIALS_MAX: usize = 3;
-const TRIALS_OF_TEAM_MAX: usize = 1;
 
 /// A rule of the configuration.
 #[derive(Clone, Debug, PartialEq)]
@@ -205,7 +204,7 @@ pub struct Rules {
     /// Held while rules are read again.
     changing: tokio::sync::Mutex<()>,
     /// The stamp of the rules of the tables that are in force.
-    stamp: Mutex<Option<(i64, i64)>>,
+    stamp: Mutex<Option<martlet_registry::RulesStamp>>,
     /// Teams of rules that are not in force, since these have no tenant of their own.
     waiting_teams: Mutex<BTreeSet<String>>,
     /// The integrations that run, by name.
@@ -236,6 +235,7 @@ impl Rules {
         configured: Vec<ConfiguredRule>,
         published: BTreeSet<String>,
     ) -> Self {
+        let team_share = parts.control.info.limits.team_share();
         Self {
             devices: RuleDevices::new(Arc::clone(&parts.tables)),
             tables: parts.tables,
@@ -248,16 +248,13 @@ impl Rules {
             in_force: RwLock::default(),
             counts: Mutex::default(),
             actions: ActionCounts::default(),
-            trials: SharedSlots::new(TRIALS_MAX, TRIALS_OF_TEAM_MAX),
+            trials: SharedSlots::new(TRIALS_MAX, team_share),
             published: Mutex::new(published),
             changing: tokio::sync::Mutex::default(),
             stamp: Mutex::default(),
             waiting_teams: Mutex::default(),
             queues: Mutex::default(),
-            previous: Arc::new(Mutex::new(Previous::new(
-                PREVIOUS_MAX,
-                parts.control.info.limits.team_share().of_size(PREVIOUS_MAX),
-            ))),
+            previous: Arc::new(Mutex::new(Previous::new(PREVIOUS_MAX))),
             other_keys: Mutex::default(),
             webhooks: Mutex::default(),
             control: parts.control,

@@ -4,7 +4,7 @@
 use std::sync::Arc;
 use std::time::Duration;
 
-use martlet_registry::{Actor, Expected, RegistryError, StoredRule, Visibility};
+use martlet_registry::{Actor, Expected, RegistryError, RulesStamp, StoredRule, Visibility};
 use martlet_rules::{Definition, DefinitionError};
 use tracing::{info, warn};
 
@@ -80,9 +80,9 @@ impl Rules {
         read.await
     }
 
-    async fn current_stamp(&self) -> Result<(i64, i64), SharedRegistryError> {
+    async fn current_stamp(&self) -> Result<RulesStamp, SharedRegistryError> {
         if !self.tables.are_there() {
-            return Ok((0, 0));
+            return Ok(RulesStamp::default());
         }
         let read = self
             .tables

@@ -97,8 +97,8 @@ impl Rules {
 
 fn no_place() -> RuleError {
     RuleError::Busy(format!(
-        "other trials run: a team may run one at a time, and the node {TRIALS_MAX}. No place was \
-         free within {} s: try again",
+        "other trials run: the node runs {TRIALS_MAX} at a time, those of a team within its share \
+         of them. No place was free within {} s: try again",
         BEGINS_WITHIN.as_secs()
     ))
 }

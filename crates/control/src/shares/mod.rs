@@ -19,6 +19,7 @@ use std::time::Duration;
 
 use martlet_registry::{Team, Visibility};
 
+use crate::alarms::Alarms;
 use crate::control::{Control, ControlError};
 use crate::firmware::FirmwareStore;
 use crate::integrations::Integrations;
@@ -41,7 +42,8 @@ pub struct TeamShare {
     pub pool: Pool,
     /// How much is used; none: it cannot be counted now.
     pub used: Option<u64>,
-    /// How much the team may use; none: what belongs to no team has no share here.
+    /// How much the team may use while others use what they do; none: what belongs to no team has
+    /// no share here.
     pub share: Option<u64>,
     /// How much all teams together may use.
     pub limit: u64,
@@ -76,8 +78,8 @@ pub struct Shares<'a> {
     pub tables: &'a SharedRegistry,
     /// Webhooks and bridges; none: the node has none.
     pub integrations: Option<&'a Integrations>,
-    /// Rules; none: the node has none.
-    pub rules: Option<&'a Rules>,
+    /// Rules and alarms; none: the node has none.
+    pub rules: Option<(&'a Rules, &'a Alarms)>,
     /// Telemetry; none: the node stores none.
     pub telemetry: Option<&'a Telemetry>,
     /// Firmware; none: the node keeps none.
@@ -108,7 +110,7 @@ impl Shares<'_> {
         keys_age_max: Duration,
     ) -> Result<Vec<TeamShare>, SharesError> {
         let mut shares = Vec::new();
-        for (pool, uses) in self.uses(of.common, keys_age_max).await? {
+        for (pool, uses) in self.uses(keys_age_max).await? {
             for team in of.teams {
                 let owner = match pool.owner() {
                     PoolOwner::Tenant if team.tenant == 0 => continue,
@@ -134,13 +136,13 @@ impl Shares<'_> {
 }
 
 fn share_of(pool: Pool, uses: &PoolUses, owner: &Owner, team: Option<String>) -> TeamShare {
-    let used = uses.used.as_ref();
-    let used = used.map(|used| used.get(owner).copied().unwrap_or_default());
+    let used = uses.used_by(owner);
     let has_share = team.is_some() || uses.is_common_bounded;
-    let share = has_share.then_some(uses.share);
-    let fullest = uses.fullest.get(owner).copied().filter(|_| has_share);
-    let used_ratio =
-        fullest.unwrap_or_else(|| ratio(used.unwrap_or(0), share.unwrap_or(uses.limit)));
+    let share = has_share.then(|| uses.share_of(owner));
+    let used_ratio = match has_share {
+        true => uses.used_ratio(owner),
+        false => ratio(used.unwrap_or(0), uses.limit),
+    };
     TeamShare {
         team,
         pool,

@@ -50,12 +50,15 @@ pools! {
     RetainedMessages "retained_messages" "count" Tenant "Retained messages";
     RetainedBytes "retained_bytes" "bytes" Tenant "Bytes of retained messages";
     SubscriptionBytes "subscription_bytes" "bytes" Tenant "Memory of subscriptions";
+    WillBytes "will_bytes" "bytes" Tenant "Bytes of Wills";
     TelemetryKeys "telemetry_keys" "count" Tenant "Keys of devices in telemetry";
     TelemetryQueries "telemetry_queries" "count" Team "Queries of telemetry that run at once";
     TelemetryResultBytes "telemetry_result_bytes" "bytes" Team "Memory for the results of these";
     TelemetryStreams "telemetry_streams" "count" Team
         "Streams that follow telemetry (`/telemetry/tail`)";
     PreviousValues "previous_values" "count" Tenant "Values that rules remember for `previous`";
+    Alarms "alarms" "count" Tenant "Alarms, and devices that one may come of";
+    WaitingRequests "waiting_requests" "count" Tenant "Requests that wait for their response";
     FirmwareBytes "firmware_bytes" "bytes" Team "Bytes of firmware files";
     Rules "rules" "count" Team "Rules added through the API";
     Webhooks "webhooks" "count" Team "Webhooks added through the API";

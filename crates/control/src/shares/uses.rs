@@ -3,13 +3,14 @@
 use std::collections::{BTreeMap, HashMap};
 use std::time::Duration;
 
-use martlet_broker::{Answer, Command, TenantUse, subscriptions_part};
+use martlet_broker::{Answer, Command, Share, TenantUse, subscriptions_part};
 use martlet_registry::{ADDED_MAX, ROLLOUTS_OPEN_MAX, RULES_MAX, SharedObjects, Visibility};
 
 use super::pool::Pool;
-use super::pool_uses::{Owner, PoolUses, ratio};
+use super::pool_uses::{Owner, PoolUses};
 use super::{Shares, SharesError};
 use crate::control::ControlError;
+use crate::request::slots::REQUESTS_MAX;
 use crate::shared_slots::SharedSlots;
 
 /// All pools that the node has.
@@ -17,25 +18,22 @@ type AllUses = BTreeMap<Pool, PoolUses>;
 
 impl Shares<'_> {
     /// The uses of all pools that the node has.
-    pub(super) async fn uses(
-        &self,
-        with_common: bool,
-        keys_age_max: Duration,
-    ) -> Result<AllUses, SharesError> {
+    pub(super) async fn uses(&self, keys_age_max: Duration) -> Result<AllUses, SharesError> {
         let mut all = AllUses::new();
-        self.add_clients(&mut all, with_common).await?;
+        self.add_clients(&mut all).await?;
         self.add_objects(&mut all).await?;
         self.add_telemetry(&mut all, keys_age_max).await;
-        if let Some(rules) = self.rules {
+        if let Some((rules, alarms)) = self.rules {
+            let (limit, counts) = alarms.counts_of_tenants();
+            let used = counts.into_iter();
+            let used = used.map(|(tenant, count)| (Owner::Tenant(tenant), count as u64));
+            self.add(&mut all, Pool::Alarms, limit as u64, Some(used.collect()));
             let (limit, counts) = rules.previous_values();
             let counts = counts.into_iter();
             let used = counts.map(|(tenant, count)| (Owner::Tenant(tenant), count as u64));
-            self.add(
-                &mut all,
-                Pool::PreviousValues,
-                limit as u64,
-                Some(used.collect()),
-            );
+            let (pool, limit) = (Pool::PreviousValues, limit as u64);
+            // The one with most gives way, so each may have what is free.
+            self.add(&mut all, pool, limit, Some(used.collect())).share = Share::percent(100);
         }
         Ok(all)
     }
@@ -50,14 +48,14 @@ impl Shares<'_> {
     ) -> &'u mut PoolUses {
         let uses = PoolUses {
             limit,
-            share: self.control.info.limits.team_share().of(limit),
+            share: self.control.info.limits.team_share(),
             used,
             ..PoolUses::default()
         };
         all.entry(pool).insert_entry(uses).into_mut()
     }
 
-    async fn add_clients(&self, all: &mut AllUses, with_common: bool) -> Result<(), ControlError> {
+    async fn add_clients(&self, all: &mut AllUses) -> Result<(), ControlError> {
         let command = |request| Command::TenantUses { request };
         let shards = self.control.ask_all(command).await?.into_iter();
         let shards: Vec<Vec<TenantUse>> = shards
@@ -66,29 +64,21 @@ impl Shares<'_> {
                 _ => None,
             })
             .collect();
-        let sum = |count: fn(&TenantUse) -> usize| {
-            let mut sums = HashMap::<Owner, u64>::new();
-            for one in shards.iter().flatten() {
-                *sums.entry(Owner::Tenant(one.tenant.0)).or_default() += count(one) as u64;
-            }
-            sums
+        let of_node = |count| sum(&of_shards(&shards, count));
+        let mut connections = of_node(|one| one.connections);
+        let mut sessions = of_node(|one| one.sessions);
+        // Those of the common tenant are counted with all others only.
+        let counters = self.control.snapshot().await?;
+        let rest = |all: u64, own: &HashMap<Owner, u64>| {
+            let rest = all.saturating_sub(own.values().sum());
+            (Owner::Tenant(0), rest)
         };
-        let mut connections = sum(|one| one.connections);
-        let mut sessions = sum(|one| one.sessions);
-        if with_common {
-            // Those of the common tenant are counted with all others only.
-            let counters = self.control.snapshot().await?;
-            let rest = |all: u64, own: &HashMap<Owner, u64>| {
-                let rest = all.saturating_sub(own.values().sum());
-                (Owner::Tenant(0), rest)
-            };
-            connections.extend([rest(counters.connections, &connections)]);
-            sessions.extend([rest(counters.sessions, &sessions)]);
-        }
+        connections.extend([rest(counters.connections, &connections)]);
+        sessions.extend([rest(counters.sessions, &sessions)]);
         let limits = &self.control.info.limits;
         let (messages, bytes) = (
-            sum(|one| one.retained_messages),
-            sum(|one| one.retained_bytes),
+            of_node(|one| one.retained_messages),
+            of_node(|one| one.retained_bytes),
         );
         for (pool, limit, used) in [
             (Pool::Connections, limits.connections.into(), connections),
@@ -103,12 +93,16 @@ impl Shares<'_> {
             self.add(all, pool, limit, Some(used));
         }
         if let Some(memory) = self.control.memory_limit() {
-            let limit = subscriptions_part(memory);
-            let used = sum(|one| one.subscription_bytes);
-            let uses = self.add(all, Pool::SubscriptionBytes, limit as u64, Some(used));
-            let of_shard = limits.team_share().of_size(limit / shards.len().max(1));
-            uses.fullest = fullest_shards(&shards, of_shard);
+            let limit = subscriptions_part(memory) as u64;
+            let parts = of_shards(&shards, |one| one.subscription_bytes);
+            self.add_parts(all, Pool::SubscriptionBytes, limit, parts);
         }
+        let parts = of_shards(&shards, |one| one.will_bytes);
+        self.add_parts(all, Pool::WillBytes, limits.wills_bytes, parts);
+        let waiting = self.control.requests.used().into_iter();
+        let waiting = waiting.map(|(tenant, count)| (Owner::Tenant(tenant.0), count as u64));
+        let (pool, limit) = (Pool::WaitingRequests, REQUESTS_MAX as u64);
+        self.add(all, pool, limit, Some(waiting.collect()));
         Ok(())
     }
 
@@ -183,23 +177,45 @@ impl Shares<'_> {
         }
     }
 
+    /// Adds a pool of which each shard has an equal part.
+    fn add_parts(
+        &self,
+        all: &mut AllUses,
+        pool: Pool,
+        limit: u64,
+        parts: Vec<HashMap<Owner, u64>>,
+    ) {
+        let used = sum(&parts);
+        self.add(all, pool, limit, Some(used)).parts = parts;
+    }
+
     /// Adds a pool in which callers that see all teams have a share, too.
     fn add_slots(&self, all: &mut AllUses, pool: Pool, slots: &SharedSlots<Visibility>) {
         let used = slots.used().into_iter();
         let used = used.map(|(caller, count)| (Owner::from(&caller), count as u64));
         let uses = self.add(all, pool, slots.limit() as u64, Some(used.collect()));
-        uses.is_common_bounded = true;
+        (uses.is_common_bounded, uses.has_one) = (true, true);
     }
 }
 
-/// How full the fullest shard of each tenant is, where its subscriptions may take `bytes_max` bytes
-/// on each.
-fn fullest_shards(shards: &[Vec<TenantUse>], bytes_max: usize) -> HashMap<Owner, f64> {
-    let mut fullest = HashMap::<Owner, f64>::new();
-    for one in shards.iter().flatten() {
-        let ratio = ratio(one.subscription_bytes as u64, bytes_max as u64);
-        let own = fullest.entry(Owner::Tenant(one.tenant.0)).or_default();
-        *own = own.max(ratio);
+/// The counts of each shard by tenant.
+fn of_shards(
+    shards: &[Vec<TenantUse>],
+    count: fn(&TenantUse) -> usize,
+) -> Vec<HashMap<Owner, u64>> {
+    let of_shard = |uses: &Vec<TenantUse>| {
+        let uses = uses.iter();
+        uses.map(|one| (Owner::Tenant(one.tenant.0), count(one) as u64))
+            .collect()
+    };
+    shards.iter().map(of_shard).collect()
+}
+
+/// The counts of all shards by tenant.
+fn sum(parts: &[HashMap<Owner, u64>]) -> HashMap<Owner, u64> {
+    let mut sums = HashMap::new();
+    for (owner, count) in parts.iter().flatten() {
+        *sums.entry(owner.clone()).or_default() += count;
     }
-    fullest
+    sums
 }

@@ -3,25 +3,47 @@
 use std::path::{Path, PathBuf};
 use std::time::{SystemTime, UNIX_EPOCH};
 
-use martlet_telemetry::{Location, Settings, Storage, StorageError};
+use martlet_telemetry::{Damage, Location, Settings, Storage, StorageError};
 
 use super::{FILE, Telemetry};
 
 /// A copy in a file of its own, which is removed when this is dropped.
 #[derive(Debug)]
-pub struct TelemetryCopy(PathBuf);
+pub struct TelemetryCopy {
+    path: PathBuf,
+    damage: Damage,
+}
 
 impl TelemetryCopy {
     /// Where it is.
     pub fn path(&self) -> &Path {
-        &self.0
+        &self.path
+    }
+
+    /// What is wrong with the file that was copied, so that values may be missing; none: nothing.
+    pub fn warning(&self) -> Option<String> {
+        let first = self.damage.first();
+        let more = match self.damage.count() - first.len() {
+            0 => String::new(),
+            more => format!("; and {more} more"),
+        };
+        (!first.is_empty()).then(|| {
+            format!(
+                "{FILE} is damaged: {}{more}. Values may be missing from this backup: keep an \
+                 earlier one",
+                first.join("; ")
+            )
+        })
     }
 
     async fn of(storage: &Storage, directory: &Path) -> Result<Self, StorageError> {
         let now = SystemTime::now().duration_since(UNIX_EPOCH);
         let now = now.map_or(0, |now| now.as_nanos());
-        let copy = Self(directory.join(format!("{FILE}.copy-{now}")));
-        storage.backup_to(&copy.0).await?;
+        let mut copy = Self {
+            path: directory.join(format!("{FILE}.copy-{now}")),
+            damage: Damage::default(),
+        };
+        copy.damage = storage.backup_to(&copy.path).await?;
         Ok(copy)
     }
 }
@@ -29,7 +51,7 @@ impl TelemetryCopy {
 impl Drop for TelemetryCopy {
     fn drop(&mut self) {
         // It may not have been made.
-        let _ = std::fs::remove_file(&self.0);
+        let _ = std::fs::remove_file(&self.path);
     }
 }
 

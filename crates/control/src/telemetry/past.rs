@@ -16,15 +16,17 @@ impl Telemetry {
     pub async fn store_past(
         &self,
         device: &TelemetryDevice,
-        (decoded, received): (Decoded, i64),
+        (mut decoded, received): (Decoded, i64),
     ) -> Result<StoredNow, StoreError> {
         let values = decoded.readings.len();
+        let ignored = std::mem::take(&mut decoded.ignored);
         let points = points_of(decoded, device.in_storage(), 0, str::to_owned);
         self.write_whole(points.collect()).await?;
         Ok(StoredNow {
             values,
             retimed: 0,
             received,
+            ignored,
         })
     }
 }

@@ -7,6 +7,7 @@ use std::fmt;
 use std::hash::Hash;
 use std::sync::{Arc, Mutex};
 
+use martlet_broker::Share;
 use martlet_telemetry::QueryMemory;
 
 use crate::control::Control;
@@ -23,14 +24,16 @@ struct Taken<K> {
 }
 
 impl<K: Clone + Eq + Hash> Taken<K> {
-    /// Counts more bytes; false if these are more than all, or one caller, may have.
-    fn take(&mut self, caller: &K, bytes: usize, (all_max, own_max): (usize, usize)) -> bool {
+    /// Counts more bytes; false if these are more than `limit`, or than the caller's share of what
+    /// others leave.
+    fn take(&mut self, caller: &K, bytes: usize, share: Share, limit: usize) -> bool {
         let own = self.own.get(caller).copied().unwrap_or_default();
-        let (all, own) = (self.all.saturating_add(bytes), own.saturating_add(bytes));
-        if all > all_max || own > own_max {
+        let others = self.all - own;
+        let own = own.saturating_add(bytes);
+        if own > share.size_beside(others, limit) {
             return false;
         }
-        self.all = all;
+        self.all = others + own;
         self.own.insert(caller.clone(), own);
         true
     }
@@ -50,8 +53,8 @@ impl<K: Clone + Eq + Hash> Taken<K> {
 pub struct QueryMemories<K> {
     control: Arc<Control>,
     taken: Arc<Mutex<Taken<K>>>,
-    all_max: usize,
-    own_max: usize,
+    limit: usize,
+    share: Share,
 }
 
 impl<K> fmt::Debug for QueryMemories<K> {
@@ -74,7 +77,7 @@ impl<K: Clone + Eq + Hash + fmt::Debug + Send + Sync + 'static> QueryMemories<K>
     /// A part of the memory of this node.
     pub fn new(control: &Arc<Control>) -> Self {
         let part = control.memory_part();
-        let all_max = part.map_or(usize::MAX, |part| part.saturating_mul(PARTS));
+        let limit = part.map_or(usize::MAX, |part| part.saturating_mul(PARTS));
         let taken = Arc::new(Mutex::new(Taken {
             all: 0,
             own: HashMap::<K, usize>::new(),
@@ -83,16 +86,16 @@ impl<K: Clone + Eq + Hash + fmt::Debug + Send + Sync + 'static> QueryMemories<K>
         let count = move || counted.upgrade().map_or(0, |taken| lock(&taken).all);
         control.show_borrowed("queries", Box::new(count));
         Self {
-            own_max: control.info.limits.team_share().of_size(all_max),
+            share: control.info.limits.team_share(),
             control: Arc::clone(control),
             taken,
-            all_max,
+            limit,
         }
     }
 
     /// Bytes of all results, at most; none: no limit is known.
     pub fn limit(&self) -> Option<usize> {
-        Some(self.all_max).filter(|bytes| *bytes < usize::MAX)
+        Some(self.limit).filter(|bytes| *bytes < usize::MAX)
     }
 
     /// Bytes of the results of each caller.
@@ -121,8 +124,8 @@ struct OfCaller<K> {
 impl<K: Clone + Eq + Hash + fmt::Debug + Send + Sync> QueryMemory for OfCaller<K> {
     fn take(&self, bytes: usize) -> bool {
         let all = &self.all;
-        let bounds = (all.all_max, all.own_max);
-        if !lock(&all.taken).take(&self.caller, bytes, bounds) {
+        let has_room = lock(&all.taken).take(&self.caller, bytes, all.share, all.limit);
+        if !has_room {
             return false;
         }
         let has_lent = all.control.borrow_memory(bytes);
@@ -148,17 +151,17 @@ mod tests {
             all: 0,
             own: HashMap::new(),
         };
-        let bounds = (1_000, 500);
-        let has_taken = (0..60)
-            .filter(|_| taken.take(&"north", 100, bounds))
-            .count();
-        assert_eq!((has_taken, taken.all), (5, 500));
-        assert!(taken.take(&"south", 300, bounds));
-        assert!(!taken.take(&"south", 201, bounds));
+        let mut take = |caller, bytes| taken.take(&caller, bytes, Share::default(), 1_000);
+        let has_taken = (0..60).filter(|_| take("north", 100)).count();
+        assert_eq!(has_taken, 5);
+        assert!(take("south", 200) && !take("south", 51) && take("south", 50));
+        assert!(take("east", 125) && !take("north", 1));
+        assert_eq!(taken.all, 875);
+        taken.give_back(&"east", 125);
         for _ in 0..has_taken {
             taken.give_back(&"north", 100);
         }
-        taken.give_back(&"south", 300);
+        taken.give_back(&"south", 250);
         assert!(taken.all == 0 && taken.own.is_empty());
     }
 }

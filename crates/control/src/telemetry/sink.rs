@@ -1,6 +1,6 @@
 //! The integration that stores what devices publish.
 
-use std::collections::{BTreeSet, HashMap, HashSet};
+use std::collections::{BTreeMap, BTreeSet, HashMap, HashSet};
 use std::sync::Arc;
 
 use martlet_broker::TenantId;
@@ -8,6 +8,7 @@ use martlet_integrate::{
     ALL_TENANTS, CLIENT_IDS, ConfiguredSink, Outcome, Settings, Sink, SinkMessage,
 };
 use martlet_telemetry::Point;
+use martlet_telemetry::decode::Rejection;
 
 use super::latency::newest_own_time;
 use super::off_times::is_off;
@@ -147,9 +148,8 @@ impl Telemetry {
                 }
                 Ok(decoded) => {
                     retimed += decoded.retimed;
-                    for rejection in &decoded.left_out {
-                        let (device, reason) = (Some(one.device.1.clone()), rejection.reason());
-                        not_stored.push((message, device, reason, rejection.to_string()));
+                    for (reason, why) in by_reason(&decoded.left_out) {
+                        not_stored.push((message, Some(one.device.1.clone()), reason, why));
                     }
                     if let Some(time) = newest_own_time(&decoded) {
                         timed.push((Arc::clone(&device.device_type), time, received));
@@ -237,4 +237,17 @@ impl Telemetry {
             names,
         }))
     }
+}
+
+/// The rejections of a message, those of each reason as one text.
+fn by_reason(rejections: &[Rejection]) -> BTreeMap<&'static str, String> {
+    let mut by_reason = BTreeMap::<_, String>::new();
+    for rejection in rejections {
+        let text = by_reason.entry(rejection.reason()).or_default();
+        if !text.is_empty() {
+            text.push_str("; ");
+        }
+        text.push_str(&rejection.to_string());
+    }
+    by_reason
 }

@@ -150,7 +150,7 @@ impl StoreError {
 }
 
 /// Result of storing a payload.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[derive(Clone, Debug, PartialEq, Eq)]
 pub struct StoredNow {
     /// Values that are stored.
     pub values: usize,
@@ -158,6 +158,8 @@ pub struct StoredNow {
     pub retimed: usize,
     /// Time of receipt, µs since the Unix epoch.
     pub received: i64,
+    /// Names of members that are not stored, see [`Decoded::ignored`].
+    pub ignored: Vec<String>,
 }
 
 /// A value that can never be stored: its place among those that were to be written; its key, the
@@ -384,9 +386,10 @@ impl Telemetry {
     async fn store_decoded(
         &self,
         device: &TelemetryDevice,
-        decoded: Decoded,
+        mut decoded: Decoded,
         (received, origin): (i64, i64),
     ) -> Result<StoredNow, StoreError> {
+        let ignored = std::mem::take(&mut decoded.ignored);
         let (values, retimed) = (decoded.readings.len(), decoded.retimed);
         let newest = newest_own_time(&decoded);
         let points = points_of(decoded, device.in_storage(), origin, str::to_owned);
@@ -402,6 +405,7 @@ impl Telemetry {
             values,
             retimed,
             received,
+            ignored,
         })
     }
 

@@ -3,6 +3,7 @@
 use martlet_broker::{Message, NewMessage};
 use martlet_codec::{QoS, TopicFilter, TopicName};
 use martlet_registry::{IOTFLOW, TWIN_BYTES_MAX, Twin, Values, values_of_json};
+use martlet_text_file::without_bom;
 use serde_json::json;
 
 use crate::iotflow::Catalogue;
@@ -53,7 +54,7 @@ fn values_of(payload: &[u8]) -> Result<Values, String> {
             payload.len()
         ));
     }
-    values_of_json(payload).map_err(str::to_owned)
+    values_of_json(without_bom(payload)).map_err(str::to_owned)
 }
 
 /// The topics on which a device is sent its desired values, one for each family of types.

@@ -3,9 +3,10 @@
 //! The client library reads a line until its end, and a message of the length that the server
 //! announces, however long. Here a server that sends longer ones than a NATS server does is cut
 //! off before its bytes are buffered. The text is split as by the library: a line ends with CR LF,
-//! and only `MSG` and `HMSG` have bytes after it.
+//! and only messages have bytes after it.
 
 use std::fmt;
+use std::sync::atomic::{AtomicU64, Ordering};
 
 use serde::Deserialize;
 
@@ -67,15 +68,97 @@ pub(super) fn check_max_payload(bytes: usize) -> Result<(), Excess> {
     }
 }
 
-/// Checks the data that a server sends after its first INFO.
-#[derive(Debug)]
-pub(super) struct Guard {
-    payload_max: usize,
+/// The highest subscription id that the client has used. It gives each subscription the next one.
+pub(super) type LastSubscription = AtomicU64;
+
+/// Splits data into lines, without the messages between them.
+#[derive(Debug, Default)]
+struct Lines {
     /// The beginning of an incomplete line.
     line: Vec<u8>,
     /// Bytes of the current message that are missing, with its line end.
     left: usize,
-    /// Lines without a message since they were last taken.
+}
+
+impl Lines {
+    /// Reads the next data. `behind` returns how many bytes follow a line.
+    fn read(
+        &mut self,
+        mut bytes: &[u8],
+        mut behind: impl FnMut(&[u8]) -> Result<usize, Excess>,
+    ) -> Result<(), Excess> {
+        while !bytes.is_empty() {
+            let passed = self.left.min(bytes.len());
+            self.left -= passed;
+            bytes = bytes.get(passed..).unwrap_or_default();
+            let Some(end) = bytes.iter().position(|byte| *byte == b'\n') else {
+                self.line.extend_from_slice(bytes);
+                return match self.line.len() > LINE_BYTES_MAX {
+                    true => Err(Excess::Line),
+                    false => Ok(()),
+                };
+            };
+            let (piece, rest) = bytes.split_at(end + 1);
+            bytes = rest;
+            if self.line.is_empty() && piece.ends_with(b"\r\n") {
+                self.left = behind(piece)?;
+                continue;
+            }
+            self.line.extend_from_slice(piece);
+            if self.line.len() > LINE_BYTES_MAX {
+                return Err(Excess::Line);
+            }
+            if self.line.ends_with(b"\r\n") {
+                let mut line = std::mem::take(&mut self.line);
+                self.left = behind(&line)?;
+                line.clear();
+                self.line = line;
+            }
+        }
+        Ok(())
+    }
+}
+
+/// Reads what the client sends, for its subscriptions.
+#[derive(Debug, Default)]
+pub(super) struct Outgoing(Lines);
+
+impl Outgoing {
+    /// Reads the next data. Notes the id of each subscription.
+    ///
+    /// # Errors
+    /// A line is longer than those of the client.
+    pub(super) fn look(&mut self, bytes: &[u8], last: &LastSubscription) -> Result<(), Excess> {
+        self.0.read(bytes, |line| {
+            if line.starts_with(b"PUB ") || line.starts_with(b"HPUB ") {
+                return message_bytes(line).map(|length| length.saturating_add(2));
+            }
+            if line.starts_with(b"SUB ") {
+                let id = words(line).and_then(|mut words| words.next_back()?.parse().ok());
+                last.fetch_max(id.unwrap_or(0), Ordering::Relaxed);
+            }
+            Ok(0)
+        })
+    }
+}
+
+/// The words of a line, unless it is no text.
+fn words(line: &[u8]) -> Option<impl DoubleEndedIterator<Item = &str>> {
+    std::str::from_utf8(line).ok().map(str::split_whitespace)
+}
+
+/// Bytes of the message behind a line, without their end.
+fn message_bytes(line: &[u8]) -> Result<usize, Excess> {
+    let length = words(line).and_then(|mut words| words.next_back()?.parse().ok());
+    length.ok_or(Excess::Message(None))
+}
+
+/// Checks the data that a server sends after its first INFO.
+#[derive(Debug)]
+pub(super) struct Guard {
+    payload_max: usize,
+    lines: Lines,
+    /// Lines that bring no message of a subscription, since they were last taken.
     other_lines: u32,
 }
 
@@ -93,71 +176,48 @@ impl Guard {
         let twice = named.saturating_mul(2);
         Ok(Self {
             payload_max: twice.clamp(PAYLOAD_BYTES_ALWAYS, PAYLOAD_BYTES_MAX),
-            line: Vec::new(),
-            left: 0,
+            lines: Lines::default(),
             other_lines: 0,
         })
     }
 
-    /// Takes the number of lines without a message (PING, INFO, errors) since the last call.
+    /// Takes the number of lines since the last call that bring no message of a subscription:
+    /// PING, INFO, errors, and messages for which nobody asked.
     pub(super) fn take_other_lines(&mut self) -> u32 {
         std::mem::take(&mut self.other_lines)
     }
 
-    /// Checks the next data.
+    /// Checks the next data, where this is the last subscription of the client.
     ///
     /// # Errors
     /// A line or a message in it is too long.
-    pub(super) fn look(&mut self, mut bytes: &[u8]) -> Result<(), Excess> {
-        while !bytes.is_empty() {
-            let passed = self.left.min(bytes.len());
-            self.left -= passed;
-            bytes = bytes.get(passed..).unwrap_or_default();
-            let Some(end) = bytes.iter().position(|byte| *byte == b'\n') else {
-                self.line.extend_from_slice(bytes);
-                return match self.line.len() > LINE_BYTES_MAX {
-                    true => Err(Excess::Line),
-                    false => Ok(()),
-                };
-            };
-            let (piece, rest) = bytes.split_at(end + 1);
-            bytes = rest;
-            if self.line.is_empty() && piece.ends_with(b"\r\n") {
-                self.left = self.behind(piece)?;
-                continue;
-            }
-            self.line.extend_from_slice(piece);
-            if self.line.len() > LINE_BYTES_MAX {
+    pub(super) fn look(&mut self, bytes: &[u8], last: &LastSubscription) -> Result<(), Excess> {
+        let (payload_max, other_lines) = (self.payload_max, &mut self.other_lines);
+        self.lines.read(bytes, |line| {
+            if line.len() > LINE_BYTES_MAX {
                 return Err(Excess::Line);
             }
-            if self.line.ends_with(b"\r\n") {
-                let mut line = std::mem::take(&mut self.line);
-                self.left = self.behind(&line)?;
-                line.clear();
-                self.line = line;
+            let is_message = line.starts_with(b"MSG ") || line.starts_with(b"HMSG ");
+            if !is_message || !is_asked_for(line, last) {
+                *other_lines = other_lines.saturating_add(1);
             }
-        }
-        Ok(())
+            if !is_message {
+                return Ok(0);
+            }
+            let length = message_bytes(line)?;
+            match length > payload_max {
+                true => Err(Excess::Message(Some(length))),
+                false => Ok(length + 2),
+            }
+        })
     }
+}
 
-    /// Number of bytes that follow a line.
-    fn behind(&mut self, line: &[u8]) -> Result<usize, Excess> {
-        if line.len() > LINE_BYTES_MAX {
-            return Err(Excess::Line);
-        }
-        if !line.starts_with(b"MSG ") && !line.starts_with(b"HMSG ") {
-            self.other_lines = self.other_lines.saturating_add(1);
-            return Ok(0);
-        }
-        let text = std::str::from_utf8(line).map_err(|_| Excess::Message(None))?;
-        let length = text.split_whitespace().next_back();
-        let length = length.and_then(|length| length.parse::<usize>().ok());
-        let length = length.ok_or(Excess::Message(None))?;
-        match length > self.payload_max {
-            true => Err(Excess::Message(Some(length))),
-            false => Ok(length + 2),
-        }
-    }
+/// Whether the message of this line has the id of a subscription that the client has made, ended
+/// ones among them: a message may be under way when one ends.
+fn is_asked_for(line: &[u8], last: &LastSubscription) -> bool {
+    let id = words(line).and_then(|mut words| words.nth(2)?.parse::<u64>().ok());
+    id.is_some_and(|id| id <= last.load(Ordering::Relaxed))
 }
 
 #[cfg(test)]
@@ -170,8 +230,8 @@ mod tests {
     fn look(text: &[u8], piece: usize) -> Result<usize, Excess> {
         let mut guard = Guard::of(INFO)?;
         let mut pieces = text.chunks(piece);
-        pieces.try_for_each(|bytes| guard.look(bytes))?;
-        Ok(guard.left + guard.line.len())
+        pieces.try_for_each(|bytes| guard.look(bytes, &LastSubscription::new(12)))?;
+        Ok(guard.lines.left + guard.lines.line.len())
     }
 
     #[test]
@@ -212,6 +272,22 @@ mod tests {
         }
         let headers = look(b"HMSG a 1 10 18446744073709551615\r\n", 100);
         assert_eq!(headers, Err(Excess::Message(Some(usize::MAX))));
+    }
+
+    #[test]
+    fn messages_that_nobody_asked_for_are_counted() {
+        let (mut sent, last) = (Outgoing::default(), LastSubscription::default());
+        let text =
+            b"CONNECT {}\r\nSUB a.b 1\r\nPUB x 9\r\nSUB c 7\r\n\r\nHPUB x y 2 5\r\n\r\nabc\r\n\
+                     SUB c group 3\r\nUNSUB 3\r\n";
+        for bytes in text.chunks(5) {
+            sent.look(bytes, &last).expect("these are short lines");
+        }
+        assert_eq!(last.load(Ordering::Relaxed), 3);
+        let mut guard = Guard::of(INFO).expect("it is short");
+        let text = b"MSG a 3 1\r\nx\r\nMSG a 4 1\r\nx\r\nHMSG a 2 r 2 2\r\n\r\n\r\nMSG a x 0\r\n\r\nPING\r\n";
+        guard.look(text, &last).expect("these are short lines");
+        assert_eq!(guard.take_other_lines(), 3);
     }
 
     #[test]

@@ -25,7 +25,7 @@ use tokio_rustls::TlsConnector;
 use tokio_rustls::client::TlsStream;
 use tokio_rustls::rustls::pki_types::ServerName;
 
-use super::guard::{Excess, Guard, LINE_BYTES_MAX};
+use super::guard::{Excess, Guard, LINE_BYTES_MAX, LastSubscription, Outgoing};
 use crate::words::error_words;
 
 /// Time limit for the client to present the word.
@@ -34,7 +34,7 @@ const FIRST_LINE_WITHIN: Duration = Duration::from_secs(1);
 const COPIED_BYTES: usize = 64 << 10;
 /// Bytes that are read from the server while something is written to it.
 const UNANSWERED_BYTES_MAX: usize = 256 << 10;
-/// Lines without a message in this time, above which reading pauses.
+/// Lines that bring no message of a subscription in this time, above which reading pauses.
 const OTHER_LINES_MAX: u32 = 1_000;
 const OTHER_LINES_WITHIN: Duration = Duration::from_secs(1);
 
@@ -225,9 +225,11 @@ async fn carry<S: AsyncRead + AsyncWrite + Unpin>(
         let (mut from_server, mut to_server) = split(server);
         let (mut from_client, mut to_client) = split(client);
         let writing = Mutex::new(());
-        let out = copy_out(&mut from_client, &mut to_server, &writing);
+        let (mut outgoing, last) = (Outgoing::default(), LastSubscription::default());
+        let note = |bytes: &[u8]| outgoing.look(bytes, &last).map_err(io::Error::other);
+        let out = copy_out(&mut from_client, &mut to_server, (&writing, note));
         let look = |bytes: &[u8]| {
-            let looked = guard.look(bytes).map_err(|why| {
+            let looked = guard.look(bytes, &last).map_err(|why| {
                 tracing::warn!(%why, "a connection to NATS is ended");
                 io::Error::other(*excess.get_or_init(|| why))
             });
@@ -244,16 +246,18 @@ async fn carry<S: AsyncRead + AsyncWrite + Unpin>(
     carried.map(drop)
 }
 
-/// Copies what the client sends until the end. `writing` is locked while it is written.
+/// Copies what the client sends until the end, after `note` has read it. `writing` is locked while
+/// it is written.
 async fn copy_out(
     from: &mut (impl AsyncRead + Unpin),
     to: &mut (impl AsyncWrite + Unpin),
-    writing: &Mutex<()>,
+    (writing, mut note): (&Mutex<()>, impl FnMut(&[u8]) -> io::Result<()>),
 ) -> io::Result<()> {
     let mut buffer = vec![0; COPIED_BYTES];
     loop {
         let count = from.read(&mut buffer).await?;
         let bytes = buffer.get(..count).unwrap_or_default();
+        note(bytes)?;
         let _locked = writing.lock().await;
         if bytes.is_empty() {
             return to.shutdown().await;
@@ -266,8 +270,8 @@ async fn copy_out(
 /// Copies what the server sends, and what passes `look`, until the end.
 ///
 /// The client answers a PING, and keeps the answer until it is written. So not much is read from a
-/// server that reads nothing. `look` returns the number of lines without a message: a server does
-/// not send many of these.
+/// server that reads nothing. `look` returns the number of lines that bring no message of a
+/// subscription: a server does not send many of these.
 async fn copy_back(
     from: &mut (impl AsyncRead + Unpin),
     to: &mut (impl AsyncWrite + Unpin),
@@ -319,7 +323,11 @@ mod tests {
         let (mut from_client, mut to_client) = split(client);
         let (mut from_server, mut to_server) = split(server);
         let writing = Mutex::new(());
-        let out = copy_out(&mut from_client, &mut to_server, &writing);
+        let out = copy_out(
+            &mut from_client,
+            &mut to_server,
+            (&writing, |_: &[u8]| Ok(())),
+        );
         let back = copy_back(
             &mut from_server,
             &mut to_client,

@@ -11,6 +11,7 @@ use std::time::Duration;
 use anyhow::Context as _;
 use clap::Args;
 use http_body_util::{BodyExt as _, Full};
+use hyper::HeaderMap;
 use hyper::body::Bytes;
 use hyper_util::rt::TokioIo;
 use martlet_api::page::Page;
@@ -505,12 +506,12 @@ pub(crate) fn is_running(data_dir: &Path) -> bool {
     SocketPath::connect(data_dir).is_ok()
 }
 
-/// Writes the node's response while it is received.
+/// Writes the node's response while it is received. Returns its headers.
 pub(crate) fn download(
     data_dir: &Path,
     path: &str,
     out: &mut impl std::io::Write,
-) -> anyhow::Result<()> {
+) -> anyhow::Result<HeaderMap> {
     wait(async {
         let (stream, _) = connect(data_dir).await?;
         let mut response = send(stream, AdminRequest::get(path)).await?;
@@ -519,7 +520,7 @@ pub(crate) fn download(
                 out.write_all(&bytes)?;
             }
         }
-        Ok(())
+        Ok(std::mem::take(response.headers_mut()))
     })
 }
 

@@ -120,9 +120,9 @@ fn create(options: &CreateOptions) -> anyhow::Result<ExitCode> {
     let partial = partial_name(target);
     let file = create_new(&partial)?;
     let made = write_new(&file, &partial, &data_dir, included)
-        .and_then(|archive| name(&partial, target).map(|()| archive.has_tables()));
-    let has_tables = match made {
-        Ok(has_tables) => has_tables,
+        .and_then(|made| name(&partial, target).map(|()| made));
+    let (has_tables, damage) = match made {
+        Ok((archive, damage)) => (archive.has_tables(), damage),
         Err(error) => {
             // An incomplete backup is useless.
             let _ = std::fs::remove_file(&partial);
@@ -160,6 +160,9 @@ fn create(options: &CreateOptions) -> anyhow::Result<ExitCode> {
             "martlet: warning: users and devices are NOT in it: they are in {place}; back that \
              database up too, with pg_dump"
         );
+    }
+    if let Some(damage) = damage {
+        errln!("martlet: warning: {damage}");
     }
     Ok(ExitCode::SUCCESS)
 }
@@ -220,21 +223,23 @@ fn name(partial: &Path, target: &Path) -> anyhow::Result<()> {
 }
 
 /// Writes the backup, and then reads it completely. Requests it from the node if it runs; otherwise
-/// reads the node's store, which may be read-only.
+/// reads the node's store, which may be read-only. Returns what is damaged, too, in words.
 fn write_new(
     file: &File,
     partial: &Path,
     data_dir: &Path,
     key_file: Option<&Path>,
-) -> anyhow::Result<Archive> {
+) -> anyhow::Result<(Archive, Option<String>)> {
     let writing = || format!("writing {}", partial.display());
-    if admin::is_running(data_dir) {
+    let damage = if admin::is_running(data_dir) {
         let target = match key_file {
             Some(_) => "/api/v1/backup?with_key_file=true",
             None => "/api/v1/backup",
         };
         let mut out = file;
-        admin::download(data_dir, target, &mut out).with_context(writing)?;
+        let headers = admin::download(data_dir, target, &mut out).with_context(writing)?;
+        let damage = headers.get("martlet-damaged");
+        damage.and_then(|text| Some(text.to_str().ok()?.to_owned()))
     } else {
         let store = data_dir.join(STORE);
         let disk = claim_store_to_read(&store)?;
@@ -250,10 +255,11 @@ fn write_new(
         write_archive(&store, &files, parts, BufWriter::new(file)).with_context(writing)?;
         // Until here the lock kept a node from starting.
         drop(disk);
-    }
+        telemetry.and_then(|copy| copy.warning())
+    };
     file.sync_all().with_context(writing)?;
     // This detects an incomplete response now, and not when the backup is needed.
-    Ok(Archive::open(partial, |_, _| {})?)
+    Ok((Archive::open(partial, |_, _| {})?, damage))
 }
 
 fn verify(path: &Path, json: bool) -> anyhow::Result<ExitCode> {

@@ -304,7 +304,7 @@ fn get(options: &GetOptions) -> anyhow::Result<String> {
             download(&data_dir, &path, &mut out)?;
             out.flush()?;
         }
-        None => piped(|out| download(&data_dir, &path, out))?,
+        None => piped(|out| download(&data_dir, &path, out).map(drop))?,
     }
     Ok(String::new())
 }

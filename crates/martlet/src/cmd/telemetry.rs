@@ -413,7 +413,7 @@ fn export(options: &ExportOptions) -> anyhow::Result<()> {
     options.span.put(&mut target);
     put(&mut target, "format", Some(&options.format));
     let data_dir = options.node.data_dir()?;
-    piped(|out| download(&data_dir, &target, out))
+    piped(|out| download(&data_dir, &target, out).map(drop))
 }
 
 fn rejected(options: &RejectedOptions) -> anyhow::Result<String> {

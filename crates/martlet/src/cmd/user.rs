@@ -413,7 +413,16 @@ fn change_in_tables(
                 name: user.clone(),
                 password: new,
             };
-            tables::run(&file.node, set)?;
+            tables::run(&file.node, set).map_err(|error| {
+                let effective = file.node.load().ok();
+                let place = effective.and_then(|all| config::place_of_credentials(&all, user));
+                place.map_or(error, |place| {
+                    anyhow::anyhow!(
+                        "{user} is a user of auth.credentials ({place}): change the password \
+                         there, and restart the node"
+                    )
+                })
+            })?;
         }
         false => {
             let user = NewUser {

@@ -636,6 +636,13 @@ pub(crate) fn tables_unasked(effective: &Effective) -> Option<String> {
     tables_left_out(effective)
 }
 
+/// Where `auth.credentials` is set, if it has a user of this name.
+pub(crate) fn place_of_credentials(effective: &Effective, user: &str) -> Option<String> {
+    let users = credentials(effective.settings().auth.credentials.text()).ok()?;
+    let is_there = users.iter().any(|one| *one.user_name == *user);
+    is_there.then(|| effective.source(key!(auth.credentials)).to_owned())
+}
+
 fn tables_left_out(effective: &Effective) -> Option<String> {
     let mut order = effective.settings().auth.order.items();
     let is_asked = order.any(|name| name == "registry");

@@ -52,7 +52,9 @@ mod telemetry;
 mod topic_memory;
 mod way_in;
 
-pub(crate) use authentication::{IGNORES_TABLES, TablesRead, subscribing, tables_unasked};
+pub(crate) use authentication::{
+    IGNORES_TABLES, TablesRead, place_of_credentials, subscribing, tables_unasked,
+};
 pub(crate) use broken::data_dir_in;
 pub(crate) use data_dir::{command_options, data_dir, options_of};
 pub(crate) use database::{NAMES as DATABASE_NAMES, is_about_database, wait_for_database};

@@ -40,11 +40,7 @@ pub(crate) fn of(effective: &Effective) -> Result<Option<TelemetrySettings>, Con
         storage: Settings {
             keys_per_device_max: telemetry.keys_per_device,
             series_max: telemetry.series,
-            series_per_tenant_max: effective
-                .settings()
-                .limits
-                .team_share()
-                .of(telemetry.series),
+            tenant_share: effective.settings().limits.team_share(),
             text_bytes_max: common.limits.text_bytes,
             file_bytes_max: Some(telemetry.file_bytes).filter(|max| *max > 0),
             ..Settings::default()

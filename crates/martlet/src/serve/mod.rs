@@ -58,6 +58,7 @@ pub(crate) use options::ConfigOptions;
 pub(crate) use program_name::program_name;
 pub(crate) use store::{check_restored, claim_store, claim_store_to_read};
 
+use std::ffi::OsString;
 use std::process::ExitCode;
 
 use anyhow::Context as _;
@@ -68,6 +69,7 @@ use tracing::warn;
 use crate::cmd::errors::error_text;
 use crate::cmd::print::errln;
 use crate::config::{self, LogFormat, NodeConfig};
+use options::FORMAT_VARIABLE;
 use signals::Signals;
 use tables_in_use::identity_of_tables;
 
@@ -83,13 +85,38 @@ pub(crate) fn run(options: &ConfigOptions) -> ExitCode {
     };
     let message = format!("martlet: {text}");
     match is_json {
-        true => errln!(
-            "{}",
-            serde_json::json!({"level": "ERROR", "message": message})
-        ),
+        true => print_json(&message),
         false => errln!("{message}"),
     }
     ExitCode::FAILURE
+}
+
+/// Prints why a node does not start, as a line of a log in JSON.
+fn print_json(message: &str) {
+    let line = serde_json::json!({ "level": "ERROR", "message": message });
+    errln!("{line}");
+}
+
+/// Prints what is wrong with these arguments in JSON if they are those of a node whose log has that
+/// form. None: it is to be printed as text.
+pub(crate) fn refuse_in_json(args: &[OsString], error: &clap::Error) -> Option<ExitCode> {
+    let mut args = args.iter().skip(1).filter_map(|arg| arg.to_str());
+    if args.next() != Some("serve") || !error.use_stderr() {
+        return None;
+    }
+    let mut of_args = None;
+    while let Some(arg) = args.next() {
+        match arg.strip_prefix("--log-format") {
+            Some("") => of_args = args.next().map(str::to_owned),
+            Some(value) => of_args = value.strip_prefix('=').map(str::to_owned),
+            None => {}
+        }
+    }
+    let format = of_args.or_else(|| std::env::var(FORMAT_VARIABLE).ok());
+    (format.as_deref() == Some("json")).then(|| {
+        print_json(error.to_string().trim_end());
+        ExitCode::from(u8::try_from(error.exit_code()).unwrap_or(2))
+    })
 }
 
 /// Checks for errors of [`run`], as far as possible without starting: ports are not opened, and the

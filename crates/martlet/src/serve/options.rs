@@ -5,10 +5,14 @@ use std::path::PathBuf;
 use anyhow::Context as _;
 use clap::Args;
 use martlet_text_file::text_without_bom;
+use toml::de::DeTable;
 
 use super::microservice::MicroserviceOptions;
 use super::panel_broker::PanelBrokerOptions;
 use crate::config::{self, Overlay, key};
+
+/// Variable of the format of the log.
+pub(super) const FORMAT_VARIABLE: &str = "MARTLET_LOG__FORMAT";
 
 /// Options of `martlet serve`, `martlet config` and all that reads a configuration.
 #[derive(Args, Clone, Debug, Default)]
@@ -109,11 +113,13 @@ impl ConfigOptions {
     /// Whether the log is to be JSON, where the configuration cannot be read: as the command line
     /// says, else the environment, else the file as far as it is TOML.
     pub(super) fn asks_for_json(&self) -> bool {
-        let of_environment = || std::env::var("MARTLET_LOG__FORMAT").ok();
+        let of_environment = || std::env::var(FORMAT_VARIABLE).ok();
         let of_file = || {
             let text = std::fs::read_to_string(self.config.as_ref()?).ok()?;
-            let file: toml::Table = text_without_bom(&text).parse().ok()?;
-            Some(file.get("log")?.get("format")?.as_str()?.to_owned())
+            // Also of a file with errors.
+            let (file, _) = DeTable::parse_recoverable(text_without_bom(&text));
+            let log = file.get_ref().get("log")?.get_ref();
+            Some(log.get("format")?.get_ref().as_str()?.to_owned())
         };
         let format = self.log_format.clone();
         let format = format.or_else(of_environment).or_else(of_file);

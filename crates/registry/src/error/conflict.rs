@@ -40,19 +40,19 @@ pub enum Conflict {
          into the configuration file"
     )]
     AddedRules(i64),
-    /// Integrations of this kind of one team: that many at most.
+    /// A team has its share of integrations of this kind: that many.
     #[error(
-        "a team has {1} integrations of the kind {0} at most, its share of what the node has (limits.team_percent): remove one"
+        "the team has {1} integrations of the kind {0} and may not add one: its share is limits.team_percent of what others leave: remove one"
     )]
     IntegrationsOfTeam(String, i64),
-    /// Rules of one team: that many at most.
+    /// A team has its share of rules: that many.
     #[error(
-        "a team has {0} rules at most, its share of what the node has (limits.team_percent): remove one"
+        "the team has {0} rules and may not add one: its share is limits.team_percent of what others leave: remove one"
     )]
     RulesOfTeam(i64),
-    /// Rollouts of one team that have not ended: that many at most.
+    /// A team has its share of rollouts that have not ended: that many.
     #[error(
-        "{0} rollouts of this team have not ended, its share of what the node has (limits.team_percent): abort some, or wait"
+        "{0} rollouts of the team have not ended, and its share is limits.team_percent of what others leave: abort some, or wait"
     )]
     RolloutsOfTeam(i64),
     /// Versions of firmware: that many at most.

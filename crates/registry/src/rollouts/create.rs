@@ -70,15 +70,16 @@ async fn add(work: &mut Work<'_>, new: &NewRollout) -> Result<Rollout, Fault> {
     let (engine, visibility) = (work.engine, work.actor.visibility.clone());
     let of = firmware::find(&mut work.all, engine, &visibility, &new.name, &new.version).await?;
     let sql = work.sql("SELECT COUNT(*) FROM rollouts WHERE finished_ms = 0");
-    if sql.count(&mut work.all).await? >= ROLLOUTS_OPEN_MAX {
+    let all = sql.count(&mut work.all).await?;
+    if all >= ROLLOUTS_OPEN_MAX {
         return Err(Conflict::Rollouts(ROLLOUTS_OPEN_MAX).into());
     }
     let team = visibility.team().unwrap_or_default();
     let mut sql = work.sql("SELECT COUNT(*) FROM rollouts WHERE finished_ms = 0 AND team = ");
     sql.bind(team.to_owned());
-    let share = work.share_of(team, ROLLOUTS_OPEN_MAX);
-    if sql.count(&mut work.all).await? >= share {
-        return Err(Conflict::RolloutsOfTeam(share).into());
+    let own = sql.count(&mut work.all).await?;
+    if !work.is_in_share(team, own, all, ROLLOUTS_OPEN_MAX) {
+        return Err(Conflict::RolloutsOfTeam(own).into());
     }
     let mut devices = devices(work, &of, &new.target).await?;
     let sql = "UPDATE counters SET last = last + 1 WHERE name = 'rollout' RETURNING last";

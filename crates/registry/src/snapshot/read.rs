@@ -18,13 +18,14 @@ use martlet_access::commonest;
 use crate::bans::Bans;
 use crate::changes::seen;
 use crate::credentials::{CredentialKind, CredentialRow};
-use crate::database::{file_of, is_in_use};
+use crate::database::is_in_use;
 use crate::deleted::Deleted;
 use crate::devices::status_of;
 use crate::lines::{damaged, each_line};
 use crate::secret::{DigestKey, read_digest};
 use crate::shared_map::SharedMap;
 use crate::sql::Fault;
+use crate::sqlite_file::{file_of, is_there};
 use crate::users::{UserRow, user_rows};
 use crate::{Location, Registry, RegistryError, Status, now_ms};
 
@@ -47,7 +48,7 @@ impl Snapshot {
     ) -> Result<Option<Self>, RegistryError> {
         let location = location.into();
         if let Some(path) = location.file()
-            && !crate::database::is_there(path)?
+            && !is_there(path)?
         {
             return Ok(None);
         }

@@ -13,10 +13,11 @@ use super::sets::By;
 use super::team_tokens::TeamTokens;
 use crate::changes::{CHANGES_MAX, Changes, changes_since};
 use crate::credentials::rows_of;
-use crate::database::{digest_key_text, file_of, is_in_use};
+use crate::database::{digest_key_text, is_in_use};
 use crate::secret::DigestKey;
 use crate::shared_map::SharedMap;
 use crate::sql::Fault;
+use crate::sqlite_file::file_of;
 use crate::users::user_row;
 use crate::{Ban, Registry, RegistryError, now_ms};
 

@@ -4,7 +4,7 @@ use std::time::Duration;
 use martlet_permission::{Actions, RevokedClients};
 use sqlx::Connection as _;
 
-use super::{all, both, new_device, postgres};
+use super::{all, both, is_not_found, new_device, postgres};
 use crate::snapshot::tests::TemporaryDirectory;
 use crate::{
     DatabaseUrl, DeviceFilter, DeviceOrder, Location, Owner, PageRequest, Registry, RegistryError,
@@ -260,4 +260,31 @@ fn what_an_older_version_has_left_is_kept() {
         registry.close().await
     })
     .expect("it is kept");
+}
+
+#[test]
+fn a_dry_run_changes_a_copy_of_the_file_and_hinders_nobody() {
+    let place = TemporaryDirectory::new("dry-run");
+    let location = Location::from(place.db());
+    let done = wait(async {
+        let mut registry = Registry::open(&location).await?;
+        registry.add_device("pump").await?;
+        let mut dry = Registry::open(&location).await?;
+        dry.begin_dry_run().await?;
+        dry.remove_device("pump").await?;
+        dry.add_device("fan").await?;
+        registry.add_device("valve").await?;
+        dry.close().await?;
+        assert!(is_not_found(registry.remove_device("fan").await));
+        registry.remove_device("valve").await?;
+        registry.remove_device("pump").await?;
+        registry.close().await
+    });
+    done.expect("all of it can be done");
+    let path = place.db();
+    let names = path.parent().expect("a directory").read_dir();
+    let names = names
+        .expect("a directory")
+        .map(|entry| entry.expect("an entry").file_name());
+    assert_eq!(names.collect::<Vec<_>>(), ["martlet.db"]);
 }

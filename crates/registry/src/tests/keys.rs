@@ -234,8 +234,8 @@ both!(a_request_that_comes_twice_is_answered_once, registry, {
     let old = "UPDATE idempotency_keys SET created_ms = 1 WHERE key = 'k'";
     registry.run_sql(old).await?;
     registry.answer("ann", "k", "digest", (201, "{}")).await?;
-    assert_eq!(registry.forget_answers(1, 1).await?, 0);
-    assert_eq!(registry.forget_answers(0, 1).await?, 1);
+    assert_eq!(registry.forget_answers(2, 2).await?, 0);
+    assert_eq!(registry.forget_answers(1, 2).await?, 1);
     // The answer is no longer kept, and the key is good for nothing else.
     let without = Claim::Answered {
         status: 201,
@@ -245,8 +245,12 @@ both!(a_request_that_comes_twice_is_answered_once, registry, {
                 idempotency_keys) - 1 WHERE key = 'k'";
     registry.run_sql(soon).await?;
     assert_eq!(registry.claim("ann", "k", "digest").await?, without);
-    assert_eq!(registry.forget_answers(0, 0).await?, 1);
+    // Who has most loses its oldest one.
+    assert_eq!(registry.claim("bob", "k", "digest").await?, Claim::New);
+    assert_eq!(registry.forget_answers(2, 2).await?, 1);
     assert_eq!(registry.claim("ann", "new", "digest").await?, answered);
+    assert_eq!(registry.claim("bob", "k", "digest").await?, Claim::Pending);
+    assert_eq!(registry.claim("ann", "k", "digest").await?, Claim::New);
 });
 
 both!(who_is_banned_is_kept_out_until_the_ban_ends, registry, {

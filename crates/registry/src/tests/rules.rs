@@ -29,7 +29,7 @@ both!(a_rule_is_changed_by_who_knows_it, registry, {
     assert_eq!(all[0].definition, "{\"own\":true}");
     let team = Visibility::Team("t".to_owned());
     assert!(registry.stored_rules(&team).await?.is_empty());
-    assert_eq!(registry.rules_stamp().await?.0, 1);
+    assert_eq!(registry.rules_stamp().await?.rules, 1);
     registry.remove_rule(&actor, "hot").await?;
     let removed = registry.remove_rule(&actor, "hot").await;
     assert!(

@@ -4,7 +4,8 @@
 
 use serde::{Deserialize, Serialize};
 
-use super::machine::{About, AlarmKey, AlarmMachine, MonitoredAlarm};
+use super::key::AlarmKey;
+use super::machine::{About, AlarmMachine, MonitoredAlarm};
 use super::row_content::RowContent;
 use crate::definition::Severity;
 
@@ -99,7 +100,7 @@ impl AlarmMachine {
     /// `None` to remove its row. They count as written.
     pub fn take_changed_watches(&mut self, most: usize) -> Vec<(AlarmKey, Option<WatchState>)> {
         let mut changed = Vec::new();
-        for (key, entry) in &mut self.entries {
+        for (key, entry) in self.entries.iter_mut() {
             if changed.len() >= most {
                 return changed;
             }
@@ -156,7 +157,7 @@ impl AlarmMachine {
         now_ms: i64,
     ) {
         for (key, state) in kept {
-            if !self.has_room_for(&key) {
+            if !self.entries.has_room_for(&key) {
                 continue;
             }
             let written = RowContent {
@@ -173,10 +174,12 @@ impl AlarmMachine {
                 inhibited_by: state.inhibited_by,
                 hops: state.hops,
             };
-            let entry = self
-                .entries
-                .entry(key)
-                .or_insert_with(|| MonitoredAlarm::new(about));
+            if !self.entries.contains_key(&key) {
+                self.entries.insert(key.clone(), MonitoredAlarm::new(about));
+            }
+            let Some(entry) = self.entries.get_mut(&key) else {
+                continue;
+            };
             if entry.alarm.is_none() && entry.holds_since.is_none() {
                 entry.holds_since = state.holds_since;
                 entry.hops = entry.hops.max(state.hops);

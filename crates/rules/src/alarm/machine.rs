@@ -2,23 +2,13 @@
 
 use std::collections::{HashMap, HashSet};
 
+use martlet_permission::Share;
+
+use super::entries::{ENTRIES_MAX, Entries};
+use super::key::AlarmKey;
 use super::row_content::RowContent;
 use crate::alarm::{Check, Means};
 use crate::definition::Severity;
-
-/// Maximum number of entries: alarms, and devices with a pending alarm.
-const ENTRIES_MAX: usize = 200_000;
-
-/// Identifies an alarm while it is active.
-#[derive(Clone, Debug, PartialEq, Eq, Hash, PartialOrd, Ord)]
-pub struct AlarmKey {
-    /// Tenant.
-    pub tenant: u32,
-    /// Name: that of its rule, or of a condition monitored by the node.
-    pub name: String,
-    /// Subject: the id of a device, a topic or a part of the node.
-    pub subject: String,
-}
 
 /// State of an alarm.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -241,7 +231,7 @@ pub struct WaitingAlarm {
 /// The alarms of a node.
 #[derive(Debug, Default)]
 pub struct AlarmMachine {
-    pub(super) entries: HashMap<AlarmKey, MonitoredAlarm>,
+    pub(super) entries: Entries<MonitoredAlarm>,
     /// Removed entries that still have a row.
     pub(super) removed: HashSet<AlarmKey>,
     /// Alarms whose condition has become true or is true no more, since that was last written.
@@ -255,6 +245,14 @@ pub struct AlarmMachine {
 }
 
 impl AlarmMachine {
+    /// No alarms; one tenant may have this share of all that may be remembered.
+    pub fn new(share: Share) -> Self {
+        Self {
+            entries: Entries::new(share),
+            ..Self::default()
+        }
+    }
+
     /// Restores the alarms that were not cleared at the end of an earlier run.
     pub fn restore(&mut self, alarms: Restored) {
         for alarm in alarms {
@@ -298,6 +296,11 @@ impl AlarmMachine {
         (self.entries.len(), self.dropped)
     }
 
+    /// Maximum number of entries, and number of those of each tenant that has some.
+    pub fn of_tenants(&self) -> (usize, impl Iterator<Item = (u32, usize)>) {
+        (ENTRIES_MAX, self.entries.of_tenants())
+    }
+
     /// Removes entries of rules that no longer exist, and returns their alarms, cleared.
     pub fn retain_rules(
         &mut self,
@@ -335,7 +338,7 @@ impl AlarmMachine {
         about.message = on_one_line(about.message);
         let (key, hops) = (about.key.clone(), about.hops);
         if !self.entries.contains_key(&key) {
-            if !self.has_room_for(&key) {
+            if !self.entries.has_room_for(&key) {
                 self.dropped += 1;
                 return None;
             }
@@ -383,11 +386,6 @@ impl AlarmMachine {
         };
         self.remove_if_idle(&key);
         change.map(|change| AlarmChange { hops, ..change })
-    }
-
-    /// Whether an entry with this key may be added.
-    pub(super) fn has_room_for(&self, key: &AlarmKey) -> bool {
-        self.entries.len() < ENTRIES_MAX || self.entries.contains_key(key)
     }
 
     fn remove_if_idle(&mut self, key: &AlarmKey) {
@@ -541,7 +539,7 @@ impl AlarmMachine {
     /// it had not been set.
     pub fn clock_was_set(&mut self, by_ms: i64) {
         let shift = |at_ms: &mut i64| *at_ms = at_ms.saturating_add(by_ms);
-        for (key, entry) in &mut self.entries {
+        for (key, entry) in self.entries.iter_mut() {
             if let Some(since_ms) = &mut entry.holds_since {
                 shift(since_ms);
                 self.changed_conditions.insert(key.clone());
@@ -559,7 +557,7 @@ impl AlarmMachine {
     /// over.
     pub fn tick(&mut self, now_ms: i64) -> Vec<AlarmChange> {
         let mut due = Vec::new();
-        for (key, entry) in &self.entries {
+        for (key, entry) in self.entries.iter() {
             let is_silent = entry
                 .seen
                 .is_some_and(|(last_ms, after_ms)| now_ms - last_ms >= after_ms);

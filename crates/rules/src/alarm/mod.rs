@@ -14,16 +14,19 @@
 //! A shelved alarm is silent until its time is over. An inhibited alarm is raised when the
 //! inhibiting one has ended, if its condition is still true.
 
+mod entries;
 mod kept;
+mod key;
 mod machine;
 mod row_content;
 #[cfg(test)]
 mod tests;
 
 pub use kept::WatchState;
+pub use key::AlarmKey;
 pub(crate) use machine::About;
 pub use machine::{
-    Alarm, AlarmChange, AlarmError, AlarmKey, AlarmMachine, AlarmState, ChangeKind, InhibitedAlarm,
+    Alarm, AlarmChange, AlarmError, AlarmMachine, AlarmState, ChangeKind, InhibitedAlarm,
     Observation, Restored, WaitingAlarm,
 };
 

@@ -29,9 +29,11 @@ pub struct Decoded {
     pub retimed: usize,
     /// Why single values of the payload are left out, at most 16.
     pub left_out: Vec<Rejection>,
+    /// Names of members beside those that hold the values, at most 16. They are not stored.
+    pub ignored: Vec<String>,
 }
 
-/// Most values of a payload whose rejections are kept.
+/// Most values of a payload whose rejections are kept, and most names of ignored members.
 const LEFT_OUT_MAX: usize = 16;
 
 /// The time of some values of a payload.
@@ -100,6 +102,15 @@ impl<'a> Collected<'a> {
     pub(super) fn leave_out(&mut self, rejection: Rejection) {
         if self.decoded.left_out.len() < LEFT_OUT_MAX {
             self.decoded.left_out.push(rejection);
+        }
+    }
+
+    /// Notes that a member of this name is not stored, unless it is to be ignored.
+    pub(super) fn ignore(&mut self, name: String) {
+        let ignored = &mut self.decoded.ignored;
+        let is_new = !ignored.contains(&name) && !self.decoder.ignores(&name);
+        if is_new && ignored.len() < LEFT_OUT_MAX {
+            ignored.push(name);
         }
     }
 

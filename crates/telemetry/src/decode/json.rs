@@ -264,7 +264,7 @@ fn mistake(text: &str, error: &serde_json::Error) -> &'static str {
 fn read_object(mut members: Map<String, Json>, out: &mut Collected<'_>) -> Result<(), Rejection> {
     let own_time = take_time(&mut members, out)?;
     let timed = out.timed(own_time)?;
-    for group in groups(members) {
+    for group in groups(members, out) {
         match group.name {
             Some(name) => out.read_part(
                 |rejection| rejection.in_member(name),
@@ -345,7 +345,7 @@ fn time_of(json: &Json, unit: TimeUnit) -> Result<Option<i64>, Rejection> {
 }
 
 /// The values of an object: those of `data` and `metadata`, of `values`, or all of its members.
-fn groups(mut members: Map<String, Json>) -> Vec<MemberGroup> {
+fn groups(mut members: Map<String, Json>, out: &mut Collected<'_>) -> Vec<MemberGroup> {
     let names = ["data", "values"];
     let has_values = |name: &&str| members.get(*name).is_some_and(Json::is_object);
     let Some(name) = names.into_iter().find(has_values) else {
@@ -364,6 +364,9 @@ fn groups(mut members: Map<String, Json>) -> Vec<MemberGroup> {
                 members,
             });
         }
+    }
+    for (name, _) in members {
+        out.ignore(name);
     }
     groups
 }

@@ -12,7 +12,7 @@ use super::write::count_of_tenant;
 use crate::DatabaseUrl;
 use crate::bucket::Level;
 use crate::scan::{Scan, Scanned};
-use crate::series::by_tenant;
+use crate::series::{SeriesLimits, by_tenant};
 use crate::value::{Instant, Sample, SeriesId, Value};
 use crate::{Settings, StorageError};
 
@@ -22,7 +22,7 @@ pub(crate) struct PostgresReader {
     pool: PgPool,
     place: String,
     answer_max: Duration,
-    series_per_tenant_max: u64,
+    limits: SeriesLimits,
 }
 
 impl PostgresReader {
@@ -31,7 +31,7 @@ impl PostgresReader {
             pool: super::readers(url, settings)?,
             place: url.to_string(),
             answer_max: settings.answer_max,
-            series_per_tenant_max: settings.series_per_tenant_max,
+            limits: SeriesLimits::of(settings),
         })
     }
 
@@ -161,17 +161,19 @@ impl PostgresReader {
     }
 
     /// Number of series by tenant. Series whose values were deleted are left out for a tenant that
-    /// would be at `series_per_tenant_max` with them, as for the admission of new ones.
+    /// would have its share with them, as for the admission of new ones.
     pub(crate) async fn series_by_tenant(&self) -> Result<BTreeMap<u32, u64>, StorageError> {
         let sql = "SELECT coalesce(tenant, 0), count(*) FROM martlet_telemetry.series \
                    LEFT JOIN martlet_telemetry.tenants USING (device) GROUP BY 1";
         let counts = sqlx::query_as::<_, (i64, i64)>(sql).fetch_all(&self.pool);
         let mut counts = by_tenant(self.answer(counts).await?);
+        let all = counts.values().sum();
         for (tenant, series) in &mut counts {
-            if *tenant != 0 && *series >= self.series_per_tenant_max {
+            let share = self.limits.share_of(*series, all);
+            if *tenant != 0 && *series >= share {
                 let query = async {
                     let mut on = self.pool.acquire().await?;
-                    count_of_tenant(&mut on, *tenant, self.series_per_tenant_max).await
+                    count_of_tenant(&mut on, *tenant, share).await
                 };
                 *series = self.answer(query).await?;
             }

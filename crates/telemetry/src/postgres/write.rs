@@ -253,8 +253,10 @@ async fn find_series(
     let keys = counts
         .map(|(device, count)| (device, usize::try_from(count).unwrap_or(usize::MAX)))
         .collect();
-    // The planner's estimate: counting millions of rows takes long.
-    let sql = "SELECT greatest(reltuples, 0)::int8 FROM pg_class \
+    // Above some thousands the planner's estimate, which may be old: counting millions of rows
+    // takes long.
+    let sql = "SELECT greatest(reltuples::int8, (SELECT count(*) FROM \
+               (SELECT FROM martlet_telemetry.series LIMIT 10000) AS first)) FROM pg_class \
                WHERE oid = 'martlet_telemetry.series'::regclass";
     let all: i64 = sqlx::query_scalar(sql).fetch_one(&mut *on).await?;
     let mut counted = Counted {
@@ -263,9 +265,11 @@ async fn find_series(
         all: u64::try_from(all).unwrap_or(0),
     };
     for tenant in counted.uncounted(&new, &tenants) {
-        let series = count_of_tenant(on, tenant, limits.series_per_tenant_max).await?;
+        let share = limits.share_of(0, counted.all);
+        let series = count_of_tenant(on, tenant, share).await?;
         counted.tenants.insert(tenant, series);
     }
+    counted.all = counted.all.max(counted.tenants.values().sum());
     let (admitted, refused) = admit(points, new, &mut counted, limits);
     let sql = "INSERT INTO martlet_telemetry.series (device, key) \
                SELECT * FROM unnest($1::int8[], $2::text[]) ORDER BY 1, 2 ON CONFLICT DO NOTHING";

@@ -31,6 +31,18 @@ const BLOCKS_PER_STEP: i64 = 500;
 /// one core.
 const PAUSE: u32 = 3;
 
+/// Damaged pages of all tables that are checked, in words.
+pub(super) async fn all_damaged_pages(
+    on: &mut SqliteConnection,
+    place: &str,
+) -> Result<Vec<String>, StorageError> {
+    let mut all = Vec::new();
+    for table in TABLES {
+        all.extend(damaged_pages(&mut *on, place, table).await?);
+    }
+    Ok(all)
+}
+
 /// The running check of a file, which ends early when the file is closed.
 #[derive(Debug, Default)]
 pub(super) struct Checks {

@@ -3,6 +3,7 @@
 //! A batch is one row of the journal, so that syncing it writes few pages, regardless of the
 //! number of series. Its values are in [`crate::memory`] until they are packed into blocks.
 
+mod backup;
 mod check;
 pub(crate) mod delete;
 pub(crate) mod failure;
@@ -24,7 +25,7 @@ use sqlx::sqlite::{
     SqliteAutoVacuum, SqliteConnectOptions, SqliteJournalMode, SqlitePool, SqlitePoolOptions,
     SqliteSynchronous,
 };
-use sqlx::{ConnectOptions as _, Connection as _, SqliteConnection};
+use sqlx::{ConnectOptions as _, SqliteConnection};
 
 use crate::{Settings, StorageError};
 
@@ -206,32 +207,6 @@ pub(crate) async fn in_transaction<T, E: From<sqlx::Error>>(
     // It fails if the transaction has ended already, which is harmless.
     let _ = sqlx::raw_sql("ROLLBACK").execute(on).await;
     Err(failed)
-}
-
-/// Copies the current database at `place` to a new file. Values in its journal are in the journal
-/// of the copy.
-pub(crate) async fn backup(place: &str, to: &Path) -> Result<(), StorageError> {
-    let file_error = |error: io::Error| StorageError::File {
-        place: to.display().to_string(),
-        what: error.to_string(),
-    };
-    let text = to.to_str().ok_or_else(|| {
-        file_error(io::Error::new(
-            io::ErrorKind::InvalidInput,
-            "its path is not UTF-8",
-        ))
-    })?;
-    let mut new = OpenOptions::new();
-    let made = new.write(true).create_new(true).mode(MODE).open(to);
-    let file = made.map_err(file_error)?;
-    let failed = |error| StorageError::of_sql(place, error);
-    let mut connection = options(Path::new(place)).connect().await.map_err(failed)?;
-    let copied = sqlx::query("VACUUM INTO ?1").bind(text.to_owned());
-    let copied = copied.execute(&mut connection).await;
-    let closed = connection.close().await;
-    copied.map_err(failed)?;
-    closed.map_err(failed)?;
-    file.sync_all().map_err(file_error)
 }
 
 /// Read connections, opened on demand and closed when idle.

@@ -298,9 +298,9 @@ impl SqliteReader {
         Ok(u64::try_from(bytes).unwrap_or(0))
     }
 
-    /// Writes all current values into a new file.
-    pub(crate) async fn backup_to(&self, path: &Path) -> Result<(), StorageError> {
-        super::backup(&self.place, path).await
+    /// Writes all current values into a new file. Returns the damaged pages, in words.
+    pub(crate) async fn backup_to(&self, path: &Path) -> Result<Vec<String>, StorageError> {
+        super::backup::backup(&self.place, path).await
     }
 }
 

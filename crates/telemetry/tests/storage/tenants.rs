@@ -1,5 +1,6 @@
 //! The share of a tenant of all series.
 
+use martlet_permission::Share;
 use martlet_telemetry::{Point, PointRefusal, Selection, Settings, Storage, Time, Value};
 
 use crate::model::BEGIN;
@@ -28,38 +29,43 @@ async fn a_tenant_has_its_share_of_the_series() {
 
 pub(crate) async fn check_share(place: &TestStorage) {
     let settings = Settings {
-        series_per_tenant_max: 3,
+        series_max: 20,
+        tenant_share: Share::percent(20),
         ..small()
     };
     let storage = place.open(settings.clone()).await;
-    for (device, key) in [(1, "a"), (1, "b"), (2, "a")] {
+    for (device, key) in [(1, "a"), (1, "b"), (1, "c"), (2, "a")] {
         assert!(stores(&storage, device, 5, key).await);
     }
     assert!(!stores(&storage, 2, 5, "b").await);
-    // Neither known series nor other tenants are refused, and none has a limit.
-    assert!(stores(&storage, 2, 5, "a").await && stores(&storage, 3, 6, "a").await);
+    // Neither known series nor other tenants are refused: these have a share of the rest, and none
+    // has no limit but that of all.
+    assert!(stores(&storage, 2, 5, "a").await);
+    for key in ["a", "b", "c"] {
+        assert!(stores(&storage, 3, 6, key).await);
+    }
+    assert!(!stores(&storage, 3, 6, "d").await);
     for key in ["a", "b", "c", "d"] {
         assert!(stores(&storage, 4, 0, key).await);
     }
     let counted = storage.series_by_tenant().await.unwrap();
     assert_eq!(
         counted.into_iter().collect::<Vec<_>>(),
-        [(0, 4), (5, 3), (6, 1)]
+        [(0, 4), (5, 4), (6, 3)]
     );
     storage.close().await.unwrap();
     // Series of before a restart count too.
     let storage = place.open(settings).await;
     assert!(!stores(&storage, 2, 5, "b").await);
-    // What is deleted makes room.
-    let selection = Selection::device(1).keys(["a"]);
+    // What is deleted makes room: others have 7 now, and 2 of the 13 that these leave are free.
+    let selection = Selection::device(1).keys(["a", "b", "c"]);
     let deleted = storage.delete(selection, Time::MIN, Time::MAX).await;
-    assert_eq!(deleted.unwrap().values, 1);
+    assert_eq!(deleted.unwrap().values, 3);
     assert!(stores(&storage, 2, 5, "b").await && !stores(&storage, 2, 5, "c").await);
-    assert_eq!(storage.series_by_tenant().await.unwrap()[&5], 3);
+    assert_eq!(storage.series_by_tenant().await.unwrap()[&5], 2);
     // A device that has moved counts for its new tenant, once it has sent a value, new or not.
-    assert!(stores(&storage, 1, 6, "b").await);
-    assert!(stores(&storage, 2, 5, "c").await && !stores(&storage, 2, 5, "d").await);
-    assert!(stores(&storage, 1, 6, "c").await && !stores(&storage, 1, 6, "d").await);
+    assert!(stores(&storage, 2, 6, "b").await);
+    assert!(stores(&storage, 1, 5, "a").await && !stores(&storage, 2, 6, "c").await);
     storage.close().await.unwrap();
 }
 

@@ -7,6 +7,7 @@ use std::time::{Duration, Instant};
 use hyper::header::{HeaderValue, USER_AGENT};
 use hyper::{Method, StatusCode};
 use martlet_integrate::{AllowedNetworks, HttpTarget, NoAnswer};
+use martlet_text_file::without_bom;
 use tokio::sync::Mutex as Turn;
 use url::Url;
 
@@ -182,7 +183,8 @@ impl Fetched {
             return Err(format!("it answered {}", head.status));
         }
         let body = body.ok_or("the answer is longer than 1 MiB, or has ended early")?;
-        if body.iter().find(|byte| !byte.is_ascii_whitespace()) != Some(&b'{') {
+        let mut text = without_bom(&body).iter();
+        if text.find(|byte| !byte.is_ascii_whitespace()) != Some(&b'{') {
             return Err("the answer is not a set of keys (JWKS)".to_owned());
         }
         TokenKeys::of_server(&body, self.algorithm)

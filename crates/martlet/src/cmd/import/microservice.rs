@@ -3,12 +3,13 @@
 //! headers.
 
 use std::collections::HashSet;
+use std::path::Path;
 use std::time::Duration;
 
 use jiff::Timestamp;
 use martlet_api::microservice_webhook;
 use martlet_codec::TopicName;
-use martlet_control::integrations::{AddedKind, IntegrationMaker as _};
+use martlet_control::integrations::{AddedKind, AllowedNetworks, IntegrationMaker as _};
 use martlet_control::secrets::check_secret_value;
 use martlet_control::telemetry::has_valid_offset;
 use martlet_control::use_cases::ImportMessages;
@@ -215,14 +216,30 @@ fn added(
     Ok(Outcome::Imported)
 }
 
-/// Checks the settings of a webhook as the node of this configuration does.
+/// Private networks that the running node permits for integrations.
+fn allowed_by_node(data_dir: &Path) -> anyhow::Result<AllowedNetworks> {
+    let answer: Value = serde_json::from_str(&ask(data_dir, "GET", "/api/v1/config")?)?;
+    let values = answer["values"].as_array().into_iter().flatten();
+    let mut values = values.filter(|one| one["key"] == "integrations.allow_private");
+    let networks = values.next().map_or(&Value::Null, |one| &one["value"]);
+    let of_list = networks.as_array().into_iter().flatten();
+    let texts = of_list.chain([networks]).filter_map(Value::as_str);
+    let texts = texts.flat_map(|text| text.split(',')).map(str::trim);
+    AllowedNetworks::parse(texts.filter(|text| !text.is_empty()))
+        .map_err(|text| anyhow::anyhow!("integrations.allow_private of the node has {text:?}"))
+}
+
+/// Checks the settings of a webhook as the running node does.
 fn check(node: &NodeOptions, id: &str, settings: &Map<String, Value>) -> Result<(), String> {
     let in_words = |error: anyhow::Error| error_text(&error);
     let resolved = node.load().map_err(in_words)?;
     let resolved = config::resolve(&resolved).map_err(|error| error.to_string())?;
+    // The node may have another configuration than this command.
+    let data_dir = node.data_dir().map_err(in_words)?;
+    let allowed = allowed_by_node(&data_dir).map_err(in_words)?;
     let maker = MadeIntegrations {
         data_dir: resolved.data_dir,
-        allowed: resolved.sinks.allowed,
+        allowed,
         queue_bytes: u64::MAX,
     };
     // In the order of the node, so that the first error is the same.
