@@ -197,6 +197,10 @@ def test_users_in_a_file_that_is_not_used_are_named(start, postgres, tmp_path):
     [warning] = [one for one in warnings(node) if "martlet.db" in one]
     assert "are not used" in warning and "MARTLET_REGISTRY__URL" in warning
     assert node.log().count("martlet.db are not used") == 1
+    # The variable is the one that was written.
+    node = start(DATABASE_URL=url, IOTFLOW_ADMIN_TOKEN="0123456789abcdef")
+    [warning] = [one for one in warnings(node) if "martlet.db" in one]
+    assert "environment DATABASE_URL" in warning and "MARTLET_" not in warning
 
 
 def test_a_database_that_was_used_has_to_be_reached(start, postgres):
