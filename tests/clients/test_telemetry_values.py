@@ -144,6 +144,8 @@ def test_what_is_no_number_is_rejected_and_the_values_beside_it_are_stored(node,
     for topic, _, reason, word in sent:
         details = [one["detail"] for one in of_device if (one["topic"], one["reason"]) == (topic, reason)]
         assert any(word in detail for detail in details), (topic, details)
+    told = node.why(name)
+    assert any(one["cause"] == "telemetry-not-stored" and "NaN" in one["sentence"] for one in [told, *told["also"]]), told
     told = call(node, "POST", f"/devices/{name}/telemetry", b'{"temperature": NaN, "x": 1}', 422, key=named[1])
     assert "NaN" in told["detail"], told
     for form in ("csv", "ndjson", "line"):
@@ -263,3 +265,18 @@ def test_what_a_gateway_sends_for_a_device_is_found_by_the_device(node, name):
     found = [told, *told["also"]]
     [of_payload] = [one for one in found if one["cause"] == "telemetry-not-stored"]
     assert f"t/{name}, published by {gateway[0]}" in of_payload["sentence"], told
+
+
+# At the command line
+
+
+def test_a_query_shows_all_values_of_each_key_and_each_function(node, name):
+    device(node, name)
+    post(node, name, [{"state": value, "n": at, "ts": 1790000000 + at} for at, value in enumerate(["on", 7, "off"])])
+    query = lambda *more: martlet_process.run("telemetry", "query", name, "--from", "2026-09-21T00:00:00Z", *more,
+                                              "--data-dir", node.data_dir).stdout
+    shown = query()
+    of_state = [line for line in shown.splitlines() if "state" in line]
+    assert [line.split()[-1] for line in of_state] == ["on", "7", "off"] and f"{name} n (3 values, last 2)" in shown, shown
+    shown = query("-b", "1h", "-f", "min,max,last")
+    assert re.search(r"MIN +MAX +LAST", shown) and re.search(rf"{name} +n +0 +2 +2$", shown, re.M) and "state" in shown, shown
