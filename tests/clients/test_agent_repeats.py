@@ -40,8 +40,8 @@ class SilentBroker:
                     break
             body = receive_exactly(wire, length)
             if kind >> 4 == CONNECT:
-                is_5 = body[6] == 5
-                wire.sendall(b"\x20" + (b"\x03" if is_5 else b"\x02") + acknowledge_flags + b"\0" + (b"\0" if is_5 else b""))
+                answer = acknowledge_flags + (b"\0\0" if body[6] == 5 else b"\0")
+                wire.sendall(bytes([0x20, len(answer)]) + answer)
             elif kind >> 4 == PUBLISH:
                 self.got.put((body[-1:], bool(kind & DUP)))
 

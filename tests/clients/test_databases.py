@@ -151,10 +151,12 @@ def test_a_database_that_cannot_be_reached_stops_the_start_only_if_it_is_for_mar
     assert "cannot be read" in node.log() and "registry.url" in node.log() and "geheim" not in node.log()
     assert any("cannot be read" in one for one in warnings(node))
     node.close()
-    line = [martlet_process.binary(), "serve", "--http", "off", "--listen", "mqtt://127.0.0.1:0", "--data-dir", node.data_dir]
+    line = [martlet_process.binary(), "serve", "--http", "off", "--listen", "mqtt://127.0.0.1:0", "--data-dir",
+            node.data_dir]
     for name in ({"IOTFLOW_ADMIN_TOKEN": "0123456789abcdef"}, {"MARTLET_REGISTRY__URL": UNREACHABLE}):
         variables = {"DATABASE_URL": UNREACHABLE, "MARTLET_REGISTRY__WAIT_SECS": "1", **name}
-        done = subprocess.run(line, env={**martlet_process.environment(), **variables}, capture_output=True, text=True, timeout=60)
+        variables = {**martlet_process.environment(), **variables}
+        done = subprocess.run(line, env=variables, capture_output=True, text=True, timeout=60)
         assert done.returncode == 1 and "has waited for 1 s: registry.wait_secs" in done.stderr, done
         assert "geheim" not in done.stdout + done.stderr
 
@@ -163,7 +165,7 @@ def test_a_database_that_cannot_be_reached_stops_the_start_only_if_it_is_for_mar
     ({"DATABASE_DSN": UNREACHABLE}, "environment DATABASE_DSN"),
     ({"DATABASE_URL": "mysql://u:geheim@h/d", "IOTFLOW_ADMIN_TOKEN": "0123456789abcdef"}, "environment DATABASE_URL"),
     ({"DB_URI": UNREACHABLE, "IOTFLOW_ADMIN_TOKEN": "0123456789abcdef"}, "environment DB_URI"),
-    ({"DB_HOST": "127.0.0.1", "DB_PASSWORD": "geheim", "LISTEN_ADDR": ":0", "NATS_URL": "nats://h"}, "environment DB_HOST"),
+    ({"DB_HOST": "h", "DB_PASSWORD": "geheim", "LISTEN_ADDR": ":0", "NATS_URL": "nats://h"}, "environment DB_HOST"),
 ])
 def test_health_warns_of_each_database_that_is_named_and_not_used(start, names, said):
     told = warnings(start(**names))

@@ -1,5 +1,5 @@
-"""Devices whose fields for user and password are left empty, or still have what they came with: on a node that is open to all
-they get in, on one with users they are refused, the cause is named, and nobody is locked out because of them."""
+"""Devices whose fields for user and password are left empty, or still have what they came with: on a node that is open to
+all they get in, on one with users they are refused, the cause is named, and nobody is locked out because of them."""
 
 import socket
 import struct

@@ -28,7 +28,8 @@ def provisioned(node):
     key = json.loads(done.stdout)["key"]
     body = json.dumps({"key": key, "id": "pump"}).encode()
     headers = {"Content-Type": "application/json"}
-    with urllib.request.urlopen(urllib.request.Request(f"{node.http_url}/api/v1/provision", body, headers), timeout=60) as answer:
+    request = urllib.request.Request(f"{node.http_url}/api/v1/provision", body, headers)
+    with urllib.request.urlopen(request, timeout=60) as answer:
         made = json.load(answer)
     return made["id"], made["secret"]
 
@@ -63,8 +64,8 @@ def test_it_starts_whichever_way_credentials_come(start_node, tmp_path, hook, wa
 
 
 def test_where_no_credentials_can_come_it_does_not_start(tmp_path):
-    done = martlet_process.run("serve", "--listen", EVERYWHERE[0], "--set", "auth.registry=off", "--http", "off", "--data-dir",
-                               str(tmp_path / "data"))
+    done = martlet_process.run("serve", "--listen", EVERYWHERE[0], "--set", "auth.registry=off", "--http", "off",
+                               "--data-dir", str(tmp_path / "data"))
     assert done.returncode == 1 and "no client could connect: auth.registry is off" in done.stderr, done
 
 
@@ -72,7 +73,8 @@ def test_where_no_credentials_can_come_it_does_not_start(tmp_path):
 def test_a_node_for_this_machine_says_how_it_is_opened_to_others(start_node, form):
     node = start_node(arguments=["--log-format", form])
     told = node.announced if form == "text" else [json.loads(node.announced[-1])["access"]]
-    [access] = [line for line in told if line.startswith("MQTT is open to every client on this machine, closed to all others")]
+    begin = "MQTT is open to every client on this machine, closed to all others"
+    [access] = [line for line in told if line.startswith(begin)]
     # What is printed does it.
     options = access.partition("to open it to them: ")[2]
     assert "--listen mqtt://0.0.0.0" in options and "--allow-anonymous" not in options.partition(",")[0], access

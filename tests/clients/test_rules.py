@@ -201,7 +201,7 @@ def test_rules_are_added_changed_and_removed_by_the_api(start_node, tmp_path):
         pump.publish("a/1", "on")
         assert monitor.receive_payload() == "on"
         call(node, "PATCH", "/rules/copy", {"enabled": False}, 412, {"If-Match": '"7"'})
-        off = call(node, "PATCH", "/rules/copy", {"enabled": False}, 200, {"If-Match": '"1"'})
+        off = call(node, "PATCH", "/rules/copy", {"enabled": False}, 200, {"If-Match": '"7", "1"'})
         assert (off["enabled"], off["definition"]["when"]) == (False, "payload == 'on'")
         pump.publish("a/1", "on")
         # Once a rule has seen this one, that before it was looked at.

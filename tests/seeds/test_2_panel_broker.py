@@ -138,13 +138,12 @@ def test_it_starts_beside_reverb_and_its_name_has_the_commands_that_it_prints(pa
         with martlet_process.Node(command=[str(link)], arguments=options, listen=(), http=None) as node:
             assert "the default address of HTTP, 0.0.0.0:8080, is in use" in node.log()
             printed = [line.removeprefix("See how it is: ") for line in node.announced]
-            commands = [line.replace("USER", "key").replace("PASSWORD", "secret") for line in printed if str(link) in line]
-            [sub, pub, status] = commands
-            start = lambda line: subprocess.Popen(["bash", "-c", f"exec {line}"], env=martlet_process.environment(), text=True,
-                                                  stdout=subprocess.PIPE, stderr=subprocess.PIPE)
+            printed = [line.replace("USER", "key").replace("PASSWORD", "secret") for line in printed]
+            [sub, pub, status] = [line for line in printed if str(link) in line]
+            start = lambda line: subprocess.Popen(["bash", "-c", f"exec {line}"], env=martlet_process.environment(),
+                                                  text=True, stdout=subprocess.PIPE, stderr=subprocess.PIPE)
             reading = start(f"{sub} -C 1 -W 30")
-            told = lambda: json.loads(subprocess.run(["bash", "-c", f"{status} --json"], env=martlet_process.environment(),
-                                                     capture_output=True, text=True, timeout=60).stdout)
+            told = lambda: json.loads(start(f"{status} --json").communicate(timeout=60)[0])
             until(lambda: told()["subscriptions"] == 1, node.log)
             assert start(pub).wait(timeout=60) == 0
             assert reading.communicate(timeout=60)[0] == "hello/world it works\n"
