@@ -192,6 +192,12 @@ def test_a_plus_in_a_time_is_a_plus_however_it_is_written(node, name):
         for path in (f"/devices/{name}/telemetry?order=asc", f"/query?device={name}"):
             found = call(node, "GET", f"{path}&keys=h&{span}")["items"]
             assert [one["value"] for one in found] == [2, 3, 4], (path, plus, found)
+    # So it is where something is deleted, and in other lists.
+    span = "from=2026-11-20T03:00:00+01:00&to=2026-11-20T06:00:00+01:00"
+    assert call(node, "DELETE", f"/devices/{name}/telemetry?{span}") == {"deleted": 3}
+    assert [value for _, _, value in readings(node, name)] == [0, 1, 5]
+    for path in ("audit", "metrics/history"):
+        call(node, "GET", f"/{path}?from=2026-11-20T03:00:00+01:00")
     for wrong in ("from=2026-11-20T03:00:00Z&to=2026-11-20T01:00:00Z", "from=&to=", "from=yesterday",
                   "from=2026-13-01T00:00:00Z", "limit=0", "limit=-1"):
         call(node, "GET", f"/devices/{name}/telemetry?{wrong}", status=400)
