@@ -108,6 +108,12 @@ def test_keys_of_tokens_are_fetched(start_node, tmp_path, serve):
     assert server.dropped >= 1 and "cannot fetch token keys" not in node.log(), node.log()
 
 
+def test_keys_may_begin_with_a_byte_order_mark(start_node, tmp_path, serve):
+    server, signer = serve(b"\xef\xbb\xbf" + JWKS), Signer(tmp_path, "HS256")
+    node = start_node(settings=[f"auth.jwt_keys={server.url}"])
+    assert let_in(node, signer.token()), node.log()
+
+
 CONFIG = """
 [integrations]
 allow_private = ["127.0.0.0/8"]
