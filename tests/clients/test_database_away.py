@@ -164,6 +164,9 @@ def test_without_a_key_the_answer_says_that_the_database_is_away(start_node):
         call(node, "POST", "/api/v1/devices", {"id": "pump"}, key=None)
         server.stop()
         call(node, "POST", "/api/v1/devices", {"id": "valve"}, key=None, expect=503)
+        # Routes of other systems too.
+        call(node, "POST", "/devices", {"type": "x"}, key=None, expect=503)
+        call(node, "POST", "/api/v1/devices/register", {"name": "x", "device_type": "y"}, key=None, expect=503)
         told = martlet_process.run("health", "--data-dir", node.data_dir).stdout
         assert "the connection to its database" in told and "unexpected" not in told, told
     finally:

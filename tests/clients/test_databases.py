@@ -150,10 +150,26 @@ def test_a_database_that_cannot_be_reached_stops_the_start_only_if_it_is_for_mar
     node = start(DATABASE_URL=UNREACHABLE)
     assert "cannot be read" in node.log() and "registry.url" in node.log() and "geheim" not in node.log()
     assert any("cannot be read" in one for one in warnings(node))
+    node.close()
+    line = [martlet_process.binary(), "serve", "--http", "off", "--listen", "mqtt://127.0.0.1:0", "--data-dir",
+            node.data_dir]
     for name in ({"IOTFLOW_ADMIN_TOKEN": "0123456789abcdef"}, {"MARTLET_REGISTRY__URL": UNREACHABLE}):
-        with pytest.raises(RuntimeError) as told:
-            start(DATABASE_URL=UNREACHABLE, MARTLET_REGISTRY__WAIT_SECS="1", **name)
-        assert "has waited for 1 s: registry.wait_secs" in str(told.value) and "geheim" not in str(told.value)
+        variables = {"DATABASE_URL": UNREACHABLE, "MARTLET_REGISTRY__WAIT_SECS": "1", **name}
+        variables = {**martlet_process.environment(), **variables}
+        done = subprocess.run(line, env=variables, capture_output=True, text=True, timeout=60)
+        assert done.returncode == 1 and "has waited for 1 s: registry.wait_secs" in done.stderr, done
+        assert "geheim" not in done.stdout + done.stderr
+
+
+@pytest.mark.parametrize("names, said", [
+    ({"DATABASE_DSN": UNREACHABLE}, "environment DATABASE_DSN"),
+    ({"DATABASE_URL": "mysql://u:geheim@h/d", "IOTFLOW_ADMIN_TOKEN": "0123456789abcdef"}, "environment DATABASE_URL"),
+    ({"DB_URI": UNREACHABLE, "IOTFLOW_ADMIN_TOKEN": "0123456789abcdef"}, "environment DB_URI"),
+    ({"DB_HOST": "h", "DB_PASSWORD": "geheim", "LISTEN_ADDR": ":0", "NATS_URL": "nats://h"}, "environment DB_HOST"),
+])
+def test_health_warns_of_each_database_that_is_named_and_not_used(start, names, said):
+    told = warnings(start(**names))
+    assert any(said in one and "geheim" not in one for one in told), told
 
 
 @pytest.mark.parametrize("names", [
@@ -166,6 +182,7 @@ def test_a_database_that_is_not_up_yet_is_waited_for(start, postgres, tmp_path, 
     variables = {names[0]: url, **names[1]}
     show(tmp_path / "log0")
     node = start(**variables)
+    assert "waiting for it, at most 30 s (registry.wait_secs)" in node.log()
     call(node, "POST", "/api/v1/devices", {"id": "ours"})
     assert postgres.sql(url, "SELECT id FROM martlet.devices").strip() == "ours"
     assert devices(start(**variables)) == ["ours"]
@@ -182,6 +199,10 @@ def test_users_in_a_file_that_is_not_used_are_named(start, postgres, tmp_path):
     [warning] = [one for one in warnings(node) if "martlet.db" in one]
     assert "are not used" in warning and "MARTLET_REGISTRY__URL" in warning
     assert node.log().count("martlet.db are not used") == 1
+    # The variable is the one that was written.
+    node = start(DATABASE_URL=url, IOTFLOW_ADMIN_TOKEN="0123456789abcdef")
+    [warning] = [one for one in warnings(node) if "martlet.db" in one]
+    assert "environment DATABASE_URL" in warning and "MARTLET_" not in warning
 
 
 def test_a_database_that_was_used_has_to_be_reached(start, postgres):

@@ -394,6 +394,17 @@ def test_of_who_has_no_credentials_no_body_is_read(node):
             assert b"connection: close" in answer.lower(), answer
 
 
+def test_of_a_request_beyond_the_rate_no_body_is_read():
+    """Neither of one with a key. The answer says that the connection ends."""
+    with martlet_process.Node(http=True, variables=KEYS, settings=["http.rate=1", "http.burst=1"]) as node:
+        head = f"HTTP/1.1\r\nHost: localhost\r\nX-API-Key: {KEY}\r\nContent-Type: application/json\r\n"
+        few = f"GET /api/v1/status {head}\r\n" * 3
+        # The body is announced and never comes.
+        answer = send(node, f"{few}POST /api/v1/publish {head}Content-Length: 100000\r\n\r\n".encode())
+        assert re.findall(rb"HTTP/1\.1 (\d{3}) ", answer) == [b"200", b"429", b"429", b"429"], answer
+        assert b"connection: close" in answer.lower().rpartition(b"http/1.1 429")[2], answer
+
+
 def test_bodies_in_chunks_of_one_byte_cost_no_more_than_their_bytes():
     with martlet_process.Node(http=True) as node:
         head = b"POST /api/v1/session HTTP/1.1\r\nHost: localhost\r\nContent-Type: application/json\r\n"

@@ -197,6 +197,9 @@ def test_devices_of_iotflow_keep_their_numbers_and_keys(make, target, start_node
     for password, expected in (("admin123", 200), ("admin124", 401)):
         login = json.dumps({"user": "head", "password": password}).encode()
         assert ask(node, "/api/v1/session", "POST", {"Content-Type": "application/json"}, login)[0] == expected
+    # The command that was printed for her.
+    command(target, "user", "passwd", "ann", given="one and two and three\n")
+    assert publishes(node, "ann", "one and two and three", "iotflow/test")
     devices = call(node, "GET", "/api/v1/devices")["items"]
     found = [(one["number"], one["location"], one["owner"]) for one in devices]
     assert found == [(3, "Roof", "ann"), (7, "", "")]

@@ -10,6 +10,7 @@ import json
 import os
 import pathlib
 import re
+import sqlite3
 import threading
 import time
 import urllib.request
@@ -735,11 +736,21 @@ def test_old_values_and_those_of_removed_devices_are_deleted(tmp_path):
         device(node, "old")
         device(node, "kept", type="iotflow")
         device(node, "gone")
+        numbered = call(node, "POST", "/devices", {"type": "iotflow", "name": "Sensor"}, status=201)
+        post(node, numbered["id"], {"a": 1})
         for name in ("old", "kept", "gone"):
             post(node, name, [{"a": 1, "ts": 1_600_000_000}, {"a": 2, "ts": int(time.time())}])
         call(node, "DELETE", "/devices/gone", headers={"If-Match": "*"}, status=204)
         call(node, "POST", "/devices/gone/purge", status=204)
+        # IoTFlow's route keeps the values under the number.
+        told = call(node, "DELETE", f"/admin/devices/{numbered['number']}", headers={"Authorization": f"admin {KEY}"})
+        assert "kept under its number" in told["note"], told
     with start() as node:
         until(lambda: len(readings(node, "old")) == 1, "the old value is deleted")
         assert len(readings(node, "kept")) == 2
         until(lambda: "martlet_telemetry_deleted_values_total 3" in ask(node, "/metrics")[2].decode(), "all are counted")
+        # The name is free. Another number has none of the values.
+        again = call(node, "POST", "/devices", {"type": "iotflow", "name": "Sensor"}, status=201)
+        assert again["number"] > numbered["number"] and readings(node, again["id"]) == []
+    with sqlite3.connect(tmp_path / "data/telemetry.db") as database:
+        assert database.execute("SELECT count(*) FROM series WHERE device = ?", [numbered["number"]]).fetchone() == (1,)

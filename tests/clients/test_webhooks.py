@@ -114,10 +114,13 @@ def until_payloads(node, receiver, expected):
 
 def test_a_message_is_a_signed_request(start_node, tmp_path, receiver):
     node = start_node(**configured(tmp_path, receiver.url, signing_key=SIGNING_KEY))
-    publish(node, "21.5")
+    with Client(node, "pump-1").credentials("boss", "x") as client:
+        client.publish("plant/1", "21.5")
     until_payloads(node, receiver, ["21.5"])
     message, headers, body = receiver.received[0]
     assert (message["topic"], message["qos"], message["client_id"]) == ("plant/1", 1, "pump-1")
+    # Nobody has checked that it is boss.
+    assert (message["user"], message["device"]) == (None, None) and b"boss" not in body
     signed = f"{headers['webhook-id']}.{headers['webhook-timestamp']}.".encode() + body
     expected = base64.b64encode(hmac.new(SIGNING_KEY.encode(), signed, hashlib.sha256).digest()).decode()
     assert headers["webhook-signature"] == "v1," + expected

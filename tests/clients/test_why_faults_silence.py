@@ -277,6 +277,16 @@ def test_the_publisher_is_over_its_rate(node, app):
         told = node.headline("too-fast", "messages that fast published to d/fast/state were dropped", "app", "d/fast/state")
 
 
+def test_a_gateway_is_over_its_rate_with_messages_of_a_device(node, app):
+    """The device itself never connects."""
+    node.device("child-2")
+    with node.client("site", client_id="gw-2") as gateway:
+        for number in range(400):
+            gateway.client.publish("d/child-2/state", str(number), 0)
+        for asked in (["child-2"], ["child-2", "d/child-2/state"]):
+            node.headline("too-fast", "messages that gw-2 published to d/child-2/state were dropped", *asked)
+
+
 @pytest.mark.parametrize("filter,topic,off", [
     ("$SYS/#", "$SYS/broker/uptime", "mqtt.sys_interval_secs"),
     ("$events/connected", "$events/connected", "events.publish"),

@@ -393,8 +393,13 @@ def test_what_is_wrong_with_a_webhook_is_told(wrong, says):
 
 
 def test_a_webhook_at_this_machine_is_refused_at_once_unless_it_is_permitted(node):
-    status, _, body = asked(node, "POST", "/webhooks", {"url": "http://localhost:9/x", "topic_filter": "a"})
-    assert (status, body["status"]) == (400, "error") and "integrations.allow_private" in body["message"], body
+    other = asked(node, "POST", "/webhooks", {"url": "http://crm.example/", "topic_filter": "a", "enabled": False})[2]
+    other = f"/webhooks/{other['webhook']['id']}"
+    for url in ("http://localhost:9/x", "http://a.localhost/", "http://127.1/", "http://[::1]/", "http://10.0.0.1/"):
+        for method, path in (("POST", "/webhooks"), ("PUT", other)):
+            status, _, body = asked(node, method, path, {"url": url, "topic_filter": "a"})
+            assert (status, body["status"]) == (400, "error") and "integrations.allow_private" in body["message"], body
+    assert asked(node, "DELETE", other)[0] == 200
 
 
 def test_the_variables_of_a_webhook_send_it_every_message(tmp_path, receiver):

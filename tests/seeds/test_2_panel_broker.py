@@ -10,7 +10,8 @@ import pytest
 
 import martlet_process
 from programs import Mosquitto
-from test_hook import HookServer
+from test_hook import PANEL, HookServer
+from test_sinks import until
 
 HERE = "127.0.0.1:0"
 
@@ -125,17 +126,26 @@ def test_what_is_wrong_with_an_option_is_named(options, says, tmp_path):
     assert done.returncode != 0 and says in done.stderr, done
 
 
-def test_it_starts_beside_reverb_and_its_name_has_the_commands_that_it_prints(tmp_path):
+def test_it_starts_beside_reverb_and_its_name_has_the_commands_that_it_prints(panel, tmp_path):
     link = tmp_path / "mqtt-panel-broker"
     link.symlink_to(martlet_process.binary())
+    panel.status, panel.body = 200, PANEL
     with contextlib.ExitStack() as reverb:
         with contextlib.suppress(OSError):
             # Another test may have the port: it is in use in any case.
             reverb.enter_context(socket.create_server(("127.0.0.1", 8080)))
-        options = ["-tcp", "127.0.0.1:0", "-ws", "127.0.0.1:0"]
+        options = ["-tcp", "127.0.0.1:0", "-ws", "127.0.0.1:0", "-auth-url", panel.url]
         with martlet_process.Node(command=[str(link)], arguments=options, listen=(), http=None) as node:
             assert "the default address of HTTP, 0.0.0.0:8080, is in use" in node.log()
-            status = subprocess.run([link, "status", "--data-dir", node.data_dir], capture_output=True, text=True, timeout=20)
-            assert status.returncode == 0, status
+            printed = [line.removeprefix("See how it is: ") for line in node.announced]
+            printed = [line.replace("USER", "key").replace("PASSWORD", "secret") for line in printed]
+            [sub, pub, status] = [line for line in printed if str(link) in line]
+            start = lambda line: subprocess.Popen(["bash", "-c", f"exec {line}"], env=martlet_process.environment(),
+                                                  text=True, stdout=subprocess.PIPE, stderr=subprocess.PIPE)
+            reading = start(f"{sub} -C 1 -W 30")
+            told = lambda: json.loads(start(f"{status} --json").communicate(timeout=60)[0])
+            until(lambda: told()["subscriptions"] == 1, node.log)
+            assert start(pub).wait(timeout=60) == 0
+            assert reading.communicate(timeout=60)[0] == "hello/world it works\n"
             shown = subprocess.run([link, "config", "show", "--as-panel-broker"], capture_output=True, text=True, timeout=20)
             assert "ws://127.0.0.1:8080/app/" in shown.stdout, shown

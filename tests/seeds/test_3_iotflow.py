@@ -714,9 +714,9 @@ def test_requests_of_a_device_are_limited_and_those_of_an_administrator_are_not(
         # What a heartbeat counts against first is the limit of all requests.
         assert asked(node, "POST", "/api/v1/devices/heartbeat", None, "-H", f"X-API-Key: {own['secret']}")[0] == 429
         assert status(other)[0] == 200
-        for path, who in (("/api/v1/admin/stats", ADMIN), ("/api/v1/clients", ("-H", f"X-API-Key: {TOKEN}")),
-                          (f"/api/v1/devices/{own['number']}/status", ADMIN)):
-            assert [asked(node, "GET", path, None, *who)[0] for _ in range(30)] == [200] * 30, path
+        for path, who in (("admin/stats", ADMIN), ("clients", ("-H", f"X-API-Key: {TOKEN}")),
+                          (f"devices/{own['number']}/status", ADMIN), (f"devices/{own['id']}/telemetry", key_of(own))):
+            assert [asked(node, "GET", f"/api/v1/{path}", None, *who)[0] for _ in range(30)] == [200] * 30, path
 
 
 def test_who_guesses_keys_of_devices_is_locked_out():

@@ -7,6 +7,7 @@ import pytest
 
 import nats_process
 from paho_client import Client
+from server_process import free_port
 from test_4_service_mqtt import Service
 from test_hook import hook  # noqa: F401
 from test_sinks import until
@@ -40,6 +41,23 @@ def test_the_time_limit_of_an_acknowledgement_is_that_of_the_variable(nats):
         finally:
             nats.go_on()
         until(lambda: asks.count(STREAM) == 2, service.node.log)
+
+
+def test_of_several_addresses_the_first_that_answers_is_used(nats):
+    """Of one that answers no more the next is, and nothing is lost. A name that nobody has checked is in no subject."""
+    other = nats_process.Server()
+    addresses = ",".join([f"nats://127.0.0.1:{free_port()}", nats.url, other.url])
+    try:
+        with Service(NATS_URL=addresses) as service:
+            with Client(service.node, "pump").credentials("boss", "x") as client:
+                client.publish("raw.boss", "1")
+                until(lambda: nats_process.Client(nats).count(STREAM) == 1, service.node.log)
+                assert [subject for subject, _, _ in nats_process.Client(nats).all(STREAM)] == ["raw.-"]
+                nats.kill()
+                client.publish("a", "2")
+                until(lambda: nats_process.Client(other).count(STREAM) == 1, service.node.log)
+    finally:
+        other.close()
 
 
 def test_odd_user_names_are_escaped_by_the_preset(nats, hook):

@@ -54,6 +54,10 @@ def script(tmp_path):
 def test_the_document_from_top_to_bottom(script):
     started = script("setup")
     assert "The broker runs" in started and stat.S_IMODE((script.place / "data").stat().st_mode) == 0o700
+    # Who can connect, and what comes next.
+    assert "MQTT is open to every client on this machine, closed to all others" in started
+    assert "MQTT_HOST=0.0.0.0 in .env, then ./mqtt_manage.sh restart" in started
+    assert "./mqtt_manage.sh setup-admin makes the administrator" in started
     told = script("setup-admin")
     password = re.search(r"shown this once: (\S+)", told).group(1)
     line = re.search(r"Test it: ./mqtt_manage.sh (.*)", told).group(1)
@@ -84,7 +88,8 @@ def test_the_document_from_top_to_bottom(script):
     assert "stopped" in script("stop")
     script("status", code=1)
     assert "ready" in script("logs")
-    assert "The broker runs" in script("start") and "runs already" in script("start")
+    # Once there is a user, credentials are needed.
+    assert "clients need credentials" in script("setup") and "runs already" in script("start")
     assert "Passed" in script("test admin admin123")
     assert "The broker runs" in script("restart")
     # A mistake stops no broker that runs.
@@ -94,6 +99,21 @@ def test_the_document_from_top_to_bottom(script):
     assert "was not restarted" in script("restart", code=1)
     variables.write_text(before)
     assert "clients" in script("status")
+
+
+def test_the_tls_block_of_the_document(script):
+    """The port without TLS stays open beside it, and is tested without TLS."""
+    (script.place / "generate_certs.sh").symlink_to(martlet_process.binary())
+    assert subprocess.run(["./generate_certs.sh"], cwd=script.place, capture_output=True, timeout=60).returncode == 0
+    [tls] = free_ports(1)
+    variables, certs = script.place / ".env", "config/certs"
+    variables.write_text(variables.read_text() + f"MQTT_USE_TLS=true\nMQTT_TLS_PORT={tls}\n"
+                         f"MQTT_CERT_FILE_PATH={certs}/server.crt\nMQTT_KEY_FILE_PATH={certs}/server.key\n")
+    script("setup")
+    script("setup-admin admin123")
+    assert f"Passed: published to iotflow/test at localhost:{script.port} as admin" in script("test admin admin123")
+    secure = ("-p", str(tls), "--cafile", script.place / certs / "ca.crt")
+    assert script.publishes("iotflow/test", "admin", "admin123", *secure)
 
 
 def test_a_device_has_its_credentials_in_a_file(script):

@@ -10,6 +10,7 @@ import pytest
 import martlet_process
 from programs import Mosquitto
 from server_process import free_ports
+from test_mosquitto_conf import upgraded
 from test_sinks import until
 
 DEPLOY = martlet_process.ROOT / "deploy"
@@ -96,6 +97,7 @@ def test_the_names_of_iotflow_have_their_meaning(tmp_path):
         # Where localhost has an address of IPv6 too, the node listens on both.
         urls = [url for url in node.urls if "//[::1]:" not in url]
         assert urls == [f"mqtt://127.0.0.1:{ports['MQTT_PORT']}", f"ws://127.0.0.1:{ports['MQTT_WEBSOCKET_PORT']}/*"]
+        assert {upgraded(ports["MQTT_WEBSOCKET_PORT"], path) for path in ("/", "/mqtt", "/ws?token=1")} == {101}
         assert (tmp_path / "logs/iotflow.log").is_file()
         url = f"http://127.0.0.1:{ports['PORT']}/api/v1/config"
         told = {value["key"]: value["value"] for value in json.loads(get(url)[2])["values"]}
@@ -221,6 +223,15 @@ def test_the_port_of_service_mqtt_is_open_to_other_machines(tmp_path):
     for name in ("LISTEN_ADDR=:9099", "ENABLE_JETSTREAM=true", "NATS_URL=nats://localhost"):
         assert listeners(f"MQTT_PORT=1899\n{name}\n")[0].endswith(" mqtt://0.0.0.0:1899")
     assert listeners("MQTT_PORT=1899\nMQTT_HOST=127.0.0.1\nLISTEN_ADDR=:9099\n")[0].endswith(" mqtt://127.0.0.1:1899")
+
+
+def test_naming_one_listener_closes_that_of_websocket_with_a_word(tmp_path):
+    [mqtt, web] = free_ports(2)
+    said = "only the listeners that are named are open; for WebSocket set MQTT_WEBSOCKET_PORT=9001"
+    with node_of(tmp_path, f"MQTT_PORT={mqtt}\n") as node:
+        assert len(node.urls) == 1 and [line for line in node.facts(said) if "/.env line 1 MQTT_PORT: " in line], node.log()
+    with node_of(tmp_path, f"MQTT_PORT={mqtt}\nMQTT_WEBSOCKET_PORT={web}\n") as node:
+        assert len(node.urls) == 2 and said not in node.log()
 
 
 def test_the_last_line_of_a_name_applies_and_both_are_named(tmp_path):
@@ -408,6 +419,9 @@ def test_the_flags_of_the_microservice(tmp_path):
         assert told["connections"] == {"attempts": 1, "failures": 0, "successes": 1, "disconnections": 1}
         assert told["api"]["requests"] >= 3 and told["api"]["errors"] == 0
         assert all(re.fullmatch(r"[\d.]+(ns|µs|ms|s)", text) for text in told["latency"].values())
+        # A message by HTTP counts as one by MQTT does.
+        get(f"{url}/publish", "-d", '{"topic": "a", "payload": "x", "qos": 1}')
+        assert json.loads(get(f"{url}/metrics")[2])["messages"]["published"] == 2
         prometheus = get(f"{url}/metrics", "-H", "Accept: text/plain;version=0.0.4")
         assert prometheus[1] == "text/plain" and "martlet_connections" in prometheus[2]
 
