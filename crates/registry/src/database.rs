@@ -572,6 +572,7 @@ pub fn wait<T: Send>(
 #[cfg(test)]
 mod tests {
     use std::os::unix::fs::PermissionsExt as _;
+    use std::path::PathBuf;
 
     use super::*;
     use crate::snapshot::tests::TemporaryDirectory;
