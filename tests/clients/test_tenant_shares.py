@@ -187,6 +187,8 @@ def test_one_team_has_its_share_of_sessions_connections_and_retained_messages(st
     common = device(node, plain)
     assert common.code.value == 0
     common.close()
+    until(lambda: numbers(shares(node), "south", "connections") == [2, 2, 17] and (None, "connections") not in shares(node),
+          "their connections have ended")
     # One that has gone makes room; its session is still one of four.
     clients.pop().close()
     clients.append(device(node, teams["north"][3], kept_secs=600))

@@ -411,7 +411,7 @@ def test_one_team_takes_half_of_what_teams_share(node, teams):
         node, "PUT", f"/api/v1/webhooks/{name}", off, key=teams[team]["key"], expect=expect)
     for number in range(50):
         add(f"north-{number}", "north")
-    assert "a team has 50" in add("one-more", "north", 409)["detail"]
+    assert "the team has 50" in add("one-more", "north", 409)["detail"]
     add("north-0", "north")
     add("south", "south")
 
