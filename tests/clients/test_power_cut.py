@@ -4,6 +4,7 @@ A preloaded library (forget.c) notes how to undo each change of the store's file
 compiled by `cc`, which scripts/setup names.
 """
 
+import collections
 import json
 import os
 import pathlib
@@ -29,6 +30,7 @@ RETAINED = 5
 VALUES = 60
 FROM_NATS = 2_000
 FOR_RULE = 400
+SECTOR = 512
 SOURCE = pathlib.Path(__file__).with_name("forget.c")
 
 
@@ -54,47 +56,59 @@ class Disk:
             "FORGET_NOTES": str(self.notes),
         }
 
-    def cut_power(self):
-        """Undoes what no sync has made durable, the last change first."""
+    def cut_power(self, chance=None):
+        """Undoes what no sync has made durable, the last change first. By chance some of it has reached the disk
+        nevertheless: names up to a change, writes whole or some of their sectors."""
         notes = [line.split() for line in self.notes.read_text().splitlines()]
         unknown = [note for note in notes if note[0] == "x"]
         assert unknown == [], "the library cannot undo these changes of the store"
-        synced_dirs = {}
+        synced_dirs = collections.defaultdict(int)
         for note in notes:
             if note[0] == "d":
-                synced_dirs[note[1]] = max(int(note[2]), synced_dirs.get(note[1], 0))
-        undone, durable, later = 0, durable_writes(notes), {}
+                synced_dirs[note[1]] = max(int(note[2]), synced_dirs[note[1]])
+        if chance:
+            parents = {os.path.dirname(note[1]) for note in notes if note[0] in "crum"}
+            synced_dirs |= {parent: chance.randint(synced_dirs[parent], len(notes)) for parent in sorted(parents)}
+        self._paths = {}
+        undone, durable, later = 0, durable_writes(notes), collections.defaultdict(list)
         for number, (kind, *rest) in reversed(list(enumerate(notes))):
             if kind == "w":
-                if number in durable:
-                    later.setdefault(rest[0], []).append((int(rest[1]), len(rest[2]) // 2 if len(rest) > 2 else 0))
-                else:
-                    self._write(rest, later.get(rest[0], []))
-                    undone += 1
+                inode, offset, before = rest[0], int(rest[1]), bytes.fromhex(rest[2]) if len(rest) > 2 else b""
+                for at, piece, is_there in pieces(offset, before, number in durable, chance):
+                    if is_there:
+                        later[inode].append((at, len(piece)))
+                    else:
+                        self._write(int(inode), at, piece, later[inode])
+                undone += number not in durable
             elif kind in "crum":
-                parent = os.path.dirname(rest[0])
-                if number >= synced_dirs.get(parent, 0):
+                if number >= synced_dirs[os.path.dirname(rest[0])]:
                     self._undo_name(kind, rest)
                     undone += 1
         return undone
 
-    def _write(self, rest, later):
-        """Puts back what was there, but for what a later write has made durable: places and lengths."""
-        inode, offset = int(rest[0]), int(rest[1])
-        before = bytearray.fromhex(rest[2]) if len(rest) > 2 else bytearray()
-        for path in [*self.root.rglob("*"), *self.keep.iterdir()]:
-            if path.is_file() and path.stat().st_ino == inode:
-                with open(path, "r+b") as file:
-                    for at, length in later:
-                        first, end = max(at, offset), min(at + length, offset + len(before))
-                        if first < end:
-                            before[first - offset:end - offset] = os.pread(file.fileno(), end - first, first)
-                    os.pwrite(file.fileno(), before, offset)
-                return
+    def forget(self):
+        """What is on the disk now is there for good."""
+        self.notes.unlink()
+        for path in self.keep.iterdir():
+            path.unlink()
 
-    @staticmethod
-    def _undo_name(kind, rest):
+    def _write(self, inode, offset, piece, later):
+        """Puts back what was there, but for what a later write has made durable: places and lengths."""
+        before = bytearray(piece)
+        if inode not in self._paths:
+            files = (path for path in [*self.root.rglob("*"), *self.keep.iterdir()] if path.is_file())
+            self._paths = {path.stat().st_ino: path for path in files}
+        if inode in self._paths:
+            with open(self._paths[inode], "r+b") as file:
+                for at, length in later:
+                    first, end = max(at, offset), min(at + length, offset + len(before))
+                    if first < end:
+                        before[first - offset:end - offset] = os.pread(file.fileno(), end - first, first)
+                os.pwrite(file.fileno(), before, offset)
+
+    def _undo_name(self, kind, rest):
         path = pathlib.Path(rest[0])
+        self._paths = {}
         if kind == "m":
             shutil.rmtree(path, ignore_errors=True)
         elif kind == "c":
@@ -107,6 +121,16 @@ class Disk:
                 os.link(kept, to)
         elif kind == "u" and rest[1] != "-" and path.parent.is_dir() and not path.exists():
             os.link(rest[1], path)
+
+
+def pieces(offset, before, is_durable, chance):
+    """Parts of a write, each with its place and whether it is on the disk."""
+    fate = "whole" if is_durable else chance.choice(["lost", "whole", "torn"]) if chance else "lost"
+    if fate != "torn":
+        return [(offset, before, fate == "whole")]
+    ends = [*range(offset - offset % SECTOR + SECTOR, offset + len(before), SECTOR), offset + len(before)]
+    starts = [offset, *ends[:-1]]
+    return [(at, before[at - offset:end - offset], chance.random() < 0.5) for at, end in zip(starts, ends)]
 
 
 def durable_writes(notes):
