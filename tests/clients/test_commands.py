@@ -429,6 +429,17 @@ def test_what_moves_many_clients_says_at_once_if_files_are_few():
         assert "client connected" not in node.log()
 
 
+def test_bench_leaves_no_lines_of_messages_that_were_lost(start_node):
+    node = start_node()
+    scenarios = [["pipes", "--qos", "0"], ["pipes", "--qos", "2"], ["fan-out", "--qos", "1"], ["share", "--qos", "1"],
+                 ["retained", "--messages", "500"], ["offline", "--qos", "1", "--messages", "500"]]
+    for scenario in scenarios:
+        martlet("bench", *scenario, "--clients", "4", "--duration", "0.1", "--warmup", "0.1", "-p", node.port())
+    # The log is complete when the sessions have ended.
+    until(lambda: not re.search(r"^sessions +[1-9]", martlet("status", "--data-dir", node.data_dir), re.M), node.log())
+    assert "client disconnected" in node.log() and "messages lost" not in node.log(), node.log()
+
+
 class Fairness:
     """`martlet bench fairness` of one load, and what it leaves in the broker."""
 
