@@ -350,7 +350,13 @@ actions = [{ publish = { topic = "to", payload = "{{ payload }}", qos = 1 } }]
         until(lambda: call(node, "GET", "/rules/copy")["counts"]["matched"] >= 1, node.log)
         shown = lambda: call(node, "GET", "/integrations/rules/main")
         until(lambda: "store of the node is full" in json.dumps(shown()), lambda: json.dumps(shown()))
+        # Who wants an acknowledgement of what rules look at waits as long.
+        held = pump.client.publish("from", "2", qos=1)
+        until(lambda: call(node, "GET", "/integrations/rules/main")["failed_attempts"] > 1, lambda: json.dumps(shown()))
+        assert not held.is_published() and call(node, "GET", "/rules/copy")["counts"]["actions"] == 0
         call(node, "DELETE", "/sessions/keeper", status=204)
-        assert monitor.receive_payload() == "1"
-    until(lambda: call(node, "GET", "/rules/copy")["counts"]["actions"] == 1, node.log)
+        assert [monitor.receive_payload() for _ in range(2)] == ["1", "2"]
+        held.wait_for_publish(60)
+        assert held.is_published()
+    until(lambda: call(node, "GET", "/rules/copy")["counts"]["actions"] == 2, node.log)
     assert call(node, "GET", "/rules/copy")["counts"]["errors"] == 0
