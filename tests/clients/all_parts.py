@@ -50,6 +50,11 @@ topics = ["plant/+/temperature"]
 device = "{{{{ levels[1] }}}}"
 alarm = {{ severity = "major", threshold = {{ above = 80, clear = 75 }} }}
 
+[[rules]]
+name = "warm"
+telemetry = "h"
+actions = [{{ publish = {{ topic = "warm/{{{{ device.id }}}}", payload = "{{{{ value }}}}", qos = 1 }} }}]
+
 [[sinks.webhook]]
 name = "all"
 filters = ["d/+/telemetry"]
@@ -227,7 +232,7 @@ class Plant:
         self.devices, self.fed = {}, 0
         self.publishers = [Publisher(self, "pump", 1), Publisher(self, "valve", 2)]
         self.heater, self.operator = Heater(self), Operator(self)
-        self.keeper = Listener(self, "keeper", "d/+/telemetry", "copy/#", "cmd/#", "in/#", ALARMS, "$events/twin_changed")
+        self.keeper = Listener(self, "keeper", "d/+/telemetry", "copy/#", "warm/#", "cmd/#", "in/#", ALARMS, "$events/twin_changed")
         self.unit = Unit(self, "unit", "d/unit/commands/#", "d/unit/config")
         self.there, self.feeder = Client(None, "there", port=self.mosquitto.port), None
         self.out = collections.defaultdict(list)
@@ -342,6 +347,7 @@ class Plant:
             "commands": kinds["command"] - commanded,
             "command states": {one for one in kinds["command"] if listed.get(one) != "succeeded"},
             "devices": kinds["device"] - added,
+            "rule about values": kinds["value"] - set(map(int, self.keeper.found["warm/unit"])),
             "values by HTTP": kinds["value"] - self.values(node, "unit", "h", self.operator.count),
         }
 
