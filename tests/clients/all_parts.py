@@ -1,8 +1,8 @@
 """A node with all its parts at once, those who use it, and what each of them was promised.
 
-Rules, alarms, telemetry, twins, commands, a webhook, a file, a sink and a source of NATS and a bridge in both directions
-see what two devices publish; somebody changes things by HTTP meanwhile. Each notes what was acknowledged to it, over all
-ends of the node. `missing` names what was acknowledged and is not where it was to be.
+Rules, alarms, telemetry, twins, commands, a webhook, a file, a sink and a source of NATS and a bridge in both
+directions see what two devices publish; somebody changes things by HTTP meanwhile. Each notes what was acknowledged to
+it, over all ends of the node. `missing` names what was acknowledged and is not where it was to be.
 """
 
 import collections
@@ -26,7 +26,7 @@ FIRST_TIME = 1_790_000_000
 ALARMS = "iotflow/system/alarms"
 # What may be under way of a publisher.
 AT_ONCE = 5
-# How many a turn has: messages of each publisher, alarms, changes by HTTP, messages from NATS and from the other broker.
+# Of a turn: messages of each publisher, alarms, changes by HTTP, messages from NATS and from the other broker.
 MESSAGES, ALARMS_OF_TURN, CHANGES, FED = 40, 3, 3, 10
 
 CONFIGURATION = """
@@ -227,12 +227,14 @@ class Plant:
         config.write_text(CONFIGURATION.format(
             webhook=self.receiver.url, file=file, nats=self.nats.url, mosquitto=self.mosquitto.port))
         settings = ["http.rate=0", "limits.connect_rate_per_address=0", "events.publish=twin_changed"]
-        self.options = {"listen": (f"mqtt://127.0.0.1:{self.port}",), "http": None, "variables": KEYS, "settings": settings,
-                        "arguments": ("-c", str(config), "--http", f"127.0.0.1:{self.http_port}")}
+        arguments = ("-c", str(config), "--http", f"127.0.0.1:{self.http_port}")
+        self.options = {"listen": (f"mqtt://127.0.0.1:{self.port}",), "http": None, "variables": KEYS,
+                        "settings": settings, "arguments": arguments}
         self.devices, self.fed = {}, 0
         self.publishers = [Publisher(self, "pump", 1), Publisher(self, "valve", 2)]
         self.heater, self.operator = Heater(self), Operator(self)
-        self.keeper = Listener(self, "keeper", "d/+/telemetry", "copy/#", "warm/#", "cmd/#", "in/#", ALARMS, "$events/twin_changed")
+        self.keeper = Listener(
+            self, "keeper", "d/+/telemetry", "copy/#", "warm/#", "cmd/#", "in/#", ALARMS, "$events/twin_changed")
         self.unit = Unit(self, "unit", "d/unit/commands/#", "d/unit/config")
         self.there, self.feeder = Client(None, "there", port=self.mosquitto.port), None
         self.out = collections.defaultdict(list)

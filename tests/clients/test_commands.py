@@ -429,8 +429,9 @@ def test_what_moves_many_clients_says_at_once_if_files_are_few():
 
 
 ENDLESS = """
-import mosquitto FILE; import seed1 FILE; import seed3 FILE; import seed4 FILE; agent import FILE --queue QUEUE; device import FILE
-rule add r FILE; rule test r --messages FILE; secret set s --file FILE; user add ann --generate --file FILE; user ls --file FILE
+import mosquitto FILE; import seed1 FILE; import seed3 FILE; import seed4 FILE; agent import FILE --queue QUEUE
+device import FILE; rule add r FILE; rule test r --messages FILE; secret set s --file FILE
+user add ann --generate --file FILE; user ls --file FILE
 acl lint FILE; acl explain a publish b --acl-file FILE; config check -c FILE; config check --mosquitto-conf FILE
 firmware add pump 1 FILE --type device; backup verify FILE
 """
@@ -441,9 +442,9 @@ def test_no_file_is_read_without_end(filled, tmp_path):
     for command in filter(None, ENDLESS.replace("\n", ";").split(";")):
         words = command.replace("FILE", "/dev/zero").replace("QUEUE", str(tmp_path / "queue")).split()
         place = [] if words[0] in ("acl", "agent", "config", "backup") else ["--data-dir", str(filled.path)]
-        done = subprocess.run([martlet_process.binary(), *words, *place], stdin=subprocess.DEVNULL, capture_output=True, text=True,
-                              timeout=DEADLINE_SECS, preexec_fn=few, env=martlet_process.environment())
-        assert done.returncode in (1, 2) and "memory" not in done.stderr and "panicked" not in done.stderr, (command, done)
+        done = subprocess.run([martlet_process.binary(), *words, *place], stdin=subprocess.DEVNULL, capture_output=True,
+                              text=True, timeout=DEADLINE_SECS, preexec_fn=few, env=martlet_process.environment())
+        assert done.returncode in (1, 2) and not re.search("memory|panicked", done.stderr), (command, done)
         assert "/dev/zero" in done.stderr or "firmware is empty" in done.stderr, (command, done)
 
 

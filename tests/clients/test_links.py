@@ -1,5 +1,5 @@
-"""Files that the program writes by a name that it is given, in a directory where all may write: a link that another user
-has left there is not followed, and neither is one on the way."""
+"""Files that the program writes by a name that it is given, in a directory where all may write: a link that another
+user has left there is not followed, and neither is one on the way."""
 
 import os
 import subprocess
@@ -54,8 +54,8 @@ def test_a_link_of_another_user_is_not_followed(place, what, on_the_way):
     path = link / "file" if on_the_way else link
     (place / "log.conf").write_text(f"listener {free_port()} 127.0.0.1\nallow_anonymous true\nlog_dest file {path}\n")
     words = [word.replace("LINK", str(path)).replace("PLACE", str(place)) for word in command.split()]
-    done = subprocess.run([martlet_process.binary(), *words], env=martlet_process.environment(), capture_output=True, text=True,
-                          timeout=DEADLINE_SECS, input="")
+    done = subprocess.run([martlet_process.binary(), *words], env=martlet_process.environment(), capture_output=True,
+                          text=True, timeout=DEADLINE_SECS, input="")
     assert done.returncode == 1 and name in done.stderr, done
     assert (target.read_text() == "") if is_there else not target.exists(), done
 

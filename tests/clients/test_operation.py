@@ -185,7 +185,8 @@ def test_a_port_below_1024_says_which_right_it_needs(tmp_path):
 {serve} --http 127.0.0.1:80 --listen mqtt://127.0.0.1:0"""
     command = ["unshare", "--net", "setpriv", "--bounding-set", "-net_bind_service", "--inh-caps", "-net_bind_service",
                "bash", "-c", f"ip link set lo up\n{script}"]
-    done = subprocess.run(command, env=martlet_process.environment(), capture_output=True, text=True, timeout=DEADLINE_SECS)
+    done = subprocess.run(
+        command, env=martlet_process.environment(), capture_output=True, text=True, timeout=DEADLINE_SECS)
     said = [line for line in done.stderr.splitlines() if line.startswith("martlet: ")]
     assert len(said) == 2 and done.returncode == 1, done
     for line, address in zip(said, ("127.0.0.1:883", "127.0.0.1:80")):

@@ -57,7 +57,8 @@ def test_forty_queries_at_once_take_no_more_than_the_node_may_have(start_node):
     node = start_node(http=True, variables=KEYS, settings=settings)
     device(node, "car")
     for first in range(0, 60, 10):
-        post(node, "car", [{"a": f"{number:02}" + "x" * 60_000, "ts": 1_790_000_000 + number} for number in range(first, first + 10)])
+        numbers = range(first, first + 10)
+        post(node, "car", [{"a": f"{one:02}" + "x" * 60_000, "ts": 1_790_000_000 + one} for one in numbers])
     query = "/api/v1/query?device=car&from=2020-01-01T00:00:00Z"
     before, most = resident(node), 0
     with concurrent.futures.ThreadPoolExecutor(40) as pool:

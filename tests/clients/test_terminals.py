@@ -1,5 +1,5 @@
-"""What others have written is shown at a terminal so that it controls nothing and turns no direction of writing, as text
-and as JSON, from the node and from its files."""
+"""What others have written is shown at a terminal so that it controls nothing and turns no direction of writing, as
+text and as JSON, from the node and from its files."""
 
 import json
 import os
@@ -47,9 +47,10 @@ actions = [{{ publish = {{ topic = "never" }} }}]
 archive_kinds = "connected,disconnected,published,refused"
 """
 COMMANDS = """
-rule show hot; rule show odd; rule ls; alarm ls; retained ls; client ls; topic ls; events --archive --since 1h; logs; logs --level info
-device show d1; device ls; group ls; telemetry query d1 --from 2026-01-01T00:00:00Z; telemetry rejected; audit; why TURNED
-retained get r/TURNED; topic history r/TURNED; acl explain - publish r/TURNED; config show
+rule show hot; rule show odd; rule ls; alarm ls; retained ls; client ls; topic ls; events --archive --since 1h; logs
+logs --level info; device show d1; device ls; group ls; telemetry query d1 --from 2026-01-01T00:00:00Z
+telemetry rejected; audit; why TURNED; retained get r/TURNED; topic history r/TURNED
+acl explain - publish r/TURNED; config show
 """
 OWN_COLOURS = re.compile(r"\x1b\[(?:31|32|36|2|0)m")
 
@@ -58,7 +59,8 @@ OWN_COLOURS = re.compile(r"\x1b\[(?:31|32|36|2|0)m")
 def node(tmp_path_factory):
     place = tmp_path_factory.mktemp("terminals")
     (place / "martlet.toml").write_text(RULES)
-    options = {"data_dir": place / "data", "http": True, "variables": KEYS, "arguments": ["-c", str(place / "martlet.toml")],
+    options = {"data_dir": place / "data", "http": True, "variables": KEYS,
+               "arguments": ["-c", str(place / "martlet.toml")],
                "settings": ["http.rate=0", "mqtt.allow_anonymous=true"]}
     with martlet_process.Node(**options) as node:
         call(node, "POST", "/devices", {"id": "d1", "description": TURNED}, 201)
@@ -71,7 +73,8 @@ def node(tmp_path_factory):
             client.publish("d/d1/telemetry", ODD, 1)
             until(lambda: call(node, "GET", "/alarms")["items"], "there is an alarm")
             until(lambda: call(node, "GET", "/telemetry/rejected")["items"], "there is a rejected payload")
-            until(lambda: call(node, "GET", "/devices/d1/telemetry?from=2026-01-01T00:00:00Z")["items"], "there is a value")
+            stored = "/devices/d1/telemetry?from=2026-01-01T00:00:00Z"
+            until(lambda: call(node, "GET", stored)["items"], "there is a value")
             yield node
 
 
