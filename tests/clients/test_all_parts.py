@@ -6,6 +6,7 @@ import random
 import pytest
 
 import martlet_process
+import postgres_process
 from all_parts import Plant
 from test_power_cut import Disk, library  # noqa: F401 (a fixture)
 
@@ -23,6 +24,17 @@ def chance():
     return random.Random(seed)
 
 
+@pytest.fixture(params=["sqlite", pytest.param("postgres", marks=pytest.mark.long)])
+def database(request):
+    """A server of PostgreSQL for the tables and telemetry, or none."""
+    if request.param == "sqlite":
+        yield None
+        return
+    server = postgres_process.Server()
+    yield server
+    server.close()
+
+
 def kill(node):
     node.process.kill()
     node.process.wait()
@@ -31,15 +43,29 @@ def kill(node):
 
 
 @pytest.mark.timed
-def test_kills_lose_nothing_that_was_acknowledged_to_or_by_any_part(tmp_path, chance):
+def test_kills_lose_nothing_that_was_acknowledged_to_or_by_any_part(tmp_path, chance, database):
     plant = Plant(tmp_path, tmp_path / "all.json")
     options = {**plant.options, "data_dir": tmp_path / "data"}
+    if database:
+        names = ("MARTLET_REGISTRY__URL", "MARTLET_TELEMETRY__URL")
+        urls = {name: database.new_database(has_tables=False) for name in names}
+        options["variables"] = {**options["variables"], **urls}
     node = martlet_process.Node(**options)
     try:
         plant.begin(node)
         for turn in range(KILLS):
             plant.turn(node, chance.random())
+            # The database dies before the node, with it, or not at all.
+            how = database and chance.choice(["before", "with", "not"])
+            if how == "before":
+                database.kill()
+                database.start()
+                plant.turn(node, chance.random())
+            elif how == "with":
+                database.kill()
             kill(node)
+            if how == "with":
+                database.start()
             node = martlet_process.Node(**options)
             if turn % CHECKED == CHECKED - 1:
                 plant.check(node)
