@@ -76,7 +76,10 @@ def test_kills_lose_nothing_that_was_acknowledged_to_or_by_any_part(tmp_path, ch
 
 
 @pytest.mark.timed
-def test_power_cuts_lose_nothing_that_was_acknowledged_to_or_by_any_part(tmp_path, library, chance):  # noqa: F811
+@pytest.mark.parametrize("failing", [{}, pytest.param({"FORGET_FAIL": "40:2"}, marks=pytest.mark.long)],
+                         ids=["syncs work", "some syncs fail"])
+def test_power_cuts_lose_nothing_that_was_acknowledged_to_or_by_any_part(
+        tmp_path, library, chance, failing):  # noqa: F811
     """All that the node writes is in directories that the library watches: those with the name `store`."""
     disk = Disk(tmp_path, library)
     for name in ("tables", "telemetry", "out"):
@@ -85,7 +88,7 @@ def test_power_cuts_lose_nothing_that_was_acknowledged_to_or_by_any_part(tmp_pat
     places = {"MARTLET_REGISTRY__URL": str(disk.root / "tables/store/martlet.db"),
               "MARTLET_TELEMETRY__URL": str(disk.root / "telemetry/store/telemetry.db")}
     variables = {**plant.options["variables"], **places}
-    options = {**plant.options, "data_dir": disk.root / "data", "variables": {**variables, **disk.variables}}
+    options = {**plant.options, "data_dir": disk.root / "data", "variables": {**variables, **disk.variables, **failing}}
     node = martlet_process.Node(**options)
     try:
         plant.begin(node)
