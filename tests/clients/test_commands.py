@@ -560,3 +560,11 @@ def test_messages_say_what_is_expected_and_how_to_go_on(filled, tmp_path):
     finally:
         node.terminate()
         node.communicate(timeout=DEADLINE_SECS)
+
+
+def test_bench_fairness_leaves_no_lines_of_messages_that_were_lost(start_node):
+    """What a client ends itself is no loss: sessions of the load that have messages, connections that read nothing."""
+    node = start_node(http=True, settings=["mqtt.sys_interval_secs=0"])
+    run = Fairness(node, "fan-out", 0.02)
+    run.ended()
+    assert "messages lost" not in node.log(), node.log()[-2000:]

@@ -212,3 +212,23 @@ def test_a_tiny_queue_that_holds_takes_a_bounded_number_of_messages(start_node, 
         until(lambda: receiver.payloads() == [str(number) for number in range(count)], node.log)
     finally:
         publisher.stopped.set()
+
+
+def test_a_letter_with_a_flipped_bit_holds_up_no_other_and_can_be_dropped(start_node, tmp_path, receiver):
+    options = configured(tmp_path, receiver.url)
+    node = start_node(**options)
+    receiver.answer = lambda message: (400, {}, b"no")
+    publish(node, "first one", "second one", "third one")
+    until_stored(node, 3)
+    node.terminate()
+    node.wait()
+    with contextlib.closing(sqlite3.connect(tmp_path / "data/martlet.db")) as tables, tables:
+        [whole] = tables.execute("SELECT payload FROM dead_letters WHERE id = 2").fetchone()
+        tables.execute("UPDATE dead_letters SET payload = ? WHERE id = 2", [chr(ord(whole[0]) ^ 1) + whole[1:]])
+    receiver.answer = lambda message: (204, {}, b"")
+    node = start_node(**options)
+    command(node, "dead-letter", "send", "webhook/crm", "--all")
+    until(lambda: sorted(receiver.payloads()) == ["first one", "third one"], node.log, 10)
+    shown = command(node, "dead-letter", "ls", "webhook/crm")
+    assert "damaged: its checksum is wrong" in shown, shown
+    command(node, "dead-letter", "rm", "webhook/crm", "2")

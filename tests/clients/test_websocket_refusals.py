@@ -70,3 +70,10 @@ def remedy_of(web, scheme, asked):
 
     until(lambda: found(), "the refusal is told of")
     return found()[-1].get("remedy", "")
+
+
+def test_a_websocket_at_the_port_of_http_is_told_the_other_port(start_node):
+    node = start_node(http=True, variables=KEYS)
+    with socket.create_connection(("127.0.0.1", int(node.http_url.rsplit(":")[-1])), timeout=60) as wire:
+        wire.sendall(request(Host="localhost"))
+        assert b"a ws listener" in wire.recv(65536)
