@@ -7,6 +7,7 @@ import pytest
 
 import martlet_process
 from test_access import until
+from test_http_api import KEYS
 
 GOOD = {"Host": "a", "Upgrade": "websocket", "Connection": "Upgrade", "Sec-WebSocket-Version": "13",
         "Sec-WebSocket-Key": "dGhlIHNhbXBsZSBub25jZQ==", "Sec-WebSocket-Protocol": "mqtt"}
