@@ -10,7 +10,7 @@
  * With FORGET_FAIL=A:B of the syncs of the store's files A succeed, then B fail with EIO, and so on.
  * With FORGET_FAIL=A:B:quiet those do not say so.
  *
- *   w INODE OFFSET HEX   bytes that were there before a write
+ *   w INODE OFFSET HEX   bytes that were there before a write, or before they were cut off
  *   s INODE NOTE         the file is synced: all writes noted before that note are durable
  *   f INODE NOTE         a sync has failed: of the writes noted before that note those that were
  *                        not durable never will be, as the kernel takes them for written
@@ -136,29 +136,67 @@ static int empties(const char *path, int flags) {
 OPEN(open)
 OPEN(open64)
 
+/* Notes what stands in these bytes of a file. */
+static void note_bytes(int fd, size_t length, off_t offset) {
+    struct stat found;
+    fstat(fd, &found);
+    unsigned char *before = calloc(1, length + 1);
+    char *hex = calloc(1, 2 * length + 1);
+    ssize_t had = pread(fd, before, length, offset);
+    (void)had;
+    for (size_t at = 0; at < length; at++) {
+        hex[2 * at] = "0123456789abcdef"[before[at] >> 4];
+        hex[2 * at + 1] = "0123456789abcdef"[before[at] & 15];
+    }
+    note("w %lu %lld %s", (unsigned long)found.st_ino, (long long)offset, hex);
+    free(before);
+    free(hex);
+}
+
 #define PWRITE(name, offset_type)                                                       \
     ssize_t name(int fd, const void *bytes, size_t length, offset_type offset) {        \
         char path[PATH_MAX];                                                            \
         if (!notes || !path_of(fd, path) || !counts(path))                              \
             return REAL(name)(fd, bytes, length, offset);                               \
-        struct stat found;                                                              \
-        fstat(fd, &found);                                                              \
-        unsigned char *before = calloc(1, length + 1);                                  \
-        char *hex = malloc(2 * length + 1);                                             \
-        ssize_t had = pread(fd, before, length, offset);                                \
-        (void)had;                                                                      \
-        for (size_t at = 0; at < length; at++)                                          \
-            sprintf(hex + 2 * at, "%02x", before[at]);                                  \
         pthread_mutex_lock(&lock);                                                      \
-        note("w %lu %lld %s", (unsigned long)found.st_ino, (long long)offset, hex);     \
+        note_bytes(fd, length, offset);                                                 \
         ssize_t done = REAL(name)(fd, bytes, length, offset);                           \
         pthread_mutex_unlock(&lock);                                                    \
-        free(before);                                                                   \
-        free(hex);                                                                      \
         return done;                                                                    \
     }
 PWRITE(pwrite, off_t)
 PWRITE(pwrite64, off64_t)
+
+ssize_t write(int fd, const void *bytes, size_t length) {
+    char path[PATH_MAX];
+    if (!notes || !path_of(fd, path) || !counts(path))
+        return REAL(write)(fd, bytes, length);
+    pthread_mutex_lock(&lock);
+    struct stat found;
+    fstat(fd, &found);
+    note_bytes(fd, length, fcntl(fd, F_GETFL) & O_APPEND ? found.st_size : lseek(fd, 0, SEEK_CUR));
+    ssize_t done = REAL(write)(fd, bytes, length);
+    pthread_mutex_unlock(&lock);
+    return done;
+}
+
+/* What a cut takes away comes back; what it adds are zeros, which may stay. */
+#define CUT(name, offset_type)                                                          \
+    int name(int fd, offset_type length) {                                              \
+        char path[PATH_MAX];                                                            \
+        if (!notes || !path_of(fd, path) || !counts(path))                              \
+            return REAL(name)(fd, length);                                              \
+        pthread_mutex_lock(&lock);                                                      \
+        struct stat found;                                                              \
+        fstat(fd, &found);                                                              \
+        if (found.st_size > length)                                                     \
+            note_bytes(fd, found.st_size - length, length);                             \
+        int done = REAL(name)(fd, length);                                              \
+        pthread_mutex_unlock(&lock);                                                    \
+        return done;                                                                    \
+    }
+CUT(ftruncate, off_t)
+CUT(ftruncate64, off64_t)
 
 /* Whether this sync of a file of the store fails, and whether it says so. */
 static int fails(int *quiet) {
@@ -251,14 +289,11 @@ int mkdir(const char *path, mode_t mode) {
         unknown_at(#name, fd);                                                          \
         return REAL(name) arguments;                                                    \
     }
-UNDONE(ssize_t, write, (int fd, const void *bytes, size_t length), (fd, bytes, length))
 UNDONE(ssize_t, writev, (int fd, const struct iovec *parts, int number), (fd, parts, number))
 UNDONE(ssize_t, pwritev, (int fd, const struct iovec *parts, int number, off_t offset),
        (fd, parts, number, offset))
 UNDONE(ssize_t, pwritev64, (int fd, const struct iovec *parts, int number, off64_t offset),
        (fd, parts, number, offset))
-UNDONE(int, ftruncate, (int fd, off_t length), (fd, length))
-UNDONE(int, ftruncate64, (int fd, off64_t length), (fd, length))
 
 #define UNDONE_AT(name, parameters, path, arguments)                                    \
     int name parameters {                                                               \

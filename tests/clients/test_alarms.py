@@ -34,12 +34,13 @@ def receiver():
 
 @pytest.fixture
 def node(start_node, tmp_path):
-    return start_node(**configured(tmp_path, text=HOT))
+    return start_node(**configured(tmp_path, text=HOT, settings=["iotflow.publish_secs=1"]))
 
 
 def test_a_threshold_raises_an_alarm_and_clears_it(node):
-    with Client(node, "monitor") as monitor, Client(node, "pump") as pump:
+    with Client(node, "monitor") as monitor, Client(node, "warned") as warned, Client(node, "pump") as pump:
         monitor.subscribe("iotflow/system/alarms", qos=1)
+        warned.subscribe("iotflow/system/alerts", qos=1)
         for value in (79, 81, 90, 76):
             pump.publish("plant/p1/temperature", str(value))
         raised = json.loads(monitor.receive_payload())
@@ -50,6 +51,9 @@ def test_a_threshold_raises_an_alarm_and_clears_it(node):
         pump.publish("plant/p1/temperature", "75")
         cleared = json.loads(monitor.receive_payload())
         assert (cleared["id"], cleared["change"]) == (raised["id"], "cleared")
+        # What the node warns of is another topic, and has one form.
+        for message in (warned.receive(), *list(warned.messages.queue)):
+            assert sorted(json.loads(message.payload)) == ["alerts", "count", "timestamp"], message.payload
     until(lambda: alarms(node) == [], node.log)
     [alarm] = alarms(node, "?state=cleared&device=p1")
     assert alarm["cleared_at"] >= alarm["raised_at"]

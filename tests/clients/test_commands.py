@@ -3,6 +3,7 @@
 import json
 import os
 import re
+import resource
 import signal
 import subprocess
 import urllib.request
@@ -417,8 +418,6 @@ def test_logs_takes_the_names_of_the_filters_of_the_api(filled):
 
 
 def test_what_moves_many_clients_says_at_once_if_files_are_few():
-    import resource
-
     few = lambda: resource.setrlimit(resource.RLIMIT_NOFILE, (256, 256))
     with martlet_process.Node() as node:
         for command in (["fairness"], ["idle", "--clients", "10000"], ["connects", "--clients", "10000"]):
@@ -427,6 +426,37 @@ def test_what_moves_many_clients_says_at_once_if_files_are_few():
             assert done.returncode == 1 and done.stdout == "", done
             assert re.search(r"need \d+ open files, and this shell allows 256 .*ulimit -n \d+", done.stderr), done.stderr
         assert "client connected" not in node.log()
+
+
+ENDLESS = """
+import mosquitto FILE; import seed1 FILE; import seed3 FILE; import seed4 FILE; agent import FILE --queue QUEUE
+device import FILE; rule add r FILE; rule test r --messages FILE; secret set s --file FILE
+user add ann --generate --file FILE; user ls --file FILE
+acl lint FILE; acl explain a publish b --acl-file FILE; config check -c FILE; config check --mosquitto-conf FILE
+firmware add pump 1 FILE --type device; backup verify FILE
+"""
+
+
+def test_no_file_is_read_without_end(filled, tmp_path):
+    few = lambda: resource.setrlimit(resource.RLIMIT_AS, (2_000_000_000, 2_000_000_000))
+    for command in filter(None, ENDLESS.replace("\n", ";").split(";")):
+        words = command.replace("FILE", "/dev/zero").replace("QUEUE", str(tmp_path / "queue")).split()
+        place = [] if words[0] in ("acl", "agent", "config", "backup") else ["--data-dir", str(filled.path)]
+        done = subprocess.run([martlet_process.binary(), *words, *place], stdin=subprocess.DEVNULL, capture_output=True,
+                              text=True, timeout=DEADLINE_SECS, preexec_fn=few, env=martlet_process.environment())
+        assert done.returncode in (1, 2) and not re.search("memory|panicked", done.stderr), (command, done)
+        assert "/dev/zero" in done.stderr or "firmware is empty" in done.stderr, (command, done)
+
+
+def test_bench_leaves_no_lines_of_messages_that_were_lost(start_node):
+    node = start_node()
+    scenarios = [["pipes", "--qos", "0"], ["pipes", "--qos", "2"], ["fan-out", "--qos", "1"], ["share", "--qos", "1"],
+                 ["retained", "--messages", "500"], ["offline", "--qos", "1", "--messages", "500"]]
+    for scenario in scenarios:
+        martlet("bench", *scenario, "--clients", "4", "--duration", "0.1", "--warmup", "0.1", "-p", node.port())
+    # The log is complete when the sessions have ended.
+    until(lambda: " 0 connected, 0 sessions" in martlet("status", "--data-dir", node.data_dir), "all are gone")
+    assert "client disconnected" in node.log() and "messages lost" not in node.log(), node.log()
 
 
 class Fairness:
@@ -530,3 +560,11 @@ def test_messages_say_what_is_expected_and_how_to_go_on(filled, tmp_path):
     finally:
         node.terminate()
         node.communicate(timeout=DEADLINE_SECS)
+
+
+def test_bench_fairness_leaves_no_lines_of_messages_that_were_lost(start_node):
+    """What a client ends itself is no loss: sessions of the load that have messages, connections that read nothing."""
+    node = start_node(http=True, settings=["mqtt.sys_interval_secs=0"])
+    run = Fairness(node, "fan-out", 0.02)
+    run.ended()
+    assert "messages lost" not in node.log(), node.log()[-2000:]

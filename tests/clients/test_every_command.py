@@ -299,7 +299,8 @@ def test_every_list_has_one_form_as_json(everything, known):
             wrong.append((command, told))
         for key, value in keys_and_values(told):
             is_time = key.endswith("_at") or key in ("at", "until", "since", "time", "ts")
-            form = r"\d{4}-\d\d-\d\dT\d\d:\d\d:\d\d(\.\d+)?Z"
+            # Of one length, so that texts are in the order of their times.
+            form = r"\d{4}-\d\d-\d\dT\d\d:\d\d:\d\d\.\d{6}Z"
             if key.endswith("_ms") or is_time and value is not None and not re.fullmatch(form, str(value)):
                 wrong.append((command, key, value))
     assert not wrong, "\n".join(map(str, wrong))

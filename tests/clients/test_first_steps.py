@@ -142,6 +142,10 @@ def test_a_refused_client_is_told_how_to_ask_why(start_node, tmp_path):
     line = next(line for line in told.splitlines() if "martlet why" in line)
     why = said(*line.split("martlet ", 1)[1].split(), *place, code=3)
     assert "-i pump-7" in why or "Client Identifier" in why, why
+    # So is one whose subscription or message is refused.
+    login = ("-p", str(node.port()), "-i", "pump-7", "-u", "pump-7", "-P", credential, "-V", "5")
+    for refused in (("sub", *login, "-t", "other/#", "-E"), ("pub", *login, "-t", "other/a", "-m", "x", "-q", "1")):
+        assert "this shows why: martlet why pump-7" in said(*refused, code=0), refused
     # Who has no credentials is told how to give them.
     told = said("pub", "-p", str(node.port()), "-t", "a", "-m", "x", code=5)
     assert "Give credentials with -u" in told and "martlet why" not in told, told

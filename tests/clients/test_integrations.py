@@ -97,6 +97,8 @@ def test_integrations_are_among_the_clients_only_if_they_are_asked_for(failing):
     listed = martlet_process.run("client", "ls", "--data-dir", node.data_dir).stdout
     assert "$integration" not in listed
     assert "$integration" in martlet_process.run("client", "ls", "$integration", "--data-dir", node.data_dir).stdout
+    shown = martlet_process.run("top", "--once", "--data-dir", node.data_dir).stdout
+    assert "0 sessions" in shown and "$integration" not in shown, shown
 
 
 def test_why_names_the_integration_that_messages_wait_for(failing):

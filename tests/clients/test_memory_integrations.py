@@ -103,6 +103,37 @@ def test_bridges_whose_brokers_send_without_end_hold_a_part_of_the_memory(tmp_pa
             assert here.receive().topic == "own"
 
 
+# What another broker may send at any time, and what the node answers to it.
+UNASKED = {"PUBREL": b"\x62\x02\x00\x01", "PUBREC": b"\x50\x02\x00\x01", "PINGRESP": b"\xd0\x00"}
+
+
+@pytest.mark.parametrize("unasked", UNASKED.values(), ids=UNASKED)
+def test_a_broker_that_sends_packets_without_end_and_reads_nothing_takes_no_memory(tmp_path, unasked):
+    begin, sent = threading.Event(), [0]
+
+    def flood(wire):
+        wire.recv(4096)
+        wire.sendall(b"\x20\x02\x00\x00")
+        begin.wait(60)
+        while sent[0] < 400 * MB:
+            wire.sendall(unasked * 20_000)
+            sent[0] += len(unasked) * 20_000
+
+    with Peer(flood) as peer:
+        bridge = (f'[[bridges]]\nname = "up"\nurl = "mqtt://127.0.0.1:{peer.port}"\nprotocol = "3.1.1"\n'
+                  'try_private = false\ntopics = ["s/# out 1", "in/# in 2"]\n')
+        with of_file(tmp_path, bridge) as node, Client(node, "here") as here:
+            until(lambda: "the bridge is connected" in node.log(), node.log)
+            before = resident(node)
+            begin.set()
+            until(lambda: "the bridge is not connected" in node.log(), node.log)
+            most = resident(node) - before
+            assert most < 40 * MB and sent[0] < 100 * MB, (most, sent)
+            here.subscribe("own", qos=1)
+            here.publish("own", "x", qos=1)
+            assert here.receive().topic == "own"
+
+
 class Resuming:
     """A broker of MQTT 3.1.1. It sends all that is not acknowledged, and its acknowledgements behind that."""
 

@@ -176,6 +176,24 @@ def test_an_http_port_in_use_says_what_to_do(start_node, tmp_path):
     assert "--http" in second.stderr
 
 
+@pytest.mark.skipif(os.geteuid() != 0, reason="only root makes a network of its own")
+def test_a_port_below_1024_says_which_right_it_needs(tmp_path):
+    """In a network where no port is free for all."""
+    serve = f"{martlet_process.binary()} serve --data-dir {tmp_path}/data"
+    script = f"""echo 1024 > /proc/sys/net/ipv4/ip_unprivileged_port_start
+{serve} --http off --listen mqtt://127.0.0.1:883
+{serve} --http 127.0.0.1:80 --listen mqtt://127.0.0.1:0"""
+    command = ["unshare", "--net", "setpriv", "--bounding-set", "-net_bind_service", "--inh-caps", "-net_bind_service",
+               "bash", "-c", f"ip link set lo up\n{script}"]
+    done = subprocess.run(
+        command, env=martlet_process.environment(), capture_output=True, text=True, timeout=DEADLINE_SECS)
+    said = [line for line in done.stderr.splitlines() if line.startswith("martlet: ")]
+    assert len(said) == 2 and done.returncode == 1, done
+    for line, address in zip(said, ("127.0.0.1:883", "127.0.0.1:80")):
+        assert f"cannot listen on {address}; a port below 1024 needs" in line and "CAP_NET_BIND_SERVICE" in line, line
+        assert "choose a higher port" in line, line
+
+
 def test_the_data_directory_is_its_users_alone(start_node, tmp_path):
     node = start_node(data_dir=tmp_path / "new")
     assert node.process.poll() is None

@@ -194,3 +194,24 @@ def test_the_first_example_of_named_connections_works_as_pasted(reader):
     reader.paste(commands)
     said = reader.said()
     assert '"hivemq":{"connected":true,"subscriptions":["sensors/#"]}' in said.replace(" ", ""), said
+
+
+def test_pages_state_the_same_memory_and_have_it_from_one_file():
+    readme, scaling, measured = ((DOCS / path).read_text() for path in ("../README.md", "scaling.md", "benchmarks.md"))
+    readme = readme.replace("\n", " ")
+    [(connection, span)] = re.findall(r"bench idle --clients 8000`.* \| (\d+) \(([\d–]+), three runs\)", measured)
+    assert f"an idle connection takes {connection} bytes of resident memory ({span})" in readme
+    assert f"| A connection | {connection} bytes of memory;" in scaling
+    [retained] = re.findall(r"\| bytes of RSS per retained message \| – \| (\d+) ", measured)
+    [queued] = re.findall(r"\| bytes of RSS per queued message \| – \| (\d+)\.", measured)
+    assert f"a retained message {retained}, a queued message {queued}." in readme
+    assert f"| A queued message; a retained one | {queued} bytes of memory; {retained} bytes |" in scaling
+    [node] = re.findall(r"^bytes +connection +(\d+)$", (DOCS / "../bench/node.txt").read_text(), re.M)
+    assert re.search(rf"^\| `bench/node`, anonymous memory .* \| {node} \|$", measured, re.M)
+
+
+def test_a_process_is_looked_for_in_a_way_that_finds_one():
+    """Without -o or -n two programs of a name, such as a node and a command, are two numbers."""
+    pages = [DOCS.parent / "README.md", *DOCS.glob("*.md")]
+    found = [(page.name, use) for page in pages for use in re.findall(r"pgrep -?\S*", page.read_text())]
+    assert found and all(re.search("-[a-z]*[on]", use) for _, use in found), found

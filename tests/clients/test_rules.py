@@ -2,6 +2,7 @@
 
 import datetime
 import json
+import re
 import time
 
 import pytest
@@ -248,6 +249,16 @@ def test_what_is_wrong_with_a_rule_is_named(start_node, tmp_path, change, key):
     rule = {"topics": ["a"], "actions": ["stop"], **change}
     problem = call(node, "PUT", "/rules/wrong", rule, 422)
     assert [one["pointer"] for one in problem["errors"]] == [key], problem
+    # No names of the parser's tokens.
+    assert not re.search(r"expecting|[A-Z]{4}|<EOF>|input", problem["errors"][0]["detail"]), problem
+
+
+def test_a_sign_that_there_is_not_is_named_with_its_place(start_node, tmp_path):
+    node = start_node(**configured(tmp_path, text=""))
+    for when, said in (("payload >> 3", "1:10: unexpected '>'"), ("payload > ", "unexpected end of the expression"),
+                       ("payload => 3", "1:9: unexpected '=>'"), ("payload ; 1", "1:9: unexpected ';'")):
+        problem = call(node, "PUT", "/rules/wrong", {"topics": ["a"], "actions": ["stop"], "when": when}, 422)
+        assert said in problem["errors"][0]["detail"], problem
 
 
 @pytest.mark.parametrize(("rule", "where"), [("", "topics: "), ('{"topics": ["a/#/b"], "actions": ["stop"]}', "topics: ")])

@@ -6,6 +6,8 @@ import subprocess
 
 import martlet_process
 from paho_client import Client
+from test_http_api import KEYS
+from test_rules import call
 from test_registry import DEADLINE_SECS, device, is_permitted, place, start  # noqa: F401
 
 
@@ -118,6 +120,40 @@ def test_lint_looks_at_roles_and_says_how_much_it_has_seen(start, place):
     assert wider[1:] == [
         "device type meter rule 1: `topic readwrite m/+/#` is wider than the traffic seen: `pattern write m/%c/+` "
         "would do for its 4 uses"], (wider, seen)
+
+
+def test_lint_looks_at_groups_and_at_stars(start_node, place):
+    place.run("role", "add", "writer", "--rule", "topic write d/*/up")
+    secret = place.device("d1", "--type", "tls-guide")
+    node = start_node(data_dir=place.path, http=True, variables=KEYS)
+    group = call(node, "POST", "/groups", {"name": "hall"}, 201)["id"]
+    rules = ["topic read news/#", "topic read news/hall", "topic deny device/data/*"]
+    call(node, "PUT", f"/groups/{group}/rules", {"rules": rules})
+    star = "* is an ordinary character in a Topic Filter; write + for one level, or # for all further levels"
+    for running in (True, False):
+        found = place.run("acl", "lint", code=1).splitlines()
+        assert [line for line in found if star in line] == [
+            f"role writer rule 1: `topic write d/*/up`: {star}",
+            f"group {group} rule 3: `topic deny device/data/*`: {star}"]
+        [covered] = [line for line in found if "never decides" in line]
+        assert f"group {group} rule 2: `topic read news/hall` never decides: group {group} rule 1" in covered, found
+        if running:
+            expect_deny_to_decide(node, secret, group)
+            node.close()
+
+
+def expect_deny_to_decide(node, secret, group):
+    """What a group forbids is forbidden, wherever it stands among the rules of the group and the type."""
+    with device(node, "d1", secret) as client:
+        assert client.acknowledged("device/data/d1")
+    call(node, "POST", f"/groups/{group}/devices", {"devices": ["d1"]})
+    rules = ["topic read news/#", "topic deny news/secret", "topic deny device/data/#"]
+    before = call(node, "GET", f"/groups/{group}/rules")
+    call(node, "PUT", f"/groups/{group}/rules", {"rules": rules})
+    with device(node, "d1", secret) as client:
+        assert not client.acknowledged("device/data/d1")
+        assert client.subscribe("news/hall") == [0] and client.subscribe("news/secret")[0] >= 0x80
+    call(node, "PUT", f"/groups/{group}/rules", before)
 
 
 def test_one_rule_is_added_and_removed(place):

@@ -1,15 +1,18 @@
 """Limits of telemetry: what is counted, what is told of it, and what a full disk means."""
 
+import concurrent.futures
 import json
 import os
 import re
 import subprocess
+import time
 
 import pytest
 
 import martlet_process
 from test_access import until
 from test_http_api import KEY, KEYS, ask
+from test_memory import BESIDE, resident
 from test_telemetry import call, connected, device, post, readings, rejected, values
 
 SETTINGS = ["telemetry.enabled=true", "http.rate=0"]
@@ -43,6 +46,30 @@ def test_little_memory_is_not_used_up_by_telemetry(start_node):
         post(node, "car", [{"a": n, "ts": 1_790_000_000 + n} for n in range(first, first + 5_000)])
     until(lambda: 0 < memory(node, "telemetry") < 4_000_000, "little memory is held")
     assert len(readings(node, "car", order="desc", keys="a", **{"from": 1_790_055_000})) == 5_000
+
+
+@pytest.mark.long
+def test_forty_queries_at_once_take_no_more_than_the_node_may_have(start_node):
+    """Each would be answered alone; together their results would take four times the memory of the node."""
+    limit = 33_554_432
+    # Nobody is refused for the share of a caller.
+    settings = [*SETTINGS, f"limits.memory_bytes={limit}", "telemetry.text_bytes=65536", "limits.team_percent=100"]
+    node = start_node(http=True, variables=KEYS, settings=settings)
+    device(node, "car")
+    for first in range(0, 60, 10):
+        numbers = range(first, first + 10)
+        post(node, "car", [{"a": f"{one:02}" + "x" * 60_000, "ts": 1_790_000_000 + one} for one in numbers])
+    query = "/api/v1/query?device=car&from=2020-01-01T00:00:00Z"
+    before, most = resident(node), 0
+    with concurrent.futures.ThreadPoolExecutor(40) as pool:
+        asked = [pool.submit(ask, node, query, headers={"X-API-Key": KEY}) for _ in range(40)]
+        while not all(one.done() for one in asked):
+            most = max(most, resident(node))
+            time.sleep(0.005)
+    statuses = [one.result()[0] for one in asked]
+    assert set(statuses) <= {200, 503} and 200 in statuses, statuses
+    assert most - before < limit + BESIDE, (most, before)
+    assert ask(node, query, headers={"X-API-Key": KEY})[0] == 200
 
 
 def test_keys_and_series_are_limited_and_why_says_so(start_node):

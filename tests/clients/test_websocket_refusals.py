@@ -7,6 +7,7 @@ import pytest
 
 import martlet_process
 from test_access import until
+from test_http_api import KEYS
 
 GOOD = {"Host": "a", "Upgrade": "websocket", "Connection": "Upgrade", "Sec-WebSocket-Version": "13",
         "Sec-WebSocket-Key": "dGhlIHNhbXBsZSBub25jZQ==", "Sec-WebSocket-Protocol": "mqtt"}
@@ -40,14 +41,24 @@ REFUSED = {
 
 @pytest.fixture(scope="module")
 def web():
-    with martlet_process.Node(listen=("ws://127.0.0.1:0/mqtt",)) as node:
+    with martlet_process.Node(listen=("ws://127.0.0.1:0/mqtt", "mqtt://127.0.0.1:0")) as node:
         yield node
+
+
+def test_a_websocket_at_the_port_of_plain_mqtt_is_told_the_other_port(web):
+    assert "MQTT over WebSocket that of a ws listener" in remedy_of(web, "mqtt", request())
 
 
 @pytest.mark.parametrize("kind", REFUSED)
 def test_each_refusal_shows_its_own_fix(web, kind):
     asked, mended = REFUSED[kind]
-    with socket.create_connection(("127.0.0.1", web.port("ws")), timeout=60) as wire:
+    remedy = remedy_of(web, "ws", asked)
+    assert mended in remedy and "MQTT library" not in remedy and "threads" not in remedy, remedy
+
+
+def remedy_of(web, scheme, asked):
+    """What the log of troubles says about these bytes."""
+    with socket.create_connection(("127.0.0.1", web.port(scheme)), timeout=60) as wire:
         own = f"127.0.0.1:{wire.getsockname()[1]}"
         wire.sendall(asked)
         wire.settimeout(20)
@@ -59,5 +70,11 @@ def test_each_refusal_shows_its_own_fix(web, kind):
         return [one for one in map(json.loads, told.splitlines()) if one.get("address") == own]
 
     until(lambda: found(), "the refusal is told of")
-    remedy = found()[-1].get("remedy", "")
-    assert mended in remedy and "MQTT library" not in remedy and "threads" not in remedy, found()
+    return found()[-1].get("remedy", "")
+
+
+def test_a_websocket_at_the_port_of_http_is_told_the_other_port(start_node):
+    node = start_node(http=True, variables=KEYS)
+    with socket.create_connection(("127.0.0.1", int(node.http_url.rsplit(":")[-1])), timeout=60) as wire:
+        wire.sendall(request(Host="localhost"))
+        assert b"a ws listener" in wire.recv(65536)

@@ -201,6 +201,7 @@ impl From<IntegrationError> for Problem {
             IntegrationError::NotFound(_) => ProblemKind::NotFound,
             IntegrationError::Command(CommandError::NoAnswer) => ProblemKind::NoAnswer,
             IntegrationError::Command(CommandError::NotNow(_)) => ProblemKind::Conflict,
+            IntegrationError::Damaged(..) => ProblemKind::Internal,
             IntegrationError::Command(_) | IntegrationError::Store(_) => ProblemKind::Unavailable,
         };
         Self::new(kind, error.to_string())

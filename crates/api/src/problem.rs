@@ -1,6 +1,6 @@
 //! Errors as problem details (RFC 9457).
 
-use axum::http::{HeaderName, HeaderValue, StatusCode, header};
+use axum::http::{HeaderMap, HeaderName, HeaderValue, StatusCode, header};
 use axum::response::{IntoResponse, Response};
 use martlet_control::ControlError;
 use martlet_control::callers::CallersError;
@@ -378,8 +378,15 @@ impl IntoResponse for Problem {
     }
 }
 
-/// No such route.
-pub(crate) async fn not_found() -> Problem {
+/// No such route. MQTT over WebSocket has a port of its own.
+pub(crate) async fn not_found(headers: HeaderMap) -> Problem {
+    let protocols = headers.get_all(header::SEC_WEBSOCKET_PROTOCOL).iter();
+    let mut protocols = protocols.filter_map(|value| value.to_str().ok());
+    if protocols.any(|names| names.contains("mqtt")) {
+        let detail = "this port is for HTTP: an MQTT client with WebSocket connects to a ws \
+                      listener, such as port 9001; martlet status lists them";
+        return Problem::new(ProblemKind::NotFound, detail);
+    }
     nothing_there()
 }
 

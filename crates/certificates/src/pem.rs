@@ -1,7 +1,7 @@
 //! PEM files.
 
 use std::fs::File;
-use std::io::{self, BufRead as _, BufReader};
+use std::io::{self, Cursor, Read as _};
 use std::path::{Path, PathBuf};
 
 use martlet_text_file::without_bom;
@@ -34,6 +34,9 @@ pub enum FileError {
     #[error("{0}")]
     Unusable(String),
 }
+
+/// Most bytes of a file.
+const BYTES_MAX: u64 = 64 << 20;
 
 /// The certificates of a file; the certificate of the server or device is first.
 pub(crate) fn certificates(path: &Path) -> Result<Vec<CertificateDer<'static>>, FileError> {
@@ -119,7 +122,7 @@ pub(crate) fn private_key(path: &Path) -> Result<PrivateKeyDer<'static>, FileErr
 fn all<T, I>(
     path: &Path,
     expected: &'static str,
-    read: impl FnOnce(BufReader<File>) -> I,
+    read: impl FnOnce(Cursor<Vec<u8>>) -> I,
 ) -> Result<Vec<T>, FileError>
 where
     I: Iterator<Item = Result<T, pem::Error>>,
@@ -132,14 +135,23 @@ where
     }
 }
 
-fn open(path: &Path) -> Result<BufReader<File>, FileError> {
-    let file = File::open(path).map_err(|source| unreadable(path, source))?;
-    let mut reader = BufReader::new(file);
-    let begin = reader.fill_buf();
-    let begin = begin.map_err(|source| unreadable(path, source))?;
-    let skipped = begin.len() - without_bom(begin).len();
-    reader.consume(skipped);
-    Ok(reader)
+/// The text of a file, after a byte order mark. A device such as `/dev/zero` has no end.
+fn open(path: &Path) -> Result<Cursor<Vec<u8>>, FileError> {
+    let mut text = Vec::new();
+    let read = File::open(path)
+        .and_then(|file| file.take(BYTES_MAX + 1).read_to_end(&mut text))
+        .and_then(|bytes| match bytes as u64 > BYTES_MAX {
+            true => Err(io::Error::new(
+                io::ErrorKind::FileTooLarge,
+                format!("it is larger than {} MiB", BYTES_MAX >> 20),
+            )),
+            false => Ok(()),
+        });
+    read.map_err(|source| unreadable(path, source))?;
+    let skipped = text.len() - without_bom(&text).len();
+    let mut text = Cursor::new(text);
+    text.set_position(skipped as u64);
+    Ok(text)
 }
 
 fn unreadable(path: &Path, source: io::Error) -> FileError {

@@ -4,7 +4,9 @@
 use std::fmt::{self, Write as _};
 use std::net::IpAddr;
 
-use martlet_broker::{Event, EventInterest, EventNotice, Limit, TenantId};
+use martlet_broker::{
+    DropReason, Event, EventInterest, EventNotice, Limit, RefusalCause, TenantId,
+};
 use tracing::{Level, debug, enabled, info, trace, warn};
 
 use crate::event_fields::EventFields;
@@ -172,6 +174,9 @@ fn is_written(event: &Event) -> bool {
         | Event::Unsubscribed { .. }
         | Event::Published(_)
         | Event::Delivered(_) => enabled!(Level::DEBUG),
+        Event::MessagesLost { reason, ended, .. } => {
+            !is_own_end(*reason, *ended) || enabled!(Level::DEBUG)
+        }
         _ => true,
     }
 }
@@ -228,11 +233,29 @@ fn write_end(
         Event::MessagesLost { reason, .. } => reason.is_expected(),
         _ => false,
     };
+    if let Event::MessagesLost { reason, ended, .. } = event
+        && !is_traced
+        && is_own_end(*reason, *ended)
+    {
+        return line!(debug,);
+    }
     match (is_traced, is_expected) {
         (true, true) => line!(info, target: TRACED,),
         (true, false) => line!(warn, target: TRACED,),
         (false, true) => line!(info,),
         (false, false) => line!(warn,),
+    }
+}
+
+/// The client has ended the session or the connection for which the messages were kept.
+fn is_own_end(reason: DropReason, ended: Option<RefusalCause>) -> bool {
+    match reason {
+        DropReason::ConnectionLost => true,
+        DropReason::SessionEnded => matches!(
+            ended,
+            Some(RefusalCause::CleanStart | RefusalCause::EndsWithConnection)
+        ),
+        _ => false,
     }
 }
 

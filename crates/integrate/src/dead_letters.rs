@@ -101,6 +101,15 @@ impl DeadLetter {
     }
 }
 
+/// A dead letter as the store has it.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum StoredLetter {
+    /// The letter, with its payload.
+    Whole(Box<DeadLetter>),
+    /// It is damaged, in words. It is not sent.
+    Damaged(String),
+}
+
 /// The store of the dead letters of all sinks.
 pub trait DeadLetterStore: Send + Sync {
     /// Stores letters durably. An existing letter of the same integration and message is updated,
@@ -108,8 +117,11 @@ pub trait DeadLetterStore: Send + Sync {
     /// oldest letters were dropped because the store was full.
     fn put(&self, letters: Vec<DeadLetter>) -> HostFuture<'_, Result<u64, String>>;
 
-    /// The letter of this number, with its payload; `None` if it does not exist.
-    fn get(&self, id: u64) -> HostFuture<'_, Result<Option<DeadLetter>, String>>;
+    /// The letter of this number; `None` if it does not exist.
+    fn get(&self, id: u64) -> HostFuture<'_, Result<Option<StoredLetter>, String>>;
+
+    /// Notes that a letter is damaged: it is not to be sent again, and has this reason.
+    fn note_damaged(&self, id: u64, why: String) -> HostFuture<'_, Result<(), String>>;
 
     /// Removes letters. Returns how many existed.
     fn remove(&self, ids: Vec<u64>) -> HostFuture<'_, Result<u64, String>>;

@@ -70,7 +70,7 @@ mod words;
 pub use bridge::{BrokerAddresses, Brokers, BroughtTopics, ConnectionError, NamedConnection};
 pub use caught::{apart, catch, end_thread, is_caught};
 pub use configured_sink::ConfiguredSink;
-pub use dead_letters::{DeadLetter, DeadLetterHead, DeadLetterStore};
+pub use dead_letters::{DeadLetter, DeadLetterHead, DeadLetterStore, StoredLetter};
 pub use each::OneByOne;
 pub use feed::{SinkMessages, Ticket};
 pub use host::{Host, PartSession, RequestTrouble, Response, SavedState};

@@ -70,6 +70,15 @@ pub struct DeadLetterRow {
     pub payload: Vec<u8>,
 }
 
+/// A dead letter as the tables have it.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum StoredDeadLetter {
+    /// The letter, with properties and payload.
+    Whole(DeadLetterRow),
+    /// It is damaged, in words.
+    Damaged(String),
+}
+
 /// Number of dead letters of an integration.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct DeadLetterCount {
@@ -196,8 +205,7 @@ impl Registry {
         &mut self,
         node: &str,
         id: u64,
-    ) -> Result<Option<DeadLetterRow>, RegistryError> {
-        let place = self.place().to_owned();
+    ) -> Result<Option<StoredDeadLetter>, RegistryError> {
         let mut reading = self.reading().await?;
         let on = reading.connection();
         let read = async {
@@ -207,16 +215,17 @@ impl Registry {
                 return Ok(None);
             };
             let mut letter = read_head(&row)?;
-            letter.properties = bytes_of(&row, "properties", &place)?;
-            letter.payload = bytes_of(&row, "payload", &place)?;
+            let (properties, payload) = (bytes_of(&row, "properties")?, bytes_of(&row, "payload")?);
+            let (Some(properties), Some(payload)) = (properties, payload) else {
+                let what = "its properties or payload are not base64".to_owned();
+                return Ok(Some(StoredDeadLetter::Damaged(what)));
+            };
+            (letter.properties, letter.payload) = (properties, payload);
             let stored: i64 = row.try_get("checksum")?;
-            match stored < 0 || stored == letter.checksum() {
-                true => Ok(Some(letter)),
-                false => Err(damaged(
-                    &place,
-                    format!("dead letter {id}: its checksum is wrong"),
-                )),
-            }
+            Ok(Some(match stored < 0 || stored == letter.checksum() {
+                true => StoredDeadLetter::Whole(letter),
+                false => StoredDeadLetter::Damaged("its checksum is wrong".to_owned()),
+            }))
         };
         let read: Result<_, Fault> = read.await;
         reading.end(read).await
@@ -250,6 +259,28 @@ impl Registry {
                 }
             }
             Ok(marked)
+        };
+        let done = done.await;
+        work.end(done).await
+    }
+
+    /// Notes that a letter of a node is damaged: it is not to be sent again, and has this reason.
+    ///
+    /// # Errors
+    /// The database cannot be changed.
+    pub async fn note_damaged_letter(
+        &mut self,
+        node: &str,
+        id: u64,
+        why: &str,
+    ) -> Result<(), RegistryError> {
+        let mut work = self.begin(&Actor::local()).await?;
+        let done = async {
+            let sql =
+                "UPDATE dead_letters SET sends_again = 0, reason = $1 WHERE node = $2 AND id = $3";
+            let query = sqlx::query(sql).bind(clean(why)).bind(clean(node));
+            query.bind(signed(id)).execute(&mut *work.all).await?;
+            Ok(())
         };
         let done = done.await;
         work.end(done).await
@@ -513,13 +544,8 @@ fn read_head(row: &AnyRow) -> Result<DeadLetterRow, Fault> {
     })
 }
 
-fn bytes_of(row: &AnyRow, column: &str, place: &str) -> Result<Vec<u8>, Fault> {
+/// Bytes of a column; none: it is not base64.
+fn bytes_of(row: &AnyRow, column: &str) -> Result<Option<Vec<u8>>, Fault> {
     let text: String = row.try_get(column)?;
-    let what = || format!("the {column} of a dead letter are not base64");
-    STANDARD.decode(text).map_err(|_| damaged(place, what()))
-}
-
-fn damaged(place: &str, what: String) -> Fault {
-    let place = place.to_owned();
-    RegistryError::Damaged { place, what }.into()
+    Ok(STANDARD.decode(text).ok())
 }

@@ -127,7 +127,7 @@ pub use credentials::{
     Credential, CredentialKind, CredentialUse, NewCredential, ROTATION_GRACE, ROTATION_GRACE_MAX,
 };
 pub use database::{FILE, Registry, RegistrySettings, copy_of, wait};
-pub use dead_letters::{DeadLetterCount, DeadLetterRow, DeadLettersKept};
+pub use dead_letters::{DeadLetterCount, DeadLetterRow, DeadLettersKept, StoredDeadLetter};
 pub use deletions::{DeletedAccount, TeamDeletion};
 pub use device_ids::{RenamedDevice, is_reserved_id};
 pub use device_lists::{DeviceCounts, DeviceFilter, DeviceOrder, KindCount, PartCounts};

@@ -3,8 +3,10 @@
 use std::sync::Arc;
 
 use martlet_codec::QoS;
-use martlet_integrate::{DeadLetter, DeadLetterHead, DeadLetterStore, HostFuture, Publisher};
-use martlet_registry::{DeadLetterRow, DeadLettersKept};
+use martlet_integrate::{
+    DeadLetter, DeadLetterHead, DeadLetterStore, HostFuture, Publisher, StoredLetter,
+};
+use martlet_registry::{DeadLetterRow, DeadLettersKept, StoredDeadLetter};
 use serde_json::{Value, json};
 
 use crate::shared_registry::SharedRegistry;
@@ -98,14 +100,29 @@ impl DeadLetterStore for Letters {
         })
     }
 
-    fn get(&self, id: u64) -> HostFuture<'_, Result<Option<DeadLetter>, String>> {
+    fn get(&self, id: u64) -> HostFuture<'_, Result<Option<StoredLetter>, String>> {
         Box::pin(async move {
             let node = self.node.clone();
             let read = self.tables.read(move |registry| {
                 Box::pin(async move { registry.dead_letter(&node, id).await })
             });
             let found = read.await.map_err(|error| error.caller_text())?;
-            Ok(found.map(letter_of))
+            Ok(found.map(|stored| match stored {
+                StoredDeadLetter::Whole(row) => StoredLetter::Whole(Box::new(letter_of(row))),
+                StoredDeadLetter::Damaged(what) => {
+                    StoredLetter::Damaged(format!("damaged: {what}"))
+                }
+            }))
+        })
+    }
+
+    fn note_damaged(&self, id: u64, why: String) -> HostFuture<'_, Result<(), String>> {
+        Box::pin(async move {
+            let node = self.node.clone();
+            let noted = self.tables.note(move |registry| {
+                Box::pin(async move { registry.note_damaged_letter(&node, id, &why).await })
+            });
+            noted.await.map_err(|error| error.caller_text())
         })
     }
 

@@ -94,6 +94,9 @@ pub enum IntegrationError {
     /// The integration did not do it.
     #[error(transparent)]
     Command(#[from] CommandError),
+    /// The dead letter of this number is damaged.
+    #[error("the dead letter {0} is {1}: remove it (martlet integration dead-letter rm)")]
+    Damaged(u64, String),
     /// The dead-letter store cannot be read or written.
     #[error("the dead letters cannot be read or changed now: {0}")]
     Store(String),

@@ -6,7 +6,7 @@ use std::time::Duration;
 use martlet_broker::TenantId;
 use martlet_integrate::{
     BroughtTopics, Command, CommandError, DeadLetter, DeadLetterHead, Handle, Host as _, OnReject,
-    SecretTrouble, State, name_of_team, own_name,
+    SecretTrouble, State, StoredLetter, name_of_team, own_name,
 };
 use martlet_registry::{NotFound, ObjectKind};
 
@@ -296,9 +296,19 @@ impl Operator<'_> {
             let of = (&*letter.head.kind, &*letter.head.name);
             (of == (kind, &*stored) || of == (kind, name)) && self.sees(&letter.head)
         };
-        found
-            .filter(is_own)
-            .ok_or_else(|| no_letter(kind, name, id))
+        match found {
+            Some(StoredLetter::Whole(letter)) if is_own(&letter) => Ok(*letter),
+            Some(StoredLetter::Damaged(why)) if self.has_letter(kind, name, id).await? => {
+                Err(IntegrationError::Damaged(id, why))
+            }
+            _ => Err(no_letter(kind, name, id)),
+        }
+    }
+
+    /// Whether an integration has a dead letter of this number, damaged or not.
+    async fn has_letter(&self, kind: &str, name: &str, id: u64) -> Result<bool, IntegrationError> {
+        let page = self.dead_letters(kind, name, id.checked_sub(1), 1).await?;
+        Ok(page.items.iter().any(|head| head.id == id))
     }
 
     /// Has dead letters of an integration sent again. Those that are taken are removed; those that
@@ -420,7 +430,9 @@ impl Operator<'_> {
         ids.sort_unstable();
         ids.dedup();
         for id in &ids {
-            self.dead_letter(kind, name, *id).await?;
+            if !self.has_letter(kind, name, *id).await? {
+                return Err(no_letter(kind, name, *id));
+            }
         }
         Ok(ids)
     }

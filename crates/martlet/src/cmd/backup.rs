@@ -7,6 +7,7 @@ use std::process::ExitCode;
 
 use anyhow::{Context as _, bail};
 use clap::{Args, Subcommand};
+use martlet_access::owned;
 use martlet_control::backup::{
     Archive, BackupParts, KEY_FILE, STORE, TABLES, Verified, write_archive,
 };
@@ -196,6 +197,7 @@ fn partial_name(target: &Path) -> PathBuf {
 /// Creates the file for this user only. An existing file may be another user's, or a link to
 /// another file.
 fn create_new(partial: &Path) -> anyhow::Result<File> {
+    owned::check(partial)?;
     private_file::create_new(partial).map_err(|error| match error.kind() {
         ErrorKind::AlreadyExists => anyhow::anyhow!(
             "{} exists already: unless another backup is being written there, it is from an \

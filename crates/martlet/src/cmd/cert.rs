@@ -9,6 +9,7 @@ use std::path::{Path, PathBuf};
 use std::process::ExitCode;
 
 use clap::{ArgGroup, Args, Subcommand};
+use martlet_access::owned;
 use martlet_certificates::Facts;
 use martlet_certificates::authority::{
     Authority, AuthorityError, CA_CERTIFICATE, Issued, KeyKind, Purpose, REVOKED,
@@ -250,6 +251,7 @@ fn ca(options: &CaOptions) -> anyhow::Result<String> {
         days,
         ..
     } = options;
+    owned::check(&directory.dir)?;
     let made = Authority::create(
         &directory.dir,
         name,
@@ -477,6 +479,7 @@ fn script() -> anyhow::Result<String> {
     let directory = &beside.join("config/certs");
     let (days, kind, now) = (365, KeyKind::Rsa(2048), now_secs());
     if !directory.join(CA_CERTIFICATE).exists() {
+        owned::check(directory)?;
         Authority::create(directory, "MQTT-CA", days, kind, now, waits)?;
     }
     let names = ["localhost", "mosquitto", "127.0.0.1"].map(str::to_owned);

@@ -12,7 +12,7 @@ use std::time::{SystemTime, UNIX_EPOCH};
 
 use anyhow::{Context as _, bail};
 use clap::Args;
-use martlet_access::hash;
+use martlet_access::{hash, owned};
 use martlet_certificates::authority::{Authority, CA_CERTIFICATE, KeyKind, Purpose, REVOKED};
 use martlet_control::text::{printable, typed};
 
@@ -106,6 +106,7 @@ fn init(options: &InitOptions) -> anyhow::Result<String> {
             dir.display()
         );
     }
+    owned::check(&dir)?;
     check(options)?;
     let names = names(&options.name);
     let text = config_text(options, &paths);

@@ -6,6 +6,7 @@ use std::path::PathBuf;
 use std::process::ExitCode;
 
 use clap::Args;
+use martlet_access::owned;
 
 use super::exit;
 
@@ -19,8 +20,9 @@ pub(crate) struct ManOptions {
 /// Runs the command.
 pub(crate) fn run(options: &ManOptions, cli: clap::Command) -> ExitCode {
     let directory = &options.directory;
-    let result =
-        std::fs::create_dir_all(directory).and_then(|()| clap_mangen::generate_to(cli, directory));
+    let result = owned::check(directory)
+        .and_then(|()| std::fs::create_dir_all(directory))
+        .and_then(|()| clap_mangen::generate_to(cli, directory));
     match result {
         Ok(()) => ExitCode::SUCCESS,
         Err(error) => exit::usage(&format!(

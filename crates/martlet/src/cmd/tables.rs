@@ -6,6 +6,7 @@ use std::net::{IpAddr, SocketAddr};
 use std::path::Path;
 
 use anyhow::Context as _;
+use martlet_access::owned;
 use martlet_api::Status;
 use martlet_broker::Actions;
 use martlet_certificates::ClientCertificates;
@@ -131,6 +132,7 @@ pub(crate) fn place(node: &NodeOptions) -> anyhow::Result<String> {
 }
 
 fn make_data_dir(data_dir: &Path) -> anyhow::Result<()> {
+    owned::check(data_dir)?;
     martlet_store::make_directory(data_dir)
         .with_context(|| format!("cannot make the data directory {}", data_dir.display()))
 }

@@ -9,6 +9,7 @@ use std::path::Path;
 use std::time::{Duration, SystemTime};
 
 use anyhow::{Context as _, bail};
+use martlet_access::owned;
 use martlet_store::make_directory;
 use rustix::fs::{FlockOperation, flock};
 
@@ -59,6 +60,7 @@ pub(crate) fn in_use(directory: &Path) -> Option<String> {
 /// The reason why it could not.
 pub(crate) fn check(directory: &Path) -> anyhow::Result<()> {
     let name = directory.display();
+    owned::check(directory).with_context(|| format!("the data directory {name}"))?;
     // A relative path without a parent is in the working directory.
     let mut there = directory
         .ancestors()

@@ -1,5 +1,5 @@
 use super::both;
-use crate::{DeadLetterRow, DeadLettersKept, IntegrationState, RegistryError};
+use crate::{DeadLetterRow, DeadLettersKept, IntegrationState, StoredDeadLetter};
 
 const KEPT: DeadLettersKept = DeadLettersKept {
     letters: 3,
@@ -38,7 +38,7 @@ both!(a_dead_letter_is_read_as_it_was_written, registry, {
         id,
         ..letter(u64::MAX)
     };
-    assert_eq!(whole, Some(expected));
+    assert_eq!(whole, Some(StoredDeadLetter::Whole(expected)));
     assert_eq!(registry.dead_letter("another", id).await?, None);
     assert_eq!(registry.remove_dead_letters("n", &[id, 99]).await?, 1);
     assert_eq!(registry.dead_letter("n", id).await?, None);
@@ -62,14 +62,24 @@ both!(
             assert_eq!(changed.expect("it is changed").rows_affected(), 1);
         }
         for head in &heads[..2] {
-            let why = match registry.dead_letter("n", head.id).await {
-                Err(error @ RegistryError::Damaged { .. }) => error.to_string(),
-                found => panic!("{found:?}"),
-            };
-            assert!(why.contains(&format!("dead letter {}", head.id)), "{why}");
+            let found = registry.dead_letter("n", head.id).await?;
+            let is_damaged = matches!(found, Some(StoredDeadLetter::Damaged(_)));
+            assert!(is_damaged, "{found:?}");
         }
         let old = registry.dead_letter("n", heads[2].id).await?;
-        assert_eq!(old.map(|letter| letter.topic).as_deref(), Some("old"));
+        let Some(StoredDeadLetter::Whole(old)) = old else {
+            panic!("{old:?}");
+        };
+        assert_eq!(old.topic, "old");
+        // It holds up no other, and can be removed.
+        let ids = [heads[0].id, heads[2].id];
+        registry.mark_dead_letters("n", &ids, true).await?;
+        registry.note_damaged_letter("n", ids[0], "damaged").await?;
+        let of = (&*heads[0].kind, &*heads[0].name);
+        assert_eq!(registry.dead_letters_to_send("n", of).await?, [ids[1]]);
+        let heads = registry.dead_letters("n", None, 0, 10).await?;
+        assert_eq!(heads[0].reason, "damaged");
+        assert_eq!(registry.remove_dead_letters("n", &ids).await?, 2);
     }
 );
 

@@ -15,6 +15,7 @@ use martlet_broker::{
 use martlet_codec::PacketId;
 use martlet_integrate::{
     ALL_TENANTS, Clock, DeadLetter, DeadLetterStore, Host, HostFuture, PartSession, SavedState,
+    StoredLetter,
 };
 
 use super::{SinkFact, SinkPlan, attachment_of, team_of};
@@ -405,14 +406,21 @@ impl DeadLetterStore for Shared {
         })
     }
 
-    fn get(&self, id: u64) -> HostFuture<'_, Result<Option<DeadLetter>, String>> {
+    fn get(&self, id: u64) -> HostFuture<'_, Result<Option<StoredLetter>, String>> {
         Box::pin(async move {
             self.wait_for_answer().await;
             match self.fails() {
                 true => Err("no tables".to_owned()),
-                false => Ok(self.lock().letters.get(&id).cloned()),
+                false => {
+                    let found = self.lock().letters.get(&id).cloned();
+                    Ok(found.map(|letter| StoredLetter::Whole(Box::new(letter))))
+                }
             }
         })
+    }
+
+    fn note_damaged(&self, _: u64, _: String) -> HostFuture<'_, Result<(), String>> {
+        Box::pin(async { Ok(()) })
     }
 
     fn remove(&self, ids: Vec<u64>) -> HostFuture<'_, Result<u64, String>> {

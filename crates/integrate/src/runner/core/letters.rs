@@ -11,7 +11,7 @@ use super::super::attempt::Broken;
 use super::super::clock::answered;
 use super::retry::RetryTarget;
 use super::{Core, SAVED_WITHIN};
-use crate::dead_letters::DeadLetter;
+use crate::dead_letters::{DeadLetter, StoredLetter};
 use crate::feed::Ticket;
 use crate::outcome::Outcome;
 
@@ -113,9 +113,18 @@ impl Core {
     pub(in super::super) async fn load_letters(&mut self) -> Option<Vec<DeadLetter>> {
         let (mut letters, mut bytes) = (Vec::new(), 0);
         while let Some(id) = self.again.front().copied() {
-            let read = self.host.dead_letters().get(id);
-            match answered(&*self.clock, SAVED_WITHIN, read).await {
-                Ok(Some(letter)) if self.is_own(&letter) => {
+            let store = self.host.dead_letters();
+            let read = answered(&*self.clock, SAVED_WITHIN, store.get(id)).await;
+            let read = match read {
+                Ok(Some(StoredLetter::Damaged(why))) => {
+                    let noted = store.note_damaged(id, why);
+                    let noted = answered(&*self.clock, SAVED_WITHIN, noted).await;
+                    noted.map(|()| None)
+                }
+                other => other,
+            };
+            match read {
+                Ok(Some(StoredLetter::Whole(letter))) if self.is_own(&letter) => {
                     bytes += letter.payload.len();
                     let is_full = letters.len() >= usize::from(self.settings.batch_messages)
                         || bytes > self.settings.batch_bytes
@@ -123,9 +132,9 @@ impl Core {
                     if is_full && !letters.is_empty() {
                         break;
                     }
-                    letters.push(letter);
+                    letters.push(*letter);
                 }
-                // The letter was dropped in the meantime.
+                // The letter was dropped in the meantime, or is damaged.
                 Ok(_) => {}
                 Err(why) => {
                     for letter in letters.into_iter().rev() {

@@ -12,7 +12,7 @@ use martlet_broker::{
 };
 use martlet_codec::{PacketId, QoS, ReasonCode};
 
-use crate::dead_letters::{DeadLetter, DeadLetterStore};
+use crate::dead_letters::{DeadLetter, DeadLetterStore, StoredLetter};
 use crate::host::{Host, PartSession, SavedState};
 use crate::host_future::HostFuture;
 use crate::outcome::Outcome;
@@ -531,8 +531,14 @@ impl DeadLetterStore for Scripted {
         })
     }
 
-    fn get(&self, id: u64) -> HostFuture<'_, Result<Option<DeadLetter>, String>> {
-        Box::pin(async move { Ok(self.world().letters.get(&id).cloned()) })
+    fn get(&self, id: u64) -> HostFuture<'_, Result<Option<StoredLetter>, String>> {
+        let found = self.world().letters.get(&id).cloned();
+        let found = found.map(|letter| StoredLetter::Whole(Box::new(letter)));
+        Box::pin(async move { Ok(found) })
+    }
+
+    fn note_damaged(&self, _: u64, _: String) -> HostFuture<'_, Result<(), String>> {
+        Box::pin(async { Ok(()) })
     }
 
     fn remove(&self, ids: Vec<u64>) -> HostFuture<'_, Result<u64, String>> {

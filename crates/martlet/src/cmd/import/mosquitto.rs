@@ -7,6 +7,7 @@ use std::process::ExitCode;
 
 use anyhow::Context as _;
 use clap::Args;
+use martlet_access::owned;
 use martlet_control::text::{printable, typed};
 use martlet_registry::USER_ROLE;
 
@@ -114,6 +115,7 @@ fn import(options: &MosquittoOptions) -> anyhow::Result<bool> {
     };
     match &options.out {
         Some(path) => {
+            owned::check(path)?;
             let mut file = std::fs::OpenOptions::new()
                 .write(true)
                 .create_new(true)
