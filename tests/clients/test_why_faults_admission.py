@@ -130,7 +130,7 @@ def test_a_client_speaks_tls_to_a_port_of_plain_mqtt(node):
 
 @pytest.mark.parametrize("name, first, said, mended", [
     ("t4-http", b"GET / HTTP/1.1\r\n\r\n", "an HTTP request was received at a port of plain MQTT", "the port of the HTTP listener"),
-    ("t4-ws", request(), "an HTTP request was received at a port of plain MQTT", "for MQTT over WebSocket that of a ws listener"),
+    ("t4-ws", request(), "an HTTP request was received at a port of plain MQTT", "over WebSocket that of a ws listener"),
     ("t4-ssh", b"SSH-2.0-OpenSSH_9.2\r\n", "the first packet is not CONNECT", "another protocol"),
 ])
 def test_a_client_sends_something_else_to_a_port_of_plain_mqtt(node, name, first, said, mended):
