@@ -3,6 +3,7 @@ the fault, and what it advises ends it."""
 
 import http.client
 import socket
+import ssl
 import subprocess
 import time
 
@@ -63,6 +64,13 @@ def sends(node, scheme, data):
         return came
 
 
+def shake_hands(node, context, host="localhost"):
+    """TLS with the node, as a client that expects this name in the certificate."""
+    with socket.create_connection((HERE, node.node.port("mqtts")), timeout=60) as wire, \
+            context.wrap_socket(wire, server_hostname=host):
+        pass
+
+
 def nameless(node, name, cause, said):
     """The answers for an address and for a device that has never come by its name."""
     told = node.headline(cause, said, HERE)
@@ -78,8 +86,28 @@ def test_a_client_does_not_trust_the_certificate_of_the_server(node, authority, 
     assert not tls(node, "--cafile", stranger.certificate, name="t1", password=secret)
     told = nameless(node, "t1", "server-not-trusted", "does not trust the server's certificate")
     assert "CA" in told["remedy"]
+    with pytest.raises(ssl.SSLCertVerificationError, match="(?i)hostname mismatch"):
+        shake_hands(node, ssl.create_default_context(cafile=authority.certificate), "broker.example")
+    until(lambda: node.why(HERE).get("count") == 2, "it is refused for the name too")
+    assert "by a name that is in the certificate" in node.why("t1")["remedy"]
     assert tls(node, "--cafile", authority.certificate, name="t1", password=secret)
     node.over("t1")
+
+
+@pytest.mark.parametrize("ciphers, said, advice", [
+    ("ECDHE-RSA-AES128-GCM-SHA256", "no TLS cipher suite in common", "for the kind of the server's key (ECDSA or RSA)"),
+    ("AES128-GCM-SHA256", "no TLS key exchange group in common", "have the client offer cipher suites with ECDHE"),
+])
+def test_a_client_knows_rsa_alone(node, ciphers, said, advice):
+    """The listener's key is one of a curve."""
+    context = ssl.SSLContext(ssl.PROTOCOL_TLS_CLIENT)
+    context.maximum_version = ssl.TLSVersion.TLSv1_2
+    context.set_ciphers(ciphers)
+    with pytest.raises(ssl.SSLError, match="(?i)handshake.failure"):
+        shake_hands(node, context)
+    name = f"rsa-{ciphers}"
+    node.device(name)
+    assert advice in nameless(node, name, "tls-failed", said)["remedy"]
 
 
 def test_a_client_speaks_plain_mqtt_to_a_port_of_tls(node):
@@ -102,6 +130,7 @@ def test_a_client_speaks_tls_to_a_port_of_plain_mqtt(node):
 
 @pytest.mark.parametrize("name, first, said, mended", [
     ("t4-http", b"GET / HTTP/1.1\r\n\r\n", "an HTTP request was received at a port of plain MQTT", "the port of the HTTP listener"),
+    ("t4-ws", request(), "an HTTP request was received at a port of plain MQTT", "over WebSocket that of a ws listener"),
     ("t4-ssh", b"SSH-2.0-OpenSSH_9.2\r\n", "the first packet is not CONNECT", "another protocol"),
 ])
 def test_a_client_sends_something_else_to_a_port_of_plain_mqtt(node, name, first, said, mended):

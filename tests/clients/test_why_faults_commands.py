@@ -236,6 +236,30 @@ def test_a_rollout_was_aborted(node, firmware):
         node.over("r1")
 
 
+def test_a_command_has_the_name_of_those_of_rollouts(node, firmware):
+    secret = node.device("r13", "--tag", "named")
+    rollout = firmware("named")
+    with node.client("r13", secret) as device:
+        device.subscribe("d/r13/commands/firmware", 1)
+        of_rollout = json.loads(device.receive().payload)
+        own = json.loads(node.run("command", "send", "update", "--device", "r13", "--json"))["id"]
+        assert of_rollout["command"] == "update" and of_rollout["id"] != own
+        told = node.headline("command-waits", f"the command update ({own}) to r13 waits: the device is connected and not "
+                             "subscribed to d/r13/commands/control", "r13")
+        node.bash(told)
+        device.subscribe("d/r13/commands/control", 1)
+        assert json.loads(device.receive().payload)["id"] == own
+        answer(device, "r13", {"command_id": own, "status": "failed", "error": "no room"})
+        told = node.headline("command-failed", f"the command update ({own}) to r13 failed", "r13")
+        assert not any("failed" in one["sentence"] for one in told["also"]), told
+        assert not node.why(rollout)["wrong"]
+        answer(device, "r13", {"command_id": of_rollout["id"], "status": "succeeded"})
+        node.bash(told)
+        assert json.loads(device.receive().payload)["id"] == own
+        answer(device, "r13", {"command_id": own, "status": "succeeded"})
+        node.over("r13")
+
+
 def test_a_rollout_has_failed_for_a_device_that_is_away(node, firmware):
     secret = node.device("r9", "--tag", "failed")
     with node.client("r9", secret) as device:

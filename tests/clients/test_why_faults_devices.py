@@ -213,7 +213,7 @@ def test_the_team_of_a_device_was_deleted(node):
     node.run("team", "rm", "north")
     assert not node.comes("pump@north", secret, "pump")
     told = node.headline("deleted", "with its team north, which was deleted", "pump", team="north")
-    node.bash(told)
+    node.carry_out(told)
     assert node.comes("pump@north", secret, "pump")
     node.over("pump@north")
 

@@ -54,7 +54,7 @@ def test_an_integration_is_paused(node):
     node.run("integration", "pause", AUDIT)
     publish(node, "plant/1")
     told = node.headline("integration-paused", "1 message waits for the integration file/audit, which is paused", AUDIT)
-    node.bash(told)
+    node.carry_out(told)
     node.over(AUDIT)
     until((node.out / "messages.json").exists, "it is written")
 
@@ -71,6 +71,9 @@ def test_a_webhook_answers_with_an_error(node):
 def test_a_webhook_refuses_a_message(node):
     node.receiver.answer = lambda message: (400, {}, b"no such plant")
     publish(node, "crm/1")
+    told = node.headline("integration-failing", "refused 1 message: it is a dead letter; its reason: the target answered 400",
+                         "pump-1", "crm/1")
+    assert "integration dead-letter ls" in told["command"], told
     told = node.headline("integration-failing", "refused 1 message: it is a dead letter", CRM)
     listed = node.bash(told)
     assert "crm/1" in listed, listed

@@ -91,7 +91,7 @@ def test_a_user_has_no_role(node):  # noqa: F811
         told = node.headline("not-permitted", "no rule permits it", *asked)
         assert "the role none, which permits nothing" in told["remedy"], told
     assert told["command"].endswith("anna") and "--role=user" in told["command"], told
-    node.bash(told)
+    node.carry_out(told)
     with node.client("anna", client_id="anna1") as client:
         assert published(client, "plant/x")
         node.over("anna1")
@@ -209,6 +209,22 @@ def test_a_user_of_a_listener_is_no_unknown_user_of_the_tables(tmp_path):
         assert comes("another-one")
         told = node.why("old1")
         assert "no user of that name" not in json.dumps(told) and "user add" not in json.dumps(told), told
+
+
+def test_a_name_is_in_the_tables_and_in_the_password_file(tmp_path):
+    """The tables decide, and what is printed changes them."""
+    passwords = tmp_path / "passwords"
+    faults = Faults(settings=(f"auth.password_file={passwords}",))
+    faults.user("dan", password="of-tables")
+    mosquitto_passwd(passwords, ("dan", "of-file"))
+    with faults.start() as node:
+        before = passwords.read_text()
+        assert node.comes("dan", "of-tables") and not node.comes("dan", "of-file")
+        told = node.headline("wrong-password", "wrong password, according to the registry", "dan")
+        node.bash(told, given="another-one\n")
+        assert node.comes("dan", "another-one")
+        assert passwords.read_text() == before
+        node.over("dan")
 
 
 def test_no_login_is_checked_against_the_tables(tmp_path):

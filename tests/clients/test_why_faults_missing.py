@@ -204,7 +204,7 @@ def test_a_forgotten_member_of_a_share_group_is_named(tmp_path):
             assert not told["wrong"], told
             [odd] = [one for one in told["also"] if "laptop-of-tim is also a member of the share group" in one["sentence"]]
             assert "end its session" in odd["remedy"], odd
-            node.bash(odd)
+            node.carry_out(odd)
             until(lambda: "laptop-of-tim" not in json.dumps(node.why("worker-1", "jobs/1")), "it is no member any more")
 
 

@@ -233,7 +233,7 @@ def test_a_user_without_a_role_comes_to_the_api():
         assert "api-refused" not in json.dumps(node.why("eve"))
         assert session(node, "eve") == 401
         told = node.headline("api-refused", "it has no role there", "eve")
-        node.bash(told)
+        node.carry_out(told)
         until(lambda: session(node, "eve") == 200, "it is let in")
         until(lambda: "api-refused" not in json.dumps(node.why("eve")), "it is over")
 
@@ -282,7 +282,7 @@ def test_the_type_of_a_device_was_changed(node):
         assert not published(device, "old/t7/state")
         told = node.headline("not-permitted", "its type was changed from old to new on", "t7")
         assert "give it the type old again" in told["remedy"], told
-        node.bash(told)
+        node.carry_out(told)
     with node.client("t7", secret) as device:
         until(lambda: published(device, "old/t7/state"), "it may")
         node.over("t7")
@@ -342,9 +342,9 @@ def test_the_alarm_of_a_rule_is_shelved_or_active_already(tmp_path):
             [alarm] = alarms(node)
             node.run("alarm", "shelve", str(alarm["id"]))
             shelved = node.headline("alarm-silent", "is shelved until", "hot")
-            node.bash(shelved)
+            node.carry_out(shelved)
             told = node.headline("alarm-silent", "is active since", "hot")
-            node.bash(told)
+            node.carry_out(told)
             until(lambda: not alarms(node), "it is cleared")
             node.over("hot")
 

@@ -66,7 +66,7 @@ def test_a_rollout_is_paused(firmware):
         assert state == "paused"
         told = firmware.headline("rollout-paused", "is paused: an operator paused it", rollout)
         assert told["state"] == "no-client" and f"the rollout {rollout} of pump 2.0" in told["sentence"]
-        firmware.bash(told)
+        firmware.carry_out(told)
         firmware.over(rollout)
 
 
@@ -315,7 +315,7 @@ def test_a_device_has_left_the_group_that_had_the_rule():
             until(lambda: not published(device, "hall/1"), "it may not publish any more")
             for asked in (["g1"], ["g1", "hall/1"]):
                 told = node.headline("not-permitted", "it left the group hall, whose rules permit that, on ", *asked)
-            node.bash(told)
+            node.carry_out(told)
             until(lambda: published(device, "hall/1"), "it may publish again")
             node.over("g1")
 

@@ -96,7 +96,7 @@ def test_a_command_was_acknowledged_and_its_time_is_over(node):
         answers(device, "s4", {"command_id": command, "status": "acknowledged"})
         for asked in ("s4", command):
             told = node.headline("command-waits", "and has not reported its end", asked)
-        node.bash(told)
+        node.carry_out(told)
         node.over("s4")
 
 

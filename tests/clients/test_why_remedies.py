@@ -82,9 +82,14 @@ def test_a_user_is_disabled(node):
     node.over("r6")
 
 
-def test_a_name_is_locked_out():
+def test_an_address_and_a_name_are_locked_out():
     with Faults(settings=["auth.lockout_failures=3"]) as node:
         secret = node.device("r7")
+        for number in range(4):
+            assert not node.comes(f"stranger-{number}", "wrong")
+        assert not node.comes("r7", secret)
+        node.carry_out(node.headline("locked-out", "too many wrong credentials from this address", "r7"))
+        assert node.comes("r7", secret)
         for number in range(5):
             assert not node.comes("r7", f"wrong {number}")
         node.carry_out(node.headline("locked-out", "locked out", "r7"))

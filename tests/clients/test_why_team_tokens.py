@@ -33,8 +33,8 @@ def test_the_secret_is_wrong(node):
     assert not node.comes(key, "wrong", "pump")
     for who in (key, "pump"):
         told = node.headline("wrong-password", "wrong secret of the team token panel of the team plant", who)
-    other = token(node.bash(told))
-    assert node.comes(*other, "pump")
+    other = node.carry_out(told)["credentials"]
+    assert node.comes(other["key"], other["secret"], "pump")
     node.over("pump")
 
 
@@ -46,7 +46,7 @@ def test_the_token_is_revoked(node):
     until(lambda: not node.comes(key, secret, "pump"), "it is revoked")
     for who in (key, "pump"):
         told = node.headline("credential-expired", "the team token gate of the team plant is revoked", who)
-    node.bash(told)
+    node.carry_out(told)
     until(lambda: node.comes(key, secret, "pump"), "it is restored")
     node.over("pump")
 
@@ -58,7 +58,7 @@ def test_the_device_is_of_another_team(node):
     for who in (key, "strange"):
         told = node.headline("wrong-client-id", "the team token third is for the devices of the team plant", who)
         assert "a device of the team plant" in told["remedy"]
-    node.bash(told)
+    node.carry_out(told)
     until(lambda: node.comes(key, secret, "strange"), "it is moved")
     node.over("strange")
 

@@ -113,9 +113,17 @@ class Faults:
         self.printed.add(cause)
         answer = answers[-1]
         assert answer["wrong"], answer
+        self.can_view(answer)
         if "command" in answer:
             Commands.told.append(answer["command"])
         return answer
+
+    def can_view(self, answer):
+        """What the remedies show is there."""
+        for remedy in answer.get("remedies", ()):
+            if remedy["kind"] == "view" and remedy["method"] == "GET":
+                status, text = self.node.admin.ask("GET", remedy["path"])
+                assert status == 200, (remedy, status, text)
 
     def why_printed(self, *asked, team=None):
         """What is printed for people."""
