@@ -39,8 +39,11 @@ pub fn check(path: &Path) -> io::Result<()> {
     look(path).map(|_| ())
 }
 
-/// Looks up what has the name, if anything does.
-fn look(path: &Path) -> io::Result<Option<Metadata>> {
+/// Checks that neither the path nor a part of it is a link of another user.
+///
+/// # Errors
+/// A sentence: a link is of another user.
+pub fn check_links(path: &Path) -> io::Result<()> {
     for place in path.ancestors() {
         match place.symlink_metadata() {
             Ok(found) if found.is_symlink() && !is_trusted(found.uid()) => {
@@ -54,6 +57,12 @@ fn look(path: &Path) -> io::Result<Option<Metadata>> {
             _ => {}
         }
     }
+    Ok(())
+}
+
+/// Looks up what has the name, if anything does.
+fn look(path: &Path) -> io::Result<Option<Metadata>> {
+    check_links(path)?;
     let found = match fs::metadata(path) {
         Ok(found) => found,
         Err(error) if error.kind() == io::ErrorKind::NotFound => {

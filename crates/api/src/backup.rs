@@ -82,7 +82,7 @@ pub(crate) async fn backup(
     tokio::task::spawn_blocking(move || {
         let parts = BackupParts {
             key_file: key_file.as_deref(),
-            telemetry: telemetry.as_ref().map(TelemetryCopy::path),
+            telemetry: telemetry.as_ref().and_then(TelemetryCopy::path),
         };
         make(&pinned, parts, sender);
     });
@@ -130,7 +130,7 @@ fn left_out(api: &Api) -> Option<[(HeaderName, HeaderValue); 1]> {
 
 /// Header about damage of the telemetry, if there is some.
 fn damaged(copy: &TelemetryCopy) -> Option<[(HeaderName, HeaderValue); 1]> {
-    let warning = HeaderValue::from_str(&copy.warning()?).ok()?;
+    let warning = HeaderValue::from_str(copy.warning()?).ok()?;
     Some([(HeaderName::from_static("martlet-damaged"), warning)])
 }
 

@@ -7,7 +7,7 @@ use std::sync::Arc;
 use martlet_codec::{
     ConnAck, ConnAckProperties, PacketType, QoS, ReasonCode, UserProperties, encode_user_property,
 };
-use martlet_permission::{IS_NODE, Limit, Refusal, RefusalCause, TenantId};
+use martlet_permission::{IS_NODE, Limit, Refusal, RefusalCause, Share, TenantId};
 
 use crate::connect_request::{ConnectRequest, ConnectingClient, Login};
 use crate::connected_client::SharedClient;
@@ -48,25 +48,24 @@ impl Shard {
             return self.refuse_client(cx, index, &client, reason, why);
         }
         let is_new = before.is_none();
-        // The limit is for clients: an integration is not refused because devices have many.
-        let sessions_max = match client.part {
-            Some(_) => usize::MAX,
-            None => self.settings.limits.sessions as usize,
-        };
-        if is_new && let Err(why) = self.take_session(cx, tenant, sessions_max) {
+        // The limit is for clients: an integration is not refused because devices have many, and
+        // takes no place of theirs.
+        let whose = (tenant, client.part.is_some());
+        let sessions_max = self.settings.limits.sessions as usize;
+        if is_new && let Err(why) = self.take_session(cx, whose, sessions_max) {
             return self.refuse_client(cx, index, &client, ReasonCode::QuotaExceeded, why);
         }
         if let Err(why) = self.take_user_session(cx, before, &client) {
             if is_new {
-                self.uncount_session(cx, tenant);
+                self.uncount_session(cx, whose);
             }
             return self.refuse_client(cx, index, &client, ReasonCode::QuotaExceeded, why);
         }
         self.work.add(COMING_OR_GOING);
-        self.end_old_connection(cx, index, (tenant, &client_id));
-        if let Err(why) = self.take_place(cx, index, tenant) {
+        let takes_over = self.end_old_connection(cx, index, (tenant, &client_id));
+        if let Err(why) = self.take_place(cx, index, (tenant, takes_over)) {
             if is_new {
-                self.uncount_session(cx, tenant);
+                self.uncount_session(cx, whose);
             }
             self.leave_user_session(cx, &client);
             return self.refuse_client(cx, index, &client, ReasonCode::ServerBusy, why);
@@ -77,7 +76,7 @@ impl Shard {
         let session = resumed.unwrap_or_else(|| {
             if !is_new {
                 // It takes the place of the one that has just ended.
-                let _ = self.take_session(cx, tenant, usize::MAX);
+                let _ = self.take_session(cx, whose, usize::MAX);
             }
             self.new_session(tenant, &client_id)
         });
@@ -136,8 +135,9 @@ impl Shard {
         cx: &mut Cx<'_, N>,
         index: u32,
         (tenant, client_id): (TenantId, &str),
-    ) {
+    ) -> bool {
         self.finish_old_connection(cx, tenant, client_id);
+        let mut has_ended = false;
         if let Some(old) = self.sessions.find(tenant, client_id)
             && let Some(connection) = self.sessions.at(old).connection()
         {
@@ -146,11 +146,13 @@ impl Shard {
             let cause = RefusalCause::TakenOver;
             let ending = Ending::with_disconnect(ReasonCode::SessionTakenOver, cause);
             self.end_connection(cx, connection, ending);
+            has_ended = true;
         }
         // What the end of its connection has left for later comes before the new one.
         if let Some(old) = self.sessions.find(tenant, client_id) {
             self.finish_leaving(cx, old);
         }
+        has_ended
     }
 
     /// Whether a CONNECT may claim its session here, before anything is changed for it. `before` is
@@ -275,13 +277,15 @@ impl Shard {
             .is_some_and(|(owner, permit)| owner.gives_way_to(&permit.identity))
     }
 
-    /// Takes a slot for a connection, of the listener, of the tenant and of the node.
+    /// Takes a slot for a connection, of the listener, of the tenant and of the node. One that takes
+    /// over from another one has its place in the share of the tenant. Those of parts have no place.
     fn take_place<N: Node>(
         &mut self,
         cx: &Cx<'_, N>,
         index: u32,
-        tenant: TenantId,
+        (tenant, takes_over): (TenantId, bool),
     ) -> Result<(), Limit> {
+        let is_part = self.connections.at(index).flags.part();
         let listener = self.connections.at(index).listener();
         // Counted without a limit too, for statistics.
         let (number, places) = match (listener.number, listener.connections_max) {
@@ -291,11 +295,18 @@ impl Shard {
         if !cx.node.borrow_listener_slot(number, places) {
             return Err(Limit::ListenerConnections);
         }
+        if is_part {
+            return Ok(());
+        }
         let connections_max = match listener.own {
             Some(_) => usize::MAX,
             None => self.settings.limits.connections as usize,
         };
-        let (pool, share) = (TenantPool::Connections, self.settings.limits.team_share());
+        let pool = TenantPool::Connections;
+        let share = match takes_over {
+            true => Share::percent(100),
+            false => self.settings.limits.team_share(),
+        };
         let has_room = cx
             .node
             .borrow_of_tenant(tenant, pool, connections_max, share);

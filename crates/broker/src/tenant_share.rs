@@ -12,13 +12,17 @@ use crate::shard::Shard;
 use crate::tenant_counts::TenantPool;
 
 impl Shard {
-    /// Counts a session that begins, where the node may have this many.
+    /// Counts a session that begins, where the node may have this many. Those of parts are not
+    /// counted.
     pub(crate) fn take_session<N: Node>(
         &self,
         cx: &Cx<'_, N>,
-        tenant: TenantId,
+        (tenant, is_part): (TenantId, bool),
         sessions_max: usize,
     ) -> Result<(), Limit> {
+        if is_part {
+            return Ok(());
+        }
         let (pool, share) = (TenantPool::Sessions, self.settings.limits.team_share());
         if !cx.node.borrow_of_tenant(tenant, pool, sessions_max, share) {
             return Err(Limit::TeamSessions);
@@ -31,9 +35,15 @@ impl Shard {
     }
 
     /// Counts a session that has ended, or does not begin after all.
-    pub(crate) fn uncount_session<N: Node>(&self, cx: &Cx<'_, N>, tenant: TenantId) {
-        cx.node.return_session();
-        cx.node.return_of_tenant(tenant, TenantPool::Sessions);
+    pub(crate) fn uncount_session<N: Node>(
+        &self,
+        cx: &Cx<'_, N>,
+        (tenant, is_part): (TenantId, bool),
+    ) {
+        if !is_part {
+            cx.node.return_session();
+            cx.node.return_of_tenant(tenant, TenantPool::Sessions);
+        }
     }
 
     /// Returns the use by each tenant: its subscriptions here and, on shard 0, all of its clients.

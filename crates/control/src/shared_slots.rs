@@ -8,10 +8,30 @@ use std::sync::{Arc, Mutex};
 use std::time::Duration;
 
 use martlet_broker::Share;
+use martlet_registry::Visibility;
 use tokio::sync::oneshot;
 use tokio::time::timeout;
 
 use crate::lock::lock;
+
+/// Owner of slots.
+pub trait SlotOwner: Clone + Eq + Hash + Send + Sync + 'static {
+    /// Whether it is a team or its tenant, and not who sees all teams.
+    fn is_team(&self) -> bool;
+}
+
+impl SlotOwner for Visibility {
+    fn is_team(&self) -> bool {
+        self.team().is_some()
+    }
+}
+
+/// The number of a tenant.
+impl SlotOwner for u32 {
+    fn is_team(&self) -> bool {
+        *self != 0
+    }
+}
 
 /// Slots that callers share. `K` names a caller.
 #[derive(Debug)]
@@ -47,8 +67,8 @@ impl Drop for SharedSlot {
     }
 }
 
-impl<K: Clone + Eq + Hash + Send + Sync + 'static> SharedSlots<K> {
-    /// `limit` slots, of which one caller may have this share, and always one that is free.
+impl<K: SlotOwner> SharedSlots<K> {
+    /// `limit` slots, of which one caller may have this share.
     pub fn new(limit: usize, share: Share) -> Self {
         let state = State {
             used: 0,
@@ -62,13 +82,14 @@ impl<K: Clone + Eq + Hash + Send + Sync + 'static> SharedSlots<K> {
         }
     }
 
-    /// Takes a slot that is free.
+    /// Takes a slot that is free. Teams leave the last ones to who sees all teams.
     ///
     /// # Errors
     /// None is; how many are used, by the caller if it has its share, else by all.
     pub fn try_take(&self, caller: &K) -> Result<SharedSlot, usize> {
         let mut state = lock(&self.state);
-        if !self.has_room(&state, caller) {
+        let least = usize::from(!caller.is_team());
+        if !self.has_room(&state, caller, least) {
             let own = state.own.get(caller).copied().unwrap_or_default();
             return Err(if state.used < self.limit {
                 own
@@ -81,7 +102,8 @@ impl<K: Clone + Eq + Hash + Send + Sync + 'static> SharedSlots<K> {
         Ok(self.slot(caller.clone()))
     }
 
-    /// Waits for a slot; none: no slot was free within that time.
+    /// Waits for a slot; none: no slot was free within that time. Each caller may have one: it ends
+    /// soon.
     pub async fn take(&self, caller: &K, within: Duration) -> Option<SharedSlot> {
         let (give, given) = oneshot::channel();
         lock(&self.state).waiting.push_back((caller.clone(), give));
@@ -108,10 +130,11 @@ impl<K: Clone + Eq + Hash + Send + Sync + 'static> SharedSlots<K> {
         lock(&self.state).waiting.len()
     }
 
-    fn has_room(&self, state: &State<K>, caller: &K) -> bool {
+    /// Whether a caller may have one more: its share, and `least` of those that are free.
+    fn has_room(&self, state: &State<K>, caller: &K, least: usize) -> bool {
         let own = state.own.get(caller).copied().unwrap_or_default();
         let share = self.share.size_beside(state.used - own, self.limit);
-        state.used < self.limit && own < share.max(1)
+        state.used < self.limit && own < share.max(least)
     }
 
     fn slot(&self, caller: K) -> SharedSlot {
@@ -139,7 +162,7 @@ impl<K: Clone + Eq + Hash + Send + Sync + 'static> SharedSlots<K> {
         let mut state = lock(&self.state);
         state.waiting.retain(|(_, give)| !give.is_closed());
         let waiting = state.waiting.iter().enumerate();
-        let may_have_one = waiting.filter(|(_, (caller, _))| self.has_room(&state, caller));
+        let may_have_one = waiting.filter(|(_, (caller, _))| self.has_room(&state, caller, 1));
         let fewest = may_have_one.min_by_key(|(_, (caller, _))| state.own.get(caller).copied());
         let place = fewest?.0;
         let next = state.waiting.remove(place)?;
@@ -148,7 +171,7 @@ impl<K: Clone + Eq + Hash + Send + Sync + 'static> SharedSlots<K> {
     }
 }
 
-impl<K: Clone + Eq + Hash> State<K> {
+impl<K: SlotOwner> State<K> {
     fn count(&mut self, caller: &K) {
         self.used += 1;
         *self.own.entry(caller.clone()).or_default() += 1;
@@ -172,18 +195,19 @@ mod tests {
     const LONG: Duration = Duration::from_secs(60);
 
     #[test]
-    fn a_caller_leaves_slots_to_others_and_nobody_is_remembered() {
+    fn a_team_leaves_slots_to_others_and_nobody_is_remembered() {
         let slots = SharedSlots::new(4, Share::percent(50));
-        let two = [slots.try_take(&"a").unwrap(), slots.try_take(&"a").unwrap()];
-        assert_eq!(slots.try_take(&"a").unwrap_err(), 2);
-        assert_eq!(slots.used(), [("a", 2)]);
-        let third = slots.try_take(&"b").unwrap();
-        // The share of b is one, and c has none yet.
-        assert_eq!(slots.try_take(&"b").unwrap_err(), 1);
-        let fourth = slots.try_take(&"c").unwrap();
-        assert_eq!(slots.try_take(&"d").unwrap_err(), 4);
+        let two = [slots.try_take(&1).unwrap(), slots.try_take(&1).unwrap()];
+        assert_eq!(slots.try_take(&1).unwrap_err(), 2);
+        assert_eq!(slots.used(), [(1, 2)]);
+        let third = slots.try_take(&2).unwrap();
+        // The share of the second team is one. The last slot is not for teams.
+        assert_eq!(slots.try_take(&2).unwrap_err(), 1);
+        assert!(slots.try_take(&3).is_err());
+        let fourth = slots.try_take(&0).unwrap();
+        assert_eq!(slots.try_take(&0).unwrap_err(), 4);
         drop((two, third));
-        assert_eq!(slots.used(), [("c", 1)]);
+        assert_eq!(slots.used(), [(0, 1)]);
         drop(fourth);
         assert!(slots.used().is_empty());
     }
@@ -191,14 +215,14 @@ mod tests {
     #[tokio::test]
     async fn the_caller_with_fewest_is_next() {
         let slots = Arc::new(SharedSlots::new(2, Share::percent(100)));
-        let of_a = [slots.try_take(&"a").unwrap(), slots.try_take(&"a").unwrap()];
-        let wait = |caller: &'static str| {
+        let of_a = [slots.try_take(&1).unwrap(), slots.try_take(&1).unwrap()];
+        let wait = |caller: u32| {
             let slots = Arc::clone(&slots);
             let taken = async move { (caller, slots.take(&caller, LONG).await.unwrap()) };
             tokio::spawn(taken)
         };
         let mut waiting = Vec::new();
-        for (count, caller) in ["a", "a", "b"].into_iter().enumerate() {
+        for (count, caller) in [1, 1, 2].into_iter().enumerate() {
             waiting.push(wait(caller));
             while slots.waiting() == count {
                 tokio::task::yield_now().await;
@@ -209,10 +233,10 @@ mod tests {
         let [first, second] = of_a;
         drop(first);
         let (caller, of_b) = waiting.remove(1).await.unwrap();
-        assert_eq!(caller, "b");
+        assert_eq!(caller, 2);
         drop(second);
         let (caller, _of_a) = waiting.remove(0).await.unwrap();
-        assert_eq!((caller, slots.waiting()), ("a", 0));
+        assert_eq!((caller, slots.waiting()), (1, 0));
         drop(of_b);
     }
 }

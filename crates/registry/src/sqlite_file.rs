@@ -5,6 +5,8 @@ use std::io;
 use std::os::unix::fs::{MetadataExt as _, OpenOptionsExt as _, fchown};
 use std::path::{Path, PathBuf};
 
+use rustix::io::Errno;
+use rustix::process::{Pid, test_kill_process};
 use sqlx::{AnyConnection, Connection as _};
 
 use crate::sql::Fault;
@@ -140,6 +142,26 @@ pub(crate) async fn vacuum_into(
     done.map(drop).map_err(|error| Fault::Sql(error).at(place))
 }
 
+/// Removes the copies of dry runs whose process has ended before it could.
+fn remove_old_copies(path: &Path) {
+    let begin = with_end(path, ".dry-run-");
+    let begin = begin.file_name().and_then(|name| name.to_str());
+    let (Some(begin), Some(directory)) = (begin, path.parent()) else {
+        return;
+    };
+    for entry in directory.read_dir().into_iter().flatten().flatten() {
+        let name = entry.file_name();
+        let process = name.to_str().and_then(|name| name.strip_prefix(begin));
+        let process = process.and_then(|rest| rest.split('-').next()?.parse().ok());
+        let has_ended = process
+            .and_then(Pid::from_raw)
+            .is_some_and(|process| matches!(test_kill_process(process), Err(Errno::SRCH)));
+        if has_ended {
+            let _ = fs::remove_file(entry.path());
+        }
+    }
+}
+
 /// Opens a copy of the file at `path`, which is open already. It has no name any more.
 pub(crate) async fn copy_for_dry_run(
     path: &Path,
@@ -148,7 +170,7 @@ pub(crate) async fn copy_for_dry_run(
 ) -> Result<AnyConnection, RegistryError> {
     let whole = std::path::absolute(path).map_err(file_error(path))?;
     let copy = with_end(&whole, &format!(".dry-run-{}", std::process::id()));
-    // What a process of this number left that was killed.
+    remove_old_copies(&whole);
     let _ = fs::remove_file(&copy);
     make_copy(&copy).map_err(file_error(path))?;
     let opened = async {

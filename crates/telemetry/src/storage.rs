@@ -8,7 +8,7 @@ use std::sync::atomic::Ordering;
 use tokio::sync::{Semaphore, mpsc, oneshot, watch};
 
 use crate::aggregate::{Aggregate, Aggregated};
-use crate::damage::Damage;
+use crate::damage::{Damage, Findings};
 use crate::held::{Found, Held, QueryMemory};
 use crate::memory::SharedMemory;
 use crate::postgres::read::PostgresReader;
@@ -16,6 +16,7 @@ use crate::query::{Range, Row, Rows, Selection, SeriesPages};
 use crate::reader::DatabaseReader;
 use crate::retention::{Deleted, Retention};
 use crate::series::WriteOutcome;
+use crate::sqlite::backup::backup_at_rest;
 use crate::sqlite::read::SqliteReader;
 use crate::value::{Point, Time};
 use crate::writer::{Done, Job, WriteJob, Writer, WriterState};
@@ -303,6 +304,17 @@ impl Storage {
         let found = self.inner.reader.backup_to(path).await?;
         self.inner.told.damage.note_hiding(found);
         Ok(self.damage())
+    }
+
+    /// Copies the SQLite file of a storage that is not open, like [`Self::backup_to`]. It may be on
+    /// a read-only file system.
+    ///
+    /// # Errors
+    /// The copy exists or cannot be written, or the file cannot be read.
+    pub async fn backup_at_rest(from: &Path, to: &Path) -> Result<Damage, StorageError> {
+        let damage = Findings::default();
+        damage.note_hiding(backup_at_rest(from, to).await?);
+        Ok(damage.now())
     }
 
     /// Approximate bytes of memory of values that are not yet committed or packed. Limited by

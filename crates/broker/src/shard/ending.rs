@@ -149,9 +149,11 @@ impl Shard {
             self.give_up(cx, half_done);
         }
         self.report_disconnected(cx, session, ending);
-        cx.node.return_connection_slot();
-        let tenant = self.sessions.at(session).tenant;
-        cx.node.return_of_tenant(tenant, TenantPool::Connections);
+        if !self.connections.at(index).flags.part() {
+            cx.node.return_connection_slot();
+            let tenant = self.sessions.at(session).tenant;
+            cx.node.return_of_tenant(tenant, TenantPool::Connections);
+        }
         let id = self.connections.id_of(index);
         self.connections.accepted -= 1;
         let connection = self.connections.at(index);
@@ -203,6 +205,7 @@ impl Shard {
         self.notify_last_losses(cx, owner, Some(cause));
         let session = self.sessions.at(index);
         let (epoch, recorded) = (session.epoch, session.recorded);
+        let is_part = session.flags.part();
         let (tenant, client_id) = (session.tenant, Arc::clone(&session.client_id));
         if let Some(timer) = session.expiry_timer.take() {
             self.timers.wheel.cancel(timer);
@@ -213,7 +216,7 @@ impl Shard {
             self.store.gate.session_ends(number, client);
         }
         self.work.add(COMING_OR_GOING);
-        self.uncount_session(cx, tenant);
+        self.uncount_session(cx, (tenant, is_part));
         self.return_user_session(cx, index);
         match is_quick {
             true => self.sessions.remove(index),

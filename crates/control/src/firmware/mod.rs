@@ -12,13 +12,13 @@ mod error;
 mod files;
 mod refused;
 mod request;
+mod reserved;
 mod signature;
 mod upload;
 mod why;
 
 use std::path::PathBuf;
 use std::sync::Arc;
-use std::sync::atomic::{AtomicU64, Ordering};
 
 use martlet_broker::Share;
 use martlet_registry::{Actor, Device, Page, PageRequest, RegistryError, Visibility};
@@ -33,6 +33,7 @@ use error::too_large;
 use files::Files;
 pub(crate) use files::is_file_name;
 use refused::LastRefused;
+use reserved::Reservations;
 pub use signature::{PublicKey, WrongKey};
 pub use upload::{Claims, Upload};
 
@@ -67,7 +68,7 @@ pub struct FirmwareStore {
     files: Files,
     uploads: SharedSlots<Visibility>,
     /// Bytes that uploads may still bring.
-    reserved: Arc<AtomicU64>,
+    reserved: Reservations,
     /// Files are put in their places and removed one after the other.
     placing: tokio::sync::Mutex<()>,
     /// Requests of devices by MQTT that were refused last.
@@ -82,7 +83,7 @@ impl FirmwareStore {
             files: Files::new(settings.directory.clone()),
             uploads: SharedSlots::new(UPLOADS_MAX, settings.team_share),
             settings,
-            reserved: Arc::default(),
+            reserved: Reservations::default(),
             placing: tokio::sync::Mutex::default(),
             refused: LastRefused::default(),
         }
@@ -143,30 +144,44 @@ impl FirmwareStore {
         let place = self.place_of(visibility)?;
         let bytes = length.unwrap_or(max);
         let team = visibility.team().unwrap_or_default();
-        let (stored, own) = self.stored_bytes(team.to_owned()).await?;
-        let (others, all) = (stored.saturating_sub(own), self.settings.total_bytes);
-        let share = self.settings.team_share.beside(others, all);
-        if !team.is_empty() && own.saturating_add(bytes) > share {
-            let why = format!(
-                "the team may have {share} bytes of files (limits.team_percent of what others \
-                 leave of firmware.total_bytes), and {own} are stored: delete some first (martlet \
-                 firmware rm)"
-            );
-            return Err(FirmwareError::NoRoom(why));
-        }
-        let before = self.reserved.fetch_add(bytes, Ordering::Relaxed);
-        let reserved = (Arc::clone(&self.reserved), bytes);
-        let mut upload = Upload::new(claims, reserved, max, place);
-        if stored.saturating_add(before).saturating_add(bytes) > self.settings.total_bytes {
-            let why = format!(
-                "firmware.total_bytes allows {} bytes for all files, and {stored} are stored: \
-                 delete some first (martlet firmware rm)",
-                self.settings.total_bytes
-            );
-            return Err(FirmwareError::NoRoom(why));
-        }
+        let stored = self.stored_bytes(team.to_owned()).await?;
+        let reserved = self.reserved.take(team, bytes, |own, others| {
+            self.check_room(team, bytes, stored, (own, others))
+        })?;
+        let mut upload = Upload::new(claims, reserved, max.min(bytes), place);
         upload.open(&self.files).await?;
         Ok(upload)
+    }
+
+    /// Whether a team may bring this many bytes more, where these are stored, of all and of the
+    /// team, and these are reserved for uploads, of the team and of others.
+    fn check_room(
+        &self,
+        team: &str,
+        bytes: u64,
+        (stored, own_stored): (u64, u64),
+        (own_reserved, others_reserved): (u64, u64),
+    ) -> Result<(), FirmwareError> {
+        let all = self.settings.total_bytes;
+        let own = own_stored.saturating_add(own_reserved);
+        let others = stored.saturating_sub(own_stored);
+        let others = others.saturating_add(others_reserved);
+        let share = self.settings.team_share.beside(others, all);
+        let wanted = own.saturating_add(bytes);
+        let why = match () {
+            () if !team.is_empty() && wanted > share => format!(
+                "the team may have {share} bytes of files (limits.team_percent of what others \
+                 leave of firmware.total_bytes), and {own} are stored or being uploaded: delete \
+                 some first (martlet firmware rm)"
+            ),
+            () if wanted.saturating_add(others) > all => format!(
+                "firmware.total_bytes allows {all} bytes for all files, and {} are stored or being \
+                 uploaded: delete some first (martlet firmware rm)",
+                own.saturating_add(others)
+            ),
+            () => return Ok(()),
+        };
+        Err(FirmwareError::NoRoom(why))
     }
 
     /// Bytes of all files, and of those of a team.
@@ -183,7 +198,8 @@ impl FirmwareStore {
     /// The file is not what was claimed, its signature is wrong, there is such a version, or it
     /// cannot be written. Then nothing of it is kept.
     pub async fn finish(&self, actor: Actor, upload: Upload) -> Result<Firmware, FirmwareError> {
-        let (received, new) = upload.finish().await?;
+        // Its bytes are reserved until the tables have them.
+        let (received, new, _reserved) = upload.finish().await?;
         let new = self.verified(new)?;
         new.check()
             .map_err(|error| FirmwareError::Invalid(error.to_string()))?;

@@ -1,8 +1,6 @@
 //! A file comes in piece by piece. Its digest is computed as it is written.
 
 use std::path::{Path, PathBuf};
-use std::sync::Arc;
-use std::sync::atomic::{AtomicU64, Ordering};
 
 use aws_lc_rs::digest::{Context, SHA256};
 use aws_lc_rs::rand;
@@ -12,6 +10,7 @@ use tokio::io::AsyncWriteExt as _;
 
 use super::error::{FirmwareError, invalid, too_large};
 use super::files::{Files, failed};
+use super::reserved::Reserved;
 use crate::shared_slots::SharedSlot;
 
 /// Statements of the sender of a file about it.
@@ -71,16 +70,6 @@ impl std::fmt::Debug for Digest {
     }
 }
 
-/// Bytes that are reserved among those of all files; given back when this is dropped.
-#[derive(Debug)]
-struct Reserved(Arc<AtomicU64>, u64);
-
-impl Drop for Reserved {
-    fn drop(&mut self) {
-        self.0.fetch_sub(self.1, Ordering::Relaxed);
-    }
-}
-
 /// A file of an upload, which is removed unless it is kept.
 #[derive(Debug)]
 pub(super) struct UploadedFile(Option<PathBuf>);
@@ -106,19 +95,14 @@ impl Drop for UploadedFile {
 }
 
 impl Upload {
-    pub(super) fn new(
-        claims: Claims,
-        (reserved, bytes): (Arc<AtomicU64>, u64),
-        max: u64,
-        place: SharedSlot,
-    ) -> Self {
+    pub(super) fn new(claims: Claims, reserved: Reserved, max: u64, place: SharedSlot) -> Self {
         Self {
             claims,
             part: None,
             digest: Digest(Context::new(&SHA256)),
             size: 0,
-            max: max.min(bytes),
-            reserved: Reserved(reserved, bytes),
+            max,
+            reserved,
             _place: place,
         }
     }
@@ -148,7 +132,9 @@ impl Upload {
     }
 
     /// Ends and syncs the file.
-    pub(super) async fn finish(self) -> Result<(UploadedFile, NewFirmware), FirmwareError> {
+    pub(super) async fn finish(
+        self,
+    ) -> Result<(UploadedFile, NewFirmware, Reserved), FirmwareError> {
         let Some((received, mut file)) = self.part else {
             return Err(invalid("the upload was not begun"));
         };
@@ -169,7 +155,6 @@ impl Upload {
         file.flush().await.map_err(failed("written"))?;
         file.sync_all().await.map_err(failed("written"))?;
         let new = self.claims.new_firmware(self.size, sha256);
-        drop(self.reserved);
-        Ok((received, new))
+        Ok((received, new, self.reserved))
     }
 }

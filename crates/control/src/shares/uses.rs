@@ -194,7 +194,8 @@ impl Shares<'_> {
         let used = slots.used().into_iter();
         let used = used.map(|(caller, count)| (Owner::from(&caller), count as u64));
         let uses = self.add(all, pool, slots.limit() as u64, Some(used.collect()));
-        (uses.is_common_bounded, uses.has_one) = (true, true);
+        // A query waits for its turn; a stream goes on for long.
+        (uses.is_common_bounded, uses.has_one) = (true, pool == Pool::TelemetryQueries);
     }
 }
 

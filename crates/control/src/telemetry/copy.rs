@@ -3,55 +3,79 @@
 use std::path::{Path, PathBuf};
 use std::time::{SystemTime, UNIX_EPOCH};
 
-use martlet_telemetry::{Damage, Location, Settings, Storage, StorageError};
+use martlet_telemetry::{Damage, Location, Storage, StorageError};
 
 use super::{FILE, Telemetry};
 
-/// A copy in a file of its own, which is removed when this is dropped.
+/// A copy in a file of its own, which is removed when this is dropped. Of a file that cannot be
+/// copied, since it is damaged, there is none.
 #[derive(Debug)]
 pub struct TelemetryCopy {
-    path: PathBuf,
-    damage: Damage,
+    path: Option<PathBuf>,
+    warning: Option<String>,
 }
 
 impl TelemetryCopy {
     /// Where it is.
-    pub fn path(&self) -> &Path {
-        &self.path
+    pub fn path(&self) -> Option<&Path> {
+        self.path.as_deref()
     }
 
-    /// What is wrong with the file that was copied, so that values may be missing; none: nothing.
-    pub fn warning(&self) -> Option<String> {
-        let first = self.damage.first();
-        let more = match self.damage.count() - first.len() {
-            0 => String::new(),
-            more => format!("; and {more} more"),
-        };
-        (!first.is_empty()).then(|| {
-            format!(
-                "{FILE} is damaged: {}{more}. Values may be missing from this backup: keep an \
-                 earlier one",
-                first.join("; ")
-            )
-        })
+    /// What is wrong with the file that was to be copied; none: nothing.
+    pub fn warning(&self) -> Option<&str> {
+        self.warning.as_deref()
     }
 
-    async fn of(storage: &Storage, directory: &Path) -> Result<Self, StorageError> {
+    async fn of(
+        directory: &Path,
+        copy: impl AsyncFnOnce(&Path) -> Result<Damage, StorageError>,
+    ) -> Result<Self, StorageError> {
         let now = SystemTime::now().duration_since(UNIX_EPOCH);
         let now = now.map_or(0, |now| now.as_nanos());
-        let mut copy = Self {
-            path: directory.join(format!("{FILE}.copy-{now}")),
-            damage: Damage::default(),
+        let path = directory.join(format!("{FILE}.copy-{now}"));
+        let mut made = Self {
+            path: Some(path.clone()),
+            warning: None,
         };
-        copy.damage = storage.backup_to(&copy.path).await?;
-        Ok(copy)
+        match copy(&path).await {
+            Ok(damage) => made.warning = warning_of(&damage),
+            Err(StorageError::Damaged { what, .. }) => {
+                drop(made);
+                let warning = format!(
+                    "{FILE} is damaged and is NOT in this backup: {what}. Keep an earlier one"
+                );
+                made = Self {
+                    path: None,
+                    warning: Some(warning),
+                };
+            }
+            Err(error) => return Err(error),
+        }
+        Ok(made)
     }
+}
+
+/// What is damaged, in a sentence.
+fn warning_of(damage: &Damage) -> Option<String> {
+    let first = damage.first();
+    let more = match damage.count() - first.len() {
+        0 => String::new(),
+        more => format!("; and {more} more"),
+    };
+    let what_to_do = match damage.hides_values() {
+        true => ". Values may be missing from this backup: keep an earlier one",
+        false => "",
+    };
+    let findings = first.join("; ");
+    (!first.is_empty()).then(|| format!("{FILE} is damaged: {findings}{more}{what_to_do}"))
 }
 
 impl Drop for TelemetryCopy {
     fn drop(&mut self) {
         // It may not have been made.
-        let _ = std::fs::remove_file(&self.path);
+        if let Some(path) = &self.path {
+            let _ = std::fs::remove_file(path);
+        }
     }
 }
 
@@ -65,8 +89,10 @@ impl Telemetry {
         match self.location() {
             Location::Postgres(_) => Ok(None),
             Location::File(_) => {
-                let storage = self.storage().await?;
-                TelemetryCopy::of(&storage, directory).await.map(Some)
+                let copy = TelemetryCopy::of(directory, async |path| {
+                    self.storage().await?.backup_to(path).await
+                });
+                copy.await.map(Some)
             }
         }
     }
@@ -85,8 +111,8 @@ pub async fn copy_at_rest(
     if !path.is_file() {
         return Ok(None);
     }
-    let storage = Storage::open(Location::File(path), Settings::default()).await?;
-    let copy = TelemetryCopy::of(&storage, directory).await;
-    storage.close().await?;
-    copy.map(Some)
+    let copy = TelemetryCopy::of(directory, async |to| {
+        Storage::backup_at_rest(&path, to).await
+    });
+    copy.await.map(Some)
 }

@@ -252,12 +252,12 @@ fn write_new(
         let telemetry = admin::wait(async { Ok(copy_at_rest(data_dir, beside).await?) })?;
         let parts = BackupParts {
             key_file,
-            telemetry: telemetry.as_ref().map(TelemetryCopy::path),
+            telemetry: telemetry.as_ref().and_then(TelemetryCopy::path),
         };
         write_archive(&store, &files, parts, BufWriter::new(file)).with_context(writing)?;
         // Until here the lock kept a node from starting.
         drop(disk);
-        telemetry.and_then(|copy| copy.warning())
+        telemetry.and_then(|copy| copy.warning().map(str::to_owned))
     };
     file.sync_all().with_context(writing)?;
     // This detects an incomplete response now, and not when the backup is needed.

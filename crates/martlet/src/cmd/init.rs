@@ -106,7 +106,7 @@ fn init(options: &InitOptions) -> anyhow::Result<String> {
             dir.display()
         );
     }
-    owned::check(&dir)?;
+    owned::check_links(&dir)?;
     check(options)?;
     let names = names(&options.name);
     let text = config_text(options, &paths);

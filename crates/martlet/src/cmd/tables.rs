@@ -132,7 +132,7 @@ pub(crate) fn place(node: &NodeOptions) -> anyhow::Result<String> {
 }
 
 fn make_data_dir(data_dir: &Path) -> anyhow::Result<()> {
-    owned::check(data_dir)?;
+    owned::check_links(data_dir)?;
     martlet_store::make_directory(data_dir)
         .with_context(|| format!("cannot make the data directory {}", data_dir.display()))
 }

@@ -69,7 +69,7 @@ use tracing::warn;
 use crate::cmd::errors::error_text;
 use crate::cmd::print::errln;
 use crate::config::{self, LogFormat, NodeConfig};
-use options::FORMAT_VARIABLE;
+use options::{format_of_environment, format_of_set};
 use signals::Signals;
 use tables_in_use::identity_of_tables;
 
@@ -104,15 +104,20 @@ pub(crate) fn refuse_in_json(args: &[OsString], error: &clap::Error) -> Option<E
     if args.next() != Some("serve") || !error.use_stderr() {
         return None;
     }
-    let mut of_args = None;
-    while let Some(arg) = args.next() {
-        match arg.strip_prefix("--log-format") {
-            Some("") => of_args = args.next().map(str::to_owned),
-            Some(value) => of_args = value.strip_prefix('=').map(str::to_owned),
-            None => {}
-        }
-    }
-    let format = of_args.or_else(|| std::env::var(FORMAT_VARIABLE).ok());
+    let args: Vec<&str> = args.collect();
+    let values_of = |option: &str| {
+        let behind = args.windows(2).filter(move |pair| pair[0] == option);
+        let inside = args
+            .iter()
+            .filter_map(move |arg| arg.strip_prefix(option)?.strip_prefix('='));
+        let all = behind.map(|pair| pair[1]).chain(inside);
+        all.collect::<Vec<_>>()
+    };
+    let format = values_of("--log-format")
+        .last()
+        .map(|text| (*text).to_owned());
+    let format = format.or_else(|| format_of_set(values_of("--set").into_iter()));
+    let format = format.or_else(format_of_environment);
     (format.as_deref() == Some("json")).then(|| {
         print_json(error.to_string().trim_end());
         ExitCode::from(u8::try_from(error.exit_code()).unwrap_or(2))

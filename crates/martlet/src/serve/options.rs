@@ -11,8 +11,25 @@ use super::microservice::MicroserviceOptions;
 use super::panel_broker::PanelBrokerOptions;
 use crate::config::{self, Overlay, key};
 
-/// Variable of the format of the log.
-pub(super) const FORMAT_VARIABLE: &str = "MARTLET_LOG__FORMAT";
+/// The format of the log in values of `--set`.
+pub(super) fn format_of_set<'a>(values: impl Iterator<Item = &'a str>) -> Option<String> {
+    let formats = values.filter_map(|value| {
+        let (key, value) = value.split_once('=')?;
+        (key.trim() == key!(log.format)).then(|| value.trim().trim_matches('"').to_owned())
+    });
+    formats.last()
+}
+
+/// The format of the log by variables, those of `.env` too.
+pub(super) fn format_of_environment() -> Option<String> {
+    let variables = config::environment().ok()?.variables;
+    let of = |wanted: &str| {
+        let found = variables.iter().find(|(name, _)| name == wanted);
+        found.map(|(_, value)| value.clone())
+    };
+    // The second one is IoTFlow's.
+    of("MARTLET_LOG__FORMAT").or_else(|| of("LOG_FORMAT"))
+}
 
 /// Options of `martlet serve`, `martlet config` and all that reads a configuration.
 #[derive(Args, Clone, Debug, Default)]
@@ -113,16 +130,18 @@ impl ConfigOptions {
     /// Whether the log is to be JSON, where the configuration cannot be read: as the command line
     /// says, else the environment, else the file as far as it is TOML.
     pub(super) fn asks_for_json(&self) -> bool {
-        let of_environment = || std::env::var(FORMAT_VARIABLE).ok();
+        let of_set = || format_of_set(self.set.iter().map(String::as_str));
         let of_file = || {
-            let text = std::fs::read_to_string(self.config.as_ref()?).ok()?;
+            let text = std::fs::read(self.config.as_ref()?).ok()?;
+            let text = String::from_utf8_lossy(&text);
             // Also of a file with errors.
             let (file, _) = DeTable::parse_recoverable(text_without_bom(&text));
             let log = file.get_ref().get("log")?.get_ref();
             Some(log.get("format")?.get_ref().as_str()?.to_owned())
         };
         let format = self.log_format.clone();
-        let format = format.or_else(of_environment).or_else(of_file);
+        let format = format.or_else(of_set).or_else(format_of_environment);
+        let format = format.or_else(of_file);
         format.as_deref() == Some("json")
     }
 

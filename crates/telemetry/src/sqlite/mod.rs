@@ -3,7 +3,7 @@
 //! A batch is one row of the journal, so that syncing it writes few pages, regardless of the
 //! number of series. Its values are in [`crate::memory`] until they are packed into blocks.
 
-mod backup;
+pub(crate) mod backup;
 mod check;
 pub(crate) mod delete;
 pub(crate) mod failure;
