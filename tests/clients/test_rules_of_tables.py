@@ -127,7 +127,8 @@ def test_lint_looks_at_groups_and_at_stars(start_node, place):
     secret = place.device("d1", "--type", "tls-guide")
     node = start_node(data_dir=place.path, http=True, variables=KEYS)
     group = call(node, "POST", "/groups", {"name": "hall"}, 201)["id"]
-    rules = ["topic read news/#", "topic read news/hall", "topic deny device/data/*"]
+    # What a group forbids applies first, wherever it stands: the last rule decides.
+    rules = ["topic read news/#", "topic read news/hall", "topic deny device/data/*", "topic readwrite hall/#", "topic deny hall/door"]
     call(node, "PUT", f"/groups/{group}/rules", {"rules": rules})
     star = "* is an ordinary character in a Topic Filter; write + for one level, or # for all further levels"
     for running in (True, False):

@@ -183,10 +183,16 @@ def test_one_team_has_its_share_of_sessions_connections_and_retained_messages(st
     others = [device(node, teams["south"][number]) for number in range(3)]
     assert [client.code.value for client in others[:2]] == [0, 0] and others[2].code.is_failure
     others.pop().close()
-    # Something is left for those who belong to no team.
-    common = device(node, plain)
-    assert common.code.value == 0
-    common.close()
+    # Something is left for those who belong to no team. Then north has more than its share, and keeps what it has.
+    more = [plain, *(call(node, "POST", "/api/v1/devices", {"id": f"plain-{number}", "type": "free"}) for number in range(2))]
+    commons = [device(node, made) for made in more]
+    assert [common.code.value for common in commons] == [0, 0, 0]
+    assert numbers(shares(node), "north", "connections") == [3, 2, 17]
+    again = device(node, teams["north"][0], kept_secs=600)
+    assert again.code.value == 0, "it takes over"
+    clients[0] = again
+    for common in commons:
+        common.close()
     until(lambda: numbers(shares(node), "south", "connections") == [2, 2, 17] and (None, "connections") not in shares(node),
           "their connections have ended")
     # One that has gone makes room; its session is still one of four.

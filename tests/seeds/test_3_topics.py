@@ -85,6 +85,11 @@ def test_a_will_at_status_offline_makes_its_device_offline(node):
     # It would be online for 300 s because of its heartbeat.
     until(lambda: not state(node, device)["is_online"])
     until(seen)
+    # Telemetry that is stored after that is older.
+    with Client(node, device["id"]).credentials(device["id"], device["secret"]) as client:
+        client.publish(f"iotflow/devices/{device['id']}/telemetry/sensors", '{"temperature": 21.5}', 1)
+        client.publish(f"{topic}/offline", "gone", 1)
+    until(lambda: not state(node, device)["is_online"])
 
 
 def test_other_messages_make_no_device_online(node):

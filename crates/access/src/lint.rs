@@ -148,9 +148,14 @@ pub fn locks_out(rules: &[RuleLine], place: impl Fn(usize) -> String) -> Option<
     })
 }
 
-/// Warnings about single rules of a role, device type or group. The first matching rule decides.
+/// Warnings about single rules of a role, device type or group. The first matching rule decides;
+/// of a group, where `denies_first`, each rule that forbids applies before those that permit.
 /// `place` returns the place of a rule by its number, from 1.
-pub fn lint_rules(rules: &[RuleLine], place: impl Fn(usize) -> String) -> Vec<Lint> {
+pub fn lint_rules(
+    rules: &[RuleLine],
+    denies_first: bool,
+    place: impl Fn(usize) -> String,
+) -> Vec<Lint> {
     let mut found = Vec::new();
     for (at, rule) in rules.iter().enumerate() {
         if let Some(why) = star(&rule.filter) {
@@ -161,7 +166,8 @@ pub fn lint_rules(rules: &[RuleLine], place: impl Fn(usize) -> String) -> Vec<Li
             });
         }
         let covers_it = |other: &&RuleLine| {
-            other.actions.has(rule.actions) && covers(&other.filter, &rule.filter)
+            let applies_before = !denies_first || !other.allows || rule.allows;
+            applies_before && other.actions.has(rule.actions) && covers(&other.filter, &rule.filter)
         };
         if let Some(before) = rules[..at].iter().position(|other| covers_it(&other)) {
             found.push(Lint {
@@ -248,7 +254,7 @@ mod tests {
             "topic write a/b",
         ];
         let rules: Vec<RuleLine> = lines.iter().map(parse).collect();
-        let found = lint_rules(&rules, |number| format!("role r rule {number}"));
+        let found = lint_rules(&rules, false, |number| format!("role r rule {number}"));
         let said: Vec<String> = found.iter().map(Lint::to_string).collect();
         assert_eq!(said.len(), 1, "{said:?}");
         assert!(

@@ -58,6 +58,12 @@ impl DeviceActivity {
         waiting.note_at_once(tenant.0, id, is_telemetry, now_signed_ms());
     }
 
+    /// Telemetry of a device is stored that came at this time, milliseconds since the Unix epoch.
+    pub fn note_stored(&self, tenant: TenantId, id: &str, at_ms: i64) {
+        let mut waiting = self.waiting();
+        waiting.note_stored(tenant.0, id, at_ms);
+    }
+
     /// A device, or its Will, says that it is offline, which is written within a second or so.
     pub fn note_offline(&self, tenant: TenantId, id: &str) {
         let mut waiting = self.waiting();

@@ -89,6 +89,15 @@ impl UnwrittenActivity {
         });
     }
 
+    /// Telemetry of a device is stored. It came at that time: what the device said since then, such
+    /// as that it is offline, is newer.
+    pub(super) fn note_stored(&mut self, tenant: u32, id: &str, at_ms: i64) {
+        self.change(tenant, id, at_ms, |noted| {
+            noted.is_soon = true;
+            noted.telemetry_ms = noted.telemetry_ms.max(at_ms);
+        });
+    }
+
     /// A device said, or its Will, that it is offline. It does not count as its own message.
     pub(super) fn note_offline(&mut self, tenant: u32, id: &str, at_ms: i64) {
         self.change(tenant, id, 0, |noted| {

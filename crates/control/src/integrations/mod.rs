@@ -115,6 +115,10 @@ pub struct Integrations {
     changing: Mutex<()>,
 }
 
+/// How many times as much the queue of an integration of the node itself may have, such as that of
+/// rules, as those of others: half of the disk.
+const OWN_QUEUE: u64 = 5;
+
 /// The registry and the settings by which integrations run.
 pub struct IntegrationSettings {
     /// Name of the node among those with the same tables.
@@ -323,7 +327,9 @@ impl Integrations {
     /// that wait in its queue stay. Waits until the node keeps messages for it.
     pub(crate) async fn replace_own(&self, sink: ConfiguredSink) {
         let _changing = self.changing.lock().await;
-        let sink = sink.bounded(self.maker.queue_bytes());
+        // No key sets the bound of its queue, so it is wide: nobody is to lose what was acknowledged.
+        let bytes_max = self.maker.queue_bytes().saturating_mul(OWN_QUEUE);
+        let sink = sink.bounded(bytes_max);
         let (kind, name) = (sink.settings.kind, &*sink.settings.name);
         let mut entries = self.entries().to_vec();
         if let Some(at) = entries.iter().position(|entry| entry.is_called(kind, name)) {

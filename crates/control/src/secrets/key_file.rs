@@ -12,6 +12,7 @@ use base64::Engine as _;
 use base64::engine::general_purpose::STANDARD;
 use martlet_integrate::{SecretTrouble, SecretValue};
 use martlet_registry::SealedSecret;
+use martlet_text_file::text_without_bom;
 
 /// Beginning of the only line of a key file.
 const HEAD: &str = "martlet-secrets-key-1 ";
@@ -71,7 +72,8 @@ impl Key {
             return Err(unusable(why.to_owned()));
         }
         let text = SecretValue::new(text);
-        let encoded = text.expose().strip_prefix(HEAD).map(str::trim);
+        let line = text_without_bom(text.expose());
+        let encoded = line.strip_prefix(HEAD).map(str::trim);
         let bytes = encoded.and_then(|encoded| STANDARD.decode(encoded).ok());
         let bytes = bytes.filter(|bytes| bytes.len() == LEN);
         let bytes = bytes.ok_or_else(|| {

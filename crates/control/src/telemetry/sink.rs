@@ -119,7 +119,7 @@ impl Telemetry {
         }
         let names: BTreeSet<Name> = taken.iter().map(|one| one.device.clone()).collect();
         let devices = self.devices(names).await?;
-        let (mut points, mut active, mut retimed) = (Vec::<Point>::new(), BTreeSet::new(), 0);
+        let (mut points, mut active, mut retimed) = (Vec::<Point>::new(), BTreeMap::new(), 0);
         // The message of each point; type of the device, its time and that of receipt, by payload.
         let (mut sources, mut timed) = (Vec::new(), Vec::new());
         // As a rule no clock is off, and no name is copied.
@@ -161,7 +161,8 @@ impl Telemetry {
                     let key = |key: &str| one.rule.key.key(key, &one.names);
                     points.extend(points_of(decoded, device.in_storage(), origin, key));
                     sources.resize(points.len(), message);
-                    active.insert(one.device);
+                    let last = active.entry(one.device).or_insert(received);
+                    *last = received.max(*last);
                 }
             }
         }

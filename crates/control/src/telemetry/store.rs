@@ -400,7 +400,7 @@ impl Telemetry {
             self.off_times.note([(name.clone(), time, received)]);
         }
         self.count_retimed(retimed);
-        self.note_activity(BTreeSet::from([name]));
+        self.note_activity(BTreeMap::from([(name, received)]));
         Ok(StoredNow {
             values,
             retimed,
@@ -669,9 +669,10 @@ impl Telemetry {
     }
 
     /// Notes that devices have sent telemetry.
-    pub(super) fn note_activity(&self, devices: BTreeSet<Name>) {
-        for (tenant, id) in devices {
-            self.activity.note(TenantId(tenant), &id, true);
+    pub(super) fn note_activity(&self, devices: BTreeMap<Name, i64>) {
+        for ((tenant, id), received) in devices {
+            let at_ms = received / 1_000;
+            self.activity.note_stored(TenantId(tenant), &id, at_ms);
         }
     }
 }

@@ -149,6 +149,7 @@ fn act(managed: &ManagedNode, action: &Action) -> anyhow::Result<ExitCode> {
 }
 
 fn setup(managed: &ManagedNode) -> anyhow::Result<ExitCode> {
+    managed.wait_for_database()?;
     // With the tables, devices can be added before the first start.
     tables::with(&managed.node(), async |_| Ok(()))?;
     outln!("The data are in {}", managed.data().display());

@@ -4,6 +4,7 @@ use std::io::{self, BufRead as _, IsTerminal as _, Read as _, Write as _};
 
 use anyhow::{Context as _, bail};
 use martlet_access::check_password;
+use martlet_text_file::text_without_bom;
 use rustix::termios::{LocalModes, OptionalActions, tcgetattr, tcsetattr};
 
 use crate::cmd::print::{err, errln};
@@ -95,9 +96,10 @@ pub(crate) fn secret(of: &str, bytes_max: usize) -> anyhow::Result<String> {
 /// # Errors
 /// The same as for [`secret`].
 pub(crate) fn secret_text(bytes: Vec<u8>, bytes_max: usize) -> anyhow::Result<String> {
-    let Ok(mut text) = String::from_utf8(bytes) else {
+    let Ok(text) = String::from_utf8(bytes) else {
         bail!("the value is not text in UTF-8: encode it, for example in base64");
     };
+    let mut text = text_without_bom(&text).to_owned();
     if text.ends_with('\n') {
         text.pop();
         if text.ends_with('\r') {
@@ -173,6 +175,7 @@ fn piped(what: &str) -> anyhow::Result<Option<String>> {
     if bytes.with_context(|| format!("cannot read {what}"))? == 0 {
         return Ok(None);
     }
+    let text = text_without_bom(&text);
     Ok(Some(text.trim_end_matches(['\n', '\r']).to_owned()))
 }
 

@@ -81,7 +81,7 @@ pub(super) fn adopt(
             Decision::Use(notice) => {
                 effective.warnings.extend(notice);
                 let sourced = Sourced {
-                    value: Value::Secret(url.to_owned().into()),
+                    value: Value::Secret(of_sqlalchemy(url).into()),
                     source: place,
                 };
                 effective.set(key!(registry.url), sourced)?;
@@ -126,6 +126,13 @@ pub(super) fn warn_of_unused_file(effective: &mut Effective) -> Result<(), Confi
         ));
     }
     Ok(())
+}
+
+/// The URL as Martlet has it. SQLAlchemy, as IoTFlow uses it, begins a relative path of a file with
+/// three slashes, and another one with four.
+fn of_sqlalchemy(url: &str) -> String {
+    let path = url.strip_prefix("sqlite:///");
+    path.map_or_else(|| url.to_owned(), |path| format!("sqlite:{path}"))
 }
 
 /// Whether the URL is that of a supported kind of database.

@@ -163,6 +163,12 @@ impl ConfigOptions {
         let mut overlay = self.overlay()?;
         overlay.environment_file.clone_from(&environment.file);
         let mut effective = config::load(&overlay, &environment.variables)?;
+        let usual = self.panel_broker.usual().into_iter();
+        let unset: Vec<_> = usual.filter(|(key, ..)| !effective.is_set(key)).collect();
+        if !unset.is_empty() {
+            overlay.values.extend(unset);
+            effective = config::load(&overlay, &environment.variables)?;
+        }
         effective.warnings.extend(self.panel_broker.warnings());
         if let Some(file) = &environment.file {
             effective.files.push(file.path.clone());

@@ -15,7 +15,7 @@ const TCP: &str = ":1883";
 const WS: &str = ":1882";
 const INFO: &str = ":8080";
 const AUTH_URL: &str = "http://mqtt-panel.test/api/mqtt/auth";
-const API_TOKEN_TTL: &str = "24h";
+const API_TOKEN_TTL_SECS: &str = "86400";
 const REVERB_HOST: &str = "127.0.0.1:8080";
 const REVERB_APP_KEY: &str = "8jtblx730rmylh68ipdx";
 
@@ -76,7 +76,7 @@ impl PanelBrokerOptions {
         }))
     }
 
-    /// The values that result from the other options.
+    /// The values that result from the other options that are given.
     ///
     /// # Errors
     /// A duration is invalid.
@@ -85,10 +85,9 @@ impl PanelBrokerOptions {
         let mut put = |key: &str, value: Option<String>, option| {
             all.extend(value.map(|value| (key.to_owned(), value, option)));
         };
-        let url = self.or_usual(self.auth_url.as_ref(), AUTH_URL);
-        put(key!(auth.hook_url), url, "-auth-url");
-        if let Some(text) = self.or_usual(self.api_token_ttl.as_ref(), API_TOKEN_TTL) {
-            let secs = duration("-api-token-ttl", &text)?.as_secs().to_string();
+        put(key!(auth.hook_url), self.auth_url.clone(), "-auth-url");
+        if let Some(text) = &self.api_token_ttl {
+            let secs = duration("-api-token-ttl", text)?.as_secs().to_string();
             put(key!(auth.remember_secs), Some(secs), "-api-token-ttl");
         }
         if let Some(text) = &self.auto_clean_interval {
@@ -96,12 +95,31 @@ impl PanelBrokerOptions {
         }
         let host = self.reverb_host.as_deref();
         let key = self.reverb_app_key.as_deref();
-        if self.as_panel_broker || host.is_some() || key.is_some() {
+        if host.is_some() || key.is_some() {
             let host = host.unwrap_or(REVERB_HOST);
             let url = format!("ws://{host}/app/{}", key.unwrap_or(REVERB_APP_KEY));
             put(key!(events.push_url), Some(url), "-reverb-host");
         }
         Ok(all)
+    }
+
+    /// The values of the panel's broker, for keys that nothing else sets.
+    pub(super) fn usual(&self) -> Vec<Assignment> {
+        if !self.as_panel_broker {
+            return Vec::new();
+        }
+        let push = format!("ws://{REVERB_HOST}/app/{REVERB_APP_KEY}");
+        [
+            (key!(auth.hook_url), AUTH_URL, "-auth-url"),
+            (
+                key!(auth.remember_secs),
+                API_TOKEN_TTL_SECS,
+                "-api-token-ttl",
+            ),
+            (key!(events.push_url), &push, "-reverb-host"),
+        ]
+        .map(|(key, value, option)| (key.to_owned(), value.to_owned(), option))
+        .into()
     }
 
     /// Options that have no effect.
@@ -185,7 +203,8 @@ mod tests {
             options.listeners(),
             ["mqtt://0.0.0.0:1883", "ws://127.0.0.1:9002/*"]
         );
-        let all = options.assignments().unwrap();
+        assert!(options.assignments().unwrap().is_empty());
+        let all = options.usual();
         let value = |key: &str| {
             let found = all.iter().find(|(known, ..)| known == key);
             found.map(|(_, value, _)| value.as_str())

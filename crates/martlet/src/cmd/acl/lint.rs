@@ -124,7 +124,10 @@ impl Subject {
             // The devices of a group have the rules of their types too.
             let is_alone = *owner != Owner::Group;
             let locked = is_alone.then(|| locks_out(&set.rules, place)).flatten();
-            locked.into_iter().chain(lint_rules(&set.rules, place))
+            let denies_first = *owner == Owner::Group;
+            locked
+                .into_iter()
+                .chain(lint_rules(&set.rules, denies_first, place))
         });
         of_file.chain(of_sets).collect()
     }

@@ -35,6 +35,7 @@ const PASSWORD_CHARACTERS: usize = 10;
 /// Sets the password of the administrator. Creates the administrator if there is none.
 pub(super) fn setup_admin(managed: &ManagedNode, password: Option<&str>) -> anyhow::Result<String> {
     let node = managed.node();
+    managed.wait_for_database()?;
     expect_tables(managed)?;
     let made = match password {
         Some(_) => String::new(),
@@ -86,6 +87,7 @@ pub(super) fn create_user(
     password: &str,
 ) -> anyhow::Result<String> {
     let node = managed.node();
+    managed.wait_for_database()?;
     expect_tables(managed)?;
     warn_of_weak(password);
     let (user, password) = (name.to_owned(), NewPassword::given(password.to_owned()));
@@ -123,6 +125,7 @@ async fn is_user(open: &mut OpenTables, name: &str) -> Result<bool, UseCaseError
 /// Removes a user, so that the name can be reused.
 pub(super) fn delete_user(managed: &ManagedNode, name: &str) -> anyhow::Result<String> {
     let node = managed.node();
+    managed.wait_for_database()?;
     expect_tables(managed)?;
     let before = user::administrators(&node)?;
     let purge = PurgeUser {
@@ -140,6 +143,7 @@ pub(super) fn generate_device(managed: &ManagedNode, id: &str) -> anyhow::Result
         bail!("{id:?} is not a valid id of a device: no +, # or /, and no $ at its beginning");
     }
     let node = managed.node();
+    managed.wait_for_database()?;
     let (host, port) = tables::plain_address(&node).unwrap_or(("localhost".to_owned(), 1883));
     let path = managed
         .directory

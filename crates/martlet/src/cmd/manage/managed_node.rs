@@ -8,6 +8,7 @@ use anyhow::Context as _;
 
 use crate::cmd::argv;
 use crate::cmd::node_options::NodeOptions;
+use crate::config;
 
 /// Data directory of the node, next to the link.
 pub(super) const DATA: &str = "data";
@@ -49,6 +50,15 @@ impl ManagedNode {
 
     pub(super) fn node(&self) -> NodeOptions {
         NodeOptions::of_script(self.data(), self.configuration())
+    }
+
+    /// Waits until the database of the node answers, as its start does.
+    ///
+    /// # Errors
+    /// It has not answered in time, or the configuration is invalid.
+    pub(super) fn wait_for_database(&self) -> anyhow::Result<()> {
+        config::wait_for_database(&self.node().load()?)?;
+        Ok(())
     }
 
     /// Runs a command of Martlet for this node.

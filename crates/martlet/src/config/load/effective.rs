@@ -243,6 +243,11 @@ impl Effective {
             .collect()
     }
 
+    /// Whether something sets the value of a key.
+    pub(crate) fn is_set(&self, path: &str) -> bool {
+        self.source(path) != DEFAULT_SOURCE
+    }
+
     /// The source of a key's value.
     pub(crate) fn source(&self, path: &str) -> &str {
         self.values

@@ -87,7 +87,7 @@ impl SettingNames<'_> {
             if let Some(port) = port {
                 let place = self.place(tls.name);
                 self.warn(format!(
-                    "{place}: {host}:{port} stays open without TLS, as this name has it, and \
+                    "{place}: {host}:{port} is open without TLS too, as this variable demands, and \
                      passwords can be read on their way there; for TLS alone name listeners: \
                      --listen mqtts://HOST:8883, or [[listeners]]"
                 ));
