@@ -147,5 +147,9 @@ def test_it_starts_beside_reverb_and_its_name_has_the_commands_that_it_prints(pa
             until(lambda: told()["subscriptions"] == 1, node.log)
             assert start(pub).wait(timeout=60) == 0
             assert reading.communicate(timeout=60)[0] == "hello/world it works\n"
-            shown = subprocess.run([link, "config", "show", "--as-panel-broker"], capture_output=True, text=True, timeout=20)
-            assert "ws://127.0.0.1:8080/app/" in shown.stdout, shown
+            # What is set elsewhere is in force.
+            for own, expected in (({}, "ws://127.0.0.1:8080/app/"),
+                                  ({"MARTLET_EVENTS__PUSH_URL": "ws://127.0.0.1:8081/app/mine"}, "ws://127.0.0.1:8081/app/")):
+                shown = subprocess.run([link, "config", "show", "--as-panel-broker"], capture_output=True, text=True, timeout=20,
+                                       env=martlet_process.environment() | own)
+                assert expected in shown.stdout and "http://mqtt-panel.test/" in shown.stdout, shown

@@ -277,8 +277,9 @@ impl Shard {
             .is_some_and(|(owner, permit)| owner.gives_way_to(&permit.identity))
     }
 
-    /// Takes a slot for a connection, of the listener, of the tenant and of the node. One that takes
-    /// over from another one has its place in the share of the tenant. Those of parts have no place.
+    /// Takes a slot for a connection, of the listener, of the tenant and of the node. One that
+    /// takes over from another one has its place in the share of the tenant. Those of parts have no
+    /// place.
     fn take_place<N: Node>(
         &mut self,
         cx: &Cx<'_, N>,

@@ -327,7 +327,7 @@ impl Integrations {
     /// that wait in its queue stay. Waits until the node keeps messages for it.
     pub(crate) async fn replace_own(&self, sink: ConfiguredSink) {
         let _changing = self.changing.lock().await;
-        // No key sets the bound of its queue, so it is wide: nobody is to lose what was acknowledged.
+        // No key sets the bound of its queue. It is wide, so that nothing acknowledged is lost.
         let bytes_max = self.maker.queue_bytes().saturating_mul(OWN_QUEUE);
         let sink = sink.bounded(bytes_max);
         let (kind, name) = (sink.settings.kind, &*sink.settings.name);
