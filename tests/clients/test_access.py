@@ -111,7 +111,7 @@ def test_tls_of_the_environment_says_that_the_other_port_stays_open(tmp_path, sw
     variables = dict(zip(files, (str(tmp_path / "server.crt"), str(tmp_path / "server.key"))))
     done = checked(**variables, **{switch: "true", "MQTT_BROKER_PORT": "23603"})
     assert done.returncode == 0, done.stderr
-    assert f"environment {switch}: 127.0.0.1:23603 stays open without TLS" in done.stdout
+    assert f"environment {switch}: 127.0.0.1:23603 is open without TLS too" in done.stdout
     assert "mqtt://127.0.0.1:23603" in done.stdout and "mqtts://127.0.0.1:8883" in done.stdout
     done = checked("--listen", "mqtts://127.0.0.1:23604", **variables,
                    **{switch: "true", "MARTLET_TLS__CERTIFICATE": variables[files[0]], "MARTLET_TLS__KEY": variables[files[1]]})
