@@ -192,7 +192,7 @@ impl Api {
         self.parts.rules.as_ref().map(|(rules, _)| rules)
     }
 
-    /// Both; none: the node has none.
+    /// The rules and the alarms; none: the node has none.
     pub(crate) fn rules_and_alarms(&self) -> Option<(&Rules, &Alarms)> {
         let (rules, alarms) = self.parts.rules.as_ref()?;
         Some((rules, alarms))

@@ -48,8 +48,8 @@ impl Shard {
             return self.refuse_client(cx, index, &client, reason, why);
         }
         let is_new = before.is_none();
-        // The limit is for clients: an integration is not refused because devices have many, and
-        // takes no place of theirs.
+        // The limit is for clients. An integration is not refused because devices have many
+        // sessions, and does not count among them.
         let whose = (tenant, client.part.is_some());
         let sessions_max = self.settings.limits.sessions as usize;
         if is_new && let Err(why) = self.take_session(cx, whose, sessions_max) {
@@ -277,9 +277,9 @@ impl Shard {
             .is_some_and(|(owner, permit)| owner.gives_way_to(&permit.identity))
     }
 
-    /// Takes a slot for a connection, of the listener, of the tenant and of the node. One that
-    /// takes over from another one has its place in the share of the tenant. Those of parts have no
-    /// place.
+    /// Takes a slot for a connection, of the listener, of the tenant and of the node. A connection
+    /// that takes over from another one needs no room in the share of the tenant. A part takes no
+    /// slot of the tenant and of the node.
     fn take_place<N: Node>(
         &mut self,
         cx: &Cx<'_, N>,

@@ -48,7 +48,7 @@ pub(crate) struct MemoryAccount {
     kept_noted: usize,
     /// Kinds that may not grow, because what is kept takes too much of the node's memory.
     pub(crate) growth: Growth,
-    /// Bytes that the subscriptions of all tenants may take here, by which a tenant has its share.
+    /// Bytes that the subscriptions of all tenants may take on this shard. A tenant has a share.
     pub(crate) subscriptions_max: usize,
     /// Bytes that one client may hold, by the node's memory.
     pub(crate) client_bytes_max: usize,

@@ -12,7 +12,7 @@ use crate::shard::Shard;
 use crate::tenant_counts::TenantPool;
 
 impl Shard {
-    /// Counts a session that begins, where the node may have this many. Those of parts are not
+    /// Counts a session that begins, where the node may have this many. Sessions of parts are not
     /// counted.
     pub(crate) fn take_session<N: Node>(
         &self,

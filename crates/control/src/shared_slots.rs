@@ -16,7 +16,7 @@ use crate::lock::lock;
 
 /// Owner of slots.
 pub trait SlotOwner: Clone + Eq + Hash + Send + Sync + 'static {
-    /// Whether it is a team or its tenant, and not who sees all teams.
+    /// Whether the owner is a team or its tenant, and not a caller that sees all teams.
     fn is_team(&self) -> bool;
 }
 
@@ -82,7 +82,7 @@ impl<K: SlotOwner> SharedSlots<K> {
         }
     }
 
-    /// Takes a slot that is free. Teams leave the last ones to who sees all teams.
+    /// Takes a slot that is free. Teams leave the last ones to callers that see all teams.
     ///
     /// # Errors
     /// None is; how many are used, by the caller if it has its share, else by all.
@@ -102,8 +102,8 @@ impl<K: SlotOwner> SharedSlots<K> {
         Ok(self.slot(caller.clone()))
     }
 
-    /// Waits for a slot; none: no slot was free within that time. Each caller may have one: it ends
-    /// soon.
+    /// Waits for a slot; none: no slot was free within that time. Each caller may have one, since
+    /// work that waits for a slot ends soon.
     pub async fn take(&self, caller: &K, within: Duration) -> Option<SharedSlot> {
         let (give, given) = oneshot::channel();
         lock(&self.state).waiting.push_back((caller.clone(), give));

@@ -153,8 +153,8 @@ impl FirmwareStore {
         Ok(upload)
     }
 
-    /// Whether a team may bring this many bytes more, where these are stored, of all and of the
-    /// team, and these are reserved for uploads, of the team and of others.
+    /// Checks whether there is room for this many bytes of a team. The pairs are the bytes that are
+    /// stored (of all, of the team) and those that uploads have reserved (of the team, of others).
     fn check_room(
         &self,
         team: &str,

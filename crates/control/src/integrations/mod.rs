@@ -115,8 +115,8 @@ pub struct Integrations {
     changing: Mutex<()>,
 }
 
-/// How many times as much the queue of an integration of the node itself may have, such as that of
-/// rules, as those of others: half of the disk.
+/// Factor of the bound of the queues of the node's own integrations, such as rules: these may have
+/// half of the free disk, and those of others a tenth.
 const OWN_QUEUE: u64 = 5;
 
 /// The registry and the settings by which integrations run.

@@ -42,8 +42,7 @@ pub struct TeamShare {
     pub pool: Pool,
     /// How much is used; none: it cannot be counted now.
     pub used: Option<u64>,
-    /// How much the team may use while others use what they do; none: what belongs to no team has
-    /// no share here.
+    /// How much the team may use now; none: what belongs to no team has no share here.
     pub share: Option<u64>,
     /// How much all teams together may use.
     pub limit: u64,

@@ -27,7 +27,7 @@ pub(super) struct PoolUses {
     pub(super) limit: u64,
     /// How much one team may use of what others leave.
     pub(super) share: Share,
-    /// Each may always use one, if it is free.
+    /// Each owner may use one that is free, whatever its share is.
     pub(super) has_one: bool,
     /// The share applies to what belongs to no team, too.
     pub(super) is_common_bounded: bool,
@@ -44,7 +44,7 @@ impl PoolUses {
         Some(used.get(owner).copied().unwrap_or_default())
     }
 
-    /// How much this one may use, where others use what they do.
+    /// How much this one may use now, beside what others use.
     pub(super) fn share_of(&self, owner: &Owner) -> u64 {
         let used = self.used.as_ref();
         let share = used.map_or_else(

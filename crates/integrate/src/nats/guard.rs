@@ -119,7 +119,7 @@ impl Lines {
     }
 }
 
-/// Reads what the client sends, for its subscriptions.
+/// Reads what the client sends, and notes its subscriptions.
 #[derive(Debug, Default)]
 pub(super) struct Outgoing(Lines);
 
