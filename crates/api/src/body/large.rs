@@ -25,7 +25,7 @@ const WAIT_MAX: Duration = Duration::from_secs(30);
 pub(crate) struct LargeBodies(Arc<SharedSlots<Visibility>>);
 
 impl LargeBodies {
-    /// Slots of which one team may have this share.
+    /// Makes the slots. One team may have this share of them.
     pub(crate) fn new(share: Share) -> Self {
         let processors = available_parallelism().map_or(1, NonZero::get);
         Self::with_slots((processors / 2).clamp(1, SLOTS_MAX), share)

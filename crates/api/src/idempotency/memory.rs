@@ -108,13 +108,32 @@ impl Table {
             begun,
             state,
         };
+        let team = Arc::clone(&entry.team);
         self.by_key.insert(key, entry);
+        self.drop_unknown(&team);
         while self.by_key.len() > KEYS_MAX {
             let most = self.teams.iter().max_by_key(|(_, own)| own.count);
             let Some(team) = most.map(|(team, _)| Arc::clone(team)) else {
                 break;
             };
             self.remove_oldest(&team);
+        }
+    }
+
+    /// Drops what the lists of a team have of keys that are not known any more, once that is more
+    /// than half of them: failed requests forget their keys.
+    fn drop_unknown(&mut self, team: &str) {
+        let Some(own) = self.teams.get_mut(team) else {
+            return;
+        };
+        let by_key = &self.by_key;
+        let is_known = |(key, begun): &(Digest, Instant)| {
+            by_key.get(key).is_some_and(|entry| entry.begun == *begun)
+        };
+        for list in [&mut own.order, &mut own.answered] {
+            if list.len() > 2 * own.count {
+                list.retain(is_known);
+            }
         }
     }
 
@@ -377,6 +396,17 @@ mod tests {
         assert!(matches!(begin("east", 31), KeyState::Lost));
         kept.end(key(31), None);
         assert!(!kept.table().teams.contains_key("east"));
+    }
+
+    #[test]
+    fn failed_requests_leave_nothing() {
+        let (kept, now) = (KeptInMemory::default(), Instant::now());
+        kept.begin_at(key(0), key(9), "north", now);
+        for number in 1..1_000 {
+            kept.begin_at(key(number), key(9), "north", now);
+            kept.end(key(number), None);
+        }
+        assert!(kept.table().teams["north"].order.len() <= 4);
     }
 
     #[test]
