@@ -345,7 +345,9 @@ def test_messages_of_an_earlier_run_come_before_new_ones(start_node, tmp_path):
     node = start_node(**options)
     with Client(node, "pump") as pump:
         pump.publish("plant/p1/temperature", "20")
-    found = alerts(node, lambda found: len(found) == 2)
+    found = alerts(node, lambda found: found and found[-1]["change"] == "cleared")
+    # The monitor's acknowledgement may not have been written before the kill.
+    found = [one for one in found if one != raised]
     assert [(one["id"], one["change"]) for one in found] == [("old", "raised"), (raised["id"], "cleared")]
 
 

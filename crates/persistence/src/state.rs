@@ -212,7 +212,7 @@ fn session_head(session: &SessionRecord) -> Scratch {
     {
         out.push(
             flag(KEEPS_QOS0, *keeps_qos0)
-                | flag(HOLDS, queue.on_full == OnFull::Hold)
+                | flag(HOLDS, queue.on_full != OnFull::DropOldest)
                 | flag(IS_LANE, reach.is_lane())
                 | flag(OF_ALL_TENANTS, *reach == PartReach::LaneOfAllTenants),
         );

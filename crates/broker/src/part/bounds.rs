@@ -41,7 +41,7 @@ impl PartQueue {
 
     /// Publishers wait at the bound.
     pub(super) fn is_holding(&self) -> bool {
-        self.limits.on_full == OnFull::Hold && !self.is_given_up
+        self.limits.on_full != OnFull::DropOldest && !self.is_given_up
     }
 }
 

@@ -13,6 +13,7 @@ use crate::effect::ShardMessage;
 use crate::id::{SessionEpoch, SessionId};
 use crate::node::{Cx, Node};
 use crate::part::holds::Hold;
+use crate::part::interface::OnFull;
 use crate::part::lanes::Lane;
 use crate::shard::Shard;
 use crate::work::NODE;
@@ -27,6 +28,7 @@ impl Shard {
         if core::mem::replace(&mut queue.holds, true) {
             return;
         }
+        let passes_on = queue.limits.on_full == OnFull::HoldFromOutside;
         queue.held_at = self.sessions.at(session).outbound.queue().bytes();
         let lane = self.parts.lanes.of(id).map(Lane::held);
         let is_lane = lane.is_some();
@@ -43,6 +45,7 @@ impl Shard {
             tenant,
             filters,
             keeps_qos0: state.flags.keeps_qos0(),
+            passes_on,
         };
         // A lane takes nothing that other shards receive.
         if !is_lane && !fault::is(Fault::HoldNotTold) {
@@ -136,7 +139,7 @@ impl Shard {
             Some(topic) => TopicName::new(topic).ok(),
             None => publish.topic,
         };
-        topic.is_some_and(|topic| self.parts.holds.hold(tenant, topic, publish.qos))
+        topic.is_some_and(|topic| self.parts.holds.hold_topic(tenant, topic, publish.qos))
     }
 
     fn send_to_other_shards<N: Node>(&self, cx: &mut Cx<'_, N>, message: &ShardMessage) {

@@ -6,6 +6,7 @@ use martlet_codec::{QoS, TopicFilter, TopicName};
 use martlet_fault::{self as fault, Fault};
 use martlet_permission::TenantId;
 
+use crate::command::NewMessage;
 use crate::id::SessionEpoch;
 
 /// Messages that a part holds back.
@@ -19,6 +20,9 @@ pub struct Hold {
     pub(crate) filters: Arc<[Box<str>]>,
     /// QoS 0 messages too.
     pub(crate) keeps_qos0: bool,
+    /// Messages with hops do not wait, see
+    /// [`OnFull::HoldFromOutside`](super::OnFull::HoldFromOutside).
+    pub(crate) passes_on: bool,
 }
 
 impl Hold {
@@ -47,26 +51,23 @@ impl Holds {
         self.0.push(hold);
     }
 
-    /// Whether a message of this topic waits.
-    pub(crate) fn hold_topic(&self, tenant: TenantId, topic: &str, qos: QoS) -> bool {
-        TopicName::new(topic).is_ok_and(|topic| self.hold(tenant, topic, qos))
-    }
-
-    /// Whether a message of this topic that a part publishes waits: it does not wait for that part
-    /// itself, which does not get it.
-    pub(crate) fn hold_topic_of(
-        &self,
-        part: SessionEpoch,
-        tenant: TenantId,
-        topic: &str,
-        qos: QoS,
-    ) -> bool {
-        let others = self.0.iter().filter(|hold| hold.part != part);
-        let mut others = others.into_iter();
-        TopicName::new(topic).is_ok_and(|topic| others.any(|hold| hold.takes(tenant, topic, qos)))
-    }
-
-    pub(super) fn hold(&self, tenant: TenantId, topic: TopicName<'_>, qos: QoS) -> bool {
+    /// Whether a client's message of this topic waits.
+    pub(super) fn hold_topic(&self, tenant: TenantId, topic: TopicName<'_>, qos: QoS) -> bool {
         self.0.iter().any(|hold| hold.takes(tenant, topic, qos))
+    }
+
+    /// Whether a message of the node waits that this part publishes, or none. It does not wait for
+    /// that part itself, which does not get it.
+    pub(crate) fn hold(
+        &self,
+        part: Option<SessionEpoch>,
+        tenant: TenantId,
+        message: &NewMessage,
+    ) -> bool {
+        let passes =
+            |hold: &Hold| Some(hold.part) == part || hold.passes_on && message.hops > 0;
+        let mut others = self.0.iter().filter(|hold| !passes(hold));
+        TopicName::new(&message.topic)
+            .is_ok_and(|topic| others.any(|hold| hold.takes(tenant, topic, message.qos)))
     }
 }

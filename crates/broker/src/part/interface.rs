@@ -114,6 +114,10 @@ pub enum OnFull {
     /// the part is not attached within a minute after a start of the node, the oldest messages make
     /// room until it is.
     Hold,
+    /// As [`OnFull::Hold`], for messages that come from outside, with no
+    /// [hops](crate::Message::hops). What follows from a message of the part enters the queue
+    /// whatever the bound: the part could not go on if that waited. Its hops end it.
+    HoldFromOutside,
 }
 
 /// Bounds of the queue of a part.

@@ -100,8 +100,8 @@ impl Shard {
         if message.hops > HOPS_MAX {
             return Err(Published::refused(ReasonCode::ImplementationSpecificError));
         }
-        let is_held = self.parts.holds.any()
-            && (self.parts.holds).hold_topic_of(own, tenant, &message.topic, message.qos);
+        let is_held =
+            self.parts.holds.any() && self.parts.holds.hold(Some(own), tenant, message);
         match is_held {
             true => Err(Published::held()),
             false => Ok(()),

@@ -115,10 +115,6 @@ pub struct Integrations {
     changing: Mutex<()>,
 }
 
-/// Factor of the bound of the queues of the node's own integrations, such as rules: these may have
-/// half of the free disk, and those of others a tenth.
-const OWN_QUEUE: u64 = 5;
-
 /// The registry and the settings by which integrations run.
 pub struct IntegrationSettings {
     /// Name of the node among those with the same tables.
@@ -327,9 +323,7 @@ impl Integrations {
     /// that wait in its queue stay. Waits until the node keeps messages for it.
     pub(crate) async fn replace_own(&self, sink: ConfiguredSink) {
         let _changing = self.changing.lock().await;
-        // No key sets the bound of its queue. It is wide, so that nothing acknowledged is lost.
-        let bytes_max = self.maker.queue_bytes().saturating_mul(OWN_QUEUE);
-        let sink = sink.bounded(bytes_max);
+        let sink = sink.bounded(self.maker.queue_bytes());
         let (kind, name) = (sink.settings.kind, &*sink.settings.name);
         let mut entries = self.entries().to_vec();
         if let Some(at) = entries.iter().position(|entry| entry.is_called(kind, name)) {

@@ -109,7 +109,7 @@ pub(crate) fn queue_trouble(queue: &PartQueueState, on_full: OnFull) -> Option<S
     let percent = u128::from(queue.bytes) * 100 / u128::from(queue.bytes_max.max(1));
     let then = match on_full {
         OnFull::DropOldest => "the oldest messages are dropped",
-        OnFull::Hold => "clients that publish for it wait",
+        OnFull::Hold | OnFull::HoldFromOutside => "clients that publish for it wait",
     };
     (percent >= u128::from(NEAR_PERCENT))
         .then(|| format!("its queue uses {percent} % of `max_bytes`, at which {then}"))

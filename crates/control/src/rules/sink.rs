@@ -4,7 +4,7 @@ use std::collections::HashMap;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
-use martlet_broker::EVENTS;
+use martlet_broker::{EVENTS, OnFull, PartQueueLimits};
 use martlet_codec::PublishProperties;
 use martlet_integrate::{ConfiguredSink, Outcome, Settings, Sink, SinkMessage};
 use martlet_rules::{DeviceFacts, Facts, Memory, RuleInput, RuleResult};
@@ -35,6 +35,10 @@ impl Rules {
             keeps_qos0: true,
             batch_messages: BATCH_MESSAGES,
             in_hand: IN_HAND,
+            queue: PartQueueLimits {
+                on_full: OnFull::HoldFromOutside,
+                ..PartQueueLimits::default()
+            },
             called_every: CALLED_EVERY,
             ..Settings::new(KIND, name, filters.collect())
         };

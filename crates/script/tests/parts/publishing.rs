@@ -3,13 +3,13 @@
 use std::sync::Arc;
 
 use martlet_broker::{
-    Actions, Delivery, HOPS_MAX, Identity, NewMessage, PartCall, PartEvent, PartId, PartPublish,
-    PartSpec, Realm, Rule, Rules,
+    Actions, Delivery, HOPS_MAX, Identity, NewMessage, OnFull, PartCall, PartEvent, PartId,
+    PartOutcome, PartPublish, PartQueueLimits, PartSpec, Realm, Rule, Rules,
 };
 use martlet_codec::{QoS, ReasonCode};
 use martlet_script::{Harness, Wiring};
 
-use crate::node::{NAME, PART, attach, call, node, spec, wirings};
+use crate::node::{NAME, PART, attach, attach_bounded, call, node, settle, spec, wirings};
 use crate::raw;
 use crate::raw::connect;
 
@@ -135,4 +135,65 @@ fn what_a_part_publishes_is_answered_when_it_is_durable() {
             if outcome.recorded && outcome.reason == ReasonCode::Success),
         "{told:?}"
     );
+}
+
+#[test]
+fn what_follows_from_messages_of_a_part_does_not_wait_for_it_and_is_never_dropped() {
+    const BY: (&str, PartId) = ("$test/by", PartId(8));
+    // More than what nobody waits with may have beyond the bound.
+    const MESSAGES: usize = 40;
+    let payload = "x".repeat(64 * 1024);
+    for (wiring, on_full) in wirings()
+        .into_iter()
+        .flat_map(|wiring| [OnFull::Hold, OnFull::HoldFromOutside].map(|one| (wiring, one)))
+    {
+        let mut node = node(wiring);
+        let queue = PartQueueLimits {
+            bytes_max: 10,
+            on_full,
+            ..PartQueueLimits::default()
+        };
+        attach_bounded(&mut node, queue);
+        let by = PartSpec {
+            id: BY.1,
+            client_id: BY.0.into(),
+            ..spec(&[])
+        };
+        node.part_call(BY.0, PartCall::Attach(Box::new(by)));
+        node.elapse(20);
+        let mut waiting = Vec::new();
+        let mut publish = |node: &mut Harness, hops| {
+            let publish = part_message("a/b", &payload, hops);
+            node.part_call(BY.0, PartCall::Publish(BY.1, Box::new(publish)));
+            node.elapse(20);
+            let mut is_held = false;
+            for (_, event) in node.take_told() {
+                match event {
+                    PartEvent::Published { outcome, .. } => is_held = outcome.is_held,
+                    PartEvent::Delivery(delivery) => waiting.push(delivery),
+                    _ => {}
+                }
+            }
+            is_held
+        };
+        // One is delivered, one is in the queue.
+        assert!(!publish(&mut node, 0) && !publish(&mut node, 0));
+        assert!(publish(&mut node, 0), "{wiring:?} {on_full:?}");
+        let is_held = (0..MESSAGES).filter(|_| publish(&mut node, 1)).count();
+        let waits = on_full == OnFull::Hold;
+        assert_eq!(is_held, if waits { MESSAGES } else { 0 }, "{wiring:?}");
+        let mut taken = 0;
+        while !waiting.is_empty() {
+            taken += waiting.len();
+            settle(&mut node, &waiting, PartOutcome::Done);
+            let told = node.take_told().into_iter();
+            let deliveries = told.filter_map(|(_, event)| match event {
+                PartEvent::Delivery(delivery) => Some(delivery),
+                _ => None,
+            });
+            waiting = deliveries.collect();
+        }
+        assert_eq!(taken, 2 + if waits { 0 } else { MESSAGES }, "{wiring:?}");
+        assert_eq!(node.counters().dropped_total(), 0);
+    }
 }

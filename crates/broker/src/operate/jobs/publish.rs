@@ -38,7 +38,7 @@ impl PublishJob {
     /// The next message is one that a part holds back.
     pub(crate) fn is_held_by(&self, holds: &Holds) -> bool {
         let next = self.messages.get(self.outcomes.len());
-        next.is_some_and(|next| holds.hold_topic(self.tenant, &next.topic, next.qos))
+        next.is_some_and(|next| holds.hold(None, self.tenant, next))
     }
 
     /// Whether the same caller has published to a topic by `earlier`, which waits: it is to come
