@@ -37,6 +37,23 @@ def test_the_queue_of_a_client_that_is_away_is_full(node, boss):
         assert "there is room again" in told["sentence"], told
 
 
+def test_the_queue_of_a_subscriber_is_full_with_messages_of_a_device_behind_a_gateway(node, boss):
+    """The device itself never connects. The losses of a session have no topic."""
+    node.device("child-4")
+    with node.client("ann", client_id="q14", **KEPT) as app:
+        app.subscribe("d/+/state", 1)
+    with node.client("ann", client_id="q15", **KEPT) as app:
+        app.subscribe("elsewhere", 1)
+    for topic in ("d/child-4/state", "elsewhere"):
+        for _ in range(20):
+            assert published(boss, topic)
+    said = "15 messages were dropped for q14, which is subscribed to d/+/state, of this device or others: "
+    node.headline("queue-full", said, "child-4")
+    assert "q15" not in str(node.why("child-4"))
+    with node.client("child-5", node.device("child-5")):
+        assert said not in node.why("child-5")["sentence"]
+
+
 def test_messages_expire_before_a_client_comes(node, boss):
     with node.client("ann", client_id="q2", **KEPT) as app:
         app.subscribe("q/2", 1)

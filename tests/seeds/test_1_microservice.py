@@ -1,8 +1,11 @@
 """The document of the MQTT microservice, from top to bottom: its lines as they are printed, but for
 the ports. What it says of other brokers: `test_connections`."""
 
+import contextlib
+import ipaddress
 import json
 import re
+import socket
 import subprocess
 
 import pytest
@@ -400,6 +403,20 @@ def test_a_webhook_at_this_machine_is_refused_at_once_unless_it_is_permitted(nod
             status, _, body = asked(node, method, path, {"url": url, "topic_filter": "a"})
             assert (status, body["status"]) == (400, "error") and "integrations.allow_private" in body["message"], body
     assert asked(node, "DELETE", other)[0] == 200
+
+
+def test_a_webhook_at_a_name_with_a_private_address_is_refused_at_once_and_one_without_an_address_is_not(node):
+    def is_private(name):
+        with contextlib.suppress(OSError):
+            return all(not ipaddress.ip_address(one[4][0]).is_global for one in socket.getaddrinfo(name, 80))
+
+    name = next(name for name in (socket.gethostname(), "ip6-localhost", "ip6-loopback") if is_private(name))
+    status, _, body = asked(node, "POST", "/webhooks", {"url": f"http://{name}:9/x", "topic_filter": "a"})
+    assert (status, body["status"]) == (400, "error"), body
+    assert f"{name}: " in body["message"] and "integrations.allow_private" in body["message"], body
+    status, _, body = asked(node, "POST", "/webhooks", {"url": "http://none.invalid/x", "topic_filter": "a"})
+    assert status == 201, body
+    assert asked(node, "DELETE", f"/webhooks/{body['webhook']['id']}")[0] == 200
 
 
 def test_the_variables_of_a_webhook_send_it_every_message(tmp_path, receiver):

@@ -31,7 +31,8 @@ use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
 use martlet_broker::{
-    Event, EventHead, EventKind, EventNotice, Refusal, RefusalCause, TenantId, UserName, is_of_name,
+    DropReason, Event, EventHead, EventKind, EventNotice, Refusal, RefusalCause, TenantId,
+    UserName, is_of_name,
 };
 use martlet_codec::ReasonCode;
 use martlet_registry::GroupName;
@@ -421,6 +422,28 @@ impl Journal {
         let recent = recent.take_while(|written| written.at_ms >= since_ms);
         let found = recent.filter(is_it).take(REFUSED_LOOKED_AT);
         found.map(|written| written.entry(&self.commands)).collect()
+    }
+
+    /// Clients of a tenant whose queues dropped messages since then, the latest first; `most` of
+    /// them.
+    pub(crate) fn queues_full(&self, tenant: TenantId, since_ms: u64, most: usize) -> Vec<String> {
+        let kept = self.lock();
+        let recent = kept.troubles.written.iter().rev();
+        let recent = recent.take_while(|written| written.at_ms >= since_ms);
+        let mut found: Vec<String> = Vec::new();
+        for written in recent {
+            let head = &written.notice.head;
+            let is_full = head.tenant == tenant
+                && match &written.notice.event {
+                    Event::QueueFull { .. } => true,
+                    Event::MessagesLost { reason, .. } => *reason == DropReason::QueueFull,
+                    _ => false,
+                };
+            if is_full && found.len() < most && !found.iter().any(|one| **one == *head.client_id) {
+                found.push(head.client_id.to_string());
+            }
+        }
+        found
     }
 
     /// Runs of what happened to a name of a tenant recently, the latest last.

@@ -4,6 +4,7 @@
 
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr};
 use std::sync::Arc;
+use std::time::Duration;
 
 use ipnet::{IpNet, Ipv4Net, Ipv6Net};
 use tokio::net::{TcpStream, lookup_host};
@@ -187,7 +188,27 @@ impl AllowedNetworks {
         let mut hosts = url.split(',').filter_map(|one| host_of(one.trim()));
         hosts.find_map(|host| self.check_host(host).err())
     }
+
+    /// As [`AllowedNetworks::refuses`], with the addresses that names have now. A name without an
+    /// address, or without an answer in time, is not refused: it is resolved again when the
+    /// integration connects.
+    pub async fn refuses_now(&self, url: &str) -> Option<String> {
+        let hosts = url.split(',').filter_map(|one| host_of(one.trim()));
+        // A secret is not known here.
+        for host in hosts.filter(|host| !host.contains("${")) {
+            let found = tokio::time::timeout(LOOK_UP_WITHIN, self.addresses(host, 0)).await;
+            if let Ok(Ok((permitted, Some(why)))) = found
+                && permitted.is_empty()
+            {
+                return Some(format!("{host}: {why}"));
+            }
+        }
+        None
+    }
 }
+
+/// Time limit for the addresses of a name where a caller waits for them.
+const LOOK_UP_WITHIN: Duration = Duration::from_secs(2);
 
 /// Addresses of `localhost`, and of each name below it: no server is asked for them (RFC 6761,
 /// 6.3).

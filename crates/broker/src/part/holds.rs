@@ -64,8 +64,7 @@ impl Holds {
         tenant: TenantId,
         message: &NewMessage,
     ) -> bool {
-        let passes =
-            |hold: &Hold| Some(hold.part) == part || hold.passes_on && message.hops > 0;
+        let passes = |hold: &Hold| Some(hold.part) == part || hold.passes_on && message.hops > 0;
         let mut others = self.0.iter().filter(|hold| !passes(hold));
         TopicName::new(&message.topic)
             .is_ok_and(|topic| others.any(|hold| hold.takes(tenant, topic, message.qos)))

@@ -100,8 +100,7 @@ impl Shard {
         if message.hops > HOPS_MAX {
             return Err(Published::refused(ReasonCode::ImplementationSpecificError));
         }
-        let is_held =
-            self.parts.holds.any() && self.parts.holds.hold(Some(own), tenant, message);
+        let is_held = self.parts.holds.any() && self.parts.holds.hold(Some(own), tenant, message);
         match is_held {
             true => Err(Published::held()),
             false => Ok(()),

@@ -127,6 +127,7 @@ impl Integrations {
     /// Its settings are unusable, its name is taken, or the tables cannot be changed. Nothing has
     /// changed then.
     pub async fn set_added(&self, actor: Actor, change: AddedChange) -> Result<bool, AddedError> {
+        self.maker.check_names(&change.settings).await?;
         let _changing = self.changing.lock().await;
         let AddedChange {
             kind,

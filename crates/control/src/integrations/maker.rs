@@ -1,5 +1,6 @@
 //! Interface that makes integrations of settings.
 
+use futures_util::future::BoxFuture;
 use martlet_integrate::{ConfiguredSink, bridge, webhook};
 use serde_json::{Map, Value};
 
@@ -61,6 +62,17 @@ pub trait IntegrationMaker: Send + Sync + 'static {
     /// A setting is secret and stands there in clear, or no connection to it would be permitted.
     fn check_new(&self, _kind: AddedKind, _settings: &Map<String, Value>) -> Result<(), Unusable> {
         Ok(())
+    }
+
+    /// Checks the names in the URL of these settings by the addresses that they have now.
+    ///
+    /// # Errors
+    /// No connection to one of them would be permitted.
+    fn check_names<'a>(
+        &'a self,
+        _settings: &'a Map<String, Value>,
+    ) -> BoxFuture<'a, Result<(), Unusable>> {
+        Box::pin(async { Ok(()) })
     }
 
     /// Bytes of a queue, where its size is not given.

@@ -230,7 +230,7 @@ impl Rules {
         change: RuleChange,
     ) -> Result<bool, RuleError> {
         let rule = check(&change.name, &change.definition)?;
-        webhooks::check(self.integrations.maker(), &rule, &change.team)?;
+        webhooks::check(self.integrations.maker(), &rule, &change.team).await?;
         let name = &change.name;
         // The names of the configuration are also those of the common tenant.
         let is_of_team = |rule: &ConfiguredRule| {

@@ -54,7 +54,7 @@ fn make(
 ///
 /// # Errors
 /// One is unusable.
-pub(super) fn check(
+pub(super) async fn check(
     maker: &dyn IntegrationMaker,
     rule: &MessageRule,
     team: &str,
@@ -62,6 +62,8 @@ pub(super) fn check(
     for (at, name, settings) in of_rule(rule) {
         let checked = maker.check_new(AddedKind::Webhook, &settings);
         let checked = checked.map_err(|error| error.to_string());
+        let names = maker.check_names(&settings).await;
+        let checked = checked.and(names.map_err(|error| error.to_string()));
         let created = checked.and_then(|()| make(maker, &name, &(team.to_owned(), settings)));
         created.map_err(|why| DefinitionError {
             key: format!("actions[{at}].webhook.url"),

@@ -40,8 +40,8 @@ const STARTS: &[&str] = &["automatic", "lazy", "once"];
 const KEYS: &[Key] = &[
     Key::new(
         "url",
-        Takes::Text,
-        "Address of the other broker: mqtt://HOST:1883, or mqtts://HOST:8883 with TLS. Several comma-separated addresses are tried in turn. Private addresses need integrations.allow_private.",
+        Takes::List,
+        "Address of the other broker: mqtt://HOST:1883, or mqtts://HOST:8883 with TLS. Several, a list or separated by commas, are tried in turn. Private addresses need integrations.allow_private.",
     ),
     Key {
         name: TOPICS,

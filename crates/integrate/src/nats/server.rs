@@ -13,8 +13,8 @@ use crate::table::Table;
 
 pub(super) const URL: Key = Key::new(
     "url",
-    Takes::Text,
-    "Server: nats://HOST:4222, or tls://HOST:4222; several are separated by commas, and the first that answers is used. May contain ${secret:NAME}. Private addresses need integrations.allow_private.",
+    Takes::List,
+    "Server: nats://HOST:4222, or tls://HOST:4222; several are a list, or separated by commas, and the first that answers is used. May contain ${secret:NAME}. Private addresses need integrations.allow_private.",
 );
 
 pub(super) const CREDENTIALS_FILE: Key = Key::new(

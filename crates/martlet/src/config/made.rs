@@ -3,6 +3,7 @@
 
 use std::path::PathBuf;
 
+use futures_util::future::BoxFuture;
 use martlet_codec::QoS;
 use martlet_control::integrations::{
     AddedKind, AllowedNetworks, ConfiguredSink, ENABLED, IntegrationMaker, Surroundings, Table,
@@ -109,6 +110,22 @@ impl IntegrationMaker for MadeIntegrations {
         })
     }
 
+    fn check_names<'a>(
+        &'a self,
+        settings: &'a Map<String, Value>,
+    ) -> BoxFuture<'a, Result<(), Unusable>> {
+        Box::pin(async {
+            let url = settings.get("url").and_then(Value::as_str);
+            match self.allowed.refuses_now(url.unwrap_or_default()).await {
+                None => Ok(()),
+                Some(why) => Err(Unusable {
+                    key: Some("url".to_owned()),
+                    why,
+                }),
+            }
+        })
+    }
+
     fn queue_bytes(&self) -> u64 {
         self.queue_bytes
     }
@@ -150,7 +167,7 @@ fn value_of(kind: Kind, value: &Value) -> Result<TableValue, String> {
         (Kind::Word(words), Value::String(word)) if words.contains(&&**word) => {
             Ok(TableValue::Text(word.clone()))
         }
-        (Kind::Text, Value::String(text)) => Ok(TableValue::Text(text.clone())),
+        (Kind::Text | Kind::List, Value::String(text)) => Ok(TableValue::Text(text.clone())),
         (Kind::Secret, Value::String(text)) if refers_alone(text) => {
             Ok(TableValue::Secret(SecretValue::new(text.clone())))
         }

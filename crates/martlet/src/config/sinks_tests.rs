@@ -45,6 +45,31 @@ fn a_sink_has_its_keys_and_the_defaults_of_the_others() {
 }
 
 #[test]
+fn several_addresses_are_a_list_or_separated_by_commas() {
+    let tables = |url: &str| {
+        format!(
+            "[[bridges]]\nname = \"b\"\nurl = {url}\ntopics = [\"a/#\"]\n\
+             [[sinks.nats]]\nname = \"n\"\nfilters = [\"a/#\"]\nurl = {}\n\
+             [[sources.nats]]\nname = \"s\"\nurl = {}\nstream = \"S\"\n",
+            url.replace("mqtt", "nats"),
+            url.replace("mqtt", "nats"),
+        )
+    };
+    for (number, url) in [
+        "[\"mqtt://192.0.2.1\", \"mqtt://192.0.2.2\"]",
+        "\"mqtt://192.0.2.1, mqtt://192.0.2.2\"",
+    ]
+    .into_iter()
+    .enumerate()
+    {
+        let found = from_file(&format!("addresses-{number}"), &tables(url));
+        assert_eq!(found.map(|config| config.sinks.len()), Ok(3), "{url}");
+    }
+    let error = from_file("addresses-bad", &tables("[\"mqtt://a\", 7]")).unwrap_err();
+    assert!(error.contains("or a list of such texts"), "{error}");
+}
+
+#[test]
 fn what_is_wrong_with_a_sink_is_named_with_its_line() {
     for (number, (text, expected)) in [
         (sink("a b", "/a", ""), "`name` is \"a b\""),

@@ -283,6 +283,16 @@ impl Control {
     }
 
     /// The ones of the session, else those of the tables and files.
+    /// Some Topic Filters of what a device may publish to.
+    pub(crate) fn may_publish_to(&self, tenant: TenantId, device: &str) -> Vec<String> {
+        let names = Names {
+            client_id: device,
+            user_name: device,
+        };
+        let rules = self.rules_of(tenant, None, device);
+        rules.map_or_else(Vec::new, |rules| permitted(&rules, names, Actions::PUBLISH))
+    }
+
     fn rules_of(
         &self,
         tenant: TenantId,

@@ -1,7 +1,8 @@
 //! Where the facts about messages come from.
 
 use martlet_broker::{
-    Actions, GroupDetail, RetainedQuery, SubscriptionQuery, TenantId, UnmatchedTopic,
+    Actions, ClientDetail, DropReason, GroupDetail, LossTimes, RetainedQuery, SubscriptionQuery,
+    TenantId, UnmatchedTopic,
 };
 use martlet_codec::{SubscriptionFilter, TopicFilter, TopicName};
 
@@ -9,7 +10,7 @@ use super::facts::{
     LEVELS_MAX, NearSubscriber, Retained, SUBSCRIPTIONS_MAX, Subscriber, TOLD, TopicFacts,
     Unreadable,
 };
-use super::near::{is_nearly_matched, matches, near_miss, nearly_same};
+use super::near::{is_nearly_matched, matches, near_miss, nearly_same, overlap};
 use crate::control::{Control, ControlError};
 use crate::explain::{self, Outcome};
 use crate::integrations::Integrations;
@@ -36,6 +37,17 @@ const UNREADABLE_MAX: usize = 8;
 /// Refused publishes that are looked at.
 const REFUSED_MAX: usize = 16;
 
+/// Clients that lost messages whose subscriptions are looked at.
+const LOST_BY_MAX: usize = 8;
+
+/// What a session lost, and when.
+fn drops_of(session: &ClientDetail) -> Vec<(DropReason, u64, LossTimes)> {
+    let drops = session.drops.iter().zip(&session.dropped_at);
+    drops
+        .map(|((reason, count), at)| (*reason, *count, *at))
+        .collect()
+}
+
 /// Gathers them.
 pub(super) async fn gathered(
     control: &Control,
@@ -58,6 +70,9 @@ pub(super) async fn gathered(
     };
     if let Some(topic) = &question.topic {
         facts.retained = control.retained_of(tenant, &asked.client_id, topic).await?;
+    }
+    if question.topic.is_none() && asked.is_device {
+        facts.lost_by = control.lost_by(asked).await?;
     }
     if let Some(topic) = asked.topic_name() {
         let (all, groups) = control.subscribers_of(tenant, topic).await?;
@@ -130,18 +145,47 @@ impl Control {
                 backlog,
                 end_session: self.command_of_tenant(form::SESSION_RM, one.tenant, id),
                 connected: session.as_ref().is_some_and(|of| of.info.connected),
-                drops: session.map_or_else(Vec::new, |of| {
-                    let drops = of.drops.iter().zip(of.dropped_at);
-                    drops
-                        .map(|((reason, count), at)| (*reason, *count, at))
-                        .collect()
-                }),
+                drops: session.as_ref().map_or_else(Vec::new, drops_of),
                 client_id: one.client_id.to_string(),
                 filter: one.filter.into_string(),
                 qos: one.qos as u8,
             });
         }
         Ok((subscribers, groups))
+    }
+
+    /// Clients whose queues were full recently, and that are subscribed to what the device may
+    /// publish.
+    async fn lost_by(&self, asked: &Asked) -> Result<Vec<Subscriber>, ControlError> {
+        let tenant = asked.question.tenant;
+        let written = self.may_publish_to(tenant, &asked.question.name);
+        let since_ms = now_ms().saturating_sub(RECENT_MS);
+        let mut found = Vec::new();
+        if written.is_empty() {
+            return Ok(found);
+        }
+        for client_id in self.journal.queues_full(tenant, since_ms, LOST_BY_MAX) {
+            let session = self.client(tenant, &client_id, SUBSCRIPTIONS_MAX).await?;
+            let Some(session) = session.filter(|_| client_id != asked.client_id) else {
+                continue;
+            };
+            let subscriptions = session.subscriptions.iter();
+            let mut filters = subscriptions.map(|one| &*one.filter);
+            let filter = filters.find(|filter| {
+                let own = SubscriptionFilter::parse(filter);
+                let own = own.map_or(*filter, |own| own.filter.as_str());
+                written.iter().any(|of| overlap(own, of))
+            });
+            if let Some(filter) = filter {
+                found.push(Subscriber {
+                    filter: filter.to_owned(),
+                    drops: drops_of(&session),
+                    client_id,
+                    ..Subscriber::default()
+                });
+            }
+        }
+        Ok(found)
     }
 
     /// Clients whose subscriptions nearly match the topic, without the one that was asked about:

@@ -56,6 +56,7 @@ impl Examine for Topics<'_> {
         found.extend(elsewhere::elsewhere(asked, facts));
         found.extend(retained::retained(asked, facts));
         subscribers::topic(asked, facts, found);
+        subscribers::lost_of_device(asked, facts, found);
         if let Some(topic) = &asked.question.topic {
             findings.uses = Some(well::is_well(asked, facts, topic));
         }

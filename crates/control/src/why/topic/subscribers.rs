@@ -1,6 +1,6 @@
 //! Who receives the topic that was asked about, and what keeps messages from them.
 
-use martlet_broker::{DropReason, EventKind};
+use martlet_broker::{DropReason, EventKind, LossTimes};
 
 use super::arrival::{is_of_same_user, own_near_miss, with_no_local};
 use super::elsewhere::subscribers_elsewhere;
@@ -138,27 +138,10 @@ fn not_subscribed(asked: &Asked, topic: &str, sentence: String, remedy: String) 
 fn lost(asked: &Asked, facts: &TopicFacts, topic: &str, found: &mut Found) {
     let subscribers = || facts.subscribers.iter().flatten();
     for one in subscribers().filter(|one| integration_of(&one.client_id).is_none()) {
-        let client_id = &one.client_id;
-        for (reason, count, at) in &one.drops {
-            let is_of_course = matches!(
-                reason,
-                DropReason::SessionEnded | DropReason::ConnectionLost
-            );
-            if is_of_course || !asked.is_recent(at.last_ms) {
-                continue;
-            }
-            let sentence = format!(
-                "{} dropped for {client_id}, which is subscribed to {topic}, of that topic or \
-                 others: {} ({}); for details, run martlet why {}",
-                event_words::were(*count, ""),
-                uncapitalized(reason.meaning()),
-                reason.name(),
-                typed_names(&[client_id]),
-            );
-            let mut finding = Finding::new(Cause::of_drop(*reason), sentence).lost(*count, *at);
-            finding.remedy = remedy_of_drop(*reason);
-            found.push((Bearing::Topic, finding));
-        }
+        let whose = format!("which is subscribed to {topic}, of that topic or others");
+        let lost = one.drops.iter();
+        let lost = lost.filter_map(|drop| lost_by_subscriber(asked, one, &whose, drop));
+        found.extend(lost.map(|finding| (Bearing::Topic, finding)));
     }
     for group in &facts.groups {
         let whose = format!(
@@ -193,6 +176,52 @@ fn lost(asked: &Asked, facts: &TopicFacts, topic: &str, found: &mut Found) {
         let finding = Finding::new(Cause::SlowReader, sentence).since(backlog.since_ms);
         let finding = finding.last(asked.now_ms).remedy(ACKNOWLEDGE);
         found.push((Bearing::Topic, finding));
+    }
+}
+
+/// What a subscriber lost recently, unless that is usual.
+fn lost_by_subscriber(
+    asked: &Asked,
+    one: &Subscriber,
+    whose: &str,
+    &(reason, count, at): &(DropReason, u64, LossTimes),
+) -> Option<Finding> {
+    let is_of_course = matches!(
+        reason,
+        DropReason::SessionEnded | DropReason::ConnectionLost
+    );
+    if is_of_course || !asked.is_recent(at.last_ms) {
+        return None;
+    }
+    let sentence = format!(
+        "{} dropped for {}, {whose}: {} ({}); for details, run martlet why {}",
+        event_words::were(count, ""),
+        one.client_id,
+        uncapitalized(reason.meaning()),
+        reason.name(),
+        typed_names(&[&one.client_id]),
+    );
+    let mut finding = Finding::new(Cause::of_drop(reason), sentence).lost(count, at);
+    finding.remedy = remedy_of_drop(reason);
+    Some(finding)
+}
+
+/// Messages that subscribers lost and that may be those of this device. For one that never connects
+/// itself, but through a gateway, this is all that is known.
+pub(super) fn lost_of_device(asked: &Asked, facts: &TopicFacts, found: &mut Found) {
+    let bearing = match asked.is_unseen {
+        true => Bearing::Happened,
+        false => Bearing::Aside,
+    };
+    for one in &facts.lost_by {
+        let whose = format!(
+            "which is subscribed to {}, of this device or others",
+            one.filter
+        );
+        let full = one.drops.iter();
+        let full = full.filter(|(reason, ..)| *reason == DropReason::QueueFull);
+        let lost = full.filter_map(|drop| lost_by_subscriber(asked, one, &whose, drop));
+        found.extend(lost.map(|finding| (bearing, finding)));
     }
 }
 

@@ -30,7 +30,7 @@ pub(super) fn parse_text(key: &Key, text: &str, place: &str) -> Result<Value, Co
             "false" | "0" | "no" | "off" => Some(Value::Boolean(false)),
             _ => None,
         },
-        Kind::Word(_) | Kind::Text => Some(Value::Text(text.to_owned())),
+        Kind::Word(_) | Kind::Text | Kind::List => Some(Value::Text(text.to_owned())),
         Kind::Texts | Kind::Topics => Some(Value::Texts(vec![text.to_owned()])),
         Kind::Headers => Some(Value::Headers(vec![text.to_owned()])),
         Kind::Secret => Some(Value::Secret(text.to_owned().into())),
@@ -115,7 +115,7 @@ pub(super) fn fits(kind: Kind, value: &Value) -> bool {
         (Kind::Integer { min, max }, Value::Integer(number)) => (min..=max).contains(number),
         (Kind::NoneOrAtLeast { min }, Value::Integer(number)) => *number == 0 || *number >= min,
         (Kind::Boolean, Value::Boolean(_)) => true,
-        (Kind::Text, Value::Text(_)) | (Kind::Secret, Value::Secret(_)) => true,
+        (Kind::Text | Kind::List, Value::Text(_)) | (Kind::Secret, Value::Secret(_)) => true,
         (Kind::Texts | Kind::Topics, Value::Texts(_)) | (Kind::Headers, Value::Headers(_)) => true,
         (Kind::Word(words), Value::Text(word)) => words.contains(&word.as_str()),
         _ => false,
@@ -131,6 +131,7 @@ pub(crate) fn expectation(kind: Kind) -> String {
         Kind::Boolean => "true or false".to_owned(),
         Kind::Word(words) => format!("one of {}", words.join(", ")),
         Kind::Text => "text in quotes".to_owned(),
+        Kind::List => "text in quotes, or a list of such texts".to_owned(),
         Kind::Texts | Kind::Headers => "a list of texts, such as [\"a\", \"b\"]".to_owned(),
         Kind::Topics => {
             "a list of topics, such as [{ filter = \"a/#\", direction = \"out\" }]".to_owned()

@@ -245,7 +245,9 @@ impl File<'_> {
             DeValue::String(text) => Some(text_of(kind, text.to_string())),
             DeValue::Array(texts) if kind == Kind::Texts => texts_of(texts).map(Value::Texts),
             DeValue::Array(texts) if kind == Kind::Headers => texts_of(texts).map(Value::Headers),
-            DeValue::Array(texts) if is_list => joined(texts).map(|text| text_of(kind, text)),
+            DeValue::Array(texts) if is_list || kind == Kind::List => {
+                joined(texts).map(|text| text_of(kind, text))
+            }
             _ => None,
         };
         let is_secret = matches!(kind, Kind::Secret | Kind::Headers);

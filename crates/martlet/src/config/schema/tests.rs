@@ -10,7 +10,7 @@ fn ends_of(kind: Kind) -> Vec<Value> {
             let words = words.iter();
             words.map(|word| Value::Text((*word).to_owned())).collect()
         }
-        Kind::Text => vec![Value::Text("a".to_owned())],
+        Kind::Text | Kind::List => vec![Value::Text("a".to_owned())],
         Kind::Texts | Kind::Topics => vec![Value::Texts(vec!["a".to_owned()])],
         Kind::Headers => vec![Value::Headers(vec!["a: b".to_owned()])],
         Kind::Secret => vec![Value::Secret("a".to_owned().into())],
