@@ -744,7 +744,10 @@ def test_old_values_and_those_of_removed_devices_are_deleted(tmp_path):
         call(node, "POST", "/devices/gone/purge", status=204)
         # IoTFlow's route keeps the values under the number.
         told = call(node, "DELETE", f"/admin/devices/{numbered['number']}", headers={"Authorization": f"admin {KEY}"})
-        assert "kept under its number" in told["note"], told
+        assert f"kept under its number: GET /api/v1/query?number={numbered['number']}" in told["note"], told
+        # None else reads them.
+        [kept] = call(node, "GET", f"/query?number={numbered['number']}&from=0")["items"]
+        assert (kept["device"], kept["key"], kept["value"]) == (str(numbered["number"]), "a", 1), kept
     with start() as node:
         until(lambda: len(readings(node, "old")) == 1, "the old value is deleted")
         assert len(readings(node, "kept")) == 2

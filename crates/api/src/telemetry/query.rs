@@ -22,7 +22,7 @@ use super::view::DeviceReadingView;
 use crate::api::Api;
 use crate::extract::QueryOf;
 use crate::name_list::{expect_not_empty, name_list};
-use crate::problem::Problem;
+use crate::problem::{Problem, ProblemKind};
 use crate::registry::{CalledBy, expect_type, group_id, within};
 
 /// Devices of a query, at most.
@@ -32,6 +32,7 @@ const DEVICES_MAX: u64 = 10_000;
 #[derive(Clone, Debug, Default)]
 pub(super) struct Devices {
     pub(super) device: Option<String>,
+    pub(super) number: Option<String>,
     pub(super) group: Option<String>,
     pub(super) tag: Option<String>,
     pub(super) device_type: Option<String>,
@@ -48,6 +49,9 @@ pub(super) async fn selected(
 ) -> Result<HashMap<i64, String>, Problem> {
     let named = devices.device.as_deref();
     let named = named.map(|text| name_list("device", text)).transpose()?;
+    if let Some(numbers) = &devices.number {
+        return numbered(api, caller, numbers).await;
+    }
     let has_filter =
         devices.group.is_some() || devices.tag.is_some() || devices.device_type.is_some();
     expect_not_empty([
@@ -102,6 +106,33 @@ pub(super) async fn selected(
     Ok(found)
 }
 
+/// Devices by number, and removed ones, which have no id.
+///
+/// # Errors
+/// A number is none, or the caller sees one team alone.
+async fn numbered(
+    api: &Api,
+    caller: &Caller,
+    numbers: &str,
+) -> Result<HashMap<i64, String>, Problem> {
+    if !caller.sees_all() {
+        let detail = "only callers that see all teams may name devices by number";
+        return Err(Problem::new(ProblemKind::Forbidden, detail));
+    }
+    let mut found = HashMap::new();
+    for text in name_list("number", numbers)? {
+        let number = text.trim().parse::<i64>();
+        let number = number.map_err(|_| {
+            Problem::of_query("number", "expected numbers with commas between them")
+        })?;
+        let device = DeviceName::Number(number);
+        let device = api.run(caller.clone(), FindDevice { device }).await;
+        let id = device.map_or_else(|_| number.to_string(), |device| device.id);
+        found.insert(number, id);
+    }
+    Ok(found)
+}
+
 /// Which values, and what is calculated of them.
 #[derive(Clone, Debug, Deserialize, IntoParams)]
 #[serde(deny_unknown_fields)]
@@ -110,6 +141,11 @@ pub(crate) struct QueryParams {
     /// Ids of devices with commas between them.
     #[param(example = "pump-7,pump-8")]
     device: Option<String>,
+    /// Numbers of devices, as the routes of IoTFlow have them, with commas between them, in place of
+    /// all other conditions: also of devices that were removed and whose telemetry was kept. Only
+    /// for callers that see all teams.
+    #[param(example = "7")]
+    number: Option<String>,
     /// Devices of this group, by id or name.
     group: Option<String>,
     /// Devices with this tag.
@@ -209,6 +245,7 @@ pub(crate) async fn query(
     let caller = within(&api, caller, wanted.team.as_deref()).await?;
     let devices = Devices {
         device: wanted.device.clone(),
+        number: wanted.number.clone(),
         group: wanted.group.clone(),
         tag: wanted.tag.clone(),
         device_type: wanted.device_type.clone(),

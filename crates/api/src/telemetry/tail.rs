@@ -125,6 +125,7 @@ pub(crate) async fn tail(
 impl TailParams {
     fn devices(&self) -> Devices {
         Devices {
+            number: None,
             device: self.device.clone(),
             group: self.group.clone(),
             tag: self.tag.clone(),

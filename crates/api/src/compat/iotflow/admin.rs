@@ -266,7 +266,8 @@ pub(super) async fn set_status(
 
 /// Remove a device for good
 ///
-/// Its name and id are free then. Its telemetry is kept under its number.
+/// Its name and id are free then. Its telemetry is kept under its number: `GET
+/// /api/v1/query?number=7` reads it.
 #[utoipa::path(delete, path = "/api/v1/admin/devices/{id}",
     params(("id" = String, Path, description = "Number of the device, or its id")),
     responses((status = 200, description = "Removed", body = Value)))]
@@ -286,7 +287,10 @@ pub(super) async fn delete(
         "status": "success",
         "message": format!("Device {} deleted successfully", device.name),
         "device_id": device.number,
-        "note": "Telemetry of the device is kept under its number",
+        "note": format!(
+            "Telemetry of the device is kept under its number: GET /api/v1/query?number={}",
+            device.number
+        ),
     })))
 }
 
