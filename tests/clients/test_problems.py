@@ -99,11 +99,14 @@ def test_what_helps_is_a_member_of_its_own(node):
     call(node, "POST", "/api/v1/devices", {"id": "d2"})
     call(node, "DELETE", "/api/v1/devices/d2")
     told = call(node, "POST", "/api/v1/devices", {"id": "d2"}, expect=409)
-    of = {"kind": "device", "name": "d2"}
-    assert told["remedies"] == [{"do": "restore", **of}, {"do": "purge", **of}], told
+    of = lambda kind, sentence, method, path, command: {
+        "kind": kind, "sentence": sentence, "method": method, "path": f"/api/v1/{path}", "command": f"martlet {command}"}
+    assert told["remedies"] == [
+        of("request", "restores it", "POST", "devices/d2/restore", "device restore d2"),
+        of("request", "removes it permanently", "POST", "devices/d2/purge", "device rm --purge d2")], told
     assert told["detail"].startswith(told["reason"] + ": "), told
     told = call(node, "GET", "/api/v1/devices?team=none", expect=400)
-    assert told["remedies"] == [{"do": "list", "kind": "team"}], told
+    assert told["remedies"] == [of("view", "lists them", "GET", "teams", "team ls")], told
     assert told["reason"] == "there is no team none" and told["errors"][0]["parameter"] == "team", told
     told = call(node, "GET", "/api/v1/devices?limit=x", expect=400)
     assert "remedies" not in told and told["reason"] == told["errors"][0]["detail"], told

@@ -228,7 +228,7 @@ mod tests {
     fn a_field_of_the_wrong_kind_is_named() {
         let problem = from_json::<Outer>(br#"{"inner": [{}, {"limit": "x"}]}"#).unwrap_err();
         assert_eq!(problem.kind(), ProblemKind::Invalid);
-        let body = problem.body(None);
+        let body = problem.body(None, "");
         assert!(body.contains(r#""pointer":"/inner/1/limit""#), "{body}");
         let expected = "the body: /inner/1/limit: expected a whole number from 0 on, and found the \
                     text \\\"x\\\"";
@@ -239,7 +239,7 @@ mod tests {
     fn a_member_that_is_missing_or_too_many_is_named() {
         let pointer = |bytes: &[u8]| {
             let problem = from_json::<Outer>(bytes).unwrap_err();
-            let body: serde_json::Value = serde_json::from_str(&problem.body(None)).unwrap();
+            let body: serde_json::Value = serde_json::from_str(&problem.body(None, "")).unwrap();
             body["errors"][0]["pointer"].as_str().map(str::to_owned)
         };
         assert_eq!(pointer(b"{}").as_deref(), Some("/inner"));
@@ -249,7 +249,7 @@ mod tests {
         assert_eq!(pointer(b"7").as_deref(), Some(""));
         let body = from_query::<ExampleParams>("limti=7", false)
             .unwrap_err()
-            .body(None);
+            .body(None, "");
         assert!(body.contains(r#""parameter":"limti""#), "{body}");
     }
 
@@ -281,7 +281,7 @@ mod tests {
         for query in ["limit=x", "limit=-1", "limit=99999999999"] {
             let body = from_query::<ExampleParams>(query, false)
                 .unwrap_err()
-                .body(None);
+                .body(None, "");
             assert!(body.contains(r#""parameter":"limit""#), "{body}");
         }
         assert!(from_query::<ExampleParams>("limti=7", false).is_err());

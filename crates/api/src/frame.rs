@@ -81,7 +81,12 @@ pub(crate) async fn around(State(api): State<Api>, mut request: Request, next: N
     }
     let class = Class::of(connection.listener, is_probe);
     let answer = api.output.count(&api.control, class, answer);
-    let mut answer = as_problem(answer, (&line.id, &path), form);
+    // Others need not know where the data of the node are.
+    let node = match connection.listener {
+        ListenerKind::Socket => &*api.control.info.command_options,
+        _ => "",
+    };
+    let mut answer = as_problem(answer, (&line.id, &path, node), form);
     let out = answer.headers_mut();
     if connection.listener != ListenerKind::Socket {
         origin::write(&api.settings, &request_headers, is_preflight, out);
@@ -170,7 +175,7 @@ pub fn no_slot(of_address: usize, all: usize) -> Response {
     let problem = Problem::unavailable(detail);
     let problem = problem.with_header(header::RETRY_AFTER, HeaderValue::from_static("1"));
     let id = RequestId::of(&HeaderMap::new());
-    as_problem(problem.into_response(), (&id, ""), ErrorForm::Problem)
+    as_problem(problem.into_response(), (&id, "", ""), ErrorForm::Problem)
 }
 
 /// U+0000 is in nothing that has a name: not in MQTT's strings [MQTT-1.5.4-2], and not in what
@@ -194,7 +199,11 @@ fn expect_no_nul(uri: &Uri) -> Result<(), Problem> {
 
 /// Turns errors of any origin into problems with the request's number, or into the form of another
 /// system.
-fn as_problem(answer: Response, (id, path): (&RequestId, &str), form: ErrorForm) -> Response {
+fn as_problem(
+    answer: Response,
+    (id, path, node): (&RequestId, &str, &str),
+    form: ErrorForm,
+) -> Response {
     let status = answer.status();
     let problem = answer.extensions().get::<Problem>().cloned();
     let is_set = answer
@@ -210,7 +219,7 @@ fn as_problem(answer: Response, (id, path): (&RequestId, &str), form: ErrorForm)
     let kind = ProblemKind::of_status(status);
     let problem = problem.unwrap_or_else(|| Problem::new(kind, kind.what()));
     let (mut parts, _) = answer.into_parts();
-    let (content_type, body) = form.error_answer(&problem, (&id.0, path));
+    let (content_type, body) = form.error_answer(&problem, (&id.0, path, node));
     parts.status = form.status(&problem, status);
     parts.headers.remove(header::CONTENT_LENGTH);
     parts.headers.insert(header::CONTENT_TYPE, content_type);

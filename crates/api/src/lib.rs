@@ -11,8 +11,7 @@
 //! `origin`; the scope; `rate`; `idempotency`) → the handler → `guard` (audit) → `frame` (problems,
 //! headers, the log).
 //!
-//! Beside the handlers: `remedies` words what helps against errors of the registry. `extract`,
-//! [`page`], [`etag`] and [`time`] are for what handlers take and give; `extensions` for facts of a
+//! Beside the handlers: `extract`, [`page`], [`etag`] and [`time`] are for what handlers take and give; `extensions` for facts of a
 //! request that the layers around them share. What is kept between requests is in `api`, which
 //! imports no route.
 #![forbid(unsafe_code)]
@@ -69,7 +68,6 @@ mod rate;
 mod rate_limit;
 mod refused_requests;
 mod registry;
-mod remedies;
 mod request;
 mod retained;
 mod route_list;
@@ -115,7 +113,6 @@ pub use publish::UserProperty;
 pub use registry::{
     DeviceRow, ShareView, devices_of_json, devices_of_table, json_of_device, table_of_devices,
 };
-pub use remedies::{RemedyView, in_commands};
 pub use retained::{Deleted, RetainedView};
 pub use routes::router;
 pub use settings::{RouteSettings, Settings};

@@ -4,13 +4,13 @@ use axum::http::{HeaderMap, HeaderName, HeaderValue, StatusCode, header};
 use axum::response::{IntoResponse, Response};
 use martlet_control::ControlError;
 use martlet_control::callers::CallersError;
-use martlet_registry::{Remedies, Remedy};
+use martlet_control::remedy::{Remedy, in_requests};
+use martlet_registry::{Remedies, Remedy as TableRemedy};
 use serde::Serialize;
 use serde_json::Value;
 use utoipa::ToSchema;
 
 use crate::rate_limit::RateLimit;
-use crate::remedies::{RemedyView, in_requests};
 
 /// Declares the closed list of problems: name, slug, status, title, what it means.
 macro_rules! problems {
@@ -123,7 +123,7 @@ pub(crate) struct ProblemView {
     reason: Option<String>,
     /// Remedies, the best first; `detail` has them in words.
     #[serde(skip_serializing_if = "Vec::is_empty")]
-    remedies: Vec<RemedyView>,
+    remedies: Vec<Remedy>,
     /// Fields at fault.
     #[serde(skip_serializing_if = "Vec::is_empty")]
     errors: Vec<FieldError>,
@@ -147,7 +147,7 @@ struct DetailParts {
     /// Description of what happened, without the field at fault and without remedies.
     reason: String,
     /// Remedies, the best first.
-    remedies: Vec<Remedy>,
+    remedies: Vec<TableRemedy>,
 }
 
 /// An answer that is an error.
@@ -218,7 +218,7 @@ impl Problem {
     }
 
     /// With what its detail consists of.
-    fn with_parts(mut self, reason: String, remedies: Vec<Remedy>) -> Self {
+    fn with_parts(mut self, reason: String, remedies: Vec<TableRemedy>) -> Self {
         if reason != self.detail {
             self.parts = Some(Box::new(DetailParts { reason, remedies }));
         }
@@ -326,8 +326,8 @@ impl Problem {
         Self::new(ProblemKind::Unavailable, detail)
     }
 
-    /// As it is sent.
-    pub(crate) fn body(&self, request_id: Option<&str>) -> String {
+    /// As it is sent. `node` has the options by which commands find the node.
+    pub(crate) fn body(&self, request_id: Option<&str>, node: &str) -> String {
         let parts = self.parts.as_deref();
         let remedies = parts.map_or(&[][..], |parts| parts.remedies.as_slice());
         let view = ProblemView {
@@ -336,7 +336,10 @@ impl Problem {
             status: self.kind.status().as_u16(),
             detail: self.detail.clone(),
             reason: parts.map(|parts| parts.reason.clone()),
-            remedies: remedies.iter().map(RemedyView::from).collect(),
+            remedies: remedies
+                .iter()
+                .map(|one| Remedy::of_tables(one, node))
+                .collect(),
             errors: self.errors.clone(),
             request_id: request_id.map(str::to_owned),
         };
@@ -368,7 +371,7 @@ pub(crate) const CONTENT_TYPE: HeaderValue = HeaderValue::from_static("applicati
 impl IntoResponse for Problem {
     fn into_response(self) -> Response {
         let content_type = [(header::CONTENT_TYPE, CONTENT_TYPE)];
-        let mut answer = (self.kind.status(), content_type, self.body(None)).into_response();
+        let mut answer = (self.kind.status(), content_type, self.body(None, "")).into_response();
         for (name, value) in &self.headers {
             answer.headers_mut().append(name.clone(), value.clone());
         }

@@ -3,12 +3,14 @@
 
 mod command;
 pub mod form;
+mod tables;
 
 use serde::{Deserialize, Serialize};
 use utoipa::ToSchema;
 
 pub use command::{Command, RemedyKind};
 use form::CommandForm;
+pub use tables::{in_commands, in_requests};
 
 /// Remedy for a problem.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize, ToSchema)]
@@ -16,9 +18,9 @@ use form::CommandForm;
 pub struct Remedy {
     /// Kind of the remedy.
     pub kind: RemedyKind,
-    /// Text about what to do.
+    /// Text about what to do, or about what the command does.
     pub sentence: String,
-    /// Method of the request.
+    /// Method of the request. That of a `command` needs a body, which the caller has to make.
     #[serde(skip_serializing_if = "Option::is_none", default)]
     #[schema(example = "DELETE")]
     pub method: Option<String>,

@@ -104,14 +104,15 @@ impl ErrorForm {
         }
     }
 
-    /// Content-Type and body, with the number and the path of the request where the form has them.
+    /// Content-Type and body, with the number and the path of the request, and the options by which
+    /// commands find the node, where the form has them.
     pub(crate) fn error_answer(
         self,
         problem: &Problem,
-        (request_id, path): (&str, &str),
+        (request_id, path, node): (&str, &str, &str),
     ) -> (HeaderValue, String) {
         match self {
-            Self::Problem => (CONTENT_TYPE, problem.body(Some(request_id))),
+            Self::Problem => (CONTENT_TYPE, problem.body(Some(request_id), node)),
             Self::Microservice => microservice::error_answer(problem),
             Self::PanelBroker => panel_broker::error_answer(problem),
             Self::IotFlow => iotflow::error_answer(problem, request_id, path),

@@ -8,6 +8,7 @@ use axum::http::{HeaderMap, HeaderValue, header};
 use axum::response::{IntoResponse, Response};
 use martlet_control::callers::Caller;
 use martlet_control::csv::{self, LineEnd};
+use martlet_control::remedy::in_requests;
 use martlet_control::use_cases::{AddDevices, PageOfDevices, ReadExportNames, TryDevices};
 use martlet_registry::{
     Device, DeviceOrder, ExportedValue, Import, NewDevice, PageRequest, RowOutcome,
@@ -26,7 +27,6 @@ use crate::api::Api;
 use crate::body::large::BodyReader;
 use crate::extract::{JsonOrList, QueryOf};
 use crate::problem::{Problem, ProblemKind};
-use crate::remedies::in_requests;
 use crate::shown_once::{JsonWithSecrets, ShownOnce};
 
 /// Devices of one request.

@@ -15,7 +15,8 @@ pub enum RemedyKind {
     Request,
     /// A request that shows more, or tests whether the problem is over.
     View,
-    /// A command of the program that is no single request.
+    /// A command of the program that is no single request, or whose request needs more than is
+    /// known.
     Command,
     /// A key of the configuration has to be changed.
     Configuration,

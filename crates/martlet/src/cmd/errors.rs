@@ -1,6 +1,6 @@
 //! Error texts in the terms of commands.
 
-use martlet_api::RemedyView;
+use martlet_control::remedy::{self, Remedy};
 use martlet_control::use_cases::UseCaseError;
 use martlet_registry::{RegistryError, Remedies};
 use serde::Deserialize;
@@ -10,7 +10,7 @@ use crate::cmd::node_options::typed_options;
 
 /// Text of an error with its remedies, as commands for the same node.
 pub(crate) fn in_commands(error: &dyn Remedies) -> String {
-    martlet_api::in_commands(error, typed_options())
+    remedy::in_commands(error, typed_options().trim_end())
 }
 
 /// Text of an error with its causes. The remedy for an error of the tables is a command.
@@ -37,7 +37,7 @@ struct Details {
     #[serde(default)]
     errors: Vec<FaultyField>,
     #[serde(default)]
-    remedies: Vec<RemedyView>,
+    remedies: Vec<Remedy>,
 }
 
 /// The place of a faulty field.
@@ -81,7 +81,7 @@ pub(crate) fn in_words_of_commands(body: &str) -> Option<String> {
     let detail = problem["detail"].as_str()?.to_owned();
     // A newer node may have remedies that are unknown to this command.
     let problem = serde_json::from_value(problem).ok();
-    let worded = problem.and_then(|problem| worded(problem, FieldSource::Options));
+    let worded = problem.map(|problem| worded(problem, FieldSource::Options));
     Some(worded.unwrap_or(detail))
 }
 
@@ -90,28 +90,24 @@ pub(crate) fn in_words_of_commands(body: &str) -> Option<String> {
 pub(crate) fn in_words_of_files(body: &str) -> Option<String> {
     let problem: Details = serde_json::from_str(body).ok()?;
     match problem.errors.len() {
-        1 => worded(problem, FieldSource::File),
+        1 => Some(worded(problem, FieldSource::File)),
         _ => None,
     }
 }
 
-fn worded(problem: Details, source: FieldSource) -> Option<String> {
+fn worded(problem: Details, source: FieldSource) -> String {
     let Some(reason) = problem.reason else {
-        return Some(problem.detail);
+        return problem.detail;
     };
     let place = match &problem.errors[..] {
         [place] => place.words(source),
         _ => String::new(),
     };
-    let remedies = problem
-        .remedies
-        .into_iter()
-        .map(|one| one.command(typed_options()));
-    let remedies = remedies.collect::<Option<Vec<_>>>()?.join(", ");
-    Some(match remedies.is_empty() {
+    let remedies: Vec<String> = problem.remedies.iter().map(Remedy::as_command).collect();
+    match remedies.is_empty() {
         true => format!("{place}{reason}"),
-        false => format!("{place}{reason}: {remedies}"),
-    })
+        false => format!("{place}{reason}: {}", remedies.join(", ")),
+    }
 }
 
 #[cfg(test)]
@@ -122,10 +118,14 @@ mod tests {
 
     #[test]
     fn an_error_names_options_and_commands() {
-        let listed = json!([{ "do": "list", "kind": "device" }]);
+        let listed = json!([
+            { "kind": "view", "sentence": "lists them", "command": "martlet device ls" },
+        ]);
         let deleted = json!([
-            { "do": "restore", "kind": "device", "name": "d" },
-            { "do": "purge", "kind": "device", "name": "d" },
+            { "kind": "request", "sentence": "restores it",
+                "command": "martlet device restore d" },
+            { "kind": "request", "sentence": "removes it permanently",
+                "command": "martlet device rm --purge d" },
         ]);
         for (problem, text) in [
             (
@@ -156,7 +156,7 @@ mod tests {
             ),
             (
                 json!({ "detail": "x is missing: do this", "reason": "x is missing",
-                    "remedies": [{ "do": "something-new" }] }),
+                    "remedies": [{ "kind": "something-new" }] }),
                 "x is missing: do this",
             ),
             (
