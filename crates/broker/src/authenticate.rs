@@ -198,7 +198,7 @@ impl Shard {
         self.go_on(cx, id, client);
     }
 
-    /// The client is let in, and what came behind its CONNECT is worked off.
+    /// The client is accepted, and what came behind its CONNECT is worked off.
     fn go_on<N: Node>(&mut self, cx: &mut Cx<'_, N>, id: ConnectionId, client: ConnectingClient) {
         let unread = self.connections.at(id.index).input.take();
         let bytes = unread.as_ref().map_or(&[][..], |unread| &unread.bytes);
@@ -310,7 +310,7 @@ impl Shard {
         Some(self.connections.get(id)?.listener().number)
     }
 
-    /// Ends a connection, because what its client was let in by, below MQTT, does not hold any
+    /// Ends a connection, because what its client was accepted by, below MQTT, does not hold any
     /// more.
     pub fn is_not_let_in<N: Node>(
         &mut self,

@@ -168,7 +168,7 @@ impl Shard {
     ) -> Result<(), (ReasonCode, Refusal)> {
         let no_memory = self.memory.is_spent() || self.memory.growth.sessions_stop;
         if no_memory && before.is_none() {
-            // A client with a session is let in: it takes what is queued for it.
+            // A client with a session is accepted: it takes what is queued for it.
             return Err(match self.memory.growth.sessions_stop {
                 true => (ReasonCode::QuotaExceeded, Limit::MemoryKept.into()),
                 false => (ReasonCode::ServerBusy, Limit::Memory.into()),
@@ -213,7 +213,7 @@ impl Shard {
         Some(found)
     }
 
-    /// The client is let in once the record of its session is durable.
+    /// The client is accepted once the record of its session is durable.
     fn admit_once_recorded<N: Node>(
         &mut self,
         cx: &mut Cx<'_, N>,

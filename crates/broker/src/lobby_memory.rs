@@ -1,4 +1,4 @@
-//! Memory that connections hold before their clients are let in: unfinished CONNECT packets, what
+//! Memory that connections hold before their clients are accepted: unfinished CONNECT packets, what
 //! lies below MQTT (TLS, the request of a WebSocket), CONNECT packets whose clients wait to be
 //! known.
 //!

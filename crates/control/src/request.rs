@@ -208,7 +208,7 @@ async fn response(part: &mut Part, correlation: &[u8], since: Instant) -> Option
         };
         part.settle(delivery.token, PartOutcome::Done);
         let forwarded = delivery.message.forwarded();
-        // What was let in was well formed.
+        // What was accepted was well formed.
         let properties = PublishProperties::from_forwarded(forwarded).ok()?;
         if properties
             .correlation_data

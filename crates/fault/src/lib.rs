@@ -90,7 +90,7 @@ faults! {
 
     // Permissions, tenants and lockouts.
     RevokedStays = "A client whose credentials are revoked is obeyed and sent messages.";
-    RevokedWhileWaiting = "Who is revoked while it waits to be authenticated is let in.";
+    RevokedWhileWaiting = "Who is revoked while it waits to be authenticated is accepted.";
     ReviewSkipsAway = "New rules do not reach sessions whose clients are away.";
     RouteOutlivesRules = "New rules leave the routes that were computed by the old ones.";
     RetainedUnchecked = "Retained messages are sent without a look at the rules.";

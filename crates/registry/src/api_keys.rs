@@ -93,8 +93,8 @@ impl Registry {
         work.end(done).await
     }
 
-    /// The key that this is, if it is good now: neither ended nor revoked, its owner let in and its
-    /// team there.
+    /// The key that this is, if it is good now: neither ended nor revoked, its owner enabled and
+    /// its team there.
     ///
     /// # Errors
     /// The database cannot be read.

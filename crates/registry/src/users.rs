@@ -69,7 +69,7 @@ pub struct UserChange {
     pub role: Option<String>,
     /// Role in the API and the panel.
     pub api_role: Option<ApiRole>,
-    /// Whether it is let in.
+    /// Whether it is accepted.
     pub enabled: Option<bool>,
     /// May be empty.
     pub email: Option<String>,

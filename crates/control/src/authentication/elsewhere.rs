@@ -16,19 +16,19 @@ use super::policy::SourceSelection;
 use super::slots::SlotRequest;
 use super::{AuthenticationChain, Policy};
 
-/// Whether the client of another broker is let in.
+/// Whether the client of another broker is accepted.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum Elsewhere {
-    /// The client is let in.
+    /// The client is accepted.
     Accepted(LoginNumbers),
-    /// The client is not let in.
+    /// The client is not accepted.
     Refused,
     /// The decision cannot be made now.
     Failed(String),
 }
 
 impl AuthenticationChain {
-    /// Whether a client of another broker is let in, with this Client Identifier, User Name and
+    /// Whether a client of another broker is accepted, with this Client Identifier, User Name and
     /// Password. Wrong ones count for the lockout of the name: where the client comes from is not
     /// known here.
     pub async fn check_elsewhere(

@@ -139,7 +139,7 @@ pub struct LockedClient {
     pub why: String,
     /// The user name is locked out; else the address is.
     pub is_of_name: bool,
-    /// How long the client is let in nevertheless, with the credentials that were right before:
+    /// How long the client is accepted nevertheless, with the credentials that were right before:
     /// they are remembered. None: it is kept out.
     pub accepted_for: Option<Duration>,
 }
@@ -201,7 +201,7 @@ impl AuthenticationChain {
         }))
     }
 
-    /// From now on the first use of a device's secret is written before the device is let in.
+    /// From now on the first use of a device's secret is written before the device is accepted.
     pub fn write_uses_by(&self, write: WriteUses) {
         // It is set once, before the node takes clients.
         let _ = self.0.uses.set(write);

@@ -161,7 +161,7 @@ fn a_registry_knows_its_users_and_devices_and_renews_weak_hashes() {
     assert_eq!(
         before.no_longer_valid(&[]).len(),
         3,
-        "without tables nobody of them is let in"
+        "without tables nobody of them is accepted"
     );
     let renewed = read();
     let hash = renewed

@@ -16,7 +16,7 @@ const BANNED_AGAIN: Duration = Duration::from_millis(500);
 impl Control {
     /// Ends the connections of clients that are banned from now on.
     pub async fn end_banned(&self, bans: Vec<Ban>) {
-        // A client that the former rules let in may come a moment later.
+        // A client that the former rules accept may come a moment later.
         for pause in [Duration::ZERO, BANNED_AGAIN] {
             tokio::time::sleep(pause).await;
             for ban in &bans {

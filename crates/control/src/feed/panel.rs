@@ -166,7 +166,7 @@ impl Panel {
             Happened::Lost => return self.flush(out),
         };
         let client_id = entry.client_id();
-        // No client was let in yet.
+        // No client was accepted yet.
         let is_of_nobody = client_id.is_empty();
         if is_of_nobody || !Self::KINDS.contains(&entry.kind) {
             return;

@@ -588,7 +588,7 @@ impl Commands {
         }
     }
 
-    /// Remedy for a client that showed the key of a team token and is not let in.
+    /// Remedy for a client that showed the key of a team token and is not accepted.
     pub(super) fn team_token(
         &self,
         cause: RefusalCause,

@@ -233,7 +233,7 @@ fn put(runs: &mut Vec<StoredRun>, written: &Arc<NotedEvent>, cause: Option<Cause
     };
     if let Some(at) = runs.iter().position(is_same) {
         let before = runs.remove(at);
-        // A client that was let in meanwhile is refused anew.
+        // A client that was accepted meanwhile is refused anew.
         let is_interrupted = cause.is_some_and(Cause::is_of_admission)
             && runs[at..]
                 .iter()

@@ -583,7 +583,7 @@ fn assert_closed(site: Site, directory: &Directory, node: &NodeConfig) {
         ];
         for who in strangers {
             let entered = is_let_in(node.policy.as_ref(), &listener.policy, who);
-            assert!(is_open || !entered, "{name} lets in {who:?}");
+            assert!(is_open || !entered, "{name} accepts {who:?}");
         }
         if let Some(tls) = listener.tls.as_ref().filter(|_| left.wants_certificates()) {
             for client in &MADE.strangers {

@@ -389,7 +389,7 @@ impl Snapshot {
     /// The answer is a hash that ought to be renewed, if it is weak.
     ///
     /// # Errors
-    /// It is not, or the user is not let in.
+    /// It is not, or the user is not accepted.
     pub fn check_user(
         &self,
         tenant: u32,
@@ -460,7 +460,7 @@ impl Snapshot {
     /// it is a device, which has no password.
     ///
     /// # Errors
-    /// The user is not let in.
+    /// The user is not accepted.
     pub fn scram(
         &self,
         tenant: u32,
@@ -476,7 +476,7 @@ impl Snapshot {
     /// credential ends, 0 for never. Quick.
     ///
     /// # Errors
-    /// It is not, or the device is not let in.
+    /// It is not, or the device is not accepted.
     pub fn check_device(
         &self,
         tenant: u32,
@@ -519,7 +519,7 @@ impl Snapshot {
     /// As [`Snapshot::check_device`], by the SHA-256 fingerprint of a certificate.
     ///
     /// # Errors
-    /// It is not the device's, or the device is not let in.
+    /// It is not the device's, or the device is not accepted.
     pub fn check_certificate(
         &self,
         tenant: u32,

@@ -9,8 +9,8 @@ use crate::Status;
 use crate::credentials::CredentialKind;
 
 impl Snapshot {
-    /// Clients of one tenant that these tables may have let in, by what they proved then, and that
-    /// newer tables would refuse.
+    /// Clients of one tenant that these tables may have accepted, by what they proved then, and
+    /// that newer tables would refuse.
     pub fn no_longer_valid(&self, tenant: u32, newer: &Self) -> Vec<RevokedClients> {
         let removed = |name| self.removed(tenant, newer, name);
         self.names(tenant).flat_map(removed).collect()

@@ -47,7 +47,7 @@ impl Snapshot {
     }
 
     /// Whether a key and a secret are those of a team token, and the Client Identifier is a device
-    /// of its team that is let in; none: no token of the tenant has this key.
+    /// of its team that is accepted; none: no token of the tenant has this key.
     ///
     /// # Errors
     /// They are not, or it is not.

@@ -97,7 +97,7 @@ impl Registry {
         Ok(added.secret.expect("it is made up"))
     }
 
-    /// Changes whether a device is let in.
+    /// Changes whether a device is accepted.
     pub(crate) async fn set_status(
         &mut self,
         id: &str,

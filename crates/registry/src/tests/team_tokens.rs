@@ -57,7 +57,7 @@ both!(a_token_lets_the_devices_of_its_team_in, registry, {
     assert_eq!((key.len(), secret.len()), (24, 32));
     assert_eq!((&added.token.team, added.token.number), (&one.id, 1));
     let tables = renewed(&before, registry).await?;
-    let found = login(&tables, (key, secret, "pump")).expect("it is let in");
+    let found = login(&tables, (key, secret, "pump")).expect("it is accepted");
     assert_eq!(&*found.device, "pump");
     let numbers = tables.login_numbers(COMMON_TENANT, key, "pump");
     let team = numbers.team;
@@ -115,7 +115,7 @@ both!(a_revoked_token_can_be_restored, registry, {
     let added = registry.add_team_token(&all(), "one", "panel").await?;
     let shown = (added.key.text(), added.secret.text(), "pump");
     let (id, good) = (&added.token.id, Snapshot::read(registry).await?);
-    let found = login(&good, shown).expect("it is let in");
+    let found = login(&good, shown).expect("it is accepted");
     assert!(is_not_found(
         registry.restore_team_token(&all(), "one", id).await
     ));
@@ -178,7 +178,7 @@ both!(
         let added = registry.add_team_token(&all(), "one", "panel").await?;
         let shown = (added.key.text(), added.secret.text(), "pump");
         let before = Snapshot::read(registry).await?;
-        let found = login(&before, shown).expect("it is let in");
+        let found = login(&before, shown).expect("it is accepted");
         let change = DeviceChange {
             team: Some("two".to_owned()),
             ..DeviceChange::default()

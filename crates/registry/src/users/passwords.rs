@@ -84,7 +84,7 @@ impl Registry {
     }
 
     /// Whether this is the user's password, for the panel: it is the same as for MQTT. Takes as
-    /// long as the hash does; none: it is not, or the user is not let in.
+    /// long as the hash does; none: it is not, or the user is not accepted.
     ///
     /// # Errors
     /// The database cannot be read, or the hash means nothing.

@@ -47,7 +47,7 @@ pub struct User {
     pub role: String,
     /// Role in the API and the panel, of all teams.
     pub api_role: ApiRole,
-    /// Whether it is let in.
+    /// Whether it is accepted.
     pub enabled: bool,
     /// May be empty.
     pub email: String,

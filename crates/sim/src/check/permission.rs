@@ -32,7 +32,7 @@ impl Permission {
             } => {
                 let row = ledger.client(client);
                 let Some(login) = people.login(row.link) else {
-                    let what = format!("{} was let in, but not as a user", row.name);
+                    let what = format!("{} was accepted, but not as a user", row.name);
                     return findings.add(CHECK, what);
                 };
                 let before = self.holders.insert((client, login.tenant), login.holder);

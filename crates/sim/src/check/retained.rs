@@ -76,7 +76,7 @@ impl Retained {
     pub(super) fn settled(&mut self, ledger: &Ledger, findings: &mut Findings) {
         let eye = ledger.eye();
         if !ledger.client(eye).online {
-            return findings.add(CHECK, "the last client was not let in".to_owned());
+            return findings.add(CHECK, "the last client was not accepted".to_owned());
         }
         for (topic, sent) in &self.sent {
             let found = self.seen.get(&(eye, *topic)).copied().flatten();

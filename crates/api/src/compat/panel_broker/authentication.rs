@@ -36,7 +36,7 @@ pub(super) struct Credentials {
     api_secret: String,
 }
 
-/// Numbers of a client that is let in; 0: there is none.
+/// Numbers of a client that is accepted; 0: there is none.
 #[derive(Debug, Serialize, ToSchema)]
 #[schema(as = panel::Client)]
 pub(super) struct Numbers {

@@ -67,8 +67,8 @@ pub trait CredentialSource: fmt::Debug + Send + Sync {
         }
     }
 
-    /// Clients that this source may have let in for what it held, and that the source of its kind
-    /// among `next`, if there is one, would refuse.
+    /// Clients that this source may have accepted for what it held, and that the source of its
+    /// kind among `next`, if there is one, would refuse.
     fn no_longer_valid(&self, next: &[Arc<dyn CredentialSource>]) -> Vec<RevokedClients>;
 
     /// The path of its file, if the source has users and the same file is empty in the source of

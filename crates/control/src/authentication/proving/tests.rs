@@ -274,7 +274,7 @@ fn what_others_remember_is_not_taken_for_an_exchange() {
 proptest! {
     #![proptest_config(ProptestConfig::with_cases(64))]
 
-    /// Garbage in any step is answered, and never lets in.
+    /// Garbage in any step is answered, and accepts nobody.
     #[test]
     fn garbage_in_any_step_is_refused(first in any::<Vec<u8>>(), last in any::<Vec<u8>>()) {
         let bench = bench(true);

@@ -32,8 +32,8 @@ pub struct CertificateNames {
 }
 
 impl CertificateNames {
-    /// Names are in `field`. What those of the registry may do, and whether they are let in, stands
-    /// there.
+    /// Names are in `field`. What those of the registry may do, and whether they are accepted,
+    /// stands there.
     pub fn new(field: NameFrom, people: People, registry: Option<Arc<Snapshot>>) -> Self {
         Self {
             field,

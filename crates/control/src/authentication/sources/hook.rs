@@ -253,7 +253,7 @@ enum HookDecision {
     KnowsNothing,
 }
 
-/// On which terms a client is let in.
+/// On which terms a client is accepted.
 #[derive(Default)]
 struct Terms {
     /// The rules of the client, if the answer has some.

@@ -83,7 +83,7 @@ impl PasswordFileSource {
     }
 }
 
-/// The client is let in whether this succeeds or not.
+/// The client is accepted whether this succeeds or not.
 fn renew(hashing: &Hashing, path: &str, name: &str, file: &PasswordFile, password: &[u8]) {
     let Some(older) = file.hash_of(name) else {
         return;

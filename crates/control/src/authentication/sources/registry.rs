@@ -174,7 +174,7 @@ fn voucher(token: &[u8]) -> Voucher {
     vouchers::voucher_of("team token", &[token])
 }
 
-/// The client is let in whether this succeeds or not.
+/// The client is accepted whether this succeeds or not.
 fn renew(
     snapshot: &Snapshot,
     name: &str,

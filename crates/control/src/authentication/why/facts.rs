@@ -60,7 +60,7 @@ pub(crate) struct AdmissionFacts {
 pub(crate) struct Lockout {
     /// For how long, and why.
     pub(crate) why: String,
-    /// How many seconds the client is let in nevertheless, with the credentials that were right
+    /// How many seconds the client is accepted nevertheless, with the credentials that were right
     /// before. None: it is kept out.
     pub(crate) accepted_secs: Option<u64>,
     /// How it is lifted.

@@ -257,7 +257,7 @@ fn lifted<'a>(policy: &Policy, refused: impl Iterator<Item = &'a Entry>) -> Vec<
 }
 
 /// Where a client comes from, as far as known: where it was refused last, if that was after it was
-/// let in, else where it was connected. Others may have been refused with its name meanwhile.
+/// accepted, else where it was connected. Others may have been refused with its name meanwhile.
 fn address_of(asked: &Asked) -> Option<&str> {
     let mut latest = asked.runs.iter().rev();
     let came = latest.clone().find(|run| match run.last.what {

@@ -210,7 +210,7 @@ fn is_idle(asked: &Asked, facts: &AdmissionFacts) -> Option<String> {
     ))
 }
 
-/// The client has not tried, and would not be let in by the tables that have it.
+/// The client has not tried, and would not be accepted by the tables that have it.
 pub(super) fn idle_tables(asked: &Asked, facts: &AdmissionFacts) -> Option<(Bearing, Finding)> {
     let sentence = is_idle(asked, facts)?;
     if matches!(asked.standing, Some(Standing::Known | Standing::Barred(_))) {

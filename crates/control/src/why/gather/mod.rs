@@ -113,8 +113,8 @@ impl Control {
     }
 
     /// Clients of a user: those that something happened to recently, then those that have a
-    /// session, the connected ones first. Of a device, those that it was let in as: one, unless its
-    /// type permits any Client Identifier; then also those that are one too many.
+    /// session, the connected ones first. Of a device, those that it was accepted as: one, unless
+    /// its type permits any Client Identifier; then also those that are one too many.
     async fn clients_of(
         &self,
         tenant: TenantId,
@@ -347,12 +347,12 @@ impl Control {
     }
 }
 
-/// Parts of the node have Client Identifiers that no client is let in with.
+/// Parts of the node have Client Identifiers that no client is accepted with.
 fn is_part(client_id: &str) -> bool {
     client_id.starts_with('$')
 }
 
-/// A client of that Client Identifier was let in recently.
+/// A client of that Client Identifier was accepted recently.
 fn was_let_in(runs: &[Run], client_id: &str) -> bool {
     let mut came = runs
         .iter()
