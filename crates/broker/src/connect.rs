@@ -129,7 +129,7 @@ impl Shard {
     }
 
     /// An old connection of the same client is ended first [MQTT-3.1.4-3]. That may end its
-    /// session, so the session is looked for after it.
+    /// session, so the session is looked for after it. Returns whether there was one.
     fn end_old_connection<N: Node>(
         &mut self,
         cx: &mut Cx<'_, N>,

@@ -120,7 +120,6 @@ mod topic_tree;
 mod unmatched;
 mod user_sessions;
 mod will;
-mod will_bytes;
 mod work;
 
 use martlet_fault as fault;
@@ -166,7 +165,7 @@ pub use martlet_permission::{
     Actions, Audience, CredentialMark, EVENTS, IS_NODE, Identity, Limit, LockoutScope,
     NODES_WITH_BRIDGES, Names, PasswordSource, Proof, ProxyFault, ReachedLimit, Realm, Refusal,
     RefusalCause, Revocation, RevocationReason, RevokedClients, Rule, RuleBook, RuleDecision,
-    Rules, RulesError, Screens, Share, TO_BRIDGES, TenantId, TlsFault, UserSources, Voucher,
+    Rules, RulesError, Screens, Share, TO_BRIDGES, TenantId, TlsFault, UserSources, Uses, Voucher,
     WebSocketFault, may_publish,
 };
 pub use memory_use::{Growth, MemoryUse, ShardMemory, subscriptions_part};

@@ -2,13 +2,14 @@
 
 use std::sync::Arc;
 
+use martlet_permission::{TenantId, Uses};
+
 use crate::gauge::MemoryGauge;
 use crate::memory::MemoryLoan;
 use crate::memory_use::Growth;
 use crate::node::{MemoryPressure, Node};
 use crate::pressure::relief::Relief;
 use crate::session::queue::Window;
-use crate::will_bytes::WillBytes;
 
 /// Turns between two counts of what waits to be used again, which changes slowly.
 const TURNS_PER_LOOK_AT_POOLS: u32 = 64;
@@ -30,8 +31,8 @@ pub(crate) struct MemoryAccount {
     pub(crate) buffers: usize,
     /// Bytes of what lies between sockets and MQTT.
     pub(crate) layers: usize,
-    /// Bytes of the sessions' Wills.
-    pub(crate) wills: WillBytes,
+    /// Bytes of the sessions' Wills, by tenant.
+    pub(crate) wills: Uses<TenantId>,
     /// Bytes of tables that grow slowly, as counted last.
     pub(crate) tables: usize,
     /// Bytes that wait to be used again, as counted last.
@@ -65,7 +66,7 @@ impl MemoryAccount {
             clients: Arc::default(),
             buffers: 0,
             layers: 0,
-            wills: WillBytes::default(),
+            wills: Uses::default(),
             tables: 0,
             pools: 0,
             loan: MemoryLoan::default(),

@@ -1,9 +1,7 @@
 //! How many sessions and connections the clients of each tenant have, so that no team takes all of
 //! the node's. Those of the common tenant are not counted apart.
 
-use std::collections::BTreeMap;
-
-use martlet_permission::TenantId;
+use martlet_permission::{TenantId, Uses};
 
 /// Kind of what is counted.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -16,7 +14,7 @@ pub enum TenantPool {
 
 /// Sessions and connections by tenant.
 #[derive(Debug, Default)]
-pub struct TenantCounts(BTreeMap<TenantId, [usize; 2]>);
+pub struct TenantCounts([Uses<TenantId>; 2]);
 
 impl TenantCounts {
     /// Counts one more; false if the tenant has its share already. `share_of` has how many the
@@ -27,38 +25,21 @@ impl TenantCounts {
         pool: TenantPool,
         share_of: impl FnOnce(usize) -> usize,
     ) -> bool {
-        let counts = self.0.entry(tenant).or_default();
-        let count = &mut counts[pool as usize];
-        let has_room = *count < share_of(*count);
-        *count += usize::from(has_room);
-        if *counts == [0, 0] {
-            self.0.remove(&tenant);
-        }
+        let uses = &mut self.0[pool as usize];
+        let own = uses.of(&tenant);
+        let has_room = own < share_of(own);
+        uses.add(&tenant, usize::from(has_room));
         has_room
     }
 
     /// Counts one less.
     pub fn give_back(&mut self, tenant: TenantId, pool: TenantPool) {
-        let Some(counts) = self.0.get_mut(&tenant) else {
-            return;
-        };
-        let count = &mut counts[pool as usize];
-        *count = count.saturating_sub(1);
-        if *counts == [0, 0] {
-            self.0.remove(&tenant);
-        }
+        self.0[pool as usize].give_back(&tenant, 1);
     }
 
-    /// Tenants with a session or a connection.
-    pub(crate) fn tenants(&self) -> impl Iterator<Item = TenantId> {
-        self.0.keys().copied()
-    }
-
-    /// How many a tenant has.
-    pub(crate) fn of(&self, tenant: TenantId, pool: TenantPool) -> usize {
-        self.0
-            .get(&tenant)
-            .map_or(0, |counts| counts[pool as usize])
+    /// Tenants that have some, and how many.
+    pub(crate) fn each(&self, pool: TenantPool) -> impl Iterator<Item = (TenantId, usize)> {
+        self.0[pool as usize].each()
     }
 }
 
@@ -73,7 +54,7 @@ mod tests {
         assert!(counts.borrow(north, Sessions, |_| 2));
         assert!(counts.borrow(north, Sessions, |_| 2));
         assert!(!counts.borrow(north, Sessions, |_| 2));
-        assert_eq!(counts.of(north, Sessions), 2);
+        assert_eq!(counts.each(Sessions).collect::<Vec<_>>(), [(north, 2)]);
         assert!(counts.borrow(north, Connections, |_| 1));
         assert!(counts.borrow(south, Sessions, |_| 1));
         counts.give_back(north, Sessions);
@@ -82,7 +63,8 @@ mod tests {
             counts.give_back(north, pool);
         }
         counts.give_back(south, Sessions);
-        assert!(counts.0.is_empty());
-        assert!(!counts.borrow(south, Sessions, |_| 0) && counts.0.is_empty());
+        let is_empty = |counts: &TenantCounts| counts.0.iter().all(|uses| uses.all() == 0);
+        assert!(is_empty(&counts));
+        assert!(!counts.borrow(south, Sessions, |_| 0) && is_empty(&counts));
     }
 }

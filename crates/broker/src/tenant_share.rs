@@ -56,18 +56,16 @@ impl Shard {
         for (tenant, bytes) in self.subscribers.of_tenants().chain([common]) {
             of(&mut uses, tenant).subscription_bytes = bytes;
         }
-        let wills = &self.memory.wills;
-        let of_common = wills.bytes() - wills.of_tenants().map(|(_, bytes)| bytes).sum::<usize>();
-        let common = (TenantId::default(), of_common);
-        for (tenant, bytes) in wills.of_tenants().chain([common]) {
+        for (tenant, bytes) in self.memory.wills.each() {
             of(&mut uses, tenant).will_bytes = bytes;
         }
         if self.id == ShardId(0) {
             cx.node.tenants(|counts| {
-                for tenant in counts.tenants() {
-                    let own = of(&mut uses, tenant);
-                    own.connections = counts.of(tenant, TenantPool::Connections);
-                    own.sessions = counts.of(tenant, TenantPool::Sessions);
+                for (tenant, count) in counts.each(TenantPool::Connections) {
+                    of(&mut uses, tenant).connections = count;
+                }
+                for (tenant, count) in counts.each(TenantPool::Sessions) {
+                    of(&mut uses, tenant).sessions = count;
                 }
             });
             cx.node.retained(|store| {

@@ -55,7 +55,8 @@ impl Shard {
         let state = self.sessions.at(session);
         let tenant = state.tenant;
         let before = core::mem::replace(&mut state.will, will);
-        self.memory.wills.count(tenant, bytes_now, bytes(&before));
+        self.memory.wills.add(&tenant, bytes_now);
+        self.memory.wills.give_back(&tenant, bytes(&before));
         before
     }
 
@@ -83,14 +84,14 @@ impl Shard {
         };
         let limits = &self.settings.limits;
         let (bytes_max, wills) = (self.wills_bytes_max(), &self.memory.wills);
-        let own = wills.of(tenant);
+        let own = wills.of(&tenant);
         let share = limits
             .team_share()
-            .beside((wills.bytes() - own) as u64, bytes_max);
+            .beside(wills.beside(&tenant) as u64, bytes_max);
         let is_beyond_share = tenant != TenantId::default() && (own + more) as u64 > share;
         if will.bytes() > limits.will_bytes as usize {
             Some(Limit::WillBytes)
-        } else if more > 0 && (wills.bytes() + more) as u64 > bytes_max {
+        } else if more > 0 && (wills.all() + more) as u64 > bytes_max {
             Some(Limit::WillsBytes)
         } else if more > 0 && is_beyond_share {
             Some(Limit::TeamWills)

@@ -1,13 +1,12 @@
 //! Slots for work that costs much. A caller may have its share of what others leave, so that none
 //! takes them all, and the next free slot is for the caller with fewest.
 
-use std::collections::{HashMap, VecDeque};
+use std::collections::VecDeque;
 use std::fmt::Debug;
-use std::hash::Hash;
 use std::sync::{Arc, Mutex};
 use std::time::Duration;
 
-use martlet_broker::Share;
+use martlet_broker::{Share, Uses};
 use martlet_registry::Visibility;
 use tokio::sync::oneshot;
 use tokio::time::timeout;
@@ -15,7 +14,7 @@ use tokio::time::timeout;
 use crate::lock::lock;
 
 /// Owner of slots.
-pub trait SlotOwner: Clone + Eq + Hash + Send + Sync + 'static {
+pub trait SlotOwner: Clone + Ord + Send + Sync + 'static {
     /// Whether the owner is a team or its tenant, and not a caller that sees all teams.
     fn is_team(&self) -> bool;
 }
@@ -43,9 +42,8 @@ pub struct SharedSlots<K> {
 
 #[derive(Debug)]
 struct State<K> {
-    used: usize,
-    /// Slots of each caller that has one.
-    own: HashMap<K, usize>,
+    /// Slots of each caller.
+    uses: Uses<K>,
     /// Callers that wait, in their order.
     waiting: VecDeque<(K, oneshot::Sender<SharedSlot>)>,
 }
@@ -71,8 +69,7 @@ impl<K: SlotOwner> SharedSlots<K> {
     /// `limit` slots, of which one caller may have this share.
     pub fn new(limit: usize, share: Share) -> Self {
         let state = State {
-            used: 0,
-            own: HashMap::new(),
+            uses: Uses::default(),
             waiting: VecDeque::new(),
         };
         Self {
@@ -90,14 +87,13 @@ impl<K: SlotOwner> SharedSlots<K> {
         let mut state = lock(&self.state);
         let least = usize::from(!caller.is_team());
         if !self.has_room(&state, caller, least) {
-            let own = state.own.get(caller).copied().unwrap_or_default();
-            return Err(if state.used < self.limit {
-                own
-            } else {
-                state.used
+            let all = state.uses.all();
+            return Err(match all < self.limit {
+                true => state.uses.of(caller),
+                false => all,
             });
         }
-        state.count(caller);
+        state.uses.add(caller, 1);
         drop(state);
         Ok(self.slot(caller.clone()))
     }
@@ -119,10 +115,7 @@ impl<K: SlotOwner> SharedSlots<K> {
 
     /// How many slots each caller has.
     pub fn used(&self) -> Vec<(K, usize)> {
-        let state = lock(&self.state);
-        let own = state.own.iter();
-        own.map(|(caller, count)| (caller.clone(), *count))
-            .collect()
+        lock(&self.state).uses.each().collect()
     }
 
     /// Number of callers that wait for a slot.
@@ -132,9 +125,9 @@ impl<K: SlotOwner> SharedSlots<K> {
 
     /// Whether a caller may have one more: its share, and `least` of those that are free.
     fn has_room(&self, state: &State<K>, caller: &K, least: usize) -> bool {
-        let own = state.own.get(caller).copied().unwrap_or_default();
-        let share = self.share.size_beside(state.used - own, self.limit);
-        state.used < self.limit && own < share.max(least)
+        let uses = &state.uses;
+        let share = self.share.size_beside(uses.beside(caller), self.limit);
+        uses.all() < self.limit && uses.of(caller) < share.max(least)
     }
 
     fn slot(&self, caller: K) -> SharedSlot {
@@ -143,7 +136,7 @@ impl<K: SlotOwner> SharedSlots<K> {
             ..*self
         };
         SharedSlot(Some(Box::new(move || {
-            lock(&slots.state).uncount(&caller);
+            lock(&slots.state).uses.give_back(&caller, 1);
             slots.hand_out();
         })))
     }
@@ -163,28 +156,11 @@ impl<K: SlotOwner> SharedSlots<K> {
         state.waiting.retain(|(_, give)| !give.is_closed());
         let waiting = state.waiting.iter().enumerate();
         let may_have_one = waiting.filter(|(_, (caller, _))| self.has_room(&state, caller, 1));
-        let fewest = may_have_one.min_by_key(|(_, (caller, _))| state.own.get(caller).copied());
+        let fewest = may_have_one.min_by_key(|(_, (caller, _))| state.uses.of(caller));
         let place = fewest?.0;
         let next = state.waiting.remove(place)?;
-        state.count(&next.0);
+        state.uses.add(&next.0, 1);
         Some(next)
-    }
-}
-
-impl<K: SlotOwner> State<K> {
-    fn count(&mut self, caller: &K) {
-        self.used += 1;
-        *self.own.entry(caller.clone()).or_default() += 1;
-    }
-
-    fn uncount(&mut self, caller: &K) {
-        self.used -= 1;
-        if let Some(own) = self.own.get_mut(caller) {
-            *own -= 1;
-            if *own == 0 {
-                self.own.remove(caller);
-            }
-        }
     }
 }
 

@@ -39,6 +39,6 @@ pub use own::{
 pub use refusal::{Audience, LockoutScope, PasswordSource, Refusal, RefusalCause, UserSources};
 pub use revocation::{Revocation, RevocationReason, RevokedClients};
 pub use rules::{Rule, RuleDecision, Rules, RulesError};
-pub use share::Share;
+pub use share::{Share, Uses};
 pub use tenant::TenantId;
 pub use transport_fault::{ProxyFault, TlsFault, WebSocketFault};

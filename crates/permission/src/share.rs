@@ -1,4 +1,6 @@
-//! How much of what all teams share one team may have.
+//! How much of what all teams share one team may have, and what each uses.
+
+use std::collections::BTreeMap;
 
 /// The part that one team may have of what the others leave. So a team that is alone has that part
 /// of all, those with most may not grow while others come, and teams never take all.
@@ -35,9 +37,85 @@ impl Share {
     }
 }
 
+/// What each owner uses of a pool. One that uses nothing is not remembered.
+#[derive(Clone, Debug)]
+pub struct Uses<O> {
+    all: usize,
+    of: BTreeMap<O, usize>,
+}
+
+impl<O> Default for Uses<O> {
+    fn default() -> Self {
+        Self {
+            all: 0,
+            of: BTreeMap::new(),
+        }
+    }
+}
+
+impl<O: Ord + Clone> Uses<O> {
+    /// What all owners use together.
+    pub fn all(&self) -> usize {
+        self.all
+    }
+
+    /// What one owner uses.
+    pub fn of(&self, owner: &O) -> usize {
+        self.of.get(owner).copied().unwrap_or_default()
+    }
+
+    /// What all others use together.
+    pub fn beside(&self, owner: &O) -> usize {
+        self.all - self.of(owner)
+    }
+
+    /// Owners that use something, in their order, and how much.
+    pub fn each(&self) -> impl Iterator<Item = (O, usize)> {
+        self.of.iter().map(|(owner, used)| (owner.clone(), *used))
+    }
+
+    /// Counts more for an owner.
+    pub fn add(&mut self, owner: &O, more: usize) {
+        if more > 0 {
+            self.all += more;
+            *self.of.entry(owner.clone()).or_default() += more;
+        }
+    }
+
+    /// Counts less for an owner.
+    pub fn give_back(&mut self, owner: &O, less: usize) {
+        let Some(own) = self.of.get_mut(owner) else {
+            return;
+        };
+        let less = less.min(*own);
+        *own -= less;
+        self.all -= less;
+        if *own == 0 {
+            self.of.remove(owner);
+        }
+    }
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn owners_that_use_nothing_are_not_remembered() {
+        let mut uses = Uses::default();
+        uses.add(&"north", 2);
+        uses.add(&"south", 3);
+        uses.add(&"east", 0);
+        assert_eq!(
+            (uses.all(), uses.of(&"north"), uses.beside(&"north")),
+            (5, 2, 3)
+        );
+        uses.give_back(&"north", 1);
+        uses.give_back(&"south", 9);
+        assert_eq!(uses.each().collect::<Vec<_>>(), [("north", 1)]);
+        uses.give_back(&"north", 1);
+        assert!(uses.all() == 0 && uses.each().next().is_none());
+    }
 
     #[test]
     fn a_share_is_a_part_of_what_others_leave() {

@@ -94,7 +94,7 @@ impl Shard {
     fn kept_bytes(&self) -> usize {
         let subscriptions = self.subscribers.bytes() + self.groups.memory_bytes();
         let sessions = self.bytes_of_sessions();
-        self.memory.wills.bytes() + subscriptions + sessions + self.memory.tables
+        self.memory.wills.all() + subscriptions + sessions + self.memory.tables
     }
 
     /// Bytes of sessions beside their subscriptions, Wills and messages.
@@ -110,7 +110,7 @@ impl Shard {
         let layers = self.lobby.memory.request_bytes() + self.memory.layers;
         let connections = self.connections.len() * CONNECTION_BYTES + self.memory.clients.bytes();
         ShardMemory {
-            wills: self.memory.wills.bytes(),
+            wills: self.memory.wills.all(),
             subscriptions: self.subscribers.bytes() + self.groups.memory_bytes(),
             sessions: self.bytes_of_sessions(),
             tables: self.memory.tables,
@@ -126,7 +126,7 @@ impl Shard {
         let connections = self.connections.len() * CONNECTION_BYTES + self.memory.clients.bytes();
         let clients = self.bytes_of_sessions() + connections;
         let lobby = self.lobby.memory.request_bytes() + self.memory.layers;
-        let kept = self.subscribers.bytes() + self.memory.wills.bytes() + clients + lobby;
+        let kept = self.subscribers.bytes() + self.memory.wills.all() + clients + lobby;
         let groups =
             self.groups.memory_bytes() + self.subscribing.subacks.bytes() + self.memory.tables;
         let groups = groups + self.memory.relief.memory_bytes();

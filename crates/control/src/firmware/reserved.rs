@@ -1,20 +1,21 @@
 //! Bytes that uploads under way may still bring, by team.
 
-use std::collections::HashMap;
 use std::sync::{Arc, Mutex};
+
+use martlet_broker::Uses;
 
 use crate::lock::lock;
 
 /// Bytes of uploads under way, by the id of the team; empty: of no team.
 #[derive(Clone, Debug, Default)]
-pub(super) struct Reservations(Arc<Mutex<HashMap<String, u64>>>);
+pub(super) struct Reservations(Arc<Mutex<Uses<String>>>);
 
 /// Bytes of one upload, until it is dropped.
 #[derive(Debug)]
 pub(super) struct Reserved {
     all: Reservations,
     team: String,
-    bytes: u64,
+    bytes: usize,
 }
 
 impl Reservations {
@@ -30,13 +31,13 @@ impl Reservations {
         is_room_for: impl FnOnce(u64, u64) -> Result<(), E>,
     ) -> Result<Reserved, E> {
         let mut all = lock(&self.0);
-        let own = all.get(team).copied().unwrap_or_default();
-        let others = all.values().sum::<u64>() - own;
-        is_room_for(own, others)?;
-        all.insert(team.to_owned(), own.saturating_add(bytes));
+        let team = team.to_owned();
+        is_room_for(all.of(&team) as u64, all.beside(&team) as u64)?;
+        let bytes = usize::try_from(bytes).unwrap_or(usize::MAX);
+        all.add(&team, bytes);
         Ok(Reserved {
             all: self.clone(),
-            team: team.to_owned(),
+            team,
             bytes,
         })
     }
@@ -44,12 +45,6 @@ impl Reservations {
 
 impl Drop for Reserved {
     fn drop(&mut self) {
-        let mut all = lock(&self.all.0);
-        if let Some(own) = all.get_mut(&self.team) {
-            *own = own.saturating_sub(self.bytes);
-            if *own == 0 {
-                all.remove(&self.team);
-            }
-        }
+        lock(&self.all.0).give_back(&self.team, self.bytes);
     }
 }

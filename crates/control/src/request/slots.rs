@@ -1,9 +1,8 @@
 //! Slots of requests that wait for their responses.
 
-use std::collections::BTreeMap;
 use std::sync::{Mutex, MutexGuard, PoisonError};
 
-use martlet_broker::{Share, TenantId};
+use martlet_broker::{Share, TenantId, Uses};
 
 /// Requests that wait for their responses at once.
 pub const REQUESTS_MAX: usize = 64;
@@ -21,8 +20,8 @@ pub(crate) struct RequestSlots {
 struct Taken {
     /// A bit for each slot.
     slots: u64,
-    /// Number of slots of each tenant that has some.
-    of_tenants: BTreeMap<TenantId, usize>,
+    /// Number of slots of each tenant.
+    uses: Uses<TenantId>,
 }
 
 impl RequestSlots {
@@ -36,15 +35,14 @@ impl RequestSlots {
     pub(crate) fn take(&self, tenant: TenantId) -> Option<RequestSlot<'_>> {
         let mut taken = self.lock();
         let number = taken.slots.trailing_ones();
-        let all = taken.slots.count_ones() as usize;
-        let own = taken.of_tenants.get(&tenant).copied().unwrap_or_default();
-        let share = self.share.size_beside(all - own, REQUESTS_MAX);
-        let is_in_share = own < share || tenant == TenantId::default();
-        if all >= REQUESTS_MAX || !is_in_share {
+        let others = taken.uses.beside(&tenant);
+        let share = self.share.size_beside(others, REQUESTS_MAX);
+        let is_in_share = taken.uses.of(&tenant) < share || tenant == TenantId::default();
+        if taken.uses.all() >= REQUESTS_MAX || !is_in_share {
             return None;
         }
         taken.slots |= 1 << number;
-        *taken.of_tenants.entry(tenant).or_default() += 1;
+        taken.uses.add(&tenant, 1);
         Some(RequestSlot {
             slots: self,
             number,
@@ -54,11 +52,7 @@ impl RequestSlots {
 
     /// How many requests of each tenant wait.
     pub(crate) fn used(&self) -> Vec<(TenantId, usize)> {
-        let taken = self.lock();
-        let of_tenants = taken.of_tenants.iter();
-        of_tenants
-            .map(|(tenant, count)| (*tenant, *count))
-            .collect()
+        self.lock().uses.each().collect()
     }
 
     fn lock(&self) -> MutexGuard<'_, Taken> {
@@ -84,12 +78,7 @@ impl Drop for RequestSlot<'_> {
     fn drop(&mut self) {
         let mut taken = self.slots.lock();
         taken.slots &= !(1 << self.number);
-        if let Some(own) = taken.of_tenants.get_mut(&self.tenant) {
-            *own -= 1;
-            if *own == 0 {
-                taken.of_tenants.remove(&self.tenant);
-            }
-        }
+        taken.uses.give_back(&self.tenant, 1);
     }
 }
 

@@ -2,12 +2,10 @@
 //!
 //! It is a part of `limits.memory_bytes`. One team may use its share of this part.
 
-use std::collections::HashMap;
 use std::fmt;
-use std::hash::Hash;
 use std::sync::{Arc, Mutex};
 
-use martlet_broker::Share;
+use martlet_broker::{Share, Uses};
 use martlet_telemetry::QueryMemory;
 
 use crate::control::Control;
@@ -16,43 +14,27 @@ use crate::lock::lock;
 /// Results may take this many sixteenths of `limits.memory_bytes`.
 const PARTS: usize = 2;
 
-/// Bytes of all results, and of those of each caller. `K` names a caller.
-#[derive(Debug)]
-struct Taken<K> {
-    all: usize,
-    own: HashMap<K, usize>,
+/// Counts more bytes of results; false if these are more than the caller's share of what others
+/// leave of `limit`.
+fn take<K: Ord + Clone>(
+    taken: &mut Uses<K>,
+    (caller, bytes): (&K, usize),
+    share: Share,
+    limit: usize,
+) -> bool {
+    let share = share.size_beside(taken.beside(caller), limit);
+    let has_room = taken.of(caller).saturating_add(bytes) <= share;
+    if has_room {
+        taken.add(caller, bytes);
+    }
+    has_room
 }
 
-impl<K: Clone + Eq + Hash> Taken<K> {
-    /// Counts more bytes; false if these are more than `limit`, or than the caller's share of what
-    /// others leave.
-    fn take(&mut self, caller: &K, bytes: usize, share: Share, limit: usize) -> bool {
-        let own = self.own.get(caller).copied().unwrap_or_default();
-        let others = self.all - own;
-        let own = own.saturating_add(bytes);
-        if own > share.size_beside(others, limit) {
-            return false;
-        }
-        self.all = others + own;
-        self.own.insert(caller.clone(), own);
-        true
-    }
-
-    fn give_back(&mut self, caller: &K, bytes: usize) {
-        self.all = self.all.saturating_sub(bytes);
-        if let Some(own) = self.own.get_mut(caller) {
-            *own = own.saturating_sub(bytes);
-            if *own == 0 {
-                self.own.remove(caller);
-            }
-        }
-    }
-}
-
-/// Memory for the results of all queries.
+/// Memory for the results of all queries. `K` names a caller.
 pub struct QueryMemories<K> {
     control: Arc<Control>,
-    taken: Arc<Mutex<Taken<K>>>,
+    /// Bytes of the results of each caller.
+    taken: Arc<Mutex<Uses<K>>>,
     limit: usize,
     share: Share,
 }
@@ -73,17 +55,14 @@ impl<K> Clone for QueryMemories<K> {
     }
 }
 
-impl<K: Clone + Eq + Hash + fmt::Debug + Send + Sync + 'static> QueryMemories<K> {
+impl<K: Clone + Ord + fmt::Debug + Send + Sync + 'static> QueryMemories<K> {
     /// A part of the memory of this node.
     pub fn new(control: &Arc<Control>) -> Self {
         let part = control.memory_part();
         let limit = part.map_or(usize::MAX, |part| part.saturating_mul(PARTS));
-        let taken = Arc::new(Mutex::new(Taken {
-            all: 0,
-            own: HashMap::<K, usize>::new(),
-        }));
+        let taken = Arc::new(Mutex::new(Uses::<K>::default()));
         let counted = Arc::downgrade(&taken);
-        let count = move || counted.upgrade().map_or(0, |taken| lock(&taken).all);
+        let count = move || counted.upgrade().map_or(0, |taken| lock(&taken).all());
         control.show_borrowed("queries", Box::new(count));
         Self {
             share: control.info.limits.team_share(),
@@ -100,10 +79,7 @@ impl<K: Clone + Eq + Hash + fmt::Debug + Send + Sync + 'static> QueryMemories<K>
 
     /// Bytes of the results of each caller.
     pub fn used(&self) -> Vec<(K, usize)> {
-        let taken = lock(&self.taken);
-        let own = taken.own.iter();
-        own.map(|(caller, bytes)| (caller.clone(), *bytes))
-            .collect()
+        lock(&self.taken).each().collect()
     }
 
     /// The memory of the queries of this caller.
@@ -121,10 +97,15 @@ struct OfCaller<K> {
     caller: K,
 }
 
-impl<K: Clone + Eq + Hash + fmt::Debug + Send + Sync> QueryMemory for OfCaller<K> {
+impl<K: Clone + Ord + fmt::Debug + Send + Sync> QueryMemory for OfCaller<K> {
     fn take(&self, bytes: usize) -> bool {
         let all = &self.all;
-        let has_room = lock(&all.taken).take(&self.caller, bytes, all.share, all.limit);
+        let has_room = take(
+            &mut lock(&all.taken),
+            (&self.caller, bytes),
+            all.share,
+            all.limit,
+        );
         if !has_room {
             return false;
         }
@@ -147,21 +128,18 @@ mod tests {
 
     #[test]
     fn sixty_queries_of_one_caller_leave_memory_to_another() {
-        let mut taken = Taken {
-            all: 0,
-            own: HashMap::new(),
-        };
-        let mut take = |caller, bytes| taken.take(&caller, bytes, Share::default(), 1_000);
+        let mut taken = Uses::default();
+        let mut take = |caller, bytes| take(&mut taken, (&caller, bytes), Share::default(), 1_000);
         let has_taken = (0..60).filter(|_| take("north", 100)).count();
         assert_eq!(has_taken, 5);
         assert!(take("south", 200) && !take("south", 51) && take("south", 50));
         assert!(take("east", 125) && !take("north", 1));
-        assert_eq!(taken.all, 875);
+        assert_eq!(taken.all(), 875);
         taken.give_back(&"east", 125);
         for _ in 0..has_taken {
             taken.give_back(&"north", 100);
         }
         taken.give_back(&"south", 250);
-        assert!(taken.all == 0 && taken.own.is_empty());
+        assert!(taken.all() == 0 && taken.each().next().is_none());
     }
 }

@@ -1,7 +1,7 @@
 //! The caller of a change, and the teams whose objects it sees.
 
 /// Which objects a call sees. All others are as if they did not exist.
-#[derive(Clone, Debug, PartialEq, Eq, Hash)]
+#[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub enum Visibility {
     /// Everybody's.
     All,

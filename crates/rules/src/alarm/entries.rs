@@ -3,7 +3,7 @@
 use std::collections::HashMap;
 use std::ops::{Deref, DerefMut};
 
-use martlet_permission::Share;
+use martlet_permission::{Share, Uses};
 
 use super::key::AlarmKey;
 
@@ -16,7 +16,7 @@ pub(super) const ENTRIES_MAX: usize = 200_000;
 pub(super) struct Entries<V> {
     all: HashMap<AlarmKey, V>,
     /// Number of entries of each tenant.
-    of_tenants: HashMap<u32, usize>,
+    uses: Uses<u32>,
     share: Share,
 }
 
@@ -31,46 +31,41 @@ impl<V> Entries<V> {
     pub(super) fn new(share: Share) -> Self {
         Self {
             all: HashMap::new(),
-            of_tenants: HashMap::new(),
+            uses: Uses::default(),
             share,
         }
     }
 
     /// Whether an entry with this key may be added.
     pub(super) fn has_room_for(&self, key: &AlarmKey) -> bool {
-        let own = self.of_tenants.get(&key.tenant).copied().unwrap_or(0);
         let share = match key.tenant {
             0 => usize::MAX,
-            _ => self.share.size_beside(self.all.len() - own, ENTRIES_MAX),
+            tenant => self
+                .share
+                .size_beside(self.uses.beside(&tenant), ENTRIES_MAX),
         };
-        (self.all.len() < ENTRIES_MAX && own < share) || self.all.contains_key(key)
+        let has_room = self.uses.all() < ENTRIES_MAX && self.uses.of(&key.tenant) < share;
+        has_room || self.all.contains_key(key)
     }
 
     /// Adds an entry, or replaces it.
     pub(super) fn insert(&mut self, key: AlarmKey, entry: V) {
         let tenant = key.tenant;
         if self.all.insert(key, entry).is_none() {
-            *self.of_tenants.entry(tenant).or_default() += 1;
+            self.uses.add(&tenant, 1);
         }
     }
 
     /// Removes an entry.
     pub(super) fn remove(&mut self, key: &AlarmKey) -> Option<V> {
         let removed = self.all.remove(key)?;
-        if let Some(own) = self.of_tenants.get_mut(&key.tenant) {
-            *own -= 1;
-            if *own == 0 {
-                self.of_tenants.remove(&key.tenant);
-            }
-        }
+        self.uses.give_back(&key.tenant, 1);
         Some(removed)
     }
 
     /// Number of entries of each tenant that has some.
     pub(super) fn of_tenants(&self) -> impl Iterator<Item = (u32, usize)> {
-        self.of_tenants
-            .iter()
-            .map(|(tenant, count)| (*tenant, *count))
+        self.uses.each()
     }
 }
 
