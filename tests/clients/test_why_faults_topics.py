@@ -129,6 +129,9 @@ NEARLY = {
     "blank in the topic": ("yard/+/temp", "yard/1/temp ", "the topic \"yard/1/temp \" has a blank", "yard/1/+"),
 }
 
+    "order": ("stat/plug/POWER", "plug/stat/POWER", "the levels are in another order", "plug/stat/POWER"),
+    "empty level in the topic": ("mine/b/temp", "mine//b/temp", "the topic has an empty level (//)", "mine//b/temp"),
+    "empty level in the filter": ("quay//+", "quay/1", "the filter has an empty level (//)", "quay/+"),
 
 @pytest.mark.parametrize("nearly", NEARLY)
 def test_a_topic_filter_nearly_matches(node, boss, nearly):
@@ -151,6 +154,7 @@ AWAY = {
     "slash": ("silo/1/temp/", "silo/1/temp", "the filter ends with /, and the topic does not"),
 }
 
+    "order": ("tele/drill/LWT", "drill/tele/LWT", "the levels are in another order"),
 
 @pytest.mark.parametrize("nearly", AWAY)
 def test_a_topic_filter_of_a_kept_session_nearly_matches(node, boss, nearly):
