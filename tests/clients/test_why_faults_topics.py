@@ -1,6 +1,8 @@
 """Faults of topics, Topic Filters and Client Identifiers that are put to `martlet why`: the headline is
 the fault, and what it advises ends it."""
 
+import json
+
 import pytest
 
 from paho_client import V311
@@ -127,6 +129,9 @@ NEARLY = {
     "stars": ("works/*", "works/1/temp", "* is not a wildcard in MQTT: works/# would match", "works/#"),
     "blank in the filter": ("hall/1/temp ", "hall/1/temp", "has a blank at the beginning or end of a level", "hall/1/temp"),
     "blank in the topic": ("yard/+/temp", "yard/1/temp ", "the topic \"yard/1/temp \" has a blank", "yard/1/+"),
+    "order": ("stat/plug/POWER", "plug/stat/POWER", "the levels are in another order", "plug/stat/POWER"),
+    "empty level in the topic": ("mine/b/temp", "mine//b/temp", "the topic has an empty level (//)", "mine//b/temp"),
+    "empty level in the filter": ("quay//+", "quay/1", "the filter has an empty level (//)", "quay/+"),
 }
 
 
@@ -149,6 +154,7 @@ AWAY = {
     "case": ("Farm/1/temp", "farm/1/temp", "upper and lower case differ"),
     "levels": ("barn/1", "barn/1/temp", "the topic has more levels, which barn/1/# would match"),
     "slash": ("silo/1/temp/", "silo/1/temp", "the filter ends with /, and the topic does not"),
+    "order": ("tele/drill/LWT", "drill/tele/LWT", "the levels are in another order"),
 }
 
 
@@ -177,6 +183,17 @@ def test_a_topic_filter_of_a_kept_session_nearly_matches(node, boss, nearly):
     with node.client("ann", client_id=name, **KEPT) as app:
         assert app.receive().topic == topic
         node.over(name, topic)
+
+
+def test_a_topic_filter_of_a_share_group_is_published_to(node):
+    with node.client("ann", client_id="share") as client, node.client("boss", client_id="member") as member:
+        member.subscribe("$share/g/jobs/#", 1)
+        assert not published(client, "$share/g/jobs/1")
+        for asked in (["share"], ["share", "$share/g/jobs/1"]):
+            told = node.headline("not-permitted", "that is the Topic Filter of a share group, not a topic", *asked)
+            assert "have the client publish to jobs/1" in told["remedy"] and "$SYS" not in told["remedy"], told
+            assert not any("subscribe to $share" in one.get("remedy", "") for one in told["also"]), json.dumps(told, indent=1)
+        assert published(client, "jobs/1") and member.receive().topic == "jobs/1"
 
 
 def connect(client_id, version):

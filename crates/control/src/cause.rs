@@ -119,7 +119,9 @@ impl Cause {
             | Is::NotMqtt
             | Is::TlsToMqtt
             | Is::HttpToMqtt
-            | Is::MqttToHttp => Self::WrongTransport,
+            | Is::MqttToHttp
+            | Is::WebSocketToHttp
+            | Is::TlsToHttp => Self::WrongTransport,
             Is::Proxy(_) => Self::ProxyRefused,
             Is::TakenOver => Self::TakenOver,
             Is::KeepAlive => Self::KeepAlive,
@@ -151,6 +153,7 @@ impl Cause {
             Is::LoginsWait | Is::SharedSubscriptionsFull => Self::LimitReached,
             Is::Forbidden
             | Is::ServerTopic
+            | Is::SharedFilter
             | Is::WillForbidden
             | Is::WillOnServerTopic
             | Is::PartRefused

@@ -98,6 +98,10 @@ causes! {
     HttpToMqtt = "an HTTP request was received at a port of plain MQTT";
     /// MQTT was received on a port of the HTTP server.
     MqttToHttp = "MQTT was received at a port of HTTP";
+    /// A request for MQTT over WebSocket was received on a port of the HTTP server.
+    WebSocketToHttp = "MQTT over WebSocket was received at a port of HTTP";
+    /// A TLS handshake was received on a port of the HTTP server, which has no TLS there.
+    TlsToHttp = "TLS was received at a port of plain HTTP";
     /// The Client Identifier is empty, and the listener requires one.
     EmptyClientId = "the listener does not allow an empty Client Identifier";
     /// The Client Identifier begins with `$`.
@@ -192,6 +196,8 @@ causes! {
     Forbidden = "it is not permitted";
     /// The topic belongs to the server.
     ServerTopic = "the topic is one of the server's own";
+    /// The topic has the form of a Shared Subscription.
+    SharedFilter = "that is the Topic Filter of a share group, not a topic";
     /// A provisioning key is unknown, has expired or was revoked.
     ProvisioningKey = "the provisioning key is not valid";
     /// A provisioning key has registered its maximum of devices. The subject is the device.

@@ -19,6 +19,7 @@ use martlet_registry::{
 };
 
 use super::lacking::Lacking;
+use super::refused::server_topic;
 use super::worded_remedy::WordedRemedy;
 use crate::remedy::Command;
 use crate::remedy::form::{self, CommandForm, Given};
@@ -321,8 +322,7 @@ impl Commands {
         acl_file: Option<&AclFileOfListener>,
     ) -> WordedRemedy {
         if lacking.action == "publish" && !may_publish(lacking.topic) {
-            let text = "clients cannot publish to the server's own topics ($SYS)";
-            return WordedRemedy::words(text).unwrap_or_default();
+            return server_topic(lacking.topic);
         }
         let user = lacking.user;
         let tables = user.and_then(|user| Some((user, self.tables_now()?)));
@@ -449,6 +449,9 @@ impl Commands {
                  Name or Client Identifier"
             ));
         }
+        if let Some(worded) = self.forbidden_by_group(user, found.place.as_deref()) {
+            return Some(worded);
+        }
         if let Some(why) = lacking.unfit_name(rules) {
             return WordedRemedy::words(why);
         }
@@ -464,6 +467,21 @@ impl Commands {
                 first.source
             ),
             command: None,
+        })
+    }
+
+    /// The rule at this place is one of a group, and forbids it: no other rule stands before it.
+    fn forbidden_by_group(&self, device: &str, place: Option<&str>) -> Option<WordedRemedy> {
+        let (place, tables) = (place?, self.tables_now()?);
+        let GroupName { id, name } = tables.group_of_rule(self.tenant.0, device, place)?;
+        let commands = self.in_tenant(self.tenant)?;
+        Some(WordedRemedy {
+            text: format!(
+                "{place} forbids it, whatever other rules permit: remove the rule from the group \
+                 {name}, or the device from the group (PUT /api/v1/groups/{id}/rules sets the rules \
+                 of the group); to remove the device from it, run"
+            ),
+            command: commands.line(form::GROUP_MEMBER_RM, &[&name, device]),
         })
     }
 
