@@ -250,5 +250,6 @@ causes! {
     ConfigurationHidden = "configuration-hidden", Trouble, [], "A desired value of a group is overridden by the device's own desired value, or by the value of another group.";
     TimeWrong = "time-wrong", Trouble, [], "Telemetry of the device is stored with the device's own times, which are wrong by years.";
     TelemetryNotStored = "telemetry-not-stored", Trouble, [], "Telemetry that it published is not stored.";
+    ValueTypeChanged = "value-type-changed", Trouble, [], "Values of the device are stored as texts, and were numbers before.";
     Other = "other", Trouble, [], "Something else: see the sentence.";
 }
