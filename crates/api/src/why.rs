@@ -80,6 +80,7 @@ pub(crate) async fn why(
         commands: api.commands().ok().map(|commands| &**commands),
         twins: api.twins().ok().map(|twins| &**twins),
         firmware: api.firmware().map(|firmware| &**firmware),
+        topics: api.settings.topic_memory.as_deref(),
     };
     let team = principal.team.as_deref();
     let inquiry = api.control.inquire(&parts, &question, team).await?;

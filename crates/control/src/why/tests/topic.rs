@@ -14,7 +14,7 @@ use crate::presence::{AbsentWill, NamedInTopic, NamedStanding, WillBeside};
 use crate::store::StoreState;
 use crate::why::OwnNameRule;
 use crate::why::State;
-use crate::why::topic::{Retained, Subscriber};
+use crate::why::topic::{Retained, Subscriber, TopicSilence};
 
 #[test]
 fn a_topic_is_followed_from_the_rules_to_who_is_subscribed() {
@@ -510,4 +510,30 @@ fn a_will_with_other_capital_letters_than_the_state_is_told() {
     own.silence.will_beside = beside(false);
     let expected = "the Will will not replace that message";
     expect(&judge(&own), Cause::WillRetained, is_there, expected);
+}
+
+#[test]
+fn a_topic_of_which_nothing_has_come_is_told_with_the_nearest_one() {
+    let mut facts = subscribed("state/1");
+    for (nearest, expected) in [
+        (
+            None,
+            "refused or lost recently; no message of that topic has come since ",
+        ),
+        (
+            Some("state/2"),
+            "; the nearest topic that had one is state/2",
+        ),
+    ] {
+        facts.topic.silence = Some(TopicSilence {
+            since_ms: NOW - 60_000,
+            nearest: nearest.map(str::to_owned),
+        });
+        expect(
+            &judge(&facts),
+            Cause::NothingWrong,
+            State::Connected,
+            expected,
+        );
+    }
 }
