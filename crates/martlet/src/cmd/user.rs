@@ -564,7 +564,12 @@ fn refuse_in_password_file(node: &NodeOptions, user: &String) -> anyhow::Result<
 
 fn remove(options: &RemoveOptions) -> anyhow::Result<String> {
     let UserOptions { user, file } = &options.user;
-    let Some(path) = file.path_of(user)? else {
+    let path = match options.purge && file.file.is_none() {
+        // The tables may have a deleted user of the name, which is in the file too.
+        true => None,
+        false => file.path_of(user)?,
+    };
+    let Some(path) = path else {
         return remove_from_tables(options);
     };
     edit::remove_user(&path, user)?;
