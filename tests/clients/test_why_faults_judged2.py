@@ -244,6 +244,26 @@ def test_a_name_is_in_the_tables_and_in_the_password_file(tmp_path):
         assert "in the tables and in" not in json.dumps(node.why("dan"))
 
 
+def test_a_device_beside_a_password_file(tmp_path):
+    """It has no password, and an unknown user of the file would have no role."""
+    passwords = mosquitto_passwd(tmp_path / "passwords", ("dan", "of-file"))
+    faults = Faults(settings=(f"auth.password_file={passwords}",))
+    secret = faults.device("pump")
+    with faults.start() as node:
+        assert node.comes("pump", secret)
+        passwd = f"martlet user passwd --data-dir={node.place.path} pump 2>&1"
+        told = node.bash({"command": passwd}, given="another-one\n", code=1)
+        assert "pump is a device, which has a secret and no password" in told, told
+        rotated = node.bash({"command": re.search(r"martlet device rotate .*? pump\b", told).group(0)})
+        assert node.comes("pump", printed_secret(rotated))
+        assert not node.comes("bob", "of-file")
+        told = node.headline("unknown-name", "no user of that name exists", "bob")
+        assert "--file=" in told["remedy"] and "role" not in told["remedy"] and "the ACL file" in told["remedy"], told
+        node.bash({"command": re.search(r"martlet user add .*? bob\b", told["remedy"]).group(0)}, given="of-file-too\n")
+        assert node.comes("bob", "of-file-too")
+        node.bash(told)
+
+
 def test_no_login_is_checked_against_the_tables(tmp_path):
     passwords = mosquitto_passwd(tmp_path / "passwords", ("dan", "secret"))
     keys = tmp_path / "keys.json"
