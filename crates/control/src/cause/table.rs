@@ -233,6 +233,7 @@ causes! {
     StoreFull = "store-full", Trouble, [], "The message store has no room for more messages.";
     KeptInMemory = "kept-in-memory", Trouble, [], "The node keeps messages in memory only, and has been restarted since.";
     StoreSlow = "store-slow", Topic, [], "The message store writes more slowly than messages are published.";
+    ComesTwice = "comes-twice", Trouble, [], "Two bridges carry the same messages between the same brokers, so each message comes twice.";
     IntegrationFailing = "integration-failing", Trouble, [], "An integration that forwards its messages does not deliver them.";
     IntegrationPaused = "integration-paused", Trouble, [], "An integration that forwards its messages is paused.";
     RuleOff = "rule-off", Trouble, [], "A rule about messages is off, or not in force.";

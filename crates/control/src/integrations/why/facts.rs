@@ -14,6 +14,26 @@ pub(crate) struct IntegrationFacts {
     pub(super) all: Vec<Integration>,
     /// A client, not an integration, is subscribed to the topic that was asked about.
     pub(super) is_awaited: bool,
+    /// Bridges that carry the same messages, of the topic that was asked about or of one that was
+    /// asked about.
+    pub(super) twice: Vec<Twice>,
+}
+
+/// Two bridges that carry the same messages between this node and another broker.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub(super) struct Twice {
+    /// Kinds and names of both.
+    pub(super) bridges: [String; 2],
+    /// Whether one of them was asked about.
+    pub(super) is_own: bool,
+    /// Whether they bring the messages to this node.
+    pub(super) comes_in: bool,
+    /// The topic, or the Topic Filter of those that both carry, with its name at this node.
+    pub(super) topics: String,
+    /// Host and port of the other broker.
+    pub(super) broker: String,
+    /// The command that shows one of the bridges.
+    pub(super) show: Option<Command>,
 }
 
 /// An integration, as far as messages wait for it.

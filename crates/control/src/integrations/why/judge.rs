@@ -31,6 +31,9 @@ pub(super) fn judge(facts: &IntegrationFacts, asked: &Asked, findings: &mut Find
         examine(facts, one, asked, findings);
         dropped(one, asked, findings);
     }
+    for one in &facts.twice {
+        one.judge(asked, findings);
+    }
     let own = facts.all.iter().find(|one| one.is_own);
     findings.well = own.map(|one| is_well(one, asked));
     let mut idle = facts.all.iter().filter(|one| one.brought == 0);

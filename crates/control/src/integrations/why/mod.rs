@@ -4,6 +4,7 @@ mod facts;
 mod judge;
 #[cfg(test)]
 mod tests;
+mod twice;
 
 use std::sync::Arc;
 
@@ -17,7 +18,7 @@ use crate::remedy::form;
 use crate::rules::publish::BY_RULE;
 
 use crate::why::{Asked, Examine, Finding, Findings, Question, is_nearly_matched};
-use facts::{InsteadOfMissing, Integration, IntegrationFacts, Lines, NotDelivering};
+use facts::{InsteadOfMissing, Integration, IntegrationFacts, Lines, NotDelivering, OwnLetters};
 
 /// Remedy if the target fails. The command tests it.
 const REPAIR_TARGET: &str = "correct what the error names, at the target or in the settings \
@@ -44,14 +45,16 @@ impl Examine for Integrations {
     ) -> Result<IntegrationFacts, ControlError> {
         let topic = asked.question.topic.as_deref();
         let name = topic.and_then(|topic| TopicName::new(topic).ok());
-        let mut facts = IntegrationFacts::default();
-        for examined in self.examined() {
-            if !self.is_seen(&examined, &asked.question) {
-                continue;
-            }
-            let mut one = control.integration(&examined, asked, name);
+        let mut examined = self.examined();
+        examined.retain(|one| self.is_seen(one, &asked.question));
+        let mut facts = IntegrationFacts {
+            twice: twice::found(control, asked, &examined),
+            ..IntegrationFacts::default()
+        };
+        for examined in &examined {
+            let mut one = control.integration(examined, asked, name);
             if one.takes_topic && asked.publishes_there() {
-                one.drops = self.dropped(control, &examined).await;
+                one.drops = self.dropped(control, examined).await;
             }
             let is_near = |topic: &str| is_nearly_matched(&one.filters, topic);
             let is_slow = one

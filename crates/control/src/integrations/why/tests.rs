@@ -2,6 +2,7 @@
 
 use martlet_integrate::BroughtTopics;
 
+use super::facts::Twice;
 use super::*;
 use crate::cause::{Bearing, Cause};
 use crate::remedy::Command;
@@ -27,6 +28,7 @@ fn diagnosis(client: Facts, one: Integration, is_awaited: bool) -> Diagnosis {
     let facts = IntegrationFacts {
         all: vec![one],
         is_awaited,
+        ..IntegrationFacts::default()
     };
     Case::of(client)
         .with_client::<Integrations>(facts)
@@ -133,6 +135,53 @@ fn a_bridge_carries_a_topic_the_other_way() {
         "{found:#?}"
     );
     assert_eq!(bridge(true, &["up/#"], true).cause, Cause::NothingWrong);
+}
+
+#[test]
+fn two_bridges_that_carry_the_same_are_told() {
+    let twice = |is_own, comes_in| Twice {
+        bridges: ["bridge/b1".to_owned(), "bridge/b2".to_owned()],
+        is_own,
+        comes_in,
+        topics: "plant/1".to_owned(),
+        broker: "hq:1883".to_owned(),
+        show: None,
+    };
+    let of = |twice, filters: &[&str]| {
+        let mut client = facts(Some("plant/1"));
+        client.asked.session = Some(Session {
+            subscriptions: filters
+                .iter()
+                .map(|filter| ((*filter).to_owned(), 1))
+                .collect(),
+            ..connected()
+        });
+        let facts = IntegrationFacts {
+            twice: vec![twice],
+            ..IntegrationFacts::default()
+        };
+        let case = Case::of(client).with_client::<Integrations>(facts);
+        case.diagnosis()
+    };
+    let expected =
+        "bridge/b1 and bridge/b2 both bring plant/1 from hq:1883: each message comes twice";
+    let found = of(twice(false, true), &["plant/#"]);
+    expect(&found, Cause::ComesTwice, State::Connected, expected);
+    let sent = of(twice(false, false), &["plant/#"]);
+    expect(&sent, Cause::NothingWrong, State::Connected, "");
+    assert!(
+        sent.also[0]
+            .sentence
+            .contains("both send plant/1 to hq:1883"),
+        "{sent:#?}"
+    );
+    let found = of(twice(true, false), &[]);
+    expect(
+        &found,
+        Cause::ComesTwice,
+        State::Connected,
+        "comes twice there",
+    );
 }
 
 /// Returns the diagnosis of an integration whose session has lost these.
