@@ -74,9 +74,16 @@ def test_a_webhook_refuses_a_message(node):
     told = node.headline("integration-failing", "refused 1 message: it is a dead letter; its reason: the target answered 400",
                          "pump-1", "crm/1")
     assert "integration dead-letter ls" in told["command"], told
+    told = node.headline("integration-failing", "refused 1 message that it published: it is a dead letter; its reason: "
+                         "the target answered 400", "pump-1")
+    assert "webhook/crm" in told["sentence"], told
+    with Client(node.node, "pump-2"):
+        node.over("pump-2")
     told = node.headline("integration-failing", "refused 1 message: it is a dead letter", CRM)
     listed = node.bash(told)
     assert "crm/1" in listed, listed
     letters = json.loads(node.run("integration", "dead-letter", "ls", CRM, "--json"))["items"]
     node.run("integration", "dead-letter", "rm", CRM, str(letters[0]["id"]))
-    node.over(CRM)
+    with Client(node.node, "pump-1"):
+        for name in (CRM, "pump-1"):
+            node.over(name)

@@ -36,6 +36,15 @@ pub(super) struct Twice {
     pub(super) show: Option<Command>,
 }
 
+/// Dead letters of the client that was asked about.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub(super) struct OwnLetters {
+    pub(super) count: u64,
+    /// When the last of them was refused, and why.
+    pub(super) last_ms: u64,
+    pub(super) reason: String,
+}
+
 /// An integration, as far as messages wait for it.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub(super) struct Integration {
@@ -69,6 +78,8 @@ pub(super) struct Integration {
     /// asked about, or its target has refused messages.
     pub(super) dead_letters: u64,
     pub(super) letter_reason: String,
+    /// Dead letters of the client that was asked about without a topic.
+    pub(super) own_letters: Option<OwnLetters>,
     /// How long a message may wait, seconds; 0: for ever.
     pub(super) age_max_secs: u32,
     /// When the oldest message came that it has not delivered.

@@ -75,6 +75,9 @@ impl Examine for Integrations {
                 if one.is_own || one.refused > 0 {
                     (one.dead_letters, one.letter_reason) = self.letters_of(&one.name).await;
                 }
+                if !one.is_own && one.dead_letters > 0 && topic.is_none() {
+                    one.own_letters = self.own_letters(&one.name, asked).await;
+                }
                 facts.all.push(one);
             }
         }
@@ -227,6 +230,19 @@ impl Integrations {
             }
         }
         all
+    }
+
+    /// The dead letters of an integration that the client in the question has published.
+    async fn own_letters(&self, name: &str, asked: &Asked) -> Option<OwnLetters> {
+        let (tenant, client_id) = (asked.question.tenant, &*asked.client_id);
+        let letters = self.letters_published_by(name, tenant, client_id).await;
+        let count = letters.len() as u64;
+        let last = letters.into_iter().max_by_key(|letter| letter.refused_ms)?;
+        Some(OwnLetters {
+            count,
+            last_ms: last.refused_ms,
+            reason: last.reason,
+        })
     }
 
     /// The number of dead letters of an integration, and why its target has refused one of them.

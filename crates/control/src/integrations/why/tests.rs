@@ -138,6 +138,40 @@ fn a_bridge_carries_a_topic_the_other_way() {
 }
 
 #[test]
+fn dead_letters_of_a_client_are_told_without_a_topic() {
+    let letters = |ago_ms: u64| {
+        let one = Integration {
+            name: "webhook/crm".to_owned(),
+            refused: 3,
+            dead_letters: 3,
+            own_letters: Some(OwnLetters {
+                count: 1,
+                last_ms: NOW - ago_ms,
+                reason: "the target answered 400".to_owned(),
+            }),
+            ..Integration::default()
+        };
+        let client = {
+            let mut of = facts(None);
+            of.asked.session = Some(connected());
+            of
+        };
+        diagnosis(client, one, false)
+    };
+    let expected =
+        "webhook/crm refused 1 message that it published: it is a dead letter; its reason";
+    let found = letters(1_000);
+    let cause = Cause::IntegrationFailing;
+    expect(&found, cause, State::Connected, expected);
+    let old = letters(24 * 60 * 60 * 1_000);
+    expect(&old, Cause::NothingWrong, State::Connected, "");
+    assert!(
+        old.also.iter().any(|one| one.sentence.contains(expected)),
+        "{old:#?}"
+    );
+}
+
+#[test]
 fn two_bridges_that_carry_the_same_are_told() {
     let twice = |is_own, comes_in| Twice {
         bridges: ["bridge/b1".to_owned(), "bridge/b2".to_owned()],
