@@ -118,6 +118,12 @@ impl Control {
             inquiry.examine(self, &**tables).await?;
         }
         if let Some(integrations) = parts.integrations {
+            // Nothing else has the name.
+            if inquiry.is_about_nothing()
+                && let Some(question) = integrations.question_without_kind(question)
+            {
+                return Box::pin(self.inquire(parts, &question, team)).await;
+            }
             inquiry
                 .examine(self, &MissingIntegration(integrations))
                 .await?;

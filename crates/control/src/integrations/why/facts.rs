@@ -127,6 +127,8 @@ pub(crate) struct InsteadOfMissing {
     pub(super) there: Vec<String>,
     /// How many of these have a similar name.
     pub(super) near: usize,
+    /// Several have the name that was asked about, with different kinds.
+    pub(super) is_bare: bool,
     pub(super) has_configuration: bool,
     pub(super) is_restored: bool,
     /// The command that lists those that there are.

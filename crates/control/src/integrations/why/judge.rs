@@ -103,6 +103,15 @@ fn examine(facts: &IntegrationFacts, one: &Integration, asked: &Asked, findings:
 /// No integration has that name; the finding lists those that exist.
 pub(super) fn missing(instead: &InsteadOfMissing, asked: &Asked) -> Finding {
     let (near, there) = (instead.near, instead.there.len());
+    if instead.is_bare {
+        let sentence = format!(
+            "{} is the name of {there} integrations: {}",
+            asked.question.name,
+            first_of(&instead.there, NAMED)
+        );
+        let remedy = "ask about one of them, with its kind; to list them, run";
+        return Finding::advised(Cause::NobodyKnown, sentence, remedy, &instead.list);
+    }
     let all = match near {
         0 => first_of(&instead.there, NAMED),
         near => instead.there[..near.min(NAMED)].join(", "),

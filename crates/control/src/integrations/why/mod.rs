@@ -119,10 +119,20 @@ impl Examine for MissingIntegration<'_> {
 }
 
 impl MissingIntegration<'_> {
-    /// Returns what there is instead, if the name is that of an integration that is not there.
+    /// Returns what there is instead, if the name is that of an integration that is not there, or
+    /// of several without their kinds.
     fn instead(&self, control: &Control, asked: &Asked) -> Option<InsteadOfMissing> {
         let (all, question) = (self.0, &asked.question);
-        let (kind, own) = question.name.split_once('/')?;
+        let Some((kind, own)) = question.name.split_once('/') else {
+            let there = all.named_without_kind(question);
+            return (there.len() > 1 && asked.is_unknown()).then(|| InsteadOfMissing {
+                near: there.len(),
+                there,
+                is_bare: true,
+                list: control.command(form::INTEGRATION_LS, &[]),
+                ..InsteadOfMissing::default()
+            });
+        };
         let is_kind = |one: &Kind| one.name == kind;
         let is_known = KINDS.iter().any(is_kind)
             || SOURCES.iter().any(|(_, one)| is_kind(one))
@@ -145,6 +155,7 @@ impl MissingIntegration<'_> {
         Some(InsteadOfMissing {
             near: there.iter().filter(|(is_other, ..)| !is_other).count(),
             there: there.into_iter().map(|(.., name)| name).collect(),
+            is_bare: false,
             has_configuration: !question.sees_node || control.has_configuration(),
             is_restored: control.restored_recently().is_some(),
             list: control.command(form::INTEGRATION_LS, &[]),
@@ -181,6 +192,26 @@ impl Integrations {
             tenant: handle.state().tenant.unwrap_or(question.tenant),
             ..question.clone()
         })
+    }
+
+    /// The question about the only integration of a name without its kind, as one about its kind
+    /// and name.
+    pub(crate) fn question_without_kind(&self, question: &Question) -> Option<Question> {
+        let [name] = <[String; 1]>::try_from(self.named_without_kind(question)).ok()?;
+        Some(Question {
+            name,
+            ..question.clone()
+        })
+    }
+
+    /// Kinds and names of the integrations that have the name in the question, as far as the caller
+    /// sees them, without those of the node itself.
+    fn named_without_kind(&self, question: &Question) -> Vec<String> {
+        let seen = self.examined().into_iter().filter(|one| {
+            let is_named = [one.handle.name(), one.handle.own_name()].contains(&&*question.name);
+            is_named && !OF_THE_NODE.contains(&one.handle.kind()) && self.is_seen(one, question)
+        });
+        seen.map(|one| name_of(&one.handle)).collect()
     }
 
     /// Whether an integration that takes messages of all tenants takes those of the topic in the
