@@ -1,7 +1,9 @@
 """Faults of commands to devices that are put to `martlet why`: the headline is the fault, and the
 command that is printed, or the advice, ends it."""
 
+import contextlib
 import json
+import sqlite3
 
 import pytest
 
@@ -47,6 +49,34 @@ def test_a_device_could_not_carry_a_command_out(node):
         node.over(command)
     # It has gone by itself, and its last command has succeeded.
     assert not any("command" in one["cause"] for one in node.why("c1")["also"])
+
+
+def test_a_command_is_carried_out_late(node):
+    secret = node.device("late")
+    with node.client("late", secret, **KEPT) as device:
+        device.subscribe("d/late/commands/+", 1)
+    until(lambda: node.why("late")["state"] == "away", "it is gone")
+    command = node.send("late")
+    # It was away for an hour.
+    with contextlib.closing(sqlite3.connect(node.place.path / "martlet.db", timeout=30)) as tables, tables:
+        changed = tables.execute("UPDATE commands SET created_ms = created_ms - 3600000 WHERE id = ?", (command,))
+        assert changed.rowcount == 1
+
+    def late():
+        return [one for one in node.why("late")["also"] if "waited in the queue for 60 min" in one["sentence"]]
+
+    with node.client("late", secret, **KEPT) as device:
+        assert json.loads(device.receive().payload)["id"] == command
+        answer(device, "late", {"command_id": command, "status": "succeeded"})
+        until(late, "it is told")
+        [told] = late()
+        assert told["sentence"].startswith(f"the command open ({command}) to late waited"), told
+        assert "--expires=SECONDS" in told["remedy"], told
+        assert not node.why("late")["wrong"] and "waited in the queue" in node.why(command)["sentence"]
+        command = node.send("late", "--expires=60")
+        assert device.receive()
+        answer(device, "late", {"command_id": command, "status": "succeeded"})
+        until(lambda: not late(), "the latest one was in time")
 
 
 @pytest.mark.parametrize(("body", "said"), [

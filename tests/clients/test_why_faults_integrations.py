@@ -8,6 +8,7 @@ import pytest
 from paho_client import Client
 from test_access import until
 from test_webhooks import Receiver
+from test_why_faults_more import configured
 from why_faults import Faults
 
 AUDIT, CRM = "file/audit", "webhook/crm"
@@ -74,9 +75,33 @@ def test_a_webhook_refuses_a_message(node):
     told = node.headline("integration-failing", "refused 1 message: it is a dead letter; its reason: the target answered 400",
                          "pump-1", "crm/1")
     assert "integration dead-letter ls" in told["command"], told
-    told = node.headline("integration-failing", "refused 1 message: it is a dead letter", CRM)
+    told = node.headline("integration-failing", "refused 1 message that it published: it is a dead letter; its reason: "
+                         "the target answered 400", "pump-1")
+    assert "webhook/crm" in told["sentence"], told
+    with Client(node.node, "pump-2"):
+        node.over("pump-2")
+    # By its bare name too.
+    for name in (CRM, "crm"):
+        told = node.headline("integration-failing", "refused 1 message: it is a dead letter", name)
+    assert told["name"] == "$integration/webhook/crm", told
     listed = node.bash(told)
     assert "crm/1" in listed, listed
     letters = json.loads(node.run("integration", "dead-letter", "ls", CRM, "--json"))["items"]
     node.run("integration", "dead-letter", "rm", CRM, str(letters[0]["id"]))
-    node.over(CRM)
+    with Client(node.node, "pump-1"):
+        for name in (CRM, "crm", "pump-1"):
+            node.over(name)
+    assert "the integration webhook/crm delivers" in node.why("crm")["sentence"]
+    # What has the name itself comes first.
+    node.run("key", "add", "--scope", "viewer", "crm")
+    assert "crm is an API key" in node.why("crm")["sentence"]
+
+
+def test_several_integrations_have_the_name(tmp_path):
+    hook = '[[sinks.webhook]]\nname = "crm"\nfilters = ["crm/#"]\nurl = "http://127.0.0.1:9/"\n'
+    file = f'[[sinks.file]]\nname = "crm"\nfilters = ["crm/#"]\npath = {json.dumps(str(tmp_path / "crm.json"))}\n'
+    with configured(tmp_path, '[integrations]\nallow_private = ["127.0.0.0/8"]\n' + hook + file) as node:
+        told = node.headline("nobody-known", "crm is the name of 2 integrations: ", "crm")
+        assert "file/crm" in told["sentence"] and "webhook/crm" in told["sentence"], told
+        assert "file/crm" in node.bash(told)
+        assert not node.why("file/crm")["wrong"]

@@ -2,6 +2,7 @@
 keys by HTTP. The headline is the fault, and the command that is printed ends it."""
 
 import json
+import re
 
 import pytest
 
@@ -219,12 +220,48 @@ def test_a_name_is_in_the_tables_and_in_the_password_file(tmp_path):
     mosquitto_passwd(passwords, ("dan", "of-file"))
     with faults.start() as node:
         before = passwords.read_text()
+        in_two = f"dan is in the tables and in the password file {passwords}: the tables decide"
+        assert in_two in [one["sentence"] for one in node.why("dan")["also"]]
         assert node.comes("dan", "of-tables") and not node.comes("dan", "of-file")
         told = node.headline("wrong-password", "wrong password, according to the registry", "dan")
+        assert f"the password file {passwords} has that name too: the tables decide" in told["sentence"], told
         node.bash(told, given="another-one\n")
         assert node.comes("dan", "another-one")
         assert passwords.read_text() == before
         node.over("dan")
+        # The deleted one keeps the name.
+        node.run("user", "rm", "dan")
+        assert not node.comes("dan", "of-file")
+        said = f"the tables keep its name, so the one in the password file {passwords} is not let in"
+        told = node.headline("deleted", said, "dan")
+        node.bash(told)
+        assert node.comes("dan", "another-one")
+        node.run("user", "rm", "dan")
+        told = node.headline("deleted", "the tables keep its name", "dan")
+        purge = re.search(r"\((martlet user rm .*? dan)\)", told["remedy"]).group(1)
+        node.bash({**told, "command": purge})
+        assert node.comes("dan", "of-file") and passwords.read_text() == before
+        assert "in the tables and in" not in json.dumps(node.why("dan"))
+
+
+def test_a_device_beside_a_password_file(tmp_path):
+    """It has no password, and an unknown user of the file would have no role."""
+    passwords = mosquitto_passwd(tmp_path / "passwords", ("dan", "of-file"))
+    faults = Faults(settings=(f"auth.password_file={passwords}",))
+    secret = faults.device("pump")
+    with faults.start() as node:
+        assert node.comes("pump", secret)
+        passwd = f"martlet user passwd --data-dir={node.place.path} pump 2>&1"
+        told = node.bash({"command": passwd}, given="another-one\n", code=1)
+        assert "pump is a device, which has a secret and no password" in told, told
+        rotated = node.bash({"command": re.search(r"martlet device rotate .*? pump\b", told).group(0)})
+        assert node.comes("pump", printed_secret(rotated))
+        assert not node.comes("bob", "of-file")
+        told = node.headline("unknown-name", "no user of that name exists", "bob")
+        assert "--file=" in told["remedy"] and "role" not in told["remedy"] and "the ACL file" in told["remedy"], told
+        node.bash({"command": re.search(r"martlet user add .*? bob\b", told["remedy"]).group(0)}, given="of-file-too\n")
+        assert node.comes("bob", "of-file-too")
+        node.bash(told)
 
 
 def test_no_login_is_checked_against_the_tables(tmp_path):

@@ -176,6 +176,19 @@ def test_telemetry_is_of_nearly_this_device(tmp_path):
             gateway.publish("d/pump-3/telemetry", '{"t": 1}')
 
 
+def test_values_were_numbers_and_are_texts(tmp_path):
+    with configured(tmp_path, TELEMETRY) as node:
+        secret = node.device("v1")
+        with node.client("v1", secret) as device:
+            for values in ('{"t": 20, "mode": "eco"}', '{"t": "21.5", "mode": "off"}', '{"t": "error"}'):
+                device.publish("d/v1/telemetry", values)
+            told = node.headline("value-type-changed", 'and is a text now: "error"', "v1")
+            assert told["sentence"].startswith("t was a number until "), told
+            assert "publish t as a number" in told["remedy"] and "mode" not in json.dumps(told), told
+            device.publish("d/v1/telemetry", '{"t": 22}')
+            node.over("v1")
+
+
 # ACL files
 
 

@@ -166,6 +166,26 @@ def test_messages_wait_in_another_session_of_the_user(node, boss):
                 node.over(*asked)
 
 
+def test_messages_wait_in_several_sessions_of_the_user(node, boss):
+    node.user("reader")
+    for number in range(3):
+        with node.client("reader", client_id=f"reader-{number}", **KEPT) as app:
+            app.subscribe("mm/#", 1)
+        until(lambda: node.why(f"reader-{number}")["state"] == "away", "it is gone")
+    assert published(boss, "mm/1") and published(boss, "mm/2")
+    with node.client("reader", client_id="reader-9", **KEPT) as app:
+        app.subscribe("mm/#", 1)
+        for asked in (["reader-9"], ["reader"], ["reader", "mm/1"]):
+            told = node.headline("other-session", "6 messages wait in 3 sessions of the same user (reader-2, ", *asked)
+            assert "the same one each time, such as reader-2" in told["remedy"], told
+        waiting = [one["sentence"] for one in node.why("reader")["also"] if "2 messages wait for it" in one["sentence"]]
+        assert waiting and all(", each: " in one for one in waiting), waiting
+        for number in range(3):
+            with node.client("reader", client_id=f"reader-{number}", **KEPT) as before:
+                assert {before.receive().topic, before.receive().topic} == {"mm/1", "mm/2"}
+        node.over("reader-9")
+
+
 # Credentials and roles
 
 

@@ -228,3 +228,29 @@ def test_a_client_logs_in_by_scram_which_is_off(node):
     assert "auth.scram = true" in told["remedy"] and "user name and password" in told["remedy"], told
     with node.client("ann", client_id="scram-1"):
         node.over("scram-1")
+
+
+NEAREST = "; the nearest topic that had one is hall/2/temp"
+
+
+def test_no_message_of_the_topic_has_come(node, boss):
+    """Nothing has come to the client at all, or the node remembers the topic."""
+    with node.client("ann", client_id="idle") as app:
+        app.subscribe("hall/1/temp", 1)
+        said = "nothing on that topic was refused or lost recently; no message of that topic has come since "
+        assert said in node.why("idle", "hall/1/temp")["sentence"]
+        assert published(boss, "hall/2/temp")
+        until(lambda: node.why("idle", "hall/1/temp")["sentence"].endswith(NEAREST), "it is told")
+        assert published(boss, "hall/1/temp") and app.receive()
+        assert "no message" not in node.why("idle", "hall/1/temp")["sentence"]
+
+
+def test_no_message_of_a_remembered_topic_has_come():
+    faults = Faults(settings=["topic_memory.filters=hall/#"])
+    faults.user("ann", "--role", "administrator")
+    with faults.start() as node, node.client("ann", client_id="app") as app:
+        app.subscribe("hall/#", 1)
+        assert published(app, "hall/2/temp") and app.receive()
+        until(lambda: node.why("app", "hall/1/temp")["sentence"].endswith(NEAREST), "it is told")
+        assert published(app, "hall/1/temp") and app.receive()
+        until(lambda: "no message" not in node.why("app", "hall/1/temp")["sentence"], "one has come")

@@ -32,7 +32,9 @@ pub(crate) struct WhyParams {
 /// Why no client, device or user has this name, if that is certain.
 pub fn odd_name(name: &str) -> Option<&'static str> {
     match name {
-        "" => Some("it is empty: name a client, a device or a user"),
+        name if name.trim().is_empty() => {
+            Some("it is blank: a name is expected, of a client, a device or a user")
+        }
         name if name.chars().any(char::is_control) => {
             Some("it has control characters, which no name of a client, device or user has")
         }
@@ -80,6 +82,7 @@ pub(crate) async fn why(
         commands: api.commands().ok().map(|commands| &**commands),
         twins: api.twins().ok().map(|twins| &**twins),
         firmware: api.firmware().map(|firmware| &**firmware),
+        topics: api.settings.topic_memory.as_deref(),
     };
     let team = principal.team.as_deref();
     let inquiry = api.control.inquire(&parts, &question, team).await?;

@@ -16,6 +16,7 @@ use crate::rollouts::Rollouts;
 use crate::rules::Rules;
 use crate::shared_registry::SharedRegistry;
 use crate::telemetry::Telemetry;
+use crate::topic_memory::TopicMemory;
 use crate::twins::Twins;
 use crate::why::{Examine, Inquirer, Inquiry, Node, Question, Topics};
 
@@ -38,6 +39,8 @@ pub struct ExaminedParts<'a> {
     pub twins: Option<&'a Twins>,
     /// Firmware for devices.
     pub firmware: Option<&'a FirmwareStore>,
+    /// Messages that are remembered by topic.
+    pub topics: Option<&'a TopicMemory>,
 }
 
 impl Control {
@@ -86,6 +89,7 @@ impl Control {
             let topics = Topics {
                 integrations,
                 telemetry,
+                memory: parts.topics,
             };
             inquiry.examine_clients(self, &Sessions).await?;
             inquiry.examine_clients(self, &topics).await?;
@@ -114,6 +118,12 @@ impl Control {
             inquiry.examine(self, &**tables).await?;
         }
         if let Some(integrations) = parts.integrations {
+            // Nothing else has the name.
+            if inquiry.is_about_nothing()
+                && let Some(question) = integrations.question_without_kind(question)
+            {
+                return Box::pin(self.inquire(parts, &question, team)).await;
+            }
             inquiry
                 .examine(self, &MissingIntegration(integrations))
                 .await?;

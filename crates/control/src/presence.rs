@@ -26,7 +26,7 @@ pub(crate) use known::{ClientTable, QuietClient};
 pub use publish::PresenceTopics;
 pub(crate) use why::{AbsentWill, Silence, with_will};
 #[cfg(test)]
-pub(crate) use why::{NamedInTopic, NamedStanding, SilenceFacts};
+pub(crate) use why::{NamedInTopic, NamedStanding, SilenceFacts, WillBeside};
 
 use std::collections::HashMap;
 use std::future::Future;
@@ -155,6 +155,16 @@ impl Presence {
     /// The Will of a client that left since the node was started, and whether it was discarded.
     pub(crate) fn will_of(&self, tenant: TenantId, client_id: &str) -> Option<WillNotice> {
         self.lock().will_of(tenant, client_id)
+    }
+
+    /// The client that left last, of those of a tenant that are away and whose published Will has
+    /// a topic that is meant; and that topic. The latest ones are looked at.
+    pub(crate) fn left_with_will(
+        &self,
+        tenant: TenantId,
+        is_meant: impl Fn(&str) -> bool,
+    ) -> Option<(String, Box<str>)> {
+        self.lock().left_with_will(tenant, is_meant)
     }
 
     /// The Will Topic of a client that is connected and whose Will was published when it left last.

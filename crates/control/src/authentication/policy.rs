@@ -23,7 +23,7 @@ use martlet_broker::{
 };
 use martlet_codec::ReasonCode;
 use martlet_lockout::{Lockout, refused_for};
-use martlet_registry::{BanKind, COMMON_TENANT, Snapshot};
+use martlet_registry::{AccountKind, BanKind, COMMON_TENANT, Snapshot};
 
 use super::mistaken_key;
 use super::slots::SlotRequest;
@@ -463,6 +463,22 @@ impl Policy {
         let is_elsewhere = realm != request.realm;
         request.realm = realm;
         is_elsewhere.then(|| name.into())
+    }
+
+    /// The path of the password file that has the name of a user whom the tables have too, or had,
+    /// and whether the tables are asked first.
+    pub(super) fn file_beside_tables(&self, realm: Realm, name: &str) -> Option<(String, bool)> {
+        let sources = &self.realms.get(&realm)?.sources;
+        let place = |is_it: &dyn Fn(&dyn CredentialSource) -> bool| {
+            sources.iter().position(|source| is_it(&**source))
+        };
+        let file = place(&|source| source.password_file().is_some() && source.has_user(name))?;
+        let registry = place(&|source| source.kind() == SourceKind::Registry)?;
+        let (tables, tenant) = (sources[registry].tables()?, realm.tenant().0);
+        let kind = tables.account_kind(tenant, name);
+        let is_user = kind.or_else(|| tables.deleted(tenant, name)) == Some(AccountKind::User);
+        let path = sources[file].password_file().filter(|_| is_user)?;
+        Some((path, registry < file))
     }
 
     /// The tables in which clients of the listeners of this realm are looked up.

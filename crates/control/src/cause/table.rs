@@ -217,7 +217,7 @@ causes! {
     NotRetained = "not-retained", Trouble, [], "Messages were published before it subscribed, and were not retained.";
     NoRetained = "no-retained", Topic, [], "It gets no retained message: the message was cleared or has expired, or its subscription brings none.";
     RetainedAgain = "retained-again", Aside, [], "A retained message of a topic for commands is sent to it again at each subscribe.";
-    WillRetained = "will-retained", Topic, [], "The retained message of the topic is the Will of a client that is connected again.";
+    WillRetained = "will-retained", Topic, [], "The retained message of the topic is the Will of a client that is connected again; or a Will has nearly the topic of the message that it should replace.";
     NoLocal = "no-local", Trouble, [], "It published the messages itself, and its subscription has No Local.";
     WillNotSent = "will-not-sent", Topic, [], "A Will was not published: its client sent DISCONNECT, or its Will Delay Interval is not over.";
     NotSubscribed = "not-subscribed", Trouble, [], "It has no subscription for the topic.";
@@ -233,6 +233,7 @@ causes! {
     StoreFull = "store-full", Trouble, [], "The message store has no room for more messages.";
     KeptInMemory = "kept-in-memory", Trouble, [], "The node keeps messages in memory only, and has been restarted since.";
     StoreSlow = "store-slow", Topic, [], "The message store writes more slowly than messages are published.";
+    ComesTwice = "comes-twice", Trouble, [], "Two bridges carry the same messages between the same brokers, so each message comes twice.";
     IntegrationFailing = "integration-failing", Trouble, [], "An integration that forwards its messages does not deliver them.";
     IntegrationPaused = "integration-paused", Trouble, [], "An integration that forwards its messages is paused.";
     RuleOff = "rule-off", Trouble, [], "A rule about messages is off, or not in force.";
@@ -249,6 +250,7 @@ causes! {
     ConfigurationNotReported = "configuration-not-reported", Trouble, [], "The device has not reported the desired configuration, or its report was not applied.";
     ConfigurationHidden = "configuration-hidden", Trouble, [], "A desired value of a group is overridden by the device's own desired value, or by the value of another group.";
     TimeWrong = "time-wrong", Trouble, [], "Telemetry of the device is stored with the device's own times, which are wrong by years.";
+    ValueTypeChanged = "value-type-changed", Trouble, [], "Values of the device are stored as texts, and were numbers before.";
     TelemetryNotStored = "telemetry-not-stored", Trouble, [], "Telemetry that it published is not stored.";
     Other = "other", Trouble, [], "Something else: see the sentence.";
 }

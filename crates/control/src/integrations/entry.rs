@@ -3,7 +3,7 @@
 use std::sync::Arc;
 use std::time::Duration;
 
-use martlet_integrate::{Handle, NamedConnection, Settings, State};
+use martlet_integrate::{BrokerAddresses, Handle, NamedConnection, Settings, State};
 use tracing::warn;
 
 use super::following::Following;
@@ -19,6 +19,8 @@ pub(super) struct RunningIntegration {
     pub(super) secrets: Arc<OwnSecrets>,
     /// The named connection that it is.
     pub(super) connection: Option<Arc<NamedConnection>>,
+    /// The broker that it connects to, as a bridge.
+    pub(super) broker: Option<BrokerAddresses>,
     /// Whether it was added by the API; else it is of the configuration.
     pub(super) is_added: bool,
     pub(super) _following: [Following; 3],

@@ -14,6 +14,9 @@ use crate::shared_registry::SharedRegistry;
 /// Letters of a page, at most.
 const PAGE_MAX: usize = 1_000;
 
+/// Letters that are looked through for those of one client.
+const LOOKED_THROUGH: u32 = 10_000;
+
 /// A page of the list of dead letters, the oldest first.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct LetterPage {
@@ -66,6 +69,28 @@ impl Letters {
             next: rows.last().filter(|_| has_more).map(|last| last.id),
             items: rows.into_iter().map(|row| letter_of(row).head).collect(),
         })
+    }
+
+    /// The letters of an integration (kind and name) that this client has published, among the first
+    /// ones.
+    pub(super) async fn published_by(
+        &self,
+        (kind, name): (&str, &str),
+        (tenant, client_id): (u32, &str),
+    ) -> Result<Vec<DeadLetterHead>, String> {
+        let (node, kind, name) = (self.node.clone(), kind.to_owned(), name.to_owned());
+        let read = self.tables.read(move |registry| {
+            Box::pin(async move {
+                let of = Some((&*kind, &*name));
+                registry.dead_letters(&node, of, 0, LOOKED_THROUGH).await
+            })
+        });
+        let rows = read.await.map_err(|error| error.caller_text())?;
+        let letters = rows.into_iter().map(letter_of).filter(|letter| {
+            let by = letter.publisher.client_id.as_deref();
+            letter.head.tenant == tenant && by == Some(client_id)
+        });
+        Ok(letters.map(|letter| letter.head).collect())
     }
 
     /// Notes that letters are to be sent again, or not. Returns the numbers of those for which it

@@ -229,6 +229,22 @@ impl Integrations {
             .map(|letter| letter.reason)
     }
 
+    /// The dead letters of an integration, `KIND/NAME`, that a client has published; none if the
+    /// tables do not answer in time.
+    pub(crate) async fn letters_published_by(
+        &self,
+        integration: &str,
+        tenant: TenantId,
+        client_id: &str,
+    ) -> Vec<DeadLetterHead> {
+        let Some(of) = integration.split_once('/') else {
+            return Vec::new();
+        };
+        let read = self.host.letters().published_by(of, (tenant.0, client_id));
+        let read = tokio::time::timeout(LETTERS_WITHIN, read).await;
+        read.ok().and_then(Result::ok).unwrap_or_default()
+    }
+
     /// Client Identifiers of the sessions that a part has as lanes in a tenant, or has left.
     pub(crate) async fn lanes_of(
         &self,

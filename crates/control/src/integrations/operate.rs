@@ -5,8 +5,8 @@ use std::time::Duration;
 
 use martlet_broker::TenantId;
 use martlet_integrate::{
-    BroughtTopics, Command, CommandError, DeadLetter, DeadLetterHead, Handle, Host as _, OnReject,
-    SecretTrouble, State, StoredLetter, name_of_team, own_name,
+    BrokerAddresses, BroughtTopics, Command, CommandError, DeadLetter, DeadLetterHead, Handle,
+    Host as _, OnReject, SecretTrouble, State, StoredLetter, name_of_team, own_name,
 };
 use martlet_registry::{NotFound, ObjectKind};
 
@@ -96,6 +96,10 @@ pub(crate) struct Examined {
     pub(crate) filters: Vec<Box<str>>,
     /// Topics of messages that it brings from elsewhere.
     pub(crate) brings: Vec<BroughtTopics>,
+    /// Topics of messages that it publishes at another broker.
+    pub(crate) sends: Vec<BroughtTopics>,
+    /// The other broker.
+    pub(crate) broker: Option<BrokerAddresses>,
     /// Trouble with its secrets, if something is.
     pub(crate) secret_trouble: Option<SecretTrouble>,
     /// How long a message may wait, seconds; 0: for ever.
@@ -111,6 +115,8 @@ impl Integrations {
             state: entry.state(),
             filters: entry.settings.filters.clone(),
             brings: entry.settings.brings.clone(),
+            sends: entry.settings.sends.clone(),
+            broker: entry.broker.clone(),
             secret_trouble: entry.secrets.trouble(),
             age_max_secs: entry.settings.queue.age_max_secs,
         });

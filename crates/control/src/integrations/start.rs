@@ -40,6 +40,7 @@ impl Integrations {
             handle,
             secrets: own,
             connection: sink.connection().cloned(),
+            broker: sink.broker().cloned(),
             is_added,
             _following: following,
         })

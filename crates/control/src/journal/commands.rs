@@ -582,25 +582,29 @@ impl Commands {
                 command: self.user_add(file, "", name),
             };
         }
-        let user = match file {
-            Some(_) => self.user_add(file, "", name),
-            None => self.user_add(None, "ROLE", name),
+        let (role, rights) = match file {
+            // Users of a file have no role.
+            Some(_) => ("", "; its rights are those of the ACL file"),
+            None => (
+                "ROLE",
+                ", with a role that permits what it needs (martlet role ls)",
+            ),
         };
+        let user = self.user_add(file, role, name);
         let user = user.map_or_else(|| "martlet user add".to_owned(), String::from);
         if !is_device_id(name) {
             return WordedRemedy {
                 text: format!(
                     "check the spelling of the name; no device can have it, whose id is one level \
-                     of its topics; a person or a program is added by {user}, with a role that \
-                     permits what it needs (martlet role ls)"
+                     of its topics; a person or a program is added by {user}{rights}"
                 ),
                 command: None,
             };
         }
         WordedRemedy {
             text: format!(
-                "check the spelling of the name; a person or a program is added by {user}, with \
-                 a role that permits what it needs (martlet role ls); to add a device, run"
+                "check the spelling of the name; a person or a program is added by \
+                 {user}{rights}; to add a device, run"
             ),
             command: self.line(form::DEVICE_ADD, &[name]),
         }

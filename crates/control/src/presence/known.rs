@@ -20,6 +20,8 @@ use crate::wall_clock::now_ms;
 
 /// Clients that are not connected and are remembered, at most.
 pub(super) const OFFLINE_MAX: usize = 100_000;
+/// Clients that left last whose Wills are compared with a topic.
+const LEFT_LOOKED_AT: usize = 1_000;
 
 /// Bytes that each of them takes beside its names, approximately, and bytes of all of them at most.
 const OFFLINE_BYTES: usize = 400;
@@ -230,6 +232,22 @@ impl ClientTable {
         let client = &self.clients[self.find(tenant, client_id)?];
         let departure = client.departure.as_ref().filter(|_| !client.online)?;
         departure.will.as_deref().cloned()
+    }
+
+    /// The client that left last, of those of a tenant that are away and whose published Will has
+    /// a topic that is meant; and that topic.
+    pub(super) fn left_with_will(
+        &self,
+        tenant: TenantId,
+        is_meant: impl Fn(&str) -> bool,
+    ) -> Option<(String, Box<str>)> {
+        let mut latest = self.offline.iter().rev().take(LEFT_LOOKED_AT);
+        latest.find_map(|departure| {
+            let client = self.gone_since(*departure)?;
+            let will = client.departure.as_ref()?.will.as_ref()?;
+            let is_it = client.tenant == tenant && !will.is_discarded && is_meant(&will.topic);
+            is_it.then(|| (client.client_id().to_owned(), will.topic.clone()))
+        })
     }
 
     /// The Will Topic of a client that is connected and whose Will was published when it left last.

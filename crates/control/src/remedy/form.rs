@@ -155,6 +155,7 @@ forms! {
         Request PATCH "/api/v1/users/{0}", r#"{"api_role": {1}}"#;
     USER_ENABLE = "user set --enable {0}",
         Request PATCH "/api/v1/users/{0}", r#"{"enabled": true}"#;
+    USER_PURGE = "user rm --purge --yes {0}";
     USER_PASSWD = "user passwd --file={1} {0}";
     USER_RESTORE = "user restore {0}", Request POST "/api/v1/users/{0}/restore";
     USER_ROLE = "user set --role={1} {0}",

@@ -1,16 +1,32 @@
 //! Why telemetry of a client was not stored.
 
+use std::collections::BTreeSet;
+use std::sync::Arc;
+use std::time::Duration;
+
 use jiff::Timestamp;
 
-use super::Telemetry;
+use super::{Order, Range, Row, Selection, StoreError, TIME_END, TIME_MIN, Telemetry, Value};
 use crate::cause::{Bearing, Cause};
 use crate::control::{Control, ControlError};
 use crate::remedy::{Command, form};
+use crate::remembered::Name;
+use crate::rfc3339;
 use crate::wall_clock::unsigned;
 use crate::why::{Asked, Examine, Finding, Findings, Side, first_of, is_nearly_matched, matches};
 
 /// Payloads that are named, at most.
 const NAMED: usize = 3;
+
+/// Keys of a device with texts whose earlier values are looked at, and how many of these.
+const TEXTS_LOOKED_AT: usize = 20;
+const VALUES_LOOKED_AT: usize = 100;
+
+/// Characters of a text that are shown.
+const TEXT_CHARS: usize = 40;
+
+/// Time that reading values may take.
+const READ_WITHIN: Duration = Duration::from_secs(1);
 
 /// Facts about telemetry.
 #[derive(Debug, Default)]
@@ -21,6 +37,20 @@ pub(crate) struct TelemetryFacts {
     filters: Vec<Box<str>>,
     /// The times of its last telemetry are weeks off.
     clock_off: Option<ClockOff>,
+    /// Values that were numbers, and are texts now.
+    now_texts: Vec<NowText>,
+}
+
+/// The values of a key of the device were numbers, and are texts now.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub(crate) struct NowText {
+    key: Arc<str>,
+    /// The last of them.
+    text: String,
+    /// The time of the first text behind the numbers.
+    since_ms: u64,
+    /// The time of the last text.
+    last_ms: u64,
 }
 
 /// Payloads that are not stored as telemetry, of one topic and for one reason.
@@ -71,6 +101,7 @@ impl Examine for Telemetry {
             not_stored: self.not_stored(asked),
             filters: self.filters(),
             clock_off: self.clock_off(control, asked),
+            now_texts: self.now_texts(asked).await,
         })
     }
 
@@ -84,6 +115,13 @@ impl Examine for Telemetry {
             };
             findings.add_as(bearing, of_times(off));
         }
+        for now_text in facts.now_texts.iter().take(NAMED) {
+            let bearing = match asked.question.topic {
+                Some(_) => Bearing::Aside,
+                None => Bearing::Present,
+            };
+            findings.add_as(bearing, of_text(now_text));
+        }
         let is_meant = |one: &&NotStored| one.near_id.is_none() || asked.is_registered;
         let recent = facts
             .not_stored
@@ -96,6 +134,54 @@ impl Examine for Telemetry {
 }
 
 impl Telemetry {
+    /// Keys of the device whose last value is a text, and whose values were numbers before; none if
+    /// they cannot be read in time.
+    async fn now_texts(&self, asked: &Asked) -> Vec<NowText> {
+        if !asked.is_device {
+            return Vec::new();
+        }
+        let (tenant, device) = (asked.question.tenant.0, &asked.question.name);
+        let read = self.texts_behind_numbers((tenant, device.clone()));
+        let read = tokio::time::timeout(READ_WITHIN, read).await;
+        read.ok().and_then(Result::ok).unwrap_or_default()
+    }
+
+    async fn texts_behind_numbers(&self, device: Name) -> Result<Vec<NowText>, StoreError> {
+        let mut found = Vec::new();
+        let known = self.devices(BTreeSet::from([device.clone()])).await?;
+        let Some(device) = known.get(&device) else {
+            return Ok(found);
+        };
+        let storage = self.storage().await?;
+        let latest = storage.latest(&Selection::device(device.number)).await?;
+        let texts = latest
+            .iter()
+            .filter(|row| matches!(row.value, Value::Text(_)));
+        for row in texts.take(TEXTS_LOOKED_AT) {
+            let range = Range {
+                selection: Selection::device(device.number).keys([&*row.key]),
+                from: TIME_MIN,
+                until: TIME_END,
+                order: Order::NewestFirst,
+                limit: VALUES_LOOKED_AT,
+                after: None,
+            };
+            let rows = storage.range(&range).await?.rows;
+            let is_number = |row: &Row| matches!(row.value, Value::Integer(_) | Value::Number(_));
+            let texts = rows.iter().position(is_number).unwrap_or(0);
+            let (Some(first), Value::Text(text)) = (rows[..texts].last(), &row.value) else {
+                continue;
+            };
+            found.push(NowText {
+                key: Arc::clone(&row.key),
+                text: text.chars().take(TEXT_CHARS).collect(),
+                since_ms: unsigned(first.time / 1_000),
+                last_ms: unsigned(row.time / 1_000),
+            });
+        }
+        Ok(found)
+    }
+
     /// The times of the last telemetry of a device, if they are years off.
     fn clock_off(&self, control: &Control, asked: &Asked) -> Option<ClockOff> {
         let (tenant, device) = (asked.question.tenant, &*asked.client_id);
@@ -263,6 +349,25 @@ fn of_times(off: &ClockOff) -> Finding {
              that differs more; to see the last values, run",
         )
         .command(&off.command)
+}
+
+/// Values were numbers, and are texts now.
+fn of_text(now_text: &NowText) -> Finding {
+    let NowText {
+        key,
+        text,
+        since_ms,
+        last_ms,
+    } = now_text;
+    let at = rfc3339::in_words(*since_ms);
+    let sentence = format!("{key} was a number until {at}, and is a text now: {text:?}");
+    Finding::new(Cause::ValueTypeChanged, sentence)
+        .since(*since_ms)
+        .last(*last_ms)
+        .remedy(format!(
+            "have the device publish {key} as a number: without quotation marks, and with a decimal \
+             point; texts are left out of averages and of other calculations"
+        ))
 }
 
 /// Payloads of another topic than the one that was asked about are reported beside the answer.

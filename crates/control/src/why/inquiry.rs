@@ -116,6 +116,15 @@ impl Inquiry {
         self.asked.is_deleted
     }
 
+    /// No client, device or user has the name, nor has an object that was examined so far.
+    pub(crate) fn is_about_nothing(&self) -> bool {
+        let mut findings = Findings::default();
+        for part in &self.parts {
+            part(&self.asked, &mut findings);
+        }
+        !self.asked.is_client() && !self.asked.is_integration && !findings.has_named()
+    }
+
     /// Returns the diagnosis.
     pub fn diagnosis(mut self) -> Diagnosis {
         let mut findings = Findings::default();

@@ -46,6 +46,8 @@ pub(crate) struct Session {
     pub(crate) queue_full: Option<ReachedLimit>,
     /// Messages for it that expired.
     pub(crate) expired: u64,
+    /// Messages that matched its subscriptions since the node was started.
+    pub(crate) matched: u64,
     /// The device has published since it logged in; none: that is not known.
     pub(crate) has_published: Option<bool>,
     pub(crate) subscriptions: Vec<(String, u8)>,
@@ -107,6 +109,7 @@ impl From<ClientDetail> for Session {
                 .map(|one| (one.filter.to_string(), one.retained))
                 .collect(),
             expired: info.expired,
+            matched: info.matched,
             expired_at: found.expired_at,
             has_published: found.has_published,
             queue_full: found.queue_full,

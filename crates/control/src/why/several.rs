@@ -62,9 +62,9 @@ pub(super) fn of_several(clients: &[&Asked], of_each: Vec<Found>) -> Found {
 impl Shared<'_> {
     /// Names the clients that it is about. `is_any_connected`: the user is, by some client.
     fn name_clients(&mut self, is_any_connected: bool) {
-        let what = match self.clients.len() {
-            1 => "client",
-            _ => "clients",
+        let (what, each) = match self.clients.len() {
+            1 => ("client", ""),
+            _ => ("clients", ", each"),
         };
         let names: Vec<&str> = self
             .clients
@@ -83,7 +83,7 @@ impl Shared<'_> {
             false => "",
         };
         let sentence = &self.finding.sentence;
-        self.finding.sentence = format!("{what} {}{absent}: {sentence}", names.join(", "));
+        self.finding.sentence = format!("{what} {}{absent}{each}: {sentence}", names.join(", "));
     }
 }
 

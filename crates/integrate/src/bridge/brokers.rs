@@ -5,6 +5,7 @@
 //! 127.0.0.1.
 
 use std::collections::{HashMap, HashSet};
+use std::fmt;
 use std::net::SocketAddr;
 use std::sync::{Arc, PoisonError, RwLock};
 use std::time::{Duration, Instant};
@@ -83,7 +84,8 @@ impl BrokerAddresses {
         self.has(&found);
     }
 
-    fn is_same(&self, other: &Self) -> bool {
+    /// Whether both have an address in common, as far as their names are resolved.
+    pub fn is_same(&self, other: &Self) -> bool {
         if self
             .addresses
             .iter()
@@ -98,6 +100,16 @@ impl BrokerAddresses {
         let own = own.unwrap_or_else(PoisonError::into_inner);
         let others = others.unwrap_or_else(PoisonError::into_inner);
         !own.found.is_disjoint(&others.found)
+    }
+}
+
+impl fmt::Display for BrokerAddresses {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self.addresses.first() {
+            Some((host, port)) if host.contains(':') => write!(f, "[{host}]:{port}"),
+            Some((host, port)) => write!(f, "{host}:{port}"),
+            None => Ok(()),
+        }
     }
 }
 

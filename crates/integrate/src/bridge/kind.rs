@@ -319,6 +319,7 @@ fn make(
     let settings = Settings {
         filters,
         brings: bridge.topics.brought(),
+        sends: bridge.topics.sent(),
         // Otherwise a retained QoS 0 message, or its deletion, would be lost while the other
         // broker cannot be reached.
         keeps_qos0: table.flag("keep_qos0", true),

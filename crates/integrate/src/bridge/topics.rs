@@ -164,7 +164,7 @@ fn words(line: &str) -> Result<Vec<String>, String> {
     Ok(words)
 }
 
-/// Topics of incoming messages, with their names at this node and at the other broker.
+/// Topics that a bridge carries one way, with their names at this node and at the other broker.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct BroughtTopics {
     /// Topic Filter without the prefixes; empty: the prefixes are one topic each.
@@ -184,6 +184,16 @@ impl BroughtTopics {
     /// The name at this node of a topic of the other broker; `None`: the topic does not match.
     pub fn here(&self, topic: &str) -> Option<String> {
         self.renamed(topic, &self.remote_prefix, &self.local_prefix)
+    }
+
+    /// Topics that both carry under the same names, as a Topic Filter of this node; `None`: there
+    /// are none.
+    pub fn shared(&self, other: &Self) -> Option<String> {
+        let is_renamed_alike = (&self.local_prefix, &self.remote_prefix)
+            == (&other.local_prefix, &other.remote_prefix)
+            || self.local_prefix == self.remote_prefix && other.local_prefix == other.remote_prefix;
+        let of = |one: &Self| format!("{}{}", one.local_prefix, one.filter);
+        intersection(&of(self), &of(other)).filter(|_| is_renamed_alike)
     }
 
     fn renamed(&self, topic: &str, from: &str, to: &str) -> Option<String> {
@@ -248,8 +258,17 @@ impl Topics {
 
     /// The incoming topics.
     pub fn brought(&self) -> Vec<BroughtTopics> {
-        let coming = self.0.iter().filter(|one| one.rule.direction.comes_in());
-        coming
+        self.carried(Direction::comes_in)
+    }
+
+    /// The outgoing topics.
+    pub fn sent(&self) -> Vec<BroughtTopics> {
+        self.carried(Direction::goes_out)
+    }
+
+    fn carried(&self, is_wanted: fn(Direction) -> bool) -> Vec<BroughtTopics> {
+        let wanted = self.0.iter().filter(|one| is_wanted(one.rule.direction));
+        wanted
             .map(|one| BroughtTopics {
                 filter: one.rule.filter.clone(),
                 local_prefix: one.rule.local_prefix.clone(),
@@ -290,6 +309,30 @@ impl Prepared {
     }
 }
 
+/// The topics that two Topic Filters match, as one; `None`: no topic matches both.
+fn intersection(one: &str, other: &str) -> Option<String> {
+    let levels = |filter: &str| filter.split('/').map(str::to_owned).collect::<Vec<_>>();
+    Some(common_levels(&levels(one), &levels(other))?.join("/"))
+}
+
+fn common_levels(one: &[String], other: &[String]) -> Option<Vec<String>> {
+    match (one, other) {
+        // `a/#` matches `a` too.
+        ([wild], rest) | (rest, [wild]) if wild == "#" => Some(rest.to_vec()),
+        ([], []) => Some(Vec::new()),
+        ([first, one @ ..], [of_other, other @ ..]) => {
+            let level = match (&**first, &**of_other) {
+                ("+", level) | (level, "+") => level,
+                (level, of_other) => (level == of_other).then_some(level)?,
+            };
+            let mut levels = vec![level.to_owned()];
+            levels.extend(common_levels(one, other)?);
+            Some(levels)
+        }
+        _ => None,
+    }
+}
+
 fn matches(filter: &str, topic: TopicName<'_>) -> bool {
     TopicFilter::new(filter).is_ok_and(|filter| filter.matches(topic))
 }
@@ -302,6 +345,27 @@ mod tests {
         let rules = lines.iter();
         let rules = rules.map(|line| TopicRule::parse(line, QoS::AtMostOnce).expect("a line"));
         rules.collect()
+    }
+
+    #[test]
+    fn topics_that_two_bridges_carry_are_found() {
+        for (one, other, expected) in [
+            ("plant/# in", "plant/# in", Some("plant/#")),
+            ("plant/# in", "plant/+/temp in", Some("plant/+/temp")),
+            ("+/1/# in", "plant/+/temp in", Some("plant/1/temp")),
+            ("plant/# in", "plant in", Some("plant")),
+            ("plant/1 in", "plant/2 in", None),
+            ("plant/+ in", "plant/1/temp in", None),
+            ("# in 0 a/ b/", "x in 0 a/ b/", Some("a/x")),
+            ("# in 0 a/ b/", "x in 0 a/ c/", None),
+            ("# in 0 a/ a/", "a/x in", Some("a/x")),
+        ] {
+            let brought = [one, other].map(|line| topics(&[line]).brought().remove(0));
+            for (first, second) in [(0, 1), (1, 0)] {
+                let found = brought[first].shared(&brought[second]);
+                assert_eq!(found.as_deref(), expected, "{one} {other}");
+            }
+        }
     }
 
     #[test]
@@ -327,6 +391,7 @@ mod tests {
         assert_eq!(brought[0].there("local/a").as_deref(), Some("remote/a"));
         assert_eq!(brought[0].here("remote/a").as_deref(), Some("local/a"));
         assert_eq!((brought[0].there("a"), brought.len()), (None, 2));
+        assert_eq!(all.sent().len(), 3);
         for (out, within) in [
             ("other", "local/a"),
             ("in/x", "plain"),

@@ -50,6 +50,8 @@ pub struct Settings {
     pub filters: Vec<Box<str>>,
     /// Topics of messages that it publishes at this node as a bridge.
     pub brings: Vec<BroughtTopics>,
+    /// Topics of messages that it publishes at another broker as a bridge.
+    pub sends: Vec<BroughtTopics>,
     /// Which messages it delivers in order. Of all tenants: [`Order::Publisher`] alone.
     pub order: Order,
     /// Whether QoS 0 messages are queued too.
@@ -105,6 +107,7 @@ impl Settings {
             publish_as: None,
             filters,
             brings: Vec::new(),
+            sends: Vec::new(),
             order: Order::default(),
             keeps_qos0: false,
             queue: PartQueueLimits::default(),

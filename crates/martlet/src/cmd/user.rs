@@ -13,8 +13,8 @@ use martlet_access::hash::{self, Kind};
 use martlet_access::{PasswordFile, Plain};
 use martlet_control::text::{printable, typed, typed_names};
 use martlet_control::use_cases::{
-    AddUser, ChangeUser, DeleteUser, FindUser, ListTeamNames, ListUsers, ListUsersInTeams,
-    NewPassword, PurgeUser, RestoreUser, SetPassword,
+    AddUser, ChangeUser, DeleteUser, FindDevice, FindUser, ListTeamNames, ListUsers,
+    ListUsersInTeams, NewPassword, PurgeUser, RestoreUser, SetPassword,
 };
 use martlet_registry::{ApiRole, Expected, NewUser, USER_ROLE, UserChange};
 
@@ -336,7 +336,7 @@ fn change(
     let known = if is_new { Vec::new() } else { users(&path)? };
     match (known.contains(user), is_there) {
         (true, false) => bail!("{user} already exists: martlet user passwd {user}"),
-        (false, true) => bail!("there is no user {user}: martlet user add {user}"),
+        (false, true) => return Err(no_user(&file.node, user)),
         _ => {}
     }
     let strength = Strength::of(options.weak);
@@ -369,6 +369,25 @@ fn change(
         return Ok(format!("{answer}\n"));
     }
     Ok(changed_text(&line, shown, &reload_note))
+}
+
+/// The error for the password of a user that is not there.
+fn no_user(node: &NodeOptions, name: &str) -> anyhow::Error {
+    let (shown, word) = (printable(name), typed_names(&[name]));
+    let options = typed_options();
+    match is_device(node, name) {
+        true => anyhow::anyhow!(
+            "{shown} is a device, which has a secret and no password: martlet device rotate \
+             {options}{word} gives it another one"
+        ),
+        false => anyhow::anyhow!("there is no user {shown}: martlet user add {word}"),
+    }
+}
+
+/// Whether the tables have a device of this name.
+fn is_device(node: &NodeOptions, name: &str) -> bool {
+    let device = name.to_owned().into();
+    tables::run(node, FindDevice { device }).is_ok()
 }
 
 fn changed_text(line: &str, shown: Option<&str>, reload_note: &str) -> String {
@@ -414,6 +433,9 @@ fn change_in_tables(
                 password: new,
             };
             tables::run(&file.node, set).map_err(|error| {
+                if is_device(&file.node, user) {
+                    return no_user(&file.node, user);
+                }
                 let effective = file.node.load().ok();
                 let place = effective.and_then(|all| config::place_of_credentials(&all, user));
                 place.map_or(error, |place| {
@@ -564,7 +586,12 @@ fn refuse_in_password_file(node: &NodeOptions, user: &String) -> anyhow::Result<
 
 fn remove(options: &RemoveOptions) -> anyhow::Result<String> {
     let UserOptions { user, file } = &options.user;
-    let Some(path) = file.path_of(user)? else {
+    let path = match options.purge && file.file.is_none() {
+        // The tables may have a deleted user of the name, which is in the file too.
+        true => None,
+        false => file.path_of(user)?,
+    };
+    let Some(path) = path else {
         return remove_from_tables(options);
     };
     edit::remove_user(&path, user)?;

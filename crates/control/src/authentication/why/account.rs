@@ -3,7 +3,7 @@
 
 use martlet_broker::EventKind;
 
-use super::facts::AdmissionFacts;
+use super::facts::{AdmissionFacts, InFile};
 use super::nameless::{perhaps_tried, with_nameless};
 use super::names::{with_namesakes, with_near_refused};
 use crate::cause::{Bearing, Cause};
@@ -13,7 +13,7 @@ use crate::shared_registry::Deleted;
 use crate::why::{Asked, Finding, Side, is_of_packets};
 
 /// The client is not in the tables any more, or its team is not.
-pub(super) fn removed(deleted: &Deleted) -> Finding {
+pub(super) fn removed(facts: &AdmissionFacts, deleted: &Deleted) -> Finding {
     let (with_team, remedy) = match (&deleted.team, &deleted.command) {
         (Some((name, true)), _) => (
             format!(" with its team {name}, which was deleted"),
@@ -33,7 +33,20 @@ pub(super) fn removed(deleted: &Deleted) -> Finding {
         Some(user) => format!("its user {user}: "),
         None => String::new(),
     };
-    let sentence = format!("{whose}it was removed from the registry{with_team}");
+    let (kept, or_purge) = match &facts.in_file {
+        Some(InFile { path, purge, .. }) => (
+            format!(
+                "; the tables keep its name, so the one in the password file {path} is not let in"
+            ),
+            format!(
+                "for the one in the password file, remove the name from the tables ({}); else ",
+                purge.as_deref().unwrap_or_default()
+            ),
+        ),
+        None => Default::default(),
+    };
+    let sentence = format!("{whose}it was removed from the registry{with_team}{kept}");
+    let remedy = or_purge + &remedy;
     Finding::advised(Cause::Deleted, sentence, &remedy, &deleted.command).since(deleted.at_ms)
 }
 

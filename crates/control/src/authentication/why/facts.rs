@@ -15,6 +15,8 @@ pub(crate) struct AdmissionFacts {
     /// Entries of the tables about the name while no login is checked against them, as `device` or
     /// `user`, and why none is.
     pub(crate) idle: Option<(&'static str, String)>,
+    /// A password file has the name too.
+    pub(crate) in_file: Option<InFile>,
     /// The name is unknown: which known name may be meant.
     pub(crate) namesakes: Namesakes,
     /// Whether it shows the key of a team token, or that key was asked about.
@@ -75,6 +77,16 @@ impl AdmissionFacts {
 pub(super) fn is_loopback(host: &str) -> bool {
     let ip = host.trim_matches(['[', ']']).parse::<IpAddr>();
     host == "localhost" || ip.is_ok_and(|ip| ip.is_loopback())
+}
+
+/// A password file that has the name of a user whom the tables have too, or had.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub(crate) struct InFile {
+    pub(crate) path: String,
+    /// The tables are asked first.
+    pub(crate) is_behind: bool,
+    /// The command that removes the name from the tables for good.
+    pub(crate) purge: Option<Command>,
 }
 
 /// A lockout of a name or an address.

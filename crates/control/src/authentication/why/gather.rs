@@ -4,7 +4,7 @@ use std::net::SocketAddr;
 
 use martlet_broker::{ClientQuery, EventKind, Realm, Search, TenantId};
 
-use super::facts::{AdmissionFacts, Lockout, Namesakes, RefusedElsewhere};
+use super::facts::{AdmissionFacts, InFile, Lockout, Namesakes, RefusedElsewhere};
 use crate::authentication::{Policy, Standing};
 use crate::cause::Cause;
 use crate::control::{Control, ControlError};
@@ -43,6 +43,15 @@ pub(super) async fn gathered(
         .is_address
         .then(|| control.journal.refused_from(&host_of(&question.name)));
     let facts = AdmissionFacts {
+        in_file: policy.and_then(|policy| {
+            let found = policy.file_beside_tables(asked.realm, proved);
+            let (path, is_behind) = found.filter(|_| question.sees_node)?;
+            Some(InFile {
+                path,
+                is_behind,
+                purge: control.command(form::USER_PURGE, &[proved]),
+            })
+        }),
         namesakes: control.namesakes(asked).await?,
         by_team_token: token(proved),
         by_certificate: policy.is_some_and(|policy| {

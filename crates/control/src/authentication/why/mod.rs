@@ -16,6 +16,7 @@ mod names;
 mod part;
 mod refusal;
 
+use crate::cause::Bearing;
 use crate::control::{Control, ControlError};
 use crate::shared_registry::SharedRegistry;
 use crate::why::{Asked, Examine, Findings};
@@ -58,6 +59,8 @@ impl Examine for Admission<'_> {
         let found = &mut findings.found;
         nameless::from_address(facts, found);
         found.extend(credential::no_api_role(asked, facts));
+        let in_two = names::in_two_sources(asked, facts);
+        found.extend(in_two.map(|finding| (Bearing::Aside, finding)));
         refusal::admission(asked, facts, found);
     }
 }

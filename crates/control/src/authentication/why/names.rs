@@ -5,6 +5,7 @@
 use super::facts::{AdmissionFacts, Namesakes, RefusedElsewhere};
 use crate::authentication::Standing;
 use crate::cause::{Bearing, Cause};
+use crate::text::{typed, typed_names};
 use crate::why::{Asked, Finding};
 
 /// An unknown name may be a misspelt name, or one that was used before.
@@ -197,6 +198,29 @@ pub(super) fn beside_tables(
         "have the client connect to a listener that uses the tables ({}){other}",
         listeners.join(", ")
     ))
+}
+
+/// The name is in the tables and in a password file, which its refusal does not say already.
+pub(super) fn in_two_sources(asked: &Asked, facts: &AdmissionFacts) -> Option<Finding> {
+    let file = facts.in_file.as_ref()?;
+    let refused = asked.refused.as_ref().and_then(|run| run.cause);
+    if refused == Some(Cause::WrongPassword) || facts.account.deleted.is_some() {
+        return None;
+    }
+    let decides = match file.is_behind {
+        true => "the tables decide",
+        false => "the file decides",
+    };
+    let (name, path) = (&asked.proved, &file.path);
+    let sentence = format!("{name} is in the tables and in the password file {path}: {decides}");
+    let finding = Finding::new(Cause::NothingWrong, sentence);
+    Some(finding.remedy(format!(
+        "if one of both is left over, remove it: in the file by martlet user rm --file={} {}, in \
+         the tables by {}",
+        typed(path),
+        typed_names(&[name]),
+        file.purge.as_deref().unwrap_or_default()
+    )))
 }
 
 /// Remedy for tables that nobody is looked up in.

@@ -95,7 +95,7 @@ pub(super) fn admission(asked: &Asked, facts: &AdmissionFacts, found: &mut Found
     // One of that name may be known elsewhere.
     let is_known = matches!(asked.standing, Some(Standing::Known | Standing::ByProof(_)));
     let deleted = facts.account.deleted.as_ref().filter(|_| !is_known);
-    found.extend(deleted.map(|deleted| (Bearing::Present, account::removed(deleted))));
+    found.extend(deleted.map(|deleted| (Bearing::Present, account::removed(facts, deleted))));
     credential::credentials(asked, facts, found);
     if let Some(lockout) = &facts.locked_out {
         found.push(locked_out(asked, facts, lockout));
@@ -158,6 +158,16 @@ fn refused_for(asked: &Asked, facts: &AdmissionFacts, run: &Run) -> (Bearing, Fi
         let at = rfc3339::in_words(ms);
         let may_have = format!("; it may have an older credential, which ended on {at}");
         finding.sentence.push_str(&may_have);
+    }
+    if let (Cause::WrongPassword, Some(file)) = (cause, &facts.in_file) {
+        let words = match file.is_behind {
+            true => format!(
+                "; the password file {} has that name too: the tables decide",
+                file.path
+            ),
+            false => "; the tables have that name too: the password file decides".to_owned(),
+        };
+        finding.sentence.push_str(&words);
     }
     let user = run.last.user_name.as_deref().unwrap_or_default();
     let trimmed = user.trim();

@@ -16,6 +16,9 @@ use crate::why::{
 /// reported.
 const ANSWERS_WITHIN_MS: u64 = 30_000;
 
+/// Time from a command to its delivery from which on it was late.
+const LATE_MS: u64 = 10_000;
+
 /// Reason why a command is not carried out. Those of one kind are reported together.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 enum Stuck {
@@ -84,7 +87,9 @@ fn of_named(now_ms: u64, named: &NamedCommand) -> Finding {
             Some(kind) => of_stuck(command, kind, 0, None),
             None => of_ended(command).unwrap_or_else(|| {
                 let what = of_device(command);
-                let sentence = format!("{what} has succeeded{}", result_text(&command.result));
+                let late = late(command).map_or_else(String::new, |late| format!("; it {late}"));
+                let result = result_text(&command.result);
+                let sentence = format!("{what} has succeeded{result}{late}");
                 Finding::new(Cause::NothingWrong, sentence)
             }),
         },
@@ -372,12 +377,44 @@ fn answering(command: &DeviceCommand, what: &str) -> String {
 fn ended(asked: &Asked, command: &DeviceCommand, findings: &mut Findings) {
     // Somebody wanted it so.
     let is_wanted = command.state == CommandState::Cancelled;
+    if let Some(late) = late(command) {
+        let sentence = format!("{} {late}, and was carried out then", of_device(command));
+        let finding = Finding::new(Cause::CommandWaits, sentence).at(command.delivered_ms);
+        let remedy = "send commands that must not come late with a shorter time (martlet command \
+                      send --expires=SECONDS): after it, they are not delivered";
+        findings.add_as(Bearing::Aside, finding.remedy(remedy));
+    }
     let Some(finding) = of_ended(command).filter(|_| !is_wanted) else {
         return;
     };
     match asked.now_ms.saturating_sub(command.finished_ms) <= ENDED_RECENTLY_MS {
         true => findings.add(finding),
         false => findings.add_as(Bearing::Over, finding.without_remedy()),
+    }
+}
+
+/// Words for a command that its device received long after it was sent, and has carried out.
+fn late(command: &DeviceCommand) -> Option<String> {
+    let waited_ms = command.delivered_ms.saturating_sub(command.created_ms);
+    // A rollout has its own times.
+    let is_late =
+        command.state == CommandState::Succeeded && waited_ms >= LATE_MS && !command.is_of_rollout;
+    is_late.then(|| {
+        format!(
+            "waited in the queue for {}, until the device received it on {}",
+            rough_time(waited_ms / 1_000),
+            rfc3339::in_words(command.delivered_ms)
+        )
+    })
+}
+
+/// Seconds in words, to two digits or so.
+fn rough_time(secs: u64) -> String {
+    match secs {
+        0..120 => format!("{secs} s"),
+        120..7_200 => format!("{} min", secs / 60),
+        7_200..172_800 => format!("{} h", secs / 3_600),
+        _ => format!("{} days", secs / 86_400),
     }
 }
 

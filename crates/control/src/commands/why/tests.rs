@@ -140,8 +140,18 @@ fn each_way_to_be_stuck_is_told() {
 fn the_latest_command_of_a_name_says_how_it_stands() {
     use CommandState::{Failed, Pending, Succeeded};
     let later = command("later", Succeeded);
-    let diagnosis = of(vec![later, command("c", Failed)]);
+    let diagnosis = of(vec![later.clone(), command("c", Failed)]);
     expect(&diagnosis, Cause::NothingWrong, State::Connected, "");
+    let [late] = &*diagnosis.also else {
+        panic!("{diagnosis:#?}");
+    };
+    let expected = "the command open (later) to d1 waited in the queue for 30 s, until the device";
+    assert!(late.sentence.starts_with(expected), "{late:#?}");
+    let in_time = DeviceCommand {
+        created_ms: NOW - 61_000,
+        ..later
+    };
+    assert_eq!(of(vec![in_time]).also, []);
     // Those that wait for one reason are reported once.
     let waiting = |id: &str| DeviceCommand {
         reach: Reach {

@@ -14,6 +14,35 @@ pub(crate) struct IntegrationFacts {
     pub(super) all: Vec<Integration>,
     /// A client, not an integration, is subscribed to the topic that was asked about.
     pub(super) is_awaited: bool,
+    /// Bridges that carry the same messages, of the topic that was asked about or of one that was
+    /// asked about.
+    pub(super) twice: Vec<Twice>,
+}
+
+/// Two bridges that carry the same messages between this node and another broker.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub(super) struct Twice {
+    /// Kinds and names of both.
+    pub(super) bridges: [String; 2],
+    /// Whether one of them was asked about.
+    pub(super) is_own: bool,
+    /// Whether they bring the messages to this node.
+    pub(super) comes_in: bool,
+    /// The topic, or the Topic Filter of those that both carry, with its name at this node.
+    pub(super) topics: String,
+    /// Host and port of the other broker.
+    pub(super) broker: String,
+    /// The command that shows one of the bridges.
+    pub(super) show: Option<Command>,
+}
+
+/// Dead letters of the client that was asked about.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub(super) struct OwnLetters {
+    pub(super) count: u64,
+    /// When the last of them was refused, and why.
+    pub(super) last_ms: u64,
+    pub(super) reason: String,
 }
 
 /// An integration, as far as messages wait for it.
@@ -49,6 +78,8 @@ pub(super) struct Integration {
     /// asked about, or its target has refused messages.
     pub(super) dead_letters: u64,
     pub(super) letter_reason: String,
+    /// Dead letters of the client that was asked about without a topic.
+    pub(super) own_letters: Option<OwnLetters>,
     /// How long a message may wait, seconds; 0: for ever.
     pub(super) age_max_secs: u32,
     /// When the oldest message came that it has not delivered.
@@ -96,6 +127,8 @@ pub(crate) struct InsteadOfMissing {
     pub(super) there: Vec<String>,
     /// How many of these have a similar name.
     pub(super) near: usize,
+    /// Several have the name that was asked about, with different kinds.
+    pub(super) is_bare: bool,
     pub(super) has_configuration: bool,
     pub(super) is_restored: bool,
     /// The command that lists those that there are.

@@ -3,7 +3,7 @@
 use martlet_broker::{DropReason, Limit};
 use martlet_integrate::{AccessRefused, bridge};
 
-use super::facts::{InsteadOfMissing, Integration, IntegrationFacts, NotDelivering};
+use super::facts::{InsteadOfMissing, Integration, IntegrationFacts, NotDelivering, OwnLetters};
 use crate::cause::{Bearing, Cause};
 use crate::event_words;
 use crate::journal::{remedy_of_drop, remedy_of_limit};
@@ -31,6 +31,9 @@ pub(super) fn judge(facts: &IntegrationFacts, asked: &Asked, findings: &mut Find
         examine(facts, one, asked, findings);
         dropped(one, asked, findings);
     }
+    for one in &facts.twice {
+        one.judge(asked, findings);
+    }
     let own = facts.all.iter().find(|one| one.is_own);
     findings.well = own.map(|one| is_well(one, asked));
     let mut idle = facts.all.iter().filter(|one| one.brought == 0);
@@ -40,6 +43,13 @@ pub(super) fn judge(facts: &IntegrationFacts, asked: &Asked, findings: &mut Find
 fn examine(facts: &IntegrationFacts, one: &Integration, asked: &Asked, findings: &mut Findings) {
     if let Some((bearing, finding)) = missed_by(one, asked) {
         findings.add_as(bearing, finding);
+    }
+    if let Some(letters) = &one.own_letters {
+        let bearing = match asked.is_recent(letters.last_ms) {
+            true => Bearing::Happened,
+            false => Bearing::Aside,
+        };
+        findings.add_as(bearing, own_letters_finding(one, letters));
     }
     let has_topic = asked.question.topic.is_some();
     let wrong_direction = wrong_direction(facts, one, asked);
@@ -78,7 +88,10 @@ fn examine(facts: &IntegrationFacts, one: &Integration, asked: &Asked, findings:
         false if one.takes_topic && is_lost(one, asked) => Bearing::Topic,
         false => Bearing::Aside,
     };
-    add(of_letters, letters_finding(one));
+    add(
+        of_letters,
+        letters_finding(one).filter(|_| one.own_letters.is_none()),
+    );
     add(bearing, queue_finding(one));
     add(bearing, health_finding(one));
     add(bearing, slow_finding(asked.now_ms, one));
@@ -90,6 +103,15 @@ fn examine(facts: &IntegrationFacts, one: &Integration, asked: &Asked, findings:
 /// No integration has that name; the finding lists those that exist.
 pub(super) fn missing(instead: &InsteadOfMissing, asked: &Asked) -> Finding {
     let (near, there) = (instead.near, instead.there.len());
+    if instead.is_bare {
+        let sentence = format!(
+            "{} is the name of {there} integrations: {}",
+            asked.question.name,
+            first_of(&instead.there, NAMED)
+        );
+        let remedy = "ask about one of them, with its kind; to list them, run";
+        return Finding::advised(Cause::NobodyKnown, sentence, remedy, &instead.list);
+    }
     let all = match near {
         0 => first_of(&instead.there, NAMED),
         near => instead.there[..near.min(NAMED)].join(", "),
@@ -430,25 +452,43 @@ fn letters_finding(one: &Integration) -> Option<Finding> {
     if let Some(refused) = one.access_refused {
         return Some(access_finding(one, refused));
     }
-    let name = &one.name;
-    let sentence = match one.dead_letters {
-        0 => return None,
-        1 => format!("the target of the integration {name} refused 1 message: it is a dead letter"),
-        count => {
-            format!(
-                "the target of the integration {name} refused {count} messages: they are dead letters"
-            )
-        }
+    let count = one.dead_letters;
+    (count > 0).then(|| of_letters(one, "", count, &one.letter_reason))
+}
+
+/// The target has refused messages of the client that was asked about.
+fn own_letters_finding(one: &Integration, letters: &OwnLetters) -> Finding {
+    if let Some(refused) = one.access_refused {
+        return access_finding(one, refused);
+    }
+    let OwnLetters {
+        count,
+        last_ms,
+        reason,
+    } = letters;
+    of_letters(one, " that it published", *count, reason).last(*last_ms)
+}
+
+/// Finding about this number of dead letters; `whose` follows their number.
+fn of_letters(one: &Integration, whose: &str, count: u64, reason: &str) -> Finding {
+    let are = match count {
+        1 => "it is a dead letter",
+        _ => "they are dead letters",
     };
-    let reason = match (&*one.letter_reason, one.dead_letters) {
+    let reason = match (reason, count) {
         ("", _) => String::new(),
         (reason, 1) => format!("; its reason: {reason}"),
         (reason, _) => format!("; the reason of one of them: {reason}"),
     };
-    let finding = Finding::new(Cause::IntegrationFailing, sentence + &reason)
-        .of_many(one.dead_letters)
-        .remedy("look at their reasons, correct the target, and send them again or drop them");
-    Some(finding.command(&one.lines.letters))
+    let sentence = format!(
+        "the target of the integration {} refused {}{whose}: {are}{reason}",
+        one.name,
+        messages(count)
+    );
+    Finding::new(Cause::IntegrationFailing, sentence)
+        .of_many(count)
+        .remedy("look at their reasons, correct the target, and send them again or drop them")
+        .command(&one.lines.letters)
 }
 
 /// The queue is full, or near its bound.

@@ -4,6 +4,7 @@ mod facts;
 mod judge;
 #[cfg(test)]
 mod tests;
+mod twice;
 
 use std::sync::Arc;
 
@@ -17,7 +18,7 @@ use crate::remedy::form;
 use crate::rules::publish::BY_RULE;
 
 use crate::why::{Asked, Examine, Finding, Findings, Question, is_nearly_matched};
-use facts::{InsteadOfMissing, Integration, IntegrationFacts, Lines, NotDelivering};
+use facts::{InsteadOfMissing, Integration, IntegrationFacts, Lines, NotDelivering, OwnLetters};
 
 /// Remedy if the target fails. The command tests it.
 const REPAIR_TARGET: &str = "correct what the error names, at the target or in the settings \
@@ -44,14 +45,16 @@ impl Examine for Integrations {
     ) -> Result<IntegrationFacts, ControlError> {
         let topic = asked.question.topic.as_deref();
         let name = topic.and_then(|topic| TopicName::new(topic).ok());
-        let mut facts = IntegrationFacts::default();
-        for examined in self.examined() {
-            if !self.is_seen(&examined, &asked.question) {
-                continue;
-            }
-            let mut one = control.integration(&examined, asked, name);
+        let mut examined = self.examined();
+        examined.retain(|one| self.is_seen(one, &asked.question));
+        let mut facts = IntegrationFacts {
+            twice: twice::found(control, asked, &examined),
+            ..IntegrationFacts::default()
+        };
+        for examined in &examined {
+            let mut one = control.integration(examined, asked, name);
             if one.takes_topic && asked.publishes_there() {
-                one.drops = self.dropped(control, &examined).await;
+                one.drops = self.dropped(control, examined).await;
             }
             let is_near = |topic: &str| is_nearly_matched(&one.filters, topic);
             let is_slow = one
@@ -71,6 +74,9 @@ impl Examine for Integrations {
             {
                 if one.is_own || one.refused > 0 {
                     (one.dead_letters, one.letter_reason) = self.letters_of(&one.name).await;
+                }
+                if !one.is_own && one.dead_letters > 0 && topic.is_none() {
+                    one.own_letters = self.own_letters(&one.name, asked).await;
                 }
                 facts.all.push(one);
             }
@@ -113,10 +119,20 @@ impl Examine for MissingIntegration<'_> {
 }
 
 impl MissingIntegration<'_> {
-    /// Returns what there is instead, if the name is that of an integration that is not there.
+    /// Returns what there is instead, if the name is that of an integration that is not there, or
+    /// of several without their kinds.
     fn instead(&self, control: &Control, asked: &Asked) -> Option<InsteadOfMissing> {
         let (all, question) = (self.0, &asked.question);
-        let (kind, own) = question.name.split_once('/')?;
+        let Some((kind, own)) = question.name.split_once('/') else {
+            let there = all.named_without_kind(question);
+            return (there.len() > 1 && asked.is_unknown()).then(|| InsteadOfMissing {
+                near: there.len(),
+                there,
+                is_bare: true,
+                list: control.command(form::INTEGRATION_LS, &[]),
+                ..InsteadOfMissing::default()
+            });
+        };
         let is_kind = |one: &Kind| one.name == kind;
         let is_known = KINDS.iter().any(is_kind)
             || SOURCES.iter().any(|(_, one)| is_kind(one))
@@ -139,6 +155,7 @@ impl MissingIntegration<'_> {
         Some(InsteadOfMissing {
             near: there.iter().filter(|(is_other, ..)| !is_other).count(),
             there: there.into_iter().map(|(.., name)| name).collect(),
+            is_bare: false,
             has_configuration: !question.sees_node || control.has_configuration(),
             is_restored: control.restored_recently().is_some(),
             list: control.command(form::INTEGRATION_LS, &[]),
@@ -175,6 +192,26 @@ impl Integrations {
             tenant: handle.state().tenant.unwrap_or(question.tenant),
             ..question.clone()
         })
+    }
+
+    /// The question about the only integration of a name without its kind, as one about its kind
+    /// and name.
+    pub(crate) fn question_without_kind(&self, question: &Question) -> Option<Question> {
+        let [name] = <[String; 1]>::try_from(self.named_without_kind(question)).ok()?;
+        Some(Question {
+            name,
+            ..question.clone()
+        })
+    }
+
+    /// Kinds and names of the integrations that have the name in the question, as far as the caller
+    /// sees them, without those of the node itself.
+    fn named_without_kind(&self, question: &Question) -> Vec<String> {
+        let seen = self.examined().into_iter().filter(|one| {
+            let is_named = [one.handle.name(), one.handle.own_name()].contains(&&*question.name);
+            is_named && !OF_THE_NODE.contains(&one.handle.kind()) && self.is_seen(one, question)
+        });
+        seen.map(|one| name_of(&one.handle)).collect()
     }
 
     /// Whether an integration that takes messages of all tenants takes those of the topic in the
@@ -224,6 +261,19 @@ impl Integrations {
             }
         }
         all
+    }
+
+    /// The dead letters of an integration that the client in the question has published.
+    async fn own_letters(&self, name: &str, asked: &Asked) -> Option<OwnLetters> {
+        let (tenant, client_id) = (asked.question.tenant, &*asked.client_id);
+        let letters = self.letters_published_by(name, tenant, client_id).await;
+        let count = letters.len() as u64;
+        let last = letters.into_iter().max_by_key(|letter| letter.refused_ms)?;
+        Some(OwnLetters {
+            count,
+            last_ms: last.refused_ms,
+            reason: last.reason,
+        })
     }
 
     /// The number of dead letters of an integration, and why its target has refused one of them.

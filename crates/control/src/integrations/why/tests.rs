@@ -2,6 +2,7 @@
 
 use martlet_integrate::BroughtTopics;
 
+use super::facts::Twice;
 use super::*;
 use crate::cause::{Bearing, Cause};
 use crate::remedy::Command;
@@ -27,6 +28,7 @@ fn diagnosis(client: Facts, one: Integration, is_awaited: bool) -> Diagnosis {
     let facts = IntegrationFacts {
         all: vec![one],
         is_awaited,
+        ..IntegrationFacts::default()
     };
     Case::of(client)
         .with_client::<Integrations>(facts)
@@ -133,6 +135,87 @@ fn a_bridge_carries_a_topic_the_other_way() {
         "{found:#?}"
     );
     assert_eq!(bridge(true, &["up/#"], true).cause, Cause::NothingWrong);
+}
+
+#[test]
+fn dead_letters_of_a_client_are_told_without_a_topic() {
+    let letters = |ago_ms: u64| {
+        let one = Integration {
+            name: "webhook/crm".to_owned(),
+            refused: 3,
+            dead_letters: 3,
+            own_letters: Some(OwnLetters {
+                count: 1,
+                last_ms: NOW - ago_ms,
+                reason: "the target answered 400".to_owned(),
+            }),
+            ..Integration::default()
+        };
+        let client = {
+            let mut of = facts(None);
+            of.asked.session = Some(connected());
+            of
+        };
+        diagnosis(client, one, false)
+    };
+    let expected =
+        "webhook/crm refused 1 message that it published: it is a dead letter; its reason";
+    let found = letters(1_000);
+    let cause = Cause::IntegrationFailing;
+    expect(&found, cause, State::Connected, expected);
+    let old = letters(24 * 60 * 60 * 1_000);
+    expect(&old, Cause::NothingWrong, State::Connected, "");
+    assert!(
+        old.also.iter().any(|one| one.sentence.contains(expected)),
+        "{old:#?}"
+    );
+}
+
+#[test]
+fn two_bridges_that_carry_the_same_are_told() {
+    let twice = |is_own, comes_in| Twice {
+        bridges: ["bridge/b1".to_owned(), "bridge/b2".to_owned()],
+        is_own,
+        comes_in,
+        topics: "plant/1".to_owned(),
+        broker: "hq:1883".to_owned(),
+        show: None,
+    };
+    let of = |twice, filters: &[&str]| {
+        let mut client = facts(Some("plant/1"));
+        client.asked.session = Some(Session {
+            subscriptions: filters
+                .iter()
+                .map(|filter| ((*filter).to_owned(), 1))
+                .collect(),
+            ..connected()
+        });
+        let facts = IntegrationFacts {
+            twice: vec![twice],
+            ..IntegrationFacts::default()
+        };
+        let case = Case::of(client).with_client::<Integrations>(facts);
+        case.diagnosis()
+    };
+    let expected =
+        "bridge/b1 and bridge/b2 both bring plant/1 from hq:1883: each message comes twice";
+    let found = of(twice(false, true), &["plant/#"]);
+    expect(&found, Cause::ComesTwice, State::Connected, expected);
+    let sent = of(twice(false, false), &["plant/#"]);
+    expect(&sent, Cause::NothingWrong, State::Connected, "");
+    assert!(
+        sent.also[0]
+            .sentence
+            .contains("both send plant/1 to hq:1883"),
+        "{sent:#?}"
+    );
+    let found = of(twice(true, false), &[]);
+    expect(
+        &found,
+        Cause::ComesTwice,
+        State::Connected,
+        "comes twice there",
+    );
 }
 
 /// Returns the diagnosis of an integration whose session has lost these.

@@ -1,14 +1,21 @@
 //! Messages that wait in another session of the same user: the client came with another Client
 //! Identifier than before.
 
+use std::cmp::Reverse;
+
 use martlet_broker::ClientQuery;
 
 use crate::cause::{Bearing, Cause};
 use crate::control::{Control, ControlError};
-use crate::why::{Asked, CLOCKS_DIFFER_MS, Examine, Finding, Findings, matches, messages_wait};
+use crate::why::{
+    Asked, CLOCKS_DIFFER_MS, Examine, Finding, Findings, first_of, matches, messages_wait,
+};
 
 /// Other sessions of a user that are looked at.
-const OTHERS_MAX: usize = 16;
+const OTHERS_MAX: usize = 64;
+
+/// Other sessions that are named.
+const NAMED: usize = 4;
 
 /// Subscriptions of each that are looked at.
 const SUBSCRIPTIONS_MAX: usize = 100;
@@ -49,30 +56,51 @@ impl Examine for OtherSessions {
     }
 
     fn judge(facts: &OthersFacts, asked: &Asked, findings: &mut Findings) {
-        let mut others = facts.others.iter();
-        let is_it = |other: &&OtherSession| took_its_place(asked, facts, other);
         // Where anonymous clients are accepted, any name would have the rules of those.
-        let is_client = asked.is_connected && !asked.is_unknown();
-        let Some(other) = others.find(is_it).filter(|_| is_client) else {
+        if !asked.is_connected || asked.is_unknown() {
+            return;
+        }
+        let mut others: Vec<&OtherSession> = facts.others.iter().collect();
+        others.retain(|other| took_its_place(asked, facts, other));
+        // The one that was there last is likely meant.
+        others.sort_by_key(|other| Reverse(other.left_ms));
+        let Some(last) = others.first() else {
             return;
         };
-        let (client_id, wait) = (&other.client_id, messages_wait(other.queued));
+        let wait = messages_wait(others.iter().map(|other| other.queued).sum());
+        let client_id = &last.client_id;
+        let (sessions, remedy) = match &*others {
+            [_] => (
+                format!("in the session {client_id} of the same user, which is"),
+                format!(
+                    "have the client connect with the Client Identifier {client_id}, and with the \
+                     same one each time"
+                ),
+            ),
+            all => {
+                let names: Vec<&str> = all.iter().map(|other| &*other.client_id).collect();
+                let (count, named) = (names.len(), first_of(&names, NAMED));
+                (
+                    format!("in {count} sessions of the same user ({named}), which are"),
+                    format!(
+                        "have the client connect with one Client Identifier, the same one each \
+                         time, such as {client_id}; messages of each session come to a client that \
+                         connects with its Client Identifier, until the session ends"
+                    ),
+                )
+            }
+        };
         let sentence = format!(
-            "{wait} in the session {client_id} of the same user, which is not connected: the Client \
-             Identifier of this client is {}",
+            "{wait} {sessions} not connected: the Client Identifier of this client is {}",
             asked.client_id
         );
         let mut finding = Finding::new(Cause::OtherSession, sentence).last(asked.now_ms);
-        finding.since_ms = other.left_ms;
+        finding.since_ms = others.iter().filter_map(|other| other.left_ms).min();
         let bearing = match asked.question.topic {
             Some(_) => Bearing::Topic,
             None => Bearing::Present,
         };
-        let finding = finding.remedy(format!(
-            "have the client connect with the Client Identifier {client_id}, and with the same one \
-             each time"
-        ));
-        findings.add_as(bearing, finding);
+        findings.add_as(bearing, finding.remedy(remedy));
     }
 }
 
@@ -162,16 +190,17 @@ mod tests {
             left_ms: Some(left_ms),
             filters: vec![filter.to_owned()],
         };
-        let diagnosis = |other| {
+        let of_all = |others| {
             let found = OthersFacts {
                 since_ms: NOW - 10_000,
                 clean_start: false,
-                others: vec![other],
+                others,
             };
             Case::of(facts.clone())
                 .with::<OtherSessions>(found)
                 .diagnosis()
         };
+        let diagnosis = |other| of_all(vec![other]);
         let expected = "2 messages wait in the session d0 of the same user";
         expect(
             &diagnosis(other(NOW - 60_000, "t/1")),
@@ -183,5 +212,13 @@ mod tests {
         for other in [other(NOW - 1_000, "t/1"), other(NOW - 60_000, "t/2")] {
             assert_eq!(diagnosis(other).finding.cause, Cause::NothingWrong);
         }
+        let several = |ago_ms: u64| OtherSession {
+            client_id: format!("d-{ago_ms}"),
+            ..other(NOW - ago_ms, "t/1")
+        };
+        let found = of_all(vec![several(90_000), several(60_000), several(1_000)]).finding;
+        let expected = "4 messages wait in 2 sessions of the same user (d-60000, d-90000), which";
+        assert!(found.sentence.starts_with(expected), "{found:#?}");
+        assert_eq!(found.since_ms, Some(NOW - 90_000));
     }
 }

@@ -12,6 +12,24 @@ pub(crate) struct SilenceFacts {
     pub(crate) last_message_ms: Option<u64>,
     /// Other clients that the topic names.
     pub(crate) named: Vec<NamedInTopic>,
+    /// A Will has nearly the topic of a retained message.
+    pub(crate) will_beside: Option<WillBeside>,
+}
+
+/// A Will whose topic differs from that of a retained message in upper and lower case alone.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub(crate) struct WillBeside {
+    /// Client of the Will.
+    pub(crate) client_id: String,
+    /// Topic of the Will.
+    pub(crate) will: String,
+    /// Topic of the retained message, which was published at that time.
+    pub(crate) retained: String,
+    pub(crate) at_ms: u64,
+    /// The Will was published, and its client has not connected since.
+    pub(crate) is_published: bool,
+    /// The command that deletes a retained message of the topic of the Will.
+    pub(crate) remove: Option<Command>,
 }
 
 /// A client whose Client Identifier is a level of the topic that was asked about.

@@ -14,6 +14,8 @@ use crate::rfc3339;
 use crate::shared_registry::SharedRegistry;
 use crate::wall_clock::unsigned;
 use crate::why::{Asked, Examine, Finding, Findings, LEVELS_MAX, Side};
+#[cfg(test)]
+pub(crate) use facts::WillBeside;
 pub(crate) use facts::{AbsentWill, NamedInTopic, NamedStanding, SilenceFacts};
 pub(crate) use wills::with_will;
 
@@ -34,6 +36,7 @@ impl Examine for Silence<'_> {
         let mut facts = SilenceFacts {
             last_message_ms: None,
             named: control.named_in_topic(asked).await?,
+            will_beside: control.will_beside(asked).await?,
         };
         let Some(tables) = self.0 else {
             return Ok(facts);
@@ -62,6 +65,8 @@ impl Examine for Silence<'_> {
         if asked.is_client() {
             found.extend(no_session(asked).map(|finding| (Bearing::Aside, finding)));
             found.extend(wills::of_others(facts));
+            let beside = facts.will_beside.as_ref();
+            found.extend(beside.map(|one| wills::beside(asked, one)));
             found.extend(publisher_absent(asked, facts).map(|finding| (Bearing::Remark, finding)));
         }
     }

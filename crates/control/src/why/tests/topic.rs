@@ -10,11 +10,11 @@ use super::{
 };
 use crate::cause::Cause;
 use crate::explain::Outcome;
-use crate::presence::{AbsentWill, NamedInTopic, NamedStanding};
+use crate::presence::{AbsentWill, NamedInTopic, NamedStanding, WillBeside};
 use crate::store::StoreState;
 use crate::why::OwnNameRule;
 use crate::why::State;
-use crate::why::topic::{Retained, Subscriber};
+use crate::why::topic::{Retained, Subscriber, TopicSilence};
 
 #[test]
 fn a_topic_is_followed_from_the_rules_to_who_is_subscribed() {
@@ -485,4 +485,55 @@ fn a_will_that_was_not_published_is_told_to_who_waits_for_it_and_of_its_client()
     });
     let expected = "its Will for state/1 is published on";
     expect(&judge(&facts), Cause::Away, State::Away, expected);
+}
+
+#[test]
+fn a_will_with_other_capital_letters_than_the_state_is_told() {
+    let beside = |is_published| {
+        Some(WillBeside {
+            client_id: "d9".to_owned(),
+            will: "room/9/State".to_owned(),
+            retained: "room/9/state".to_owned(),
+            at_ms: NOW - 60_000,
+            is_published,
+            remove: None,
+        })
+    };
+    let mut watcher = subscribed("room/9/state");
+    watcher.asked.question.topic = Some("room/9/state".to_owned());
+    watcher.silence.will_beside = beside(true);
+    let expected = "d9 left its Will for room/9/State, and room/9/state has a retained message";
+    let is_there = State::Connected;
+    expect(&judge(&watcher), Cause::WillRetained, is_there, expected);
+    let mut own = facts(None);
+    own.asked.session = Some(connected());
+    own.silence.will_beside = beside(false);
+    let expected = "the Will will not replace that message";
+    expect(&judge(&own), Cause::WillRetained, is_there, expected);
+}
+
+#[test]
+fn a_topic_of_which_nothing_has_come_is_told_with_the_nearest_one() {
+    let mut facts = subscribed("state/1");
+    for (nearest, expected) in [
+        (
+            None,
+            "refused or lost recently; no message of that topic has come since ",
+        ),
+        (
+            Some("state/2"),
+            "; the nearest topic that had one is state/2",
+        ),
+    ] {
+        facts.topic.silence = Some(TopicSilence {
+            since_ms: NOW - 60_000,
+            nearest: nearest.map(str::to_owned),
+        });
+        expect(
+            &judge(&facts),
+            Cause::NothingWrong,
+            State::Connected,
+            expected,
+        );
+    }
 }

@@ -47,6 +47,17 @@ pub(crate) struct TopicFacts {
     pub(crate) permitted_now: Vec<u64>,
     /// The longest Session Expiry Interval that the node grants, seconds.
     pub(crate) session_expiry_max_secs: u32,
+    /// No message of the topic has come to the client, which is subscribed.
+    pub(crate) silence: Option<TopicSilence>,
+}
+
+/// No message of a topic has come.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub(crate) struct TopicSilence {
+    /// Since when, as far as known.
+    pub(crate) since_ms: u64,
+    /// The topic with messages that is most like it.
+    pub(crate) nearest: Option<String>,
 }
 
 /// A subscriber of a topic.

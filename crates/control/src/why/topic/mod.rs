@@ -5,6 +5,7 @@
 //! * `near`: Topic Filters that nearly match a topic
 //! * `refused`: what the rules forbid
 //! * `retained`: retained messages that it did not get
+//! * `silence`: no message of the topic has come to it
 //! * `subscribers`: who receives a topic
 //! * `well`: what it may do with the topic, where nothing is wrong
 
@@ -15,6 +16,7 @@ mod gather;
 mod near;
 mod refused;
 mod retained;
+mod silence;
 mod subscribers;
 mod well;
 
@@ -23,9 +25,10 @@ use super::examine::{Examine, Findings};
 use crate::control::{Control, ControlError};
 use crate::integrations::Integrations;
 use crate::telemetry::Telemetry;
+use crate::topic_memory::TopicMemory;
 pub(crate) use facts::{LEVELS_MAX, TopicFacts};
 #[cfg(test)]
-pub(crate) use facts::{Retained, Subscriber};
+pub(crate) use facts::{Retained, Subscriber, TopicSilence};
 pub(crate) use near::{
     is_nearly_matched, matches, near_miss, nearest_in_words, nearly_same, shared_meant,
 };
@@ -37,13 +40,19 @@ pub(crate) struct Topics<'a> {
     pub(crate) integrations: Option<&'a Integrations>,
     /// Values that devices send.
     pub(crate) telemetry: Option<&'a Telemetry>,
+    /// Messages that are remembered by topic.
+    pub(crate) memory: Option<&'a TopicMemory>,
 }
 
 impl Examine for Topics<'_> {
     type Facts = TopicFacts;
 
     async fn gather(&self, control: &Control, asked: &Asked) -> Result<TopicFacts, ControlError> {
-        gather::gathered(control, self.integrations, self.telemetry, asked).await
+        let facts = gather::gathered(control, self.integrations, self.telemetry, asked).await?;
+        Ok(TopicFacts {
+            silence: silence::gathered(self.memory, control.uptime(), asked).await,
+            ..facts
+        })
     }
 
     fn judge(facts: &TopicFacts, asked: &Asked, findings: &mut Findings) {
@@ -59,6 +68,8 @@ impl Examine for Topics<'_> {
         subscribers::lost_of_device(asked, facts, found);
         if let Some(topic) = &asked.question.topic {
             findings.uses = Some(well::is_well(asked, facts, topic));
+            let nothing_came = silence::in_words(facts);
+            findings.nothing_came = findings.nothing_came.take().or(nothing_came);
         }
     }
 }
