@@ -6,7 +6,7 @@ use std::net::{IpAddr, SocketAddr};
 use std::path::Path;
 
 use anyhow::Context as _;
-use martlet_access::owned;
+use martlet_text_file::owned;
 use martlet_api::Status;
 use martlet_broker::Actions;
 use martlet_certificates::ClientCertificates;

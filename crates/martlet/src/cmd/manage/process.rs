@@ -9,7 +9,7 @@ use std::process::{Child, Command, ExitCode, Stdio};
 use std::time::{Duration, Instant};
 
 use anyhow::{Context as _, bail};
-use martlet_access::owned;
+use martlet_text_file::owned;
 use rustix::process::{Pid, Signal, kill_process};
 
 use super::managed_node::{DATA, ManagedNode};
