@@ -55,7 +55,12 @@ pub(crate) fn load(
     let variables = seeds::Variables::new(environment, env_file);
     seeds::read(&variables, &mut effective, !overlay.listen.is_empty())?;
     read_environment(environment, env_file, schema, &mut effective)?;
-    for (path, text, option) in &overlay.values {
+    let given = overlay.values.iter().map(|given| (given, false));
+    let usual = overlay.usual.iter().map(|usual| (usual, true));
+    for ((path, text, option), is_usual) in given.chain(usual) {
+        if is_usual && effective.is_set(path) {
+            continue;
+        }
         let place = format!("command line {option}");
         let key = known_key(schema, path, &place)?;
         if key.kind == Kind::Secret {
