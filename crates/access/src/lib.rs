@@ -46,7 +46,7 @@ pub use defaults::{
 };
 pub use environment::{Credential, credentials};
 pub use explain::{Explanation, explain};
-pub use lint::{Lint, lint_rules, locks_out};
+pub use lint::{Lint, lint_rules, locks_out, star_warning_of};
 pub use password::{PASSWORD_MIN, check_password, is_short};
 pub use password_file::{Check, PasswordFile, Plain, commonest};
 pub use rule_line::RuleLine;

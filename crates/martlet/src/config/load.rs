@@ -30,7 +30,7 @@ use std::path::Path;
 use crate::config::error::ConfigError;
 use crate::config::file_access::unreadable_files;
 use crate::config::schema::{Kind, Value, keys};
-use crate::config::{database, mosquitto, seeds};
+use crate::config::{database, mosquitto, seeds, stars};
 use check::{known_key, parse_text};
 use environment::read_environment;
 use file::read_file;
@@ -82,6 +82,8 @@ pub(crate) fn load(
     seeds::add_http_listeners(&variables, &overlay.http, &mut effective)?;
     database::adopt(environment, env_file, &mut effective)?;
     database::warn_of_unused_file(&mut effective)?;
+    let stars = stars::warnings(&effective);
+    effective.warnings.extend(stars);
     Ok(effective)
 }
 
