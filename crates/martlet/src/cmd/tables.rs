@@ -6,7 +6,6 @@ use std::net::{IpAddr, SocketAddr};
 use std::path::Path;
 
 use anyhow::Context as _;
-use martlet_text_file::owned;
 use martlet_api::Status;
 use martlet_broker::Actions;
 use martlet_certificates::ClientCertificates;
@@ -18,6 +17,7 @@ use martlet_control::use_cases::{
 };
 use martlet_control::{Reloaded, UserConfiguration};
 use martlet_registry::{DEVICE_TYPE, FILE, Location, Owner, Registry, RegistrySettings};
+use martlet_text_file::owned;
 
 use crate::cmd::admin;
 use crate::cmd::node_options::NodeOptions;
@@ -80,11 +80,19 @@ pub(crate) fn with_or_dry_run<T>(
     let mut settings = config::tables_settings(&node.load()?)?;
     settings.keeps_scram |= expect_same(node, &settings.location)?;
     check_restored(&node.data_dir()?)?;
-    make_data_dir(&node.data_dir()?)?;
+    let is_there = |file: &Path| file.try_exists().is_ok_and(|there| there);
+    let is_new = !settings.location.file().is_none_or(is_there);
+    if !is_dry_run {
+        make_data_dir(&node.data_dir()?)?;
+    }
     admin::wait(async {
-        let registry = Registry::open(&settings.location).await?;
+        let registry = match is_dry_run && is_new {
+            // A dry run leaves no file.
+            true => Registry::empty().await?,
+            false => Registry::open(&settings.location).await?,
+        };
         let mut registry = registry.with(settings.of_registry());
-        if is_dry_run {
+        if is_dry_run && !is_new {
             registry.begin_dry_run().await?;
         }
         OpenTables { registry }.work(work).await
