@@ -62,7 +62,8 @@ class Agent:
         self.process.send_signal(signal.SIGUSR1)
         line = self.wait_for_log(r"(\d+) messages \((\d+) bytes\) in the queue; since the start: (.*)\n", begin)
         counts = {name: int(number) for name, number in (pair.split() for pair in line[3].split(", "))}
-        return {"messages": int(line[1]), "bytes": int(line[2]), **counts}
+        # Counts of nothing are not in the line.
+        return {"messages": int(line[1]), "bytes": int(line[2]), "dropped": 0, "refused": 0, "damaged": 0, **counts}
 
     def wait_until(self, **wanted):
         """Asks until these numbers are there."""

@@ -343,6 +343,16 @@ def test_a_port_for_tls_is_told_from_others(start_node, tmp_path):
         assert f"Port {port} may be a TLS port" in said and "--cafile FILE" in said, said
     said = martlet("pub", "-h", "127.0.0.1", "-p", str(port), "--cafile", authority / "ca.crt", "-t", "t", "-m", "m")
     assert said == ""
+    # A port of HTTP, and one without it.
+    web = start_node(listen=["ws://127.0.0.1:0/mqtt", "mqtt://127.0.0.1:0"], http=True)
+    for port in (web.port("ws"), int(web.http_url.rsplit(":")[-1])):
+        said = martlet("pub", "-h", "127.0.0.1", "-p", str(port), "-t", "t", "-m", "m", code=2)
+        assert f"127.0.0.1:{port} answered with HTTP, not with MQTT" in said and "TLS" not in said, said
+        assert f"Port {port} is a port of HTTP" in said, said
+    for port, told in ((web.port("mqtt"), "may be a port of MQTT without WebSocket"),
+                       (int(web.http_url.rsplit(":")[-1]), "is a port of HTTP without a WebSocket at this path")):
+        said = martlet("pub", "--ws", "-h", "127.0.0.1", "-p", str(port), "-t", "t", "-m", "m", code=1)
+        assert f"Port {port} {told}" in said, said
     # And the other way round.
     plain = start_node().port()
     said = martlet("pub", "-h", "127.0.0.1", "-p", str(plain), "--cafile", authority / "ca.crt", "-t", "t", "-m", "m", code=1)
@@ -492,7 +502,25 @@ def test_bench_fairness_leaves_nothing_in_the_broker_when_it_is_interrupted(star
     run = Fairness(start_node(http=True, settings=["mqtt.sys_interval_secs=0"]), load, 0.05)
     until(lambda: max(run.left()) > 50, "more than the quiet clients have")
     run.bench.send_signal(signal.SIGINT)
-    assert "interrupted" in run.ended() and run.bench.returncode == 1
+    assert "interrupted" in run.ended() and run.bench.returncode == 130
+
+
+@pytest.mark.parametrize("scenario", [["pipes"], ["idle"], ["retained", "--messages", "200000"]])
+def test_bench_ends_at_once_with_what_it_has_when_it_is_interrupted(start_node, scenario):
+    node = start_node(http=True, settings=["mqtt.sys_interval_secs=0"])
+    words = ["bench", *scenario, "--clients", "4", "-p", str(node.port())]
+    words += [] if "retained" in scenario else ["--duration", "600", "--warmup", "0"]
+    bench = subprocess.Popen([martlet_process.binary(), *words], env=martlet_process.environment(), text=True,
+                             stdout=subprocess.PIPE, stderr=subprocess.PIPE)
+    count = lambda name: int(re.search(rf"^{name} (\d+)$", get(node, "/metrics")[2], re.MULTILINE)[1])
+    begun = {"idle": "martlet_connections", "retained": "martlet_retained_messages", "pipes": "martlet_delivered_total"}
+    until(lambda: count(begun[scenario[0]]) > 3, "it is under way")
+    bench.send_signal(signal.SIGINT)
+    out, said = bench.communicate(timeout=DEADLINE_SECS)
+    assert bench.returncode == 130 and "panicked" not in said and "nterrupted" in said, (out, said)
+    assert ("0 lost" in out) if scenario == ["pipes"] else ("connected" in out) == (scenario == ["idle"]), (out, said)
+    until(lambda: count("martlet_sessions") == 0, "no session is left")
+    assert count("martlet_retained_messages") == 0
 
 
 def test_what_the_system_says_is_said_once():

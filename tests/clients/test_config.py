@@ -53,6 +53,36 @@ def test_config_check_warns_of_integrations_that_may_not_connect(tmp_path):
     assert "it will not connect" not in done.stdout, done
 
 
+def test_config_check_warns_of_stars_in_filters(tmp_path):
+    file = tmp_path / "martlet.toml"
+    file.write_text("""
+[messages]
+keep = ["a/#", "b/*"]
+[topic_memory]
+filters = ["c/*/d"]
+[[sinks.webhook]]
+name = "hook"
+filters = ["*", "a/+"]
+url = "https://h.example/"
+[[bridges]]
+name = "up"
+url = "mqtt://a.example"
+topics = ["e/* out 1", "f/# in"]
+[[rules]]
+name = "r1"
+topics = ["g/*"]
+actions = ["stop"]
+[[telemetry.rules]]
+topic = "h/{device}/*"
+""")
+    done = martlet_process.run("config", "check", "-c", str(file), "--data-dir", str(tmp_path / "data"))
+    told = [line for line in done.stdout.splitlines() if "* is an ordinary character in a Topic Filter" in line]
+    filters = ("*", "e/*", "g/*", "h/{device}/*", "c/*/d", "b/*")
+    assert done.returncode == 0 and len(told) == len(filters), done
+    assert all(line.startswith(f"warning: {file} line ") for line in told), told
+    assert {line.split("`")[1] for line in told} == set(filters), told
+
+
 def test_config_check_refuses_a_data_directory_that_a_node_refuses(tmp_path):
     file = tmp_path / "file"
     file.write_text("")

@@ -146,6 +146,12 @@ def test_a_refused_client_is_told_how_to_ask_why(start_node, tmp_path):
     login = ("-p", str(node.port()), "-i", "pump-7", "-u", "pump-7", "-P", credential, "-V", "5")
     for refused in (("sub", *login, "-t", "other/#", "-E"), ("pub", *login, "-t", "other/a", "-m", "x", "-q", "1")):
         assert "this shows why: martlet why pump-7" in said(*refused, code=0), refused
+    # And who waits for a response that cannot come: the request, or the subscription, is refused.
+    for refused, code in ((("-t", "other/a", "-e", "d/pump-7/a", "-q", "1"), 1),
+                          (("-t", "d/pump-7/a", "-e", "other/a"), 1),
+                          (("-t", "other/a", "-e", "d/pump-7/a", "-W", "1"), 27)):
+        told = said("rr", *login, *refused, "-m", "x", code=code)
+        assert "this shows why: martlet why pump-7" in told and ("Not authorized" in told) == (code == 1), told
     # Who has no credentials is told how to give them.
     told = said("pub", "-p", str(node.port()), "-t", "a", "-m", "x", code=5)
     assert "Give credentials with -u" in told and "martlet why" not in told, told

@@ -380,8 +380,9 @@ def messages(node, confirmed):
 def test_webhooks_and_messages_of_the_microservice_are_imported(tmp_path, target, start_node, receiver):
     path = tmp_path / "mqtt-messages.db"
     microservice(path, receiver.url)
-    # Messages are written into the tables; without a node there are no webhooks.
+    # Messages are written into the tables; without a node there are no webhooks. A dry run leaves nothing.
     dry = json.loads(command(target, "import", "seed1", str(path), "--dry-run", "--json", expected=3))
+    assert not (tmp_path / "data").exists()
     told = json.loads(command(target, "import", "seed1", str(path), "--json", expected=3))
     assert dry["items"] == told["items"] and told["items"][0]["outcome"] == "imported"
     told = command(target, "import", "seed1", str(path), expected=3)

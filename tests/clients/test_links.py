@@ -67,7 +67,8 @@ def test_an_own_link_is_followed(place):
 
 
 DIRECTORIES = {
-    "data": SERVE.replace("PLACE/data", "LINK"), "certificates": "cert ca --dir LINK", "init": "init LINK", "man": "man LINK"}
+    "data": SERVE.replace("PLACE/data", "LINK"), "certificates": "cert ca --dir LINK", "init": "init LINK",
+    "man": "man LINK", "agent": "agent --queue LINK --topic t"}
 
 
 @pytest.mark.parametrize("what", DIRECTORIES)

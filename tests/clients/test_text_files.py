@@ -108,6 +108,13 @@ hook_url = '{hook.url}'
     done = martlet_process.run("pub", "-h", "localhost", "-p", str(node.port("mqtts")), *files, "-u", "ann", "-P", "secret",
                                "-t", "t", "-m", "x", "-q", "1")
     assert done.returncode == 0, (done, node.log())
+    for command in (["ca"], ["client", "a"], ["client", "b"], ["ls"], ["revoke", "a"]):
+        done = martlet_process.run("cert", *command, "--dir", str(tmp_path / "own"))
+        assert done.returncode == 0, done
+        index = tmp_path / "own/issued.txt"
+        if command == ["client", "a"]:
+            marked(index)
+    assert index.read_bytes().startswith(MARK) and " b " in index.read_text(), index.read_text()
     given = [martlet_process.binary(), "role", "add", "reader", "--stdin", "--data-dir", node.data_dir]
     added = subprocess.run(given, input="\ufefftopic read a/#\n", capture_output=True, text=True, timeout=60,
                            env=martlet_process.environment())

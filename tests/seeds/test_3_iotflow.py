@@ -709,8 +709,8 @@ def test_requests_of_a_device_are_limited_and_those_of_an_administrator_are_not(
         refused, kind, told = status(own)
         assert (refused, kind, told["limit"]) == (429, JSON, 20), told
         has(told, {**ERROR, "error": "=Rate limit exceeded", "retry_after": "int", "limit": "int", "window": "int"})
-        assert "at most 20 at once and 1 a minute (iotflow.requests_burst, iotflow.requests_per_minute)" in told["message"]
-        assert "raise iotflow.requests_per_minute" in (answer := node.why(own["id"]))["remedy"], answer
+        assert "1 a minute (RATE_LIMIT_BURST (iotflow.requests_burst), RATE_LIMIT_PER_MINUTE (iot" in told["message"], told
+        assert "raise RATE_LIMIT_PER_MINUTE (iotflow.requests_p" in (answer := node.why(own["id"]))["remedy"], answer
         # What a heartbeat counts against first is the limit of all requests.
         assert asked(node, "POST", "/api/v1/devices/heartbeat", None, "-H", f"X-API-Key: {own['secret']}")[0] == 429
         assert status(other)[0] == 200

@@ -57,6 +57,8 @@ def test_the_document_from_top_to_bottom(script):
     # Who can connect, and what comes next.
     assert "MQTT is open to every client on this machine, closed to all others" in started
     assert "MQTT_HOST=0.0.0.0 in .env, then ./mqtt_manage.sh restart" in started
+    assert re.search(r"^Open: mqtt://127.0.0.1:\d+.*, ws://127.0.0.1:\d+/\*", started, re.M), started
+    assert "Closed" not in started, started
     assert "./mqtt_manage.sh setup-admin makes the administrator" in started
     told = script("setup-admin")
     password = re.search(r"shown this once: (\S+)", told).group(1)
@@ -86,15 +88,24 @@ def test_the_document_from_top_to_bottom(script):
     assert stat.S_IMODE((made / ".env").stat().st_mode) == 0o600
     assert "complete" in martlet_process.run("backup", "verify", str(made / "martlet.backup")).stdout
     assert "stopped" in script("stop")
-    script("status", code=1)
+    for line in ("status", "test admin admin123"):
+        told = script(line, code=1)
+        assert "The broker does not run; ./mqtt_manage.sh start starts it" in told and "serve" not in told, told
+    # Without its variable the documented port of WebSocket is closed.
+    variables = script.place / ".env"
+    before = variables.read_text()
+    variables.write_text(re.sub(r"MQTT_WEBSOCKET_PORT=.*\n", "", before))
+    told = script("setup")
+    opens = "MQTT_WEBSOCKET_PORT=9001 in .env, then ./mqtt_manage.sh restart"
+    assert f"Closed: 9001 (WebSocket); to open it: {opens}" in told, told
+    script("stop")
+    variables.write_text(before)
     assert "ready" in script("logs")
     # Once there is a user, credentials are needed.
     assert "clients need credentials" in script("setup") and "runs already" in script("start")
     assert "Passed" in script("test admin admin123")
     assert "The broker runs" in script("restart")
     # A mistake stops no broker that runs.
-    variables = script.place / ".env"
-    before = variables.read_text()
     variables.write_text(before + "MQTT_BROKER_CREDENTIALS=:::\n")
     assert "was not restarted" in script("restart", code=1)
     variables.write_text(before)

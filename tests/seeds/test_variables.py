@@ -392,6 +392,39 @@ def test_an_invalid_limit_of_iotflow_is_an_error_and_elsewhere_a_warning(tmp_pat
         assert done.returncode == 0 and f"{name} is not used: " in done.stdout and '"60/min"' in done.stdout, done
 
 
+def test_what_is_wrong_names_the_variable(tmp_path):
+    at_line = "line 1 MQTT_BROKER_CREDENTIALS: auth.credentials: entry"
+    for users, says in (("nocolon", f"{at_line} 1 is not user:password"), ("a:b,a:c", f"{at_line} 2: there are two"),
+                        ("ann:b", "MQTT_BROKER_CREDENTIALS has passwords of fewer than 10")):
+        done = checked(tmp_path, f"MQTT_BROKER_CREDENTIALS={users}\n")
+        assert says in done.stdout + done.stderr and (done.returncode == 0) == (users == "ann:b"), done
+
+
+def test_what_is_refused_by_a_limit_names_its_variable(tmp_path):
+    (tmp_path / ".env").write_text("MAX_DEVICES_PER_USER=1\nMQTT_BROKER_CREDENTIALS=carl:long enough\n"
+                                   "IOTFLOW_ADMIN_TOKEN=0123456789abcdef\nALLOWED_ORIGINS=https://panel.example\n")
+
+    def run(*words):
+        return subprocess.run([martlet_process.binary(), *words], cwd=tmp_path, capture_output=True, text=True,
+                              timeout=60, env=martlet_process.environment())
+
+    with martlet_process.Node(http=True, directory=tmp_path) as node:
+        of_node = ("--data-dir", node.data_dir)
+        full = "ann owns 1 devices, which is the maximum: MAX_DEVICES_PER_USER (registry.max_devices_per_user)"
+        assert run("user", "add", "ann", "--generate", *of_node).returncode == 0
+        assert run("device", "add", "d1", "--owner", "ann", *of_node).returncode == 0
+        assert full in run("device", "add", "d2", "--owner", "ann", *of_node).stderr
+        url = f"{node.http_url}/api/v1"
+        key = ("-H", "X-API-Key: 0123456789abcdef", "-H", "Content-Type: application/json")
+        assert full in get(f"{url}/devices", *key, "-d", '{"id": "d2", "owner": "ann"}')[2]
+        other = get(f"{url}/devices", *key, "-H", "Origin: https://other.example", "-d", '{"id": "d3"}')
+        assert "ALLOWED_ORIGINS (http.origins) lists others" in other[2], other
+        assert run("pub", "-p", str(node.port()), "-u", "carl", "-P", "wrong", "-t", "t", "-m", "x").returncode != 0
+        why = node.why("carl")
+        assert "according to MQTT_BROKER_CREDENTIALS" in json.dumps(why), why
+        assert "MQTT_BROKER_CREDENTIALS (auth.credentials)" in why["remedy"], why
+
+
 def test_a_url_of_a_webhook_that_is_not_enabled_is_warned_of(tmp_path):
     for text, is_warned in (("", True), ("WEBHOOK_ENABLED=false\n", False), ("WEBHOOK_ENABLED=true\n", False)):
         done = checked(tmp_path, f"{text}WEBHOOK_URL=http://h\n")

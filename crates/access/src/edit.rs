@@ -2,15 +2,14 @@
 //! whole, and all other lines stay unchanged byte by byte.
 
 use std::fs::{self, File, OpenOptions};
-use std::io::{self, Read as _, Write as _};
+use std::io::{self, Write as _};
 use std::os::unix::fs::{MetadataExt as _, OpenOptionsExt as _, PermissionsExt as _};
 use std::path::{Path, PathBuf};
 
-use martlet_text_file::text_without_bom;
+use martlet_text_file::{owned, read_file, text_without_bom};
 
 use crate::FileProblem;
 use crate::hash::{Kind, PasswordHash};
-use crate::owned;
 use crate::password_file::user_line;
 
 /// Mode of a new file: accessible to its owner only.
@@ -208,20 +207,6 @@ fn file_error(path: &Path) -> impl Fn(io::Error) -> EditError {
 /// Most bytes of a file that is changed.
 const BYTES_MAX: u64 = 256 << 20;
 
-/// Reads a file as a whole. A device such as `/dev/zero` has no end.
-fn read(path: &Path) -> io::Result<Vec<u8>> {
-    let mut text = Vec::new();
-    let mut file = File::open(path)?.take(BYTES_MAX + 1);
-    file.read_to_end(&mut text)?;
-    match text.len() as u64 > BYTES_MAX {
-        true => {
-            let why = format!("it is larger than {} MiB", BYTES_MAX >> 20);
-            Err(io::Error::new(io::ErrorKind::FileTooLarge, why))
-        }
-        false => Ok(text),
-    }
-}
-
 /// Reads, changes and replaces the file. Concurrent edits wait: the directory is locked, since the
 /// file itself is replaced.
 fn change<T>(
@@ -237,7 +222,7 @@ fn change<T>(
     rustix::fs::flock(&lock, rustix::fs::FlockOperation::LockExclusive)
         .map_err(|error| failed(error.into()))?;
     let before = fs::metadata(&path).map_err(&failed)?;
-    let text = read(&path).map_err(&failed)?;
+    let text = read_file(&path, BYTES_MAX).map_err(&failed)?;
     let text = String::from_utf8(text).map_err(|_| FileProblem {
         file: path.display().to_string(),
         line: 1,

@@ -2,14 +2,13 @@
 //! format, and lists of users in environment variables.
 //!
 //! Parsing is pure: bytes in, users and rules out. A file is accepted only as a whole: an invalid
-//! line is an error with its place. No error contains a password. Only [`edit`] and [`owned`]
-//! access files.
+//! line is an error with its place. No error contains a password. Only [`edit`] accesses
+//! files.
 //!
 //! * [`PasswordFile`]: users with hashes of their passwords
 //! * [`hash`]: the formats of those hashes
 //! * [`scram`]: authentication without sending the password
 //! * [`edit`]: changes to such a file while others read it
-//! * [`owned`]: files that no other user may have put there
 //! * [`AclFile`]: which topics users may publish to and read
 //! * [`Explanation`], [`Lint`]: why a rule decides, and warnings about rules
 //! * [`Needs`]: for which topics of clients its lines are used
@@ -29,7 +28,6 @@ mod environment;
 mod explain;
 pub mod hash;
 mod lint;
-pub mod owned;
 mod password;
 mod password_file;
 mod rule_line;
@@ -48,7 +46,7 @@ pub use defaults::{
 };
 pub use environment::{Credential, credentials};
 pub use explain::{Explanation, explain};
-pub use lint::{Lint, lint_rules, locks_out};
+pub use lint::{Lint, lint_rules, locks_out, star_warning_of};
 pub use password::{PASSWORD_MIN, check_password, is_short};
 pub use password_file::{Check, PasswordFile, Plain, commonest};
 pub use rule_line::RuleLine;

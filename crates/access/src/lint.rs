@@ -80,7 +80,7 @@ impl AclFile {
                 ));
                 continue;
             }
-            if let Some(why) = star(&line.filter) {
+            if let Some(why) = star_warning(&line.filter) {
                 odd(format!("`{}`: {why}", line.text()));
             }
             if line.of == LineSubject::Everybody && !line.has_names() {
@@ -114,12 +114,18 @@ impl AclFile {
     }
 }
 
-/// The warning about a filter with `*`, which stands for everything in the languages of others.
-fn star(filter: &str) -> Option<&'static str> {
+/// Warning about a filter with `*`, which stands for everything in the languages of others.
+fn star_warning(filter: &str) -> Option<&'static str> {
     filter.contains('*').then_some(
         "* is an ordinary character in a Topic Filter; write + for one level, or # for all further \
          levels",
     )
+}
+
+/// Warning about the first of these filters that has `*`.
+pub fn star_warning_of<'a>(filters: impl IntoIterator<Item = &'a str>) -> Option<String> {
+    let mut filters = filters.into_iter();
+    filters.find_map(|filter| Some(format!("`{filter}`: {}", star_warning(filter)?)))
 }
 
 /// A line that decides wherever this one would: it is checked earlier and covers all that this line
@@ -158,7 +164,7 @@ pub fn lint_rules(
 ) -> Vec<Lint> {
     let mut found = Vec::new();
     for (at, rule) in rules.iter().enumerate() {
-        if let Some(why) = star(&rule.filter) {
+        if let Some(why) = star_warning(&rule.filter) {
             found.push(Lint {
                 place: place(at + 1),
                 line: at + 1,

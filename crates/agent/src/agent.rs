@@ -4,6 +4,7 @@ use std::process::ExitCode;
 
 use martlet_environment::{assignments, read_file, variables};
 use martlet_store::{OpenError, RealDisk};
+use martlet_text_file::owned;
 use rustix::system::uname;
 use tokio::signal::unix::{Signal, SignalKind, signal};
 use tokio::sync::watch;
@@ -50,6 +51,8 @@ fn settings(options: &AgentOptions) -> Result<Settings, String> {
 /// The text is a line for the user.
 pub(crate) fn open_queue(place: &QueuePlace) -> Result<Queue<RealDisk>, String> {
     let path = place.directory.display();
+    owned::check_links(&place.directory)
+        .map_err(|error| format!("cannot open the queue {path}: {error}"))?;
     // `martlet store` expects the store in this directory.
     let disk = RealDisk::open(&place.directory.join("store")).map_err(|error| match error.kind() {
         std::io::ErrorKind::WouldBlock => format!(

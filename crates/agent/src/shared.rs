@@ -33,17 +33,23 @@ impl Shared {
     pub(crate) fn report(&self) -> String {
         let queue = self.queue.borrow();
         let counts = queue.counts();
-        format!(
-            "{} messages ({} bytes) in the queue; since the start: taken {}, acknowledged {}, \
-             dropped {}, refused {}, damaged {}",
+        let mut line = format!(
+            "{} messages ({} bytes) in the queue; since the start: taken {}, acknowledged {}",
             queue.messages(),
             queue.bytes(),
             counts.taken,
-            counts.acknowledged,
-            counts.dropped,
-            counts.refused,
-            counts.damaged
-        )
+            counts.acknowledged
+        );
+        for (what, count) in [
+            ("dropped", counts.dropped),
+            ("refused", counts.refused),
+            ("damaged", counts.damaged),
+        ] {
+            if count > 0 {
+                line.push_str(&format!(", {what} {count}"));
+            }
+        }
+        line
     }
 }
 

@@ -84,7 +84,10 @@ pub(crate) async fn around(State(api): State<Api>, mut request: Request, next: N
         unrouted::report(&api, &request, answer.status()).await;
     }
     let class = Class::of(connection.listener, is_probe);
-    let answer = api.output.count(&api.control, class, answer);
+    let mut answer = api.output.count(&api.control, class, answer);
+    if let Some(problem) = answer.extensions_mut().get_mut::<Problem>() {
+        problem.name_keys(&api.control);
+    }
     // Others need not know where the data of the node are.
     let node = match connection.listener {
         ListenerKind::Socket => &*api.control.info.command_options,

@@ -9,6 +9,7 @@ use martlet_control::integrations::{
     Integrations, OnReject, Operator, Order,
 };
 use martlet_control::principal::{Principal, Scope};
+use martlet_control::star_warning_of;
 use martlet_registry::{Remedies, Remedy};
 use serde::{Deserialize, Serialize};
 use serde_json::json;
@@ -75,7 +76,7 @@ pub struct IntegrationView {
     pub secret_trouble: Option<String>,
     /// Last error, also after recovery.
     pub last_error: Option<LastErrorView>,
-    /// A warning of the target although deliveries succeed; null if there is none.
+    /// Warning of the target although deliveries succeed, or about the filters; null if there is none.
     pub warning: Option<String>,
     /// Messages that wait for it, in its queue and in hand; null if unknown.
     pub lag: Option<u64>,
@@ -153,6 +154,8 @@ impl From<IntegrationInfo> for IntegrationView {
             error,
             at: at(at_ms),
         });
+        let of_filters = || star_warning_of(of.filters.iter().map(|filter| &**filter));
+        let warning = state.sink_health.or_else(of_filters);
         Self {
             kind: of.handle.kind().to_owned(),
             name: of.handle.own_name().to_owned(),
@@ -173,7 +176,7 @@ impl From<IntegrationInfo> for IntegrationView {
             secrets: of.secrets.into_iter().map(Into::into).collect(),
             secret_trouble: of.secret_trouble.map(|trouble| trouble.cause().to_owned()),
             last_error,
-            warning: state.sink_health,
+            warning,
             lag: state.lag,
             in_hand: state.in_hand as u64,
             oldest_received_at: state.oldest_received_ms.and_then(at),

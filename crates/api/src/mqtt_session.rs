@@ -7,7 +7,7 @@ use serde::Serialize;
 use utoipa::ToSchema;
 
 use crate::api::Api;
-use crate::client_ids::{no_session, without_own_parts};
+use crate::client_ids::{clients_alone, no_session};
 use crate::clients::{ClientParams, page_of};
 use crate::extract::{PathOf, QueryOf};
 use crate::integrations::{Instead, expect_no_integration};
@@ -91,8 +91,8 @@ impl From<ClientInfo> for SessionLine {
 
 /// Sessions
 ///
-/// The sessions, sorted by Client Identifier. With `connected=false`, those whose clients are not
-/// connected.
+/// The sessions of clients, sorted by Client Identifier. With `connected=false`, those whose clients
+/// are not connected. Sessions of integrations are listed if `search` begins with `$`.
 #[utoipa::path(get, path = "/api/v1/sessions", tag = "clients",
     params(ClientParams, OfTenant),
     responses((status = 200, description = "A page of the list", body = Page<SessionLine>)))]
@@ -101,7 +101,7 @@ pub(crate) async fn list(
     InTenant(tenant): InTenant,
     QueryOf(params): QueryOf<ClientParams>,
 ) -> Result<axum::Json<Page<SessionLine>>, Problem> {
-    let without = without_own_parts(params.search());
+    let without = clients_alone(params.search());
     page_of(&api, tenant, params, without).await.map(axum::Json)
 }
 

@@ -2,9 +2,9 @@
 
 use axum::http::{HeaderMap, HeaderName, HeaderValue, StatusCode, header};
 use axum::response::{IntoResponse, Response};
-use martlet_control::ControlError;
 use martlet_control::callers::CallersError;
 use martlet_control::remedy::{Remedy, in_requests};
+use martlet_control::{Control, ControlError};
 use martlet_registry::{Remedies, Remedy as TableRemedy};
 use serde::Serialize;
 use serde_json::Value;
@@ -310,6 +310,11 @@ impl Problem {
     /// Description of what is wrong.
     pub(crate) fn detail(&self) -> &str {
         &self.detail
+    }
+
+    /// Names the keys in its text by the variables of other programs that set them.
+    pub(crate) fn name_keys(&mut self, control: &Control) {
+        self.detail = control.with_variables(&self.detail).into_owned();
     }
 
     /// The request conflicts with the current state.

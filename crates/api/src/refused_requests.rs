@@ -136,7 +136,10 @@ pub(crate) fn report_answer(api: &Api, request: &RequestName, device: &Device, a
     if problem.rate_limit().is_some() && !is_told_of(api, &device.user_name) {
         return;
     }
-    let why = (cause, problem.detail().to_owned());
+    let why = (
+        cause,
+        api.control.with_variables(problem.detail()).into_owned(),
+    );
     report(api, request, head_of(device), why);
 }
 

@@ -14,6 +14,7 @@ use martlet_control::principal::{Scope, Scopes};
 use martlet_control::rules::{
     Definition, RuleChange, RuleCounts, RuleError, Rules, TrialOutcome, TriedMessage, VisibleRule,
 };
+use martlet_control::star_warning_of;
 use martlet_control::telemetry::StoreError;
 use martlet_registry::{Expected, NotFound, ObjectKind};
 use serde::{Deserialize, Serialize};
@@ -73,6 +74,8 @@ pub(crate) struct RuleView {
     /// Definition of the rule.
     #[schema(value_type = Object)]
     definition: Definition,
+    /// Warning about the topics; null if there is none.
+    warning: Option<String>,
     /// Counts since the start of the node; null: it is not in force, the node's log has the reason.
     counts: Option<RuleCounts>,
     /// Counts its changes.
@@ -98,6 +101,7 @@ impl From<VisibleRule> for RuleView {
                 None => "configuration",
             },
             enabled: of.definition.is_enabled(),
+            warning: star_warning_of(of.definition.topics.iter().map(String::as_str)),
             definition: of.definition,
             counts: of.counts,
             revision: stored.as_ref().map(|one| one.revision),

@@ -1,10 +1,9 @@
 //! PEM files.
 
-use std::fs::File;
-use std::io::{self, Cursor, Read as _};
+use std::io::{self, Cursor};
 use std::path::{Path, PathBuf};
 
-use martlet_text_file::without_bom;
+use martlet_text_file::{read_file, without_bom};
 use rustls::pki_types::pem::{self, PemObject};
 use rustls::pki_types::{CertificateDer, CertificateRevocationListDer, PrivateKeyDer};
 
@@ -36,7 +35,7 @@ pub enum FileError {
 }
 
 /// Most bytes of a file.
-const BYTES_MAX: u64 = 64 << 20;
+pub(crate) const BYTES_MAX: u64 = 64 << 20;
 
 /// The certificates of a file; the certificate of the server or device is first.
 pub(crate) fn certificates(path: &Path) -> Result<Vec<CertificateDer<'static>>, FileError> {
@@ -135,19 +134,9 @@ where
     }
 }
 
-/// The text of a file, after a byte order mark. A device such as `/dev/zero` has no end.
+/// The text of a file, after a byte order mark.
 fn open(path: &Path) -> Result<Cursor<Vec<u8>>, FileError> {
-    let mut text = Vec::new();
-    let read = File::open(path)
-        .and_then(|file| file.take(BYTES_MAX + 1).read_to_end(&mut text))
-        .and_then(|bytes| match bytes as u64 > BYTES_MAX {
-            true => Err(io::Error::new(
-                io::ErrorKind::FileTooLarge,
-                format!("it is larger than {} MiB", BYTES_MAX >> 20),
-            )),
-            false => Ok(()),
-        });
-    read.map_err(|source| unreadable(path, source))?;
+    let text = read_file(path, BYTES_MAX).map_err(|source| unreadable(path, source))?;
     let skipped = text.len() - without_bom(&text).len();
     let mut text = Cursor::new(text);
     text.set_position(skipped as u64);

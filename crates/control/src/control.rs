@@ -24,6 +24,7 @@ pub(crate) use ask::sum;
 pub use reloads::{ReloadOf, ReloadRequest, Reloaded};
 pub use shards::Shards;
 
+use std::borrow::Cow;
 use std::net::IpAddr;
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::sync::{Arc, Mutex, OnceLock};
@@ -222,7 +223,8 @@ impl Control {
                 move || others.policy().has_rules_of_others(),
             )
         });
-        let journal = Journal::of_node(&parts.info.command_options, tables, part);
+        let variables = parts.facts.variables.clone();
+        let journal = Journal::of_node(&parts.info.command_options, variables, tables, part);
         let shards: Arc<dyn Shards> = Arc::from(parts.shards);
         let observer = Arc::clone(&shards);
         let set_interest = move |interest: Arc<EventInterest>| {
@@ -276,6 +278,11 @@ impl Control {
     /// Facts about what the node is set up with.
     pub fn node_facts(&self) -> Arc<NodeFacts> {
         Arc::clone(&lock(&self.facts))
+    }
+
+    /// The text with the variables of other programs that set the keys which it names.
+    pub fn with_variables<'t>(&self, text: &'t str) -> Cow<'t, str> {
+        self.node_facts().variables.named(text)
     }
 
     /// Where users are from now on.

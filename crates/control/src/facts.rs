@@ -1,7 +1,9 @@
 //! Facts about what the node was set up with, as far as operators may know: listeners,
 //! certificates, the configuration.
 
+use std::borrow::Cow;
 use std::collections::BTreeMap;
+use std::sync::Arc;
 
 use martlet_broker::Realm;
 use serde::Serialize;
@@ -15,6 +17,51 @@ pub struct NodeFacts {
     pub certificates: Vec<CertificateFacts>,
     /// The values of the configuration.
     pub configuration: Configuration,
+    /// Keys that variables of other programs set.
+    pub variables: KeyVariables,
+}
+
+/// Keys of the configuration that variables of other programs set, each with its variable.
+#[derive(Clone, Debug, Default)]
+pub struct KeyVariables(Arc<[(String, String)]>);
+
+impl KeyVariables {
+    /// Pairs of a key and its variable.
+    pub fn new(pairs: impl Iterator<Item = (String, String)>) -> Self {
+        Self(pairs.collect())
+    }
+
+    /// The text with the variable before each of the keys that it names: who has written the
+    /// variable may not know the key.
+    pub fn named<'t>(&self, text: &'t str) -> Cow<'t, str> {
+        let mut named = Cow::Borrowed(text);
+        for (key, variable) in &*self.0 {
+            if named.contains(key.as_str()) && !named.contains(variable.as_str()) {
+                named = Cow::Owned(with_variable(&named, key, variable));
+            }
+        }
+        named
+    }
+}
+
+fn with_variable(text: &str, key: &str, variable: &str) -> String {
+    let is_of_key = |letter: char| letter.is_ascii_alphanumeric() || letter == '_';
+    let goes_on = |rest: &str| {
+        rest.strip_prefix('.')
+            .unwrap_or(rest)
+            .starts_with(is_of_key)
+    };
+    let (mut named, mut rest) = (String::with_capacity(text.len()), text);
+    while let Some((before, behind)) = rest.split_once(key) {
+        named.push_str(before);
+        let is_begun = named.ends_with(|letter| is_of_key(letter) || letter == '.');
+        match is_begun || goes_on(behind) {
+            true => named.push_str(key),
+            false => named.push_str(&format!("{variable} ({key})")),
+        }
+        rest = behind;
+    }
+    named + rest
 }
 
 /// A listener.
@@ -107,4 +154,31 @@ pub struct ListenerValue {
     pub value: serde_json::Value,
     /// Where it came from.
     pub source: String,
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_key_that_a_variable_sets_is_named_by_it() {
+        let pairs = [("http.rate", "RATE"), ("http.origins", "ORIGINS")];
+        let pairs = pairs.map(|(key, variable)| (key.to_owned(), variable.to_owned()));
+        let variables = KeyVariables::new(pairs.into_iter());
+        for (text, expected) in [
+            ("raise http.rate.", "raise RATE (http.rate)."),
+            (
+                "http.rate, http.origins",
+                "RATE (http.rate), ORIGINS (http.origins)",
+            ),
+            (
+                "http.rate_a a.http.rate http.rate.b",
+                "http.rate_a a.http.rate http.rate.b",
+            ),
+            ("RATE: http.rate is 0", "RATE: http.rate is 0"),
+            ("http.burst", "http.burst"),
+        ] {
+            assert_eq!(variables.named(text), expected);
+        }
+    }
 }

@@ -39,6 +39,9 @@ impl Control {
     ) -> HealthReport {
         let mut report = self.bare_report(counters, integrations, reader);
         if reader == HealthAudience::Operator {
+            for warning in &mut report.warnings {
+                *warning = self.with_variables(warning).into_owned();
+            }
             let warnings = report.warnings.iter();
             report.remedies = warnings.flat_map(|one| Remedy::of_warning(one)).collect();
         }

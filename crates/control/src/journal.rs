@@ -40,6 +40,7 @@ use serde::{Deserialize, Serialize};
 use tokio::sync::watch;
 
 use crate::cause::Cause;
+use crate::facts::KeyVariables;
 use crate::presence::{ClientTable, Presence};
 use crate::remedy::Command;
 use crate::remedy::form::CommandForm;
@@ -209,12 +210,13 @@ impl Journal {
     /// bounds what is kept, if that is less than what it takes anyhow.
     pub(crate) fn of_node(
         options: &str,
+        variables: KeyVariables,
         tables: Option<TablesNow>,
         bytes_max: Option<usize>,
     ) -> Self {
         let node = options.to_owned();
         let journal = Self {
-            commands: commands::Commands::of_node(node, tables),
+            commands: commands::Commands::of_node(node, variables, tables),
             ..Self::default()
         };
         if let Some(bytes) = bytes_max {

@@ -127,6 +127,7 @@ pub use control::{
 pub use examined::ExaminedParts;
 pub use health::{Health, HealthAudience, HealthReport};
 pub use latencies::Latencies;
+pub use martlet_access::star_warning_of;
 pub use memory::{CountBytes, MemoryHeld, MemoryReport, part_of_memory};
 pub use metrics::MetricsFormat;
 pub use restore_note::RestoreNote;

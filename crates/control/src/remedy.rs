@@ -41,11 +41,13 @@ pub struct Remedy {
 }
 
 /// Sections of the configuration whose keys remedies name.
-const SECTIONS: [&str; 12] = [
+const SECTIONS: [&str; 14] = [
     "auth",
     "events",
     "feed",
     "http",
+    "integrations",
+    "iotflow",
     "limits",
     "listeners",
     "mqtt",

@@ -9,6 +9,7 @@ use martlet_codec::Packet;
 
 use super::driver::{Driver, Purpose, Receiver, SessionLife, Setup, expect_open_files};
 use super::histogram::Histogram;
+use super::interrupt;
 use super::options::{Options, Scenario};
 use super::progress::{PROGRESS_INTERVAL, Progress};
 use super::report::{Connections, Report};
@@ -47,7 +48,9 @@ pub(super) fn measure(options: &Options) -> anyhow::Result<Report> {
     hold(&mut driver, Duration::from_secs_f64(options.duration))?;
     let after = UsageSample::take(options, None)?;
     let mut report = report(options, &driver, &setup, &before, &after);
-    if let Some((first, after)) = first.broker.zip(after.broker) {
+    if let Some((first, after)) = first.broker.zip(after.broker)
+        && !interrupt::is_to_end()
+    {
         report.grown_since_first(&first, &after, further.len());
     }
     Ok(report)
@@ -91,7 +94,7 @@ fn hold(driver: &mut Driver, duration: Duration) -> anyhow::Result<()> {
     let end = Instant::now() + duration;
     loop {
         let now = Instant::now();
-        if now >= end {
+        if now >= end || interrupt::is_to_end() {
             return Ok(());
         }
         driver.turn((end - now).min(PROGRESS_INTERVAL), &mut Silence)?;

@@ -6,12 +6,16 @@
 use std::time::{Duration, Instant};
 
 use super::driver::Driver;
+use super::interrupt;
 use super::options::Options;
 use super::progress::{PROGRESS_INTERVAL, Progress};
 use super::traffic::Traffic;
 
 /// Time without a delivery or acknowledgement after which a measurement is stopped.
 pub(super) const STALL: Duration = Duration::from_secs(3);
+
+/// Longest time that a turn waits.
+const TURN_MAX: Duration = Duration::from_millis(50);
 
 /// Connections and their messages, turn by turn.
 pub(super) struct Course {
@@ -40,14 +44,14 @@ impl Course {
         }
     }
 
-    /// Continues until a time, or until there is no point in continuing.
+    /// Continues until a time or a signal, or until there is no point in continuing.
     pub(super) fn drive_until(&mut self, end: Instant) -> anyhow::Result<()> {
         loop {
             let now = Instant::now();
-            if now >= end || self.is_over(now) {
+            if now >= end || interrupt::is_to_end() || self.is_over(now) {
                 return Ok(());
             }
-            self.turn(now, end - now)?;
+            self.turn(now, (end - now).min(TURN_MAX))?;
         }
     }
 
@@ -60,13 +64,18 @@ impl Course {
     ) -> anyhow::Result<()> {
         self.what = what;
         self.last_progress = Instant::now();
+        let mut ends = None;
         loop {
             let now = Instant::now();
-            if !busy(&self.traffic) || self.is_over(now) {
+            if ends.is_none() && interrupt::is_to_end() {
+                ends = Some(now + interrupt::PATIENCE);
+            }
+            let is_late = ends.is_some_and(|ends| now >= ends);
+            if !busy(&self.traffic) || is_late || self.is_over(now) {
                 self.progress.clear();
                 return Ok(());
             }
-            self.turn(now, Duration::from_millis(50))?;
+            self.turn(now, TURN_MAX)?;
         }
     }
 

@@ -17,6 +17,7 @@ use mio::{Events, Interest, Poll, Token};
 use socket2::{Domain, Protocol, Socket, Type};
 
 use super::connection::{Connection, Phase, ReadEnd, Received};
+use super::interrupt;
 use super::options::Options;
 use super::progress::Progress;
 use super::target::Target;
@@ -137,7 +138,7 @@ impl Driver {
     }
 
     /// Opens a connection for each purpose, at most `--concurrency` at a time, and waits until all
-    /// are ready or closed. Packets for ready connections go to `receiver`.
+    /// are ready or closed, or a signal comes. Packets for ready connections go to `receiver`.
     pub(super) fn connect_all(
         &mut self,
         purposes: &[Purpose],
@@ -160,7 +161,7 @@ impl Driver {
         let end = first + purposes.len();
         let mut last_ready = began;
         let mut pending: Vec<usize> = Vec::new();
-        while self.connections.len() < end || !pending.is_empty() {
+        while (self.connections.len() < end || !pending.is_empty()) && !interrupt::is_to_end() {
             while pending.len() < self.options.concurrency as usize && self.connections.len() < end
             {
                 pending.push(self.begin_connection()?);
@@ -213,6 +214,9 @@ impl Driver {
             self.write_dirty();
             let mut connections = self.connections[range.clone()].iter();
             if connections.all(|connection| connection.phase == Phase::Closed) {
+                return Ok(());
+            }
+            if interrupt::is_to_end() && began.elapsed() > interrupt::PATIENCE {
                 return Ok(());
             }
             if began.elapsed() > DISCONNECT_TIMEOUT {

@@ -17,6 +17,7 @@ mod driver;
 mod fairness;
 mod gathering;
 mod histogram;
+mod interrupt;
 mod notes;
 mod options;
 mod phases;
@@ -37,6 +38,7 @@ use std::time::{Duration, Instant};
 use connections::Silence;
 use course::{Course, STALL};
 use driver::{Driver, Purpose, SessionLife};
+pub use interrupt::{INTERRUPTED, is_interrupted};
 use notes::errln;
 pub use options::Options;
 use options::Scenario;
@@ -58,19 +60,26 @@ pub struct Measured {
 }
 
 /// Runs the selected scenario against the target. Writes progress and warnings to standard error.
+/// SIGINT and SIGTERM end it with what was measured until then.
 ///
 /// # Errors
 /// The broker could not be reached or measured. The text has the reason.
 pub fn measure(options: &Options) -> anyhow::Result<Measured> {
-    let report = match options.scenario {
+    match options.scenario {
         Scenario::Fairness => {
             let (text, is_good) = fairness::measure(options)?;
             return Ok(Measured { text, is_good });
         }
+        _ => interrupt::watch()?,
+    }
+    let report = match options.scenario {
         scenario if scenario.has_phases() => phases::measure(options)?,
         scenario if scenario.moves_messages() => measure_traffic(options)?,
         _ => connections::measure(options)?,
     };
+    if is_interrupted() {
+        errln!("Interrupted: the figures are of the time until then.");
+    }
     let text = match options.json {
         true => report.json(),
         false => report.text(),
@@ -122,6 +131,7 @@ fn measure_traffic(options: &Options) -> anyhow::Result<Report> {
     if let Some(error) = driver.first_error.take() {
         anyhow::bail!("{} connections failed: {error}", driver.closed_count);
     }
+    expect_measurable("while it connected")?;
     let epoch = Instant::now();
     let mut traffic = Traffic::new(options, &plan, driver.receive_maximum, epoch);
     traffic.set_connections(first_publisher, first_publisher + plan.publisher_count);
@@ -132,6 +142,7 @@ fn measure_traffic(options: &Options) -> anyhow::Result<Report> {
     traffic.credit_all();
     let mut course = Course::new(options, driver, traffic);
     course.drive_until(measure_from)?;
+    expect_measurable("before the measurement began")?;
     let before = UsageSample::take(options, Some(&course.traffic))?;
     course.drive_until(measure_to)?;
     let after = UsageSample::take(options, Some(&course.traffic))?;
@@ -149,6 +160,14 @@ fn measure_traffic(options: &Options) -> anyhow::Result<Report> {
         errln!("Warning: {error:#}");
     }
     Ok(report)
+}
+
+/// Fails if a signal has come too early for figures.
+fn expect_measurable(when: &str) -> anyhow::Result<()> {
+    match interrupt::is_to_end() {
+        true => anyhow::bail!("interrupted {when}: nothing was measured"),
+        false => Ok(()),
+    }
 }
 
 /// The connections of a plan, publishers first.
@@ -193,7 +212,11 @@ fn judge(course: &Course, before: &UsageSample, after: &UsageSample) -> (Message
         delivered,
         published_per_sec: published as f64 / secs,
         delivered_per_sec: delivered as f64 / secs,
-        lost: traffic.lost(),
+        // What was cut short has messages on their way.
+        lost: match interrupt::is_to_end() && !traffic.is_settled() {
+            true => 0,
+            false => traffic.lost(),
+        },
         duplicated: traffic.counts.duplicated,
         reordered: traffic.counts.reordered,
         redelivered: traffic.counts.redelivered,

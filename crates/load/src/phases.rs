@@ -8,13 +8,17 @@ use std::time::{Duration, Instant};
 use super::course::Course;
 use super::driver::{Driver, Purpose, SessionLife};
 use super::histogram::Histogram;
+use super::interrupt;
 use super::options::{Options, Scenario};
 use super::plan::Plan;
 use super::progress::Progress;
 use super::publishing::Form;
 use super::report::{Phase, Report};
 use super::traffic::Traffic;
-use super::{STALL, UsageSample, connections::Silence, idle_purposes, judge, run_name, usages};
+use super::{
+    STALL, UsageSample, connections::Silence, expect_measurable, idle_purposes, judge, run_name,
+    usages,
+};
 
 use crate::notes::errln;
 
@@ -50,12 +54,17 @@ pub(super) fn measure(options: &Options) -> anyhow::Result<Report> {
     let first_publisher = driver.connections.len();
     driver.connect_all(&publishers(&plan, &run), &mut progress, &mut Silence)?;
     give_up_without_connections(&driver)?;
+    expect_measurable("while it connected")?;
     let mut traffic = Traffic::new(options, &plan, driver.receive_maximum, Instant::now());
     traffic.set_connections(first_publisher, first_publisher + plan.publisher_count);
     let mut course = Course::new(options, driver, traffic);
 
     let begun = UsageSample::take(options, Some(&course.traffic))?;
     let stored = store(options, &plan, &mut course)?;
+    if interrupt::is_to_end() {
+        remove(options, &plan, &run, &mut course);
+        anyhow::bail!("interrupted while messages were stored: nothing was measured");
+    }
     if !course.traffic.is_settled() {
         // Unacknowledged messages are not lost, and a rate would be meaningless.
         course.progress.clear();
@@ -66,11 +75,8 @@ pub(super) fn measure(options: &Options) -> anyhow::Result<Report> {
     let phases = vec![stored, fetch(options, &plan, &run, &mut course)?];
     let ended = UsageSample::take(options, Some(&course.traffic))?;
     let (messages, faults) = judge(&course, &begun, &ended);
-    if faults.is_empty()
-        && !options.keep
-        && let Err(error) = clean_up(options, &plan, &run, &mut course)
-    {
-        errln!("Warning: what was stored was not removed: {error:#}");
+    if faults.is_empty() {
+        remove(options, &plan, &run, &mut course);
     }
     let usages = usages(&begun, &ended);
     let measured = ended.at - begun.at;
@@ -85,6 +91,20 @@ pub(super) fn measure(options: &Options) -> anyhow::Result<Report> {
     report.faults = faults;
     report.phases = phases;
     Ok(report)
+}
+
+/// Removes what was stored, unless it is to be kept.
+fn remove(options: &Options, plan: &Plan, run: &str, course: &mut Course) {
+    if options.keep {
+        return;
+    }
+    if interrupt::is_to_end() {
+        errln!("Interrupted: what was stored is removed; interrupt again to leave it.");
+        interrupt::go_on();
+    }
+    if let Err(error) = clean_up(options, plan, run, course) {
+        errln!("Warning: what was stored was not removed: {error:#}");
+    }
 }
 
 /// Publishes all messages and waits until they are acknowledged.
@@ -140,7 +160,8 @@ fn fetch(options: &Options, plan: &Plan, run: &str, course: &mut Course) -> anyh
     let after = UsageSample::take(options, None)?;
     let took = at - before.at;
     let name = names(options.scenario).1;
-    Ok(Phase::new(name, took, &usages(&before, &after), count))
+    let fetched = count.saturating_sub(course.traffic.undelivered);
+    Ok(Phase::new(name, took, &usages(&before, &after), fetched))
 }
 
 fn finish(

@@ -12,7 +12,7 @@ use std::thread;
 
 use cel::common::types::CelBool;
 use cel::common::value::CowVal;
-use cel::{Context, ExecutionError, IdedExpr, Program, Value};
+use cel::{Context, ExecutionError, IdedExpr, ParseError, Program, Value};
 
 use crate::fuel;
 use crate::functions;
@@ -36,6 +36,10 @@ const SIGNS_MAX: usize = 1_000;
 /// Bytes of an error that are shown.
 const SHOWN_MAX: usize = 300;
 
+/// Begin of the parser's errors about the syntax.
+const SYNTAX_ERROR: &str = "Syntax error: ";
+/// Error of an expression without better words.
+const NOT_VALID: &str = "it is not a valid expression from here on";
 /// Error of an expression with a value of the wrong type.
 const OTHER_TYPE: &str = "a value has another type than the expression expects";
 
@@ -111,10 +115,18 @@ impl Evaluator {
 fn compiled(text: &str) -> Result<Program, ExpressionError> {
     let compile = || {
         Program::compile(text).map_err(|errors| {
-            let text = errors.to_string();
-            let first = text.lines().next().unwrap_or("it is not an expression");
-            let first = first.strip_prefix("ERROR: <input>:").unwrap_or(first);
-            ExpressionError(format!("line:column {}", shortened(&in_words(first))))
+            let mut all = errors.errors.iter();
+            // What follows from an error of the syntax is named by types of the parser.
+            let is_syntax = |error: &&ParseError| error.msg.starts_with(SYNTAX_ERROR);
+            let first = all.clone().find(is_syntax).or_else(|| all.next());
+            ExpressionError(first.map_or_else(
+                || NOT_VALID.to_owned(),
+                |error| {
+                    let (line, column) = error.pos;
+                    let words = in_words(&error.msg);
+                    shortened(&format!("line:column {line}:{column}: {words}"))
+                },
+            ))
         })
     };
     let parser = thread::Builder::new().stack_size(PARSER_STACK_BYTES);
@@ -128,21 +140,55 @@ fn compiled(text: &str) -> Result<Program, ExpressionError> {
     })
 }
 
-/// The parser's error without the names of its tokens: `1:4: unexpected '>'`.
+/// The parser's error without the names of its tokens, rules and types: `unexpected '>'`.
 fn in_words(error: &str) -> String {
     const UNEXPECTED: [&str; 4] = [
-        "Syntax error: mismatched input ",
-        "Syntax error: extraneous input ",
-        "Syntax error: no viable alternative at input ",
-        "Syntax error: token recognition error at: ",
+        "mismatched input ",
+        "extraneous input ",
+        "no viable alternative at input ",
+        "token recognition error at: ",
     ];
-    let said = error
-        .split_once(" expecting ")
-        .map_or(error, |(said, _)| said);
-    let said = said.replace("'<EOF>'", "end of the expression");
-    UNEXPECTED
+    let error = match error.strip_prefix(SYNTAX_ERROR) {
+        Some(error) => error,
+        None if is_of_parser(error) => return NOT_VALID.to_owned(),
+        // Behind a literal is an error of the parser as Rust has it.
+        None => {
+            return match error.split_once(" literal: ") {
+                Some((invalid, _)) => format!("{invalid} literal"),
+                None => error.to_owned(),
+            };
+        }
+    };
+    let named = |text: &str| match text {
+        "'<EOF>'" | "<EOF>" => "end of the expression".to_owned(),
+        text => text.to_owned(),
+    };
+    if let Some((missing, at)) = error
+        .strip_prefix("missing ")
+        .and_then(|missing| missing.split_once(" at "))
+    {
+        // Of several tokens that could be there, or of a kind of token, there is no sign.
+        return match missing.starts_with('\'') {
+            true => format!("missing {} before {}", named(missing), named(at)),
+            false => format!("unexpected {}", named(at)),
+        };
+    }
+    let unexpected = UNEXPECTED
         .iter()
-        .fold(said, |said, words| said.replace(words, "unexpected "))
+        .find_map(|words| error.strip_prefix(words));
+    let Some(unexpected) = unexpected else {
+        return NOT_VALID.to_owned();
+    };
+    let (found, _) = unexpected
+        .split_once(" expecting ")
+        .unwrap_or((unexpected, ""));
+    format!("unexpected {}", named(found))
+}
+
+/// Whether an error names types of the parser, such as "Incomplete `IndexContext`!".
+fn is_of_parser(error: &str) -> bool {
+    let begins = ["Incomplete ", "No `", "Unknown `", "UNKNOWN"];
+    begins.iter().any(|begin| error.starts_with(begin))
 }
 
 /// The value of an expression in a scope, without a copy.

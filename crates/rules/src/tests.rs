@@ -594,6 +594,23 @@ fn what_is_no_expression_is_named_without_the_parsers_tokens() {
     for (when, said) in [
         ("payload >> 3", "unexpected '>'"),
         ("payload.a ==", "unexpected end of the expression"),
+        (
+            "payload[",
+            "line:column 1:9: unexpected end of the expression",
+        ),
+        ("payload[1", "line:column 1:10: "),
+        (
+            "payload.",
+            "line:column 1:9: unexpected end of the expression",
+        ),
+        (
+            "payload.a(",
+            "line:column 1:11: unexpected end of the expression",
+        ),
+        ("{", "line:column 1:2: unexpected end of the expression"),
+        ("payload ? 1", "line:column 1:12: "),
+        ("payload == 'a", "line:column 1:12: unexpected "),
+        ("'\\u12' == payload", "line:column 1:"),
     ] {
         let why = refused(json!({ "topics": ["#"], "when": when, "actions": ["stop"] }));
         assert!(why.contains(said), "{why}");

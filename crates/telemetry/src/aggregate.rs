@@ -220,7 +220,7 @@ impl DatabaseReader {
         &self,
         series: &SeriesOf,
         until: Time,
-    ) -> Result<Option<(Time, f64)>, StorageError> {
+    ) -> Result<Option<(Time, Value)>, StorageError> {
         let mut scan = crate::scan::Scan {
             series: series.id,
             from: crate::value::Instant::first_of(Time::MIN),
@@ -231,8 +231,11 @@ impl DatabaseReader {
         loop {
             let scanned = self.scan(&scan).await?;
             let mut numbers = scanned.samples.iter().filter_map(|sample| {
-                let number = sample.value.number()?;
-                Some((sample.at.time, number))
+                let value = match &sample.value {
+                    Value::Integer(whole) => Value::Integer(*whole),
+                    value => Value::Number(value.number()?),
+                };
+                Some((sample.at.time, value))
             });
             if let Some(found) = numbers.next() {
                 return Ok(Some(found));
@@ -269,7 +272,7 @@ struct Output<'a> {
     from: Time,
     /// The last bucket with values.
     last: Option<AggregateRow>,
-    previous: Option<(Time, f64)>,
+    previous: Option<(Time, Value)>,
 }
 
 impl<'a> Output<'a> {
@@ -307,7 +310,7 @@ impl<'a> Output<'a> {
             Bucket::Fixed(_) | Bucket::Calendar(..) => Time::MIN,
         });
         let functions = self.of.functions.iter();
-        let previous = self.previous;
+        let previous = self.previous.as_ref();
         let values = functions.map(|function| tally.value(*function, previous));
         let row = AggregateRow {
             device: self.series.device,
@@ -315,7 +318,7 @@ impl<'a> Output<'a> {
             start,
             values: values.collect(),
         };
-        self.previous = tally.last_number().or(self.previous);
+        self.previous = tally.last_number().or(self.previous.take());
         self.fill(start, Some(&row))?;
         self.push(row.clone());
         self.next = Some(self.of.bucket.at(start)?.1);

@@ -1,5 +1,7 @@
 //! Aggregates the values of one bucket.
 
+use std::cmp::Ordering;
+
 use crate::StorageError;
 use crate::function::Function;
 use crate::rollup::{NumberKind, SpanSums};
@@ -16,7 +18,15 @@ pub(crate) struct Tally {
     last: Option<Value>,
     numbers: Option<Numbers>,
     /// All numbers, if a function needs them.
-    all: Option<Vec<f64>>,
+    all: Option<AllNumbers>,
+}
+
+/// All numbers of a bucket.
+#[derive(Debug)]
+enum AllNumbers {
+    /// Each is an integer.
+    Whole(Vec<i64>),
+    Real(Vec<f64>),
 }
 
 #[derive(Debug)]
@@ -28,14 +38,14 @@ struct Numbers {
     /// As it was sent: not each integer is exact as a floating point number.
     min: Value,
     max: Value,
-    first: (Time, f64),
-    last: (Time, f64),
+    first: (Time, Value),
+    last: (Time, Value),
 }
 
 impl Tally {
     pub(crate) fn new(keeps_all: bool) -> Self {
         Self {
-            all: keeps_all.then(Vec::new),
+            all: keeps_all.then(|| AllNumbers::Whole(Vec::new())),
             ..Self::default()
         }
     }
@@ -47,7 +57,6 @@ impl Tally {
     pub(crate) fn add(&mut self, sample: Sample) -> Result<(), StorageError> {
         self.count += 1;
         if let Some(number) = sample.value.number() {
-            let at = (sample.at.time, number);
             let (value, whole_sum) = match sample.value {
                 Value::Integer(whole) => (Value::Integer(whole), Some(i128::from(whole))),
                 _ => (Value::Number(number), None),
@@ -57,9 +66,9 @@ impl Tally {
                 sum: number,
                 whole_sum,
                 min: value.clone(),
-                max: value,
-                first: at,
-                last: at,
+                max: value.clone(),
+                first: (sample.at.time, value.clone()),
+                last: (sample.at.time, value.clone()),
             });
             if let Some(all) = &mut self.all {
                 if all.len() >= SORTED_MAX {
@@ -68,7 +77,7 @@ impl Tally {
                          use shorter buckets"
                     )));
                 }
-                all.push(number);
+                all.push(&value, number);
             }
         }
         if self.first.is_none() {
@@ -92,8 +101,8 @@ impl Tally {
             whole_sum: is_exact.then_some(sums.sum as i128),
             min: value(sums.min),
             max: value(sums.max),
-            first: (sums.first_time, sums.first),
-            last: (sums.last_time, sums.last),
+            first: (sums.first_time, value(sums.first)),
+            last: (sums.last_time, value(sums.last)),
         });
         if self.first.is_none() {
             self.first = Some(kind.value(sums.first));
@@ -121,43 +130,95 @@ impl Tally {
     }
 
     /// The last number and its time.
-    pub(crate) fn last_number(&self) -> Option<(Time, f64)> {
-        self.numbers.as_ref().map(|numbers| numbers.last)
+    pub(crate) fn last_number(&self) -> Option<(Time, Value)> {
+        self.numbers.as_ref().map(|numbers| numbers.last.clone())
     }
 
     /// Result of a function; `previous` is the last number before the bucket. `None` if the result
     /// is too large for a number.
-    pub(crate) fn value(&self, function: Function, previous: Option<(Time, f64)>) -> Option<Value> {
+    pub(crate) fn value(
+        &self,
+        function: Function,
+        previous: Option<&(Time, Value)>,
+    ) -> Option<Value> {
         let numbers = self.numbers.as_ref();
         let number = match function {
             Function::Count => return i64::try_from(self.count).ok().map(Value::Integer),
             Function::First => return self.first.clone(),
             Function::Last => return self.last.clone(),
-            Function::Avg => numbers.map(mean),
+            Function::Avg => return mean(numbers?),
             Function::Min => return numbers.map(|numbers| numbers.min.clone()),
             Function::Max => return numbers.map(|numbers| numbers.max.clone()),
             Function::Sum => match numbers.and_then(whole_sum) {
                 Some(sum) => return Some(sum),
                 None => numbers.map(|numbers| numbers.sum),
             },
-            Function::P50 => self.percentile(0.5),
-            Function::P95 => self.percentile(0.95),
-            Function::Delta => numbers.map(|numbers| change(numbers, previous).1),
-            Function::Rate => numbers.and_then(|numbers| rate(change(numbers, previous))),
+            Function::P50 => return self.all.as_ref()?.percentile(0.5),
+            Function::P95 => return self.all.as_ref()?.percentile(0.95),
+            Function::Delta => return change(numbers?, previous).1,
+            Function::Rate => numbers.and_then(|numbers| rate(&change(numbers, previous))),
         };
         number
             .filter(|number| number.is_finite())
             .map(Value::Number)
     }
+}
 
-    fn percentile(&self, part: f64) -> Option<f64> {
-        let mut all = self.all.as_ref().filter(|all| !all.is_empty())?.clone();
-        let place = (all.len() - 1) as f64 * part;
-        let (_, low, above) = all.select_nth_unstable_by(place as usize, f64::total_cmp);
-        let low = *low;
-        let high = above.iter().copied().min_by(f64::total_cmp).unwrap_or(low);
-        Some(low + (high - low) * place.fract())
+impl AllNumbers {
+    fn len(&self) -> usize {
+        match self {
+            Self::Whole(all) => all.len(),
+            Self::Real(all) => all.len(),
+        }
     }
+
+    /// Adds a value, which is this number.
+    fn push(&mut self, value: &Value, number: f64) {
+        match (&mut *self, value) {
+            (Self::Whole(all), Value::Integer(whole)) => all.push(*whole),
+            (Self::Whole(all), _) => {
+                let before = all.iter().map(|whole| *whole as f64);
+                *self = Self::Real(before.chain([number]).collect());
+            }
+            (Self::Real(all), _) => all.push(number),
+        }
+    }
+
+    /// The number at this part of them in order; between two numbers it is interpolated.
+    fn percentile(&self, part: f64) -> Option<Value> {
+        match self {
+            Self::Whole(all) => {
+                let (low, high, fraction) = neighbours(all, part, i64::cmp)?;
+                let step = (i128::from(high) - i128::from(low)) as f64 * fraction;
+                Some(match step.fract() == 0.0 {
+                    true => of_whole(i128::from(low) + step as i128),
+                    false => Value::Number(low as f64 + step),
+                })
+            }
+            Self::Real(all) => {
+                let (low, high, fraction) = neighbours(all, part, f64::total_cmp)?;
+                let number = low + (high - low) * fraction;
+                number.is_finite().then_some(Value::Number(number))
+            }
+        }
+    }
+}
+
+/// The two numbers around this part of all, and how far from the first one it is.
+fn neighbours<T: Copy>(
+    all: &[T],
+    part: f64,
+    order: impl Fn(&T, &T) -> Ordering,
+) -> Option<(T, T, f64)> {
+    if all.is_empty() {
+        return None;
+    }
+    let mut all = all.to_vec();
+    let place = (all.len() - 1) as f64 * part;
+    let (_, low, above) = all.select_nth_unstable_by(place as usize, &order);
+    let low = *low;
+    let high = above.iter().copied().min_by(&order).unwrap_or(low);
+    Some((low, high, place.fract()))
 }
 
 /// Integers up to here are exact as floating point numbers.
@@ -177,18 +238,43 @@ fn whole_sum(numbers: &Numbers) -> Option<Value> {
     Some(Value::Integer(sum))
 }
 
-fn mean(numbers: &Numbers) -> f64 {
-    numbers.sum / numbers.count as f64
+/// An integer as the result of a calculation: a floating point number where that is exact.
+fn of_whole(whole: i128) -> Value {
+    match i64::try_from(whole) {
+        Ok(fits) if whole.unsigned_abs() > EXACT_MAX as u128 => Value::Integer(fits),
+        _ => Value::Number(whole as f64),
+    }
 }
 
-/// Time and amount since the previous number, or since the first one.
-fn change(numbers: &Numbers, previous: Option<(Time, f64)>) -> (Time, f64) {
-    let from = previous.unwrap_or(numbers.first);
-    (numbers.last.0 - from.0, numbers.last.1 - from.1)
+fn mean(numbers: &Numbers) -> Option<Value> {
+    let count = i128::from(numbers.count);
+    if let Some(sum) = numbers.whole_sum.filter(|sum| sum % count == 0) {
+        return Some(of_whole(sum / count));
+    }
+    let mean = numbers.sum / numbers.count as f64;
+    mean.is_finite().then_some(Value::Number(mean))
 }
 
-fn rate((time, amount): (Time, f64)) -> Option<f64> {
-    (time > 0).then(|| amount / (time as f64 / SECOND as f64))
+/// Time and amount since the previous number, or since the first one; no amount: it is too large.
+fn change(numbers: &Numbers, previous: Option<&(Time, Value)>) -> (Time, Option<Value>) {
+    let ((begun, from), (ended, to)) = (previous.unwrap_or(&numbers.first), &numbers.last);
+    let amount = match (from, to) {
+        (Value::Integer(from), Value::Integer(to)) => {
+            Some(of_whole(i128::from(*to) - i128::from(*from)))
+        }
+        (from, to) => to
+            .number()
+            .zip(from.number())
+            .map(|(to, from)| to - from)
+            .filter(|amount| amount.is_finite())
+            .map(Value::Number),
+    };
+    (ended - begun, amount)
+}
+
+fn rate((time, amount): &(Time, Option<Value>)) -> Option<f64> {
+    let amount = amount.as_ref()?.number()?;
+    (*time > 0).then(|| amount / (*time as f64 / SECOND as f64))
 }
 
 #[cfg(test)]
@@ -220,6 +306,34 @@ mod tests {
         let [min, max, sum] = results(mixed);
         assert_eq!((min, max), (Some(Value::Number(0.5)), whole(above)));
         assert!(matches!(sum, Some(Value::Number(_))));
+    }
+
+    #[test]
+    fn what_is_calculated_from_large_integers_is_exact() {
+        let all = |values: &[i64]| {
+            let mut tally = Tally::new(true);
+            for (time, value) in (0..).zip(values) {
+                let (at, value) = (Instant { time, origin: 0 }, Value::Integer(*value));
+                tally.add(Sample { at, value }).unwrap();
+            }
+            let functions = [Function::P50, Function::P95, Function::Avg, Function::Delta];
+            functions.map(|function| tally.value(function, None))
+        };
+        let whole = |number: i64| Some(Value::Integer(number));
+        let number = |number: f64| Some(Value::Number(number));
+        let large = 9_007_199_254_740_993;
+        assert_eq!(
+            all(&[large]),
+            [whole(large), whole(large), whole(large), number(0.0)]
+        );
+        let [median, _, mean, delta] = all(&[large, large + 4]);
+        assert_eq!((median, mean), (whole(large + 2), whole(large + 2)));
+        assert_eq!(delta, number(4.0));
+        // Smaller ones are numbers, as between two of them.
+        let [median, p95, mean, delta] = all(&[1, 2, 4]);
+        assert_eq!((median, delta), (number(2.0), number(3.0)));
+        let between = 2.0 + 2.0 * 1.9_f64.fract();
+        assert_eq!((p95, mean), (number(between), number(7.0 / 3.0)));
     }
 
     #[test]

@@ -2,15 +2,17 @@
 //! certificate, written before the certificate's file. So a revocation by name also finds
 //! certificates that `renew` has replaced.
 
-use std::fs::{self, File, OpenOptions};
+use std::fs::{File, OpenOptions};
 use std::io::{self, Seek as _, SeekFrom, Write as _};
 use std::path::{Path, PathBuf};
 
 use jiff::Timestamp;
+use martlet_text_file::{read_file, text_without_bom, utf8};
 
 use super::error::AuthorityError;
 use super::files::{INDEX, file_error, replace_for_owner};
 use crate::facts::Facts;
+use crate::pem::BYTES_MAX;
 
 /// Only the owner may read which devices exist.
 const MODE: u32 = 0o600;
@@ -112,18 +114,19 @@ impl Index {
     /// Reads the index; `None` if there is no file.
     pub(super) fn read(directory: &Path) -> Result<Option<Self>, AuthorityError> {
         let path = directory.join(INDEX);
-        let text = match fs::read_to_string(&path) {
+        let text = match read_file(&path, BYTES_MAX).and_then(utf8) {
             Ok(text) => text,
             Err(error) if error.kind() == io::ErrorKind::NotFound => return Ok(None),
             Err(error) => return Err(file_error(&path)(error)),
         };
+        let bare = text_without_bom(&text);
         let mut index = Self {
             path,
             entries: Vec::new(),
-            end: 0,
+            end: (text.len() - bare.len()) as u64,
             is_open: false,
         };
-        for (at, line) in text.split_inclusive('\n').enumerate() {
+        for (at, line) in bare.split_inclusive('\n').enumerate() {
             let content = line.trim_end_matches(['\n', '\r']);
             let is_open = !line.ends_with('\n');
             if !content.is_empty() && !content.starts_with('#') {
@@ -292,6 +295,11 @@ mod tests {
             let text = fs::read_to_string(of.join(INDEX)).unwrap();
             assert_eq!(text.lines().count(), lines);
         }
+        // A byte order mark is no part of the first line, and the next one comes after the last.
+        fs::write(of.join(INDEX), format!("\u{feff}{}", &entry("a").line())).unwrap();
+        let mut index = Index::read(&of).unwrap().unwrap();
+        index.add(entry("b")).unwrap();
+        assert_eq!(names(&Index::read(&of).unwrap().unwrap()), ["a", "b"]);
         fs::write(of.join(INDEX), format!("{cut}\n{whole}")).unwrap();
         let said = Index::read(&of).unwrap_err().to_string();
         assert!(said.contains("issued.txt line 1: not a serial"), "{said}");

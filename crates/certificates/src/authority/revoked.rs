@@ -1,14 +1,14 @@
 //! Reads the revocations of an authority from its list and its register.
 
-use std::fs;
 use std::io;
 use std::path::Path;
 
+use martlet_text_file::{read_file, text_without_bom, utf8};
 use x509_parser::prelude::{CertificateRevocationList, FromDer as _};
 
 use super::error::AuthorityError;
 use super::files::{REGISTER, REVOKED, file_error};
-use crate::pem;
+use crate::pem::{self, BYTES_MAX};
 
 /// First word of the register's line with the number of the last list.
 pub(super) const NUMBER: &str = "list";
@@ -46,13 +46,13 @@ pub(super) fn revoked(directory: &Path) -> Result<(u64, Vec<(String, i64)>), Aut
 /// Reads the register. A missing file is empty, as before the first list.
 fn registered(directory: &Path) -> Result<(u64, Vec<(String, i64)>), AuthorityError> {
     let path = directory.join(REGISTER);
-    let text = match fs::read_to_string(&path) {
+    let text = match read_file(&path, BYTES_MAX).and_then(utf8) {
         Ok(text) => text,
         Err(error) if error.kind() == io::ErrorKind::NotFound => return Ok((0, Vec::new())),
         Err(error) => return Err(file_error(&path)(error)),
     };
     let (mut number, mut all) = (0, Vec::new());
-    for (at, line) in text.lines().enumerate() {
+    for (at, line) in text_without_bom(&text).lines().enumerate() {
         let understood = line.split_once(' ').and_then(|(name, value)| {
             if name == NUMBER {
                 number = value.parse().ok()?;

@@ -18,7 +18,13 @@ pub enum NetError {
     /// The TLS handshake failed, or a record cannot be decrypted.
     #[error("{}", in_words(.0))]
     Tls(tokio_rustls::rustls::Error),
-    /// The WebSocket handshake failed, or a frame was invalid.
+    /// The server answered with HTTP instead of MQTT.
+    #[error("the server answered with HTTP, not with MQTT")]
+    Http,
+    /// The server did not accept the WebSocket handshake: its HTTP status, if it answered with HTTP.
+    #[error("WebSocket: {}", .0.map_or_else(no_answer, |status| format!("HTTP status {status}")))]
+    Handshake(Option<u16>),
+    /// The WebSocket handshake is wrong, or a frame was invalid.
     #[error("WebSocket: {0}")]
     WebSocket(String),
     /// The server closed the connection.
@@ -30,6 +36,10 @@ pub enum NetError {
     /// There is no connection.
     #[error("not connected")]
     NotConnected,
+}
+
+fn no_answer() -> String {
+    "the server did not answer the handshake".to_owned()
 }
 
 /// A TLS error, where the text of the library does not name the usual cause.

@@ -171,9 +171,12 @@ impl Client {
                 Poll::Ready(Ok(())) => {
                     let now = self.now();
                     let result = self.session.receive(&self.read_buffer, now);
+                    // A packet that begins like this is malformed.
+                    let is_http = self.read_buffer.starts_with(b"HTTP/");
                     self.read_buffer.clear();
                     if let Err(error) = result {
-                        return Poll::Ready(Err(self.failed(error, context)));
+                        let failed = self.failed(error, context);
+                        return Poll::Ready(Err(if is_http { NetError::Http } else { failed }));
                     }
                 }
                 Poll::Ready(Err(error)) => return Poll::Ready(Err(self.lost(error))),

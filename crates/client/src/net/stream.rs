@@ -3,6 +3,7 @@
 //! Responsible for non-blocking reading and writing, over TCP directly or in WebSocket frames;
 //! [MQTT-6.0.0-2] a frame may hold any part of the stream. It does not inspect packets.
 
+use std::io;
 use std::pin::Pin;
 use std::task::{Context, Poll, ready};
 
@@ -10,6 +11,7 @@ use futures_util::{Sink, Stream as _};
 use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
 use tokio_tungstenite::WebSocketStream;
 use tokio_tungstenite::tungstenite::client::IntoClientRequest;
+use tokio_tungstenite::tungstenite::error::ProtocolError;
 use tokio_tungstenite::tungstenite::http::HeaderValue;
 use tokio_tungstenite::tungstenite::{self, Message};
 
@@ -47,7 +49,7 @@ impl Stream {
             .headers_mut()
             .insert("Sec-WebSocket-Protocol", protocol);
         let handshake = tokio_tungstenite::client_async(request, stream).await;
-        let (stream, _) = handshake.map_err(web_socket_error)?;
+        let (stream, _) = handshake.map_err(handshake_error)?;
         Ok(Self::WebSocket(Box::new(stream)))
     }
 
@@ -148,6 +150,26 @@ fn poll_read_plain(
         Poll::Pending => Poll::Pending,
         Poll::Ready(Ok(())) if count == 0 => Poll::Ready(Err(NetError::Closed)),
         Poll::Ready(result) => Poll::Ready(result.map_err(io_error)),
+    }
+}
+
+fn handshake_error(error: tungstenite::Error) -> NetError {
+    match error {
+        tungstenite::Error::Http(answer) => NetError::Handshake(Some(answer.status().as_u16())),
+        tungstenite::Error::ConnectionClosed
+        | tungstenite::Error::HttpFormat(_)
+        | tungstenite::Error::Protocol(
+            ProtocolError::HandshakeIncomplete | ProtocolError::HttparseError(_),
+        ) => NetError::Handshake(None),
+        tungstenite::Error::Io(error)
+            if matches!(
+                error.kind(),
+                io::ErrorKind::UnexpectedEof | io::ErrorKind::ConnectionReset
+            ) =>
+        {
+            NetError::Handshake(None)
+        }
+        other => web_socket_error(other),
     }
 }
 

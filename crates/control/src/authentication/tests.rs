@@ -407,7 +407,11 @@ fn what_vouched_for_clients_is_taken_back_alone() {
 fn who_is_decided_about_elsewhere_from_now_on_is_revoked() {
     let listed = |text: &str| -> Arc<dyn CredentialSource> {
         let users = martlet_access::credentials(text).expect("users");
-        Arc::new(sources::Credentials::new(users, people()))
+        Arc::new(sources::Credentials::new(
+            users,
+            "auth.credentials".to_owned(),
+            people(),
+        ))
     };
     let slow = |users| -> Arc<dyn CredentialSource> {
         Arc::new(Slow {
@@ -621,7 +625,7 @@ fn who_is_not_known_costs_time_at_the_end_of_the_chain_alone() {
     let file = martlet_access::PasswordFile::parse("p", text.as_bytes(), plain).expect("a file");
     let file = sources::PasswordFileSource::new("p".into(), file, people(), hashing.clone());
     let users = martlet_access::credentials("carol:y").expect("users");
-    let listed = sources::Credentials::new(users, people());
+    let listed = sources::Credentials::new(users, "auth.credentials".to_owned(), people());
     let policy = policy(vec![Arc::new(file), Arc::new(listed)]);
     let chain = AuthenticationChain::new(policy, runtime.handle().clone(), &[7; 32], None);
     let (answers, answered) = channel();

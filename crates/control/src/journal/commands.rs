@@ -21,6 +21,7 @@ use martlet_registry::{
 use super::lacking::Lacking;
 use super::refused::server_topic;
 use super::worded_remedy::WordedRemedy;
+use crate::facts::KeyVariables;
 use crate::remedy::Command;
 use crate::remedy::form::{self, CommandForm, Given};
 use crate::text::{typed, typed_names};
@@ -31,6 +32,8 @@ use crate::wall_clock::now_signed_ms;
 pub(super) struct Commands {
     /// The options that name the node, as typed.
     pub(super) node: String,
+    /// Keys that variables of other programs set.
+    pub(super) variables: KeyVariables,
     /// The tables with the owners of tenants and the places of rules; none: not known.
     pub(super) tables: Option<TablesNow>,
     /// The tenant of the clients that it is about.
@@ -140,10 +143,15 @@ impl fmt::Debug for TablesNow {
 }
 
 impl Commands {
-    /// For a node that is named by these options.
-    pub(super) fn of_node(node: String, tables: Option<TablesNow>) -> Self {
+    /// For a node that is named by these options, with keys that these variables set.
+    pub(super) fn of_node(
+        node: String,
+        variables: KeyVariables,
+        tables: Option<TablesNow>,
+    ) -> Self {
         Self {
             node,
+            variables,
             tables,
             ..Self::default()
         }

@@ -200,7 +200,7 @@ fn by_itself(cause: RefusalCause) -> Option<WordedRemedy> {
     WordedRemedy::words(match cause {
         RefusalCause::NoCredentials | RefusalCause::AnonymousRefused => {
             "give the client a user name and password (see martlet user add --help), or the \
-             listener allow_anonymous = true"
+             listener allow_anonymous = true; mqtt.allow_anonymous sets it for all"
         }
         RefusalCause::PasswordMissing => {
             "have the client send its password; that of a device is its secret"

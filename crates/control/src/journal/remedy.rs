@@ -12,6 +12,12 @@ use crate::remedy::form;
 /// Remedy of a problem, if there is one. Commands name the team of the tenant: without it they
 /// would change another user, so there is no command if the team is unknown.
 pub(super) fn worded(notice: &EventNotice, commands: &Commands) -> Option<WordedRemedy> {
+    let worded = worded_by_keys(notice, commands)?;
+    let text = commands.variables.named(&worded.text).into_owned();
+    Some(WordedRemedy { text, ..worded })
+}
+
+fn worded_by_keys(notice: &EventNotice, commands: &Commands) -> Option<WordedRemedy> {
     let tenant = notice.head.tenant;
     match commands.in_tenant(tenant) {
         Some(commands) => remedy_of_event(notice, &commands),

@@ -19,7 +19,6 @@ use std::time::{Duration, Instant};
 
 use anyhow::bail;
 use serde::Serialize;
-use tokio::signal::unix::{SignalKind, signal};
 
 use self::left::take_away;
 pub(super) use self::loads::names;
@@ -28,6 +27,7 @@ use self::peer::Broker;
 use self::quiet::Quiet;
 use super::driver::expect_open_files;
 use super::histogram::Histogram;
+use super::interrupt;
 use super::options::Options;
 use crate::notes::{err, errln};
 
@@ -88,7 +88,9 @@ impl Waits {
 pub(super) fn measure(options: &Options) -> anyhow::Result<(String, bool)> {
     let broker = Broker::new(&options.target)?;
     let (over, ends) = mpsc::channel();
-    interrupts(over.clone())?;
+    // `None` at each signal.
+    let interrupts = over.clone();
+    interrupt::on_each(move |_| interrupts.send(None).is_ok())?;
     let (of_run, with) = (broker.clone(), options.clone());
     thread::spawn(move || {
         // Without a receiver the run has already ended.
@@ -113,37 +115,12 @@ pub(super) fn measure(options: &Options) -> anyhow::Result<(String, bool)> {
     }
 }
 
-/// Sends `None` at each SIGINT and SIGTERM.
-fn interrupts(over: mpsc::Sender<Over>) -> anyhow::Result<()> {
-    let runtime = tokio::runtime::Builder::new_current_thread()
-        .enable_io()
-        .build()?;
-    let guard = runtime.enter();
-    let mut interrupt = signal(SignalKind::interrupt())?;
-    let mut terminate = signal(SignalKind::terminate())?;
-    drop(guard);
-    thread::spawn(move || {
-        runtime.block_on(async {
-            loop {
-                tokio::select! {
-                    _ = interrupt.recv() => {}
-                    _ = terminate.recv() => {}
-                }
-                if over.send(None).is_err() {
-                    return;
-                }
-            }
-        });
-    });
-    Ok(())
-}
-
 /// Makes the next interrupt end the process.
 fn interrupts_exit(ends: mpsc::Receiver<Over>) {
     thread::spawn(move || {
         while let Ok(over) = ends.recv() {
             if over.is_none() {
-                std::process::exit(130);
+                std::process::exit(interrupt::INTERRUPTED.into());
             }
         }
     });

@@ -7,12 +7,12 @@ use std::process::ExitCode;
 
 use anyhow::{Context as _, bail};
 use clap::{Args, Subcommand};
-use martlet_access::owned;
 use martlet_control::backup::{
     Archive, BackupParts, KEY_FILE, STORE, TABLES, Verified, write_archive,
 };
 use martlet_control::telemetry::{TelemetryCopy, copy_at_rest};
 use martlet_persistence::DamageWords;
+use martlet_text_file::owned;
 
 use crate::cmd::admin;
 use crate::cmd::errors::error_text;

@@ -5,7 +5,7 @@ use std::sync::Arc;
 
 use clap::Args;
 use martlet_environment::ClientEnvironment;
-use martlet_load::{Options, Target, measure};
+use martlet_load::{INTERRUPTED, Options, Target, is_interrupted, measure};
 use rustls::ClientConfig;
 use rustls::client::Resumption;
 
@@ -106,18 +106,20 @@ pub(crate) fn run(options: BenchOptions) -> ExitCode {
         return exit::usage(&format!("Error: {error}"));
     }
     let measured = options.target().map_err(anyhow::Error::msg);
-    match measured.and_then(|target| measure(&options.load.at(target))) {
+    let is_good = match measured.and_then(|target| measure(&options.load.at(target))) {
         Ok(measured) => {
             outln!("{}", measured.text);
-            match measured.is_good {
-                true => ExitCode::SUCCESS,
-                false => ExitCode::FAILURE,
-            }
+            measured.is_good
         }
         Err(error) => {
             errln!("Error: {error:#}");
-            ExitCode::FAILURE
+            false
         }
+    };
+    match (is_interrupted(), is_good) {
+        (true, _) => ExitCode::from(INTERRUPTED),
+        (false, true) => ExitCode::SUCCESS,
+        (false, false) => ExitCode::FAILURE,
     }
 }
 

@@ -9,12 +9,12 @@ use std::path::{Path, PathBuf};
 use std::process::ExitCode;
 
 use clap::{ArgGroup, Args, Subcommand};
-use martlet_access::owned;
 use martlet_certificates::Facts;
 use martlet_certificates::authority::{
     Authority, AuthorityError, CA_CERTIFICATE, Issued, KeyKind, Purpose, REVOKED,
 };
 use martlet_control::text::typed;
+use martlet_text_file::owned;
 
 use crate::cmd::argv;
 use crate::cmd::columns::columns;

@@ -43,6 +43,60 @@ fn is_local(endpoint: &Endpoint) -> bool {
         || address.is_ok_and(|address| address.is_loopback())
 }
 
+/// What the port may be for, if it is probably not for this connection. Continues a sentence that
+/// begins with the port.
+fn hint(endpoint: &Endpoint, error: &NetError) -> Option<&'static str> {
+    let has_tls = endpoint.tls.is_some();
+    if endpoint.unix.is_some() && !has_tls {
+        return None;
+    }
+    match error {
+        NetError::Http => Some(
+            "is a port of HTTP, or of MQTT over WebSocket: give the port of MQTT, often 1883, or \
+             for WebSocket --ws.",
+        ),
+        NetError::Handshake(None) if !has_tls => Some(
+            "may be a port of MQTT without WebSocket, or a TLS port: leave out --ws, or give the \
+             port of WebSocket, often 9001.",
+        ),
+        // The server speaks HTTP, and nobody opens a WebSocket there.
+        NetError::Handshake(Some(200..=399 | 400 | 404 | 405 | 426 | 501)) => Some(
+            "is a port of HTTP without a WebSocket at this path: give the port and the path of \
+             WebSocket, such as -L ws://HOST:9001/mqtt/TOPIC.",
+        ),
+        NetError::Io(error)
+            if has_tls
+                && matches!(
+                    error.kind(),
+                    ErrorKind::UnexpectedEof | ErrorKind::InvalidData | ErrorKind::ConnectionReset
+                ) =>
+        {
+            Some(
+                "may be a port without TLS: give the TLS port, often 8883, or leave out the TLS \
+                 options.",
+            )
+        }
+        _ if !has_tls && may_need_tls(endpoint, error) => Some(
+            "may be a TLS port: give the CA of the server with --cafile FILE, or \
+             --tls-use-os-certs.",
+        ),
+        _ => None,
+    }
+}
+
+/// Whether TLS is probably missing.
+fn may_need_tls(endpoint: &Endpoint, error: &NetError) -> bool {
+    match error {
+        // A TLS server's answer to a CONNECT is not an MQTT packet.
+        NetError::Session(SessionError::Protocol(_)) => true,
+        NetError::Io(error) if error.kind() == ErrorKind::ConnectionRefused => false,
+        NetError::Closed | NetError::Io(_) | NetError::WebSocket(_) => {
+            TLS_PORTS.contains(&endpoint.port)
+        }
+        _ => false,
+    }
+}
+
 /// Next event for a command.
 pub(crate) enum Next {
     /// An event of the session.
@@ -169,26 +223,10 @@ impl ClientRun {
         })
     }
 
-    /// Describes why there is no connection: the address, and a note on TLS if it may be missing.
+    /// Describes why there is no connection: the address, and what the port may be for.
     pub(crate) fn not_connected(&self, error: &NetError) -> Failure {
         let endpoint = &self.target.endpoint;
         let failure = Failure::from_net(error);
-        let may_need_tls = endpoint.tls.is_none()
-            && endpoint.unix.is_none()
-            && match error {
-                // A TLS server's answer to a CONNECT is not an MQTT packet.
-                NetError::Session(SessionError::Protocol(_)) => true,
-                NetError::Io(error) if error.kind() == ErrorKind::ConnectionRefused => false,
-                NetError::Closed | NetError::Io(_) | NetError::WebSocket(_) => {
-                    TLS_PORTS.contains(&endpoint.port)
-                }
-                _ => false,
-            };
-        let may_be_plain = endpoint.tls.is_some()
-            && matches!(error, NetError::Io(error) if matches!(
-                error.kind(),
-                ErrorKind::UnexpectedEof | ErrorKind::InvalidData | ErrorKind::ConnectionReset
-            ));
         let text = match error {
             NetError::Io(error) if error.kind() != ErrorKind::ConnectionReset => format!(
                 "Error: cannot connect to {}: {}",
@@ -202,21 +240,16 @@ impl ClientRun {
                 "Error: {} has closed the connection without a CONNACK.",
                 place(endpoint)
             ),
+            NetError::Http => format!(
+                "Error: {} answered with HTTP, not with MQTT.",
+                place(endpoint)
+            ),
             _ => failure.text,
         };
-        let hint = match (may_need_tls, may_be_plain) {
-            (_, true) => format!(
-                "\nPort {} may be a port without TLS: give the TLS port, often 8883, or leave out \
-                 the TLS options.",
-                endpoint.port
-            ),
-            (true, false) => format!(
-                "\nPort {} may be a TLS port: give the CA of the server with --cafile FILE, or \
-                 --tls-use-os-certs.",
-                endpoint.port
-            ),
-            (false, false) => String::new(),
-        };
+        let hint = hint(endpoint, error);
+        let hint = hint.map_or_else(String::new, |hint| {
+            format!("\nPort {} {hint}", endpoint.port)
+        });
         Failure {
             code: failure.code,
             text: format!("{text}{hint}"),

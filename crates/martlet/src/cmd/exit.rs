@@ -49,7 +49,8 @@ impl Failure {
             NetError::Io(error) if error.kind() == io::ErrorKind::ConnectionReset => lost(),
             NetError::Io(error) => Self::error(ERROR, system_error(error)),
             NetError::Tls(error) => Self::error(ERROR, handshake_failure(error)),
-            NetError::WebSocket(_) => Self::error(ERROR, error),
+            NetError::WebSocket(_) | NetError::Handshake(_) => Self::error(ERROR, error),
+            NetError::Http => Self::error(PROTOCOL, error),
             NetError::Closed | NetError::NotConnected => lost(),
             NetError::Session(SessionError::Protocol(error)) => Self {
                 code: PROTOCOL,

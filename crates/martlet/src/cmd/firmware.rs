@@ -7,8 +7,8 @@ use std::process::ExitCode;
 
 use anyhow::Context as _;
 use clap::{Args, Subcommand};
-use martlet_access::owned;
 use martlet_control::text::printable;
+use martlet_text_file::owned;
 use serde_json::{Value, json};
 
 use crate::cmd::admin::{AdminOptions, ask, ask_with, download, finish_as, upload};

@@ -12,9 +12,10 @@ use std::time::{SystemTime, UNIX_EPOCH};
 
 use anyhow::{Context as _, bail};
 use clap::Args;
-use martlet_access::{hash, owned};
+use martlet_access::hash;
 use martlet_certificates::authority::{Authority, CA_CERTIFICATE, KeyKind, Purpose, REVOKED};
 use martlet_control::text::{printable, typed};
+use martlet_text_file::owned;
 
 use crate::cmd::print::{errln, out};
 use crate::cmd::{tables, user};

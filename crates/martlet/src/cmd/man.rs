@@ -6,7 +6,7 @@ use std::path::PathBuf;
 use std::process::ExitCode;
 
 use clap::Args;
-use martlet_access::owned;
+use martlet_text_file::owned;
 
 use super::exit;
 

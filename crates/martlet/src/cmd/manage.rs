@@ -18,12 +18,13 @@ use anyhow::Context as _;
 use clap::{Args, Subcommand};
 use martlet_control::text::{printable, typed};
 use martlet_control::use_cases::{FindDevice, FindUser};
+use martlet_reactor::{ListenerConfig, Transport};
 
 use crate::cmd::argv::MANAGE_SCRIPT;
 use crate::cmd::errors::error_text;
 use crate::cmd::print::{errln, out, outln};
 use crate::cmd::tables;
-use crate::config;
+use crate::config::{self, Effective, NodeConfig};
 use crate::private_file;
 use managed_node::{CONFIGURATION, ManagedNode};
 
@@ -33,6 +34,9 @@ const BACKUPS: &str = "backups";
 /// Password of the user admin in the script's documentation; no user has it unless it is set
 /// explicitly.
 const DOCUMENTED_PASSWORD: &str = "admin123";
+
+/// Port of MQTT over WebSocket in the script's documentation.
+const WEB_PORT: u16 = 9001;
 
 /// Number of log lines shown.
 const LOG_LINES: usize = 100;
@@ -136,7 +140,7 @@ fn act(managed: &ManagedNode, action: &Action) -> anyhow::Result<ExitCode> {
                 None => test_without_account(managed),
             };
         }
-        Action::Status => return Ok(managed.run(&["status"])),
+        Action::Status => return Ok(process::status(managed)),
         Action::Logs => return logs(managed),
         Action::Start => return process::start(managed),
         Action::Stop => return process::stop(managed),
@@ -155,7 +159,9 @@ fn setup(managed: &ManagedNode) -> anyhow::Result<ExitCode> {
     outln!("The data are in {}", managed.data().display());
     let started = process::start(managed)?;
     if started == ExitCode::SUCCESS {
-        let node = config::resolve(&managed.node().load()?)?;
+        let effective = managed.node().load()?;
+        let node = config::resolve(&effective)?;
+        out!("{}", open_ports(&node, &effective));
         let to_others = format!("MQTT_HOST=0.0.0.0 in .env, then ./{MANAGE_SCRIPT} restart");
         if let Some(access) = crate::serve::access(&node, &to_others) {
             outln!("{access}");
@@ -167,6 +173,29 @@ fn setup(managed: &ManagedNode) -> anyhow::Result<ExitCode> {
         outln!("Next: {admin}./{MANAGE_SCRIPT} generate-device ID adds a device");
     }
     Ok(started)
+}
+
+/// Lines about the listeners of MQTT, and about the documented port of WebSocket if it is closed.
+fn open_ports(node: &NodeConfig, effective: &Effective) -> String {
+    let all = &node.listeners;
+    if all.is_empty() {
+        return String::new();
+    }
+    let names: Vec<&str> = all.iter().map(|listener| &*listener.name).collect();
+    let mut text = format!("Open: {}\n", names.join(", "));
+    let is_web =
+        |listener: &ListenerConfig| matches!(listener.transport, Transport::WebSocket { .. });
+    if !all.iter().any(is_web) {
+        let mut sources = effective.listeners.iter().map(|table| table.source("url"));
+        let opens = match sources.any(|source| source.contains(" MQTT_")) {
+            true => format!("MQTT_WEBSOCKET_PORT={WEB_PORT} in .env"),
+            false => format!("a listener with the URL ws://HOST:{WEB_PORT} in {CONFIGURATION}"),
+        };
+        text.push_str(&format!(
+            "Closed: {WEB_PORT} (WebSocket); to open it: {opens}, then ./{MANAGE_SCRIPT} restart\n"
+        ));
+    }
+    text
 }
 
 /// The script tests the documented user. A node without this user may accept anonymous clients.
@@ -213,6 +242,9 @@ fn test(managed: &ManagedNode, account: Option<(&str, &str)>) -> anyhow::Result<
         true => outln!("Passed: published to {topic} at {host}:{port} {who}"),
         false => outln!("Failed: not published to {topic} at {host}:{port} {who}"),
     };
+    if done != ExitCode::SUCCESS && process::is_stopped(managed) {
+        outln!("{}", process::STOPPED);
+    }
     Ok(done)
 }
 
@@ -244,7 +276,7 @@ fn logs(managed: &ManagedNode) -> anyhow::Result<ExitCode> {
     let path = process::log_file(managed);
     let text = fs::read_to_string(&path).with_context(|| {
         format!(
-            "the broker does not run, and {} cannot be read",
+            "the broker does not run (./{MANAGE_SCRIPT} start starts it), and {} cannot be read",
             path.display()
         )
     })?;

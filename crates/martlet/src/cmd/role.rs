@@ -1,7 +1,6 @@
 //! `martlet role` and `martlet device type`, which is the same for devices: names with ordered
 //! rules.
 
-use std::io::Read as _;
 use std::process::ExitCode;
 
 use anyhow::{Context as _, bail};
@@ -13,7 +12,6 @@ use martlet_control::use_cases::{
     AddRuleSet, ChangeOneRule, ChangeRuleSet, DeleteRuleSet, FindRuleSet, ListRuleSets, RuleChange,
 };
 use martlet_registry::{ClientIds, Expected, Owner, RuleSet, TypeSettings};
-use martlet_text_file::text_without_bom;
 
 use crate::cmd::columns::columns;
 use crate::cmd::duration::duration;
@@ -21,6 +19,7 @@ use crate::cmd::errors::error_text;
 use crate::cmd::node_and_form::NodeAndForm;
 use crate::cmd::print::{errln, out};
 use crate::cmd::{listing, tables};
+use crate::config::regular_file;
 
 /// Arguments of `martlet role`.
 #[derive(Args, Debug)]
@@ -246,10 +245,8 @@ impl RulesOptions {
             false if self.rules.is_empty() => return Ok(None),
             false => self.rules.clone(),
             true => {
-                let mut text = String::new();
-                let read = std::io::stdin().lock().read_to_string(&mut text);
-                read.context("cannot read the rules")?;
-                let lines = text_without_bom(&text).lines().map(str::trim);
+                let text = regular_file::read_stdin_text().context("cannot read the rules")?;
+                let lines = text.lines().map(str::trim);
                 let lines = lines.filter(|line| !line.is_empty() && !line.starts_with('#'));
                 lines.map(str::to_owned).collect()
             }

@@ -110,6 +110,19 @@ fn prepare(options: RrOptions) -> Result<(Target, Plan), Failure> {
     ))
 }
 
+/// The failure for what the broker refused, with the command that shows why.
+fn refused(run: &ClientRun, what: &str, reason: ReasonCode) -> Failure {
+    let text = format!("{what}: {}", exit::reason_text(reason));
+    with_advice(run, Failure::error(exit::ERROR, text))
+}
+
+fn with_advice(run: &ClientRun, failure: Failure) -> Failure {
+    match run.advice_of_refusal() {
+        Some(advice) => failure.with_line(&advice),
+        None => failure,
+    }
+}
+
 async fn ask(target: Target, plan: Plan) -> Result<u8, Failure> {
     let mut run = ClientRun::new(target, plan.debug, plan.print.timeout)?;
     let connected = run.connect().await;
@@ -138,11 +151,15 @@ async fn ask(target: Target, plan: Plan) -> Result<u8, Failure> {
                     let reason = reasons.first().copied();
                     let reason = reason.unwrap_or(ReasonCode::UnspecifiedError);
                     // mosquitto_rr exits with 0 here, although no request was sent.
-                    let text = exit::reason_text(reason).into();
-                    return Err(Failure {
-                        code: exit::ERROR,
-                        text,
-                    });
+                    return Err(refused(
+                        &run,
+                        "the response topic cannot be subscribed to",
+                        reason,
+                    ));
+                }
+                Acknowledgement::Published { reason, .. } if reason.is_error() => {
+                    run.finish().await;
+                    return Err(refused(&run, "the request was refused", reason));
                 }
                 Acknowledgement::Subscribed(_) => {
                     let now = run.client.now();
@@ -166,7 +183,8 @@ async fn ask(target: Target, plan: Plan) -> Result<u8, Failure> {
             Next::Lost(error) => return Err(Failure::from_net(&error)),
             Next::TimedOut => {
                 run.finish().await;
-                return Err(timed_out());
+                // With QoS 0 no acknowledgement says that the request was refused.
+                return Err(with_advice(&run, timed_out()));
             }
             Next::Stopped => {
                 run.finish().await;

@@ -6,11 +6,13 @@ use std::time::Duration;
 
 use anyhow::{Context as _, anyhow, bail};
 use clap::{Args, Subcommand};
+use martlet_control::text::printable;
 use serde_json::{Map, Value, json};
 
 use crate::cmd::admin::{AdminOptions, NodeRefusal, ask, ask_with, finish_as};
 use crate::cmd::columns::columns;
 use crate::cmd::node_options::TeamOption;
+use crate::cmd::print::errln;
 use crate::cmd::query::encoded;
 use crate::config::regular_file;
 
@@ -232,7 +234,13 @@ fn add(options: &AddOptions) -> anyhow::Result<String> {
     let body = body.map_err(|error| in_file(error, &options.file))?;
     match options.admin.json {
         true => Ok(body),
-        false => Ok(format!("The rule {} is in force.\n", options.name)),
+        false => {
+            let added: Value = serde_json::from_str(&body).context("reading the answer")?;
+            if let Some(warning) = added["warning"].as_str() {
+                errln!("Warning: {}", printable(warning));
+            }
+            Ok(format!("The rule {} is in force.\n", options.name))
+        }
     }
 }
 

@@ -2,11 +2,11 @@
 //! make the running node reload, and print a command line to try a credential. `cargo xtask tidy`
 //! checks that commands do not access the registry elsewhere.
 
+use std::borrow::Cow;
 use std::net::{IpAddr, SocketAddr};
 use std::path::Path;
 
 use anyhow::Context as _;
-use martlet_access::owned;
 use martlet_api::Status;
 use martlet_broker::Actions;
 use martlet_certificates::ClientCertificates;
@@ -18,8 +18,10 @@ use martlet_control::use_cases::{
 };
 use martlet_control::{Reloaded, UserConfiguration};
 use martlet_registry::{DEVICE_TYPE, FILE, Location, Owner, Registry, RegistrySettings};
+use martlet_text_file::owned;
 
 use crate::cmd::admin;
+use crate::cmd::errors::error_text;
 use crate::cmd::node_options::NodeOptions;
 use crate::config::{self, Effective};
 use crate::serve::{check_restored, program_name};
@@ -77,18 +79,37 @@ pub(crate) fn with_or_dry_run<T>(
     is_dry_run: bool,
     work: impl AsyncFnOnce(&mut OpenTables) -> Result<T, UseCaseError>,
 ) -> anyhow::Result<T> {
-    let mut settings = config::tables_settings(&node.load()?)?;
+    let effective = node.load()?;
+    let mut settings = config::tables_settings(&effective)?;
     settings.keeps_scram |= expect_same(node, &settings.location)?;
     check_restored(&node.data_dir()?)?;
-    make_data_dir(&node.data_dir()?)?;
+    let is_there = |file: &Path| file.try_exists().is_ok_and(|there| there);
+    let is_new = !settings.location.file().is_none_or(is_there);
+    if !is_dry_run {
+        make_data_dir(&node.data_dir()?)?;
+    }
     admin::wait(async {
-        let registry = Registry::open(&settings.location).await?;
+        let registry = match is_dry_run && is_new {
+            // A dry run leaves no file.
+            true => Registry::empty().await?,
+            false => Registry::open(&settings.location).await?,
+        };
         let mut registry = registry.with(settings.of_registry());
-        if is_dry_run {
+        if is_dry_run && !is_new {
             registry.begin_dry_run().await?;
         }
         OpenTables { registry }.work(work).await
     })
+    .map_err(|error| named(error, &effective))
+}
+
+/// Names the keys in the text of an error by the variables of other programs that set them.
+fn named(error: anyhow::Error, effective: &Effective) -> anyhow::Error {
+    let text = error_text(&error);
+    match effective.foreign_variables().named(&text) {
+        Cow::Borrowed(_) => error,
+        Cow::Owned(text) => anyhow::Error::msg(text),
+    }
 }
 
 /// Checks that this location is that of the node's tables. The running node, or the last one here,

@@ -372,16 +372,20 @@ impl<'a> PolicyReader<'a> {
         if text.is_empty() {
             return Ok(None);
         }
-        let users = credentials(text)
-            .map_err(|why| ConfigError::Unusable(format!("auth.credentials: {why}")))?;
+        let users = credentials(text).map_err(|why| {
+            let source = self.effective.source(key!(auth.credentials));
+            ConfigError::Unusable(format!("{source}: auth.credentials: {why}"))
+        })?;
+        let place = self.effective.name_of(key!(auth.credentials));
         let short = users.iter().enumerate().filter(|(_, user)| user.is_short());
         let short: Vec<usize> = short.map(|(at, _)| at + 1).collect();
-        self.warn_of_short(key!(auth.credentials), "entry", "entries", &short);
+        self.warn_of_short(place, "entry", "entries", &short);
         known
             .names
             .extend(users.iter().map(|user| user.user_name.to_string()));
-        known.places.push(key!(auth.credentials).to_owned());
-        Ok(Some(Arc::new(Credentials::new(users, people.clone()))))
+        known.places.push(place.to_owned());
+        let credentials = Credentials::new(users, place.to_owned(), people.clone());
+        Ok(Some(Arc::new(credentials)))
     }
 
     fn tokens(

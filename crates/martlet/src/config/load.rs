@@ -30,7 +30,7 @@ use std::path::Path;
 use crate::config::error::ConfigError;
 use crate::config::file_access::unreadable_files;
 use crate::config::schema::{Kind, Value, keys};
-use crate::config::{database, mosquitto, seeds};
+use crate::config::{database, mosquitto, seeds, stars};
 use check::{known_key, parse_text};
 use environment::read_environment;
 use file::read_file;
@@ -55,7 +55,12 @@ pub(crate) fn load(
     let variables = seeds::Variables::new(environment, env_file);
     seeds::read(&variables, &mut effective, !overlay.listen.is_empty())?;
     read_environment(environment, env_file, schema, &mut effective)?;
-    for (path, text, option) in &overlay.values {
+    let given = overlay.values.iter().map(|given| (given, false));
+    let usual = overlay.usual.iter().map(|usual| (usual, true));
+    for ((path, text, option), is_usual) in given.chain(usual) {
+        if is_usual && effective.is_set(path) {
+            continue;
+        }
         let place = format!("command line {option}");
         let key = known_key(schema, path, &place)?;
         if key.kind == Kind::Secret {
@@ -77,6 +82,8 @@ pub(crate) fn load(
     seeds::add_http_listeners(&variables, &overlay.http, &mut effective)?;
     database::adopt(environment, env_file, &mut effective)?;
     database::warn_of_unused_file(&mut effective)?;
+    let stars = stars::warnings(&effective);
+    effective.warnings.extend(stars);
     Ok(effective)
 }
 

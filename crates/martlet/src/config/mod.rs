@@ -13,8 +13,8 @@
 //! memory limit), `way_in` (options for clients) and `file_access` (files that other users could
 //! change or read).
 //!
-//! `error` has the errors of a configuration, and `nearest` suggests similar names. `addresses`
-//! parses networks, `regular_file` reads files.
+//! `error` has the errors of a configuration, `nearest` suggests similar names, and `stars` warns
+//! about filters. `addresses` parses networks, `regular_file` reads files.
 
 mod addresses;
 mod authentication;
@@ -47,6 +47,7 @@ mod schema;
 mod seeds;
 mod sink_files;
 mod sinks;
+mod stars;
 mod table_kinds;
 mod telemetry;
 mod topic_memory;

@@ -5,9 +5,9 @@ use std::io::{self, Read as _, Write as _};
 use std::os::unix::fs::OpenOptionsExt as _;
 use std::path::Path;
 
-use martlet_access::owned;
 use martlet_control::shared_registry::TablesSettings;
 use martlet_registry::{AuditKept, DatabaseUrl, FILE, Location};
+use martlet_text_file::owned;
 
 use super::data_dir::data_dir;
 use super::error::ConfigError;

@@ -5,7 +5,7 @@ use std::io::{self, Read as _};
 use std::os::unix::fs::OpenOptionsExt as _;
 use std::path::Path;
 
-use martlet_text_file::text_without_bom;
+use martlet_text_file::{read_file, read_to_end, text_without_bom, utf8};
 use rustix::fs::{FileType, OFlags};
 
 /// Opens a regular file. Opening a named pipe would block until a process writes to it, and a
@@ -49,7 +49,7 @@ const COMMAND_FILE_MAX: u64 = 64 << 20;
 /// # Errors
 /// The file cannot be read, or is larger: a device such as `/dev/zero` has no end.
 pub(crate) fn read_named(path: &Path) -> io::Result<Vec<u8>> {
-    read_some(File::open(path)?)
+    read_file(path, COMMAND_FILE_MAX)
 }
 
 /// Reads a file as [`read_named`], as text, without a byte order mark.
@@ -65,34 +65,16 @@ pub(crate) fn read_named_text(path: &Path) -> io::Result<String> {
 /// # Errors
 /// The same as for [`read_named_text`].
 pub(crate) fn read_stdin_text() -> io::Result<String> {
-    text_of(read_some(io::stdin().lock())?)
-}
-
-fn read_some(from: impl io::Read) -> io::Result<Vec<u8>> {
-    let mut bytes = Vec::new();
-    from.take(COMMAND_FILE_MAX + 1).read_to_end(&mut bytes)?;
-    if bytes.len() as u64 > COMMAND_FILE_MAX {
-        let why = format!("it is larger than {} MiB", COMMAND_FILE_MAX >> 20);
-        return Err(io::Error::new(io::ErrorKind::FileTooLarge, why));
-    }
-    Ok(bytes)
+    text_of(read_to_end(io::stdin().lock(), COMMAND_FILE_MAX)?)
 }
 
 fn text_of(bytes: Vec<u8>) -> io::Result<String> {
-    let invalid = |_| io::Error::new(io::ErrorKind::InvalidData, "it is not UTF-8 text");
-    let text = String::from_utf8(bytes).map_err(invalid)?;
-    Ok(text_without_bom(&text).to_owned())
+    Ok(text_without_bom(&utf8(bytes)?).to_owned())
 }
 
 #[cfg(test)]
 mod tests {
     use super::*;
-
-    #[test]
-    fn a_file_without_an_end_is_refused() {
-        let found = read_named(Path::new("/dev/zero")).map_err(|error| error.to_string());
-        assert_eq!(found, Err("it is larger than 64 MiB".to_owned()));
-    }
 
     #[test]
     fn a_pipe_is_refused_at_once() {

@@ -9,8 +9,8 @@ use std::path::Path;
 use std::time::{Duration, SystemTime};
 
 use anyhow::{Context as _, bail};
-use martlet_access::owned;
 use martlet_store::make_directory;
+use martlet_text_file::owned;
 use rustix::fs::{FlockOperation, flock};
 
 /// The lock file.

@@ -21,6 +21,7 @@ pub(super) fn of(
         listeners: listeners(&node.listeners, urls, http),
         certificates: certificates(node, effective),
         configuration: effective.shown(false),
+        variables: effective.foreign_variables(),
     }
 }
 

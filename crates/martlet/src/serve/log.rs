@@ -7,10 +7,10 @@ use std::sync::{Arc, OnceLock};
 use std::time::{SystemTime, UNIX_EPOCH};
 
 use anyhow::Context as _;
-use martlet_access::owned;
 use martlet_control::log_lines::LogLines;
 use martlet_control::logging::Logging;
 use martlet_control::rfc3339;
+use martlet_text_file::owned;
 use tracing_subscriber::fmt::MakeWriter;
 use tracing_subscriber::fmt::format::Writer;
 use tracing_subscriber::fmt::time::FormatTime;

@@ -121,6 +121,7 @@ impl ConfigOptions {
             file: self.config.clone(),
             mosquitto: self.mosquitto_conf.clone(),
             values,
+            usual: Vec::new(),
             listen,
             http,
             environment_file: None,
@@ -162,13 +163,8 @@ impl ConfigOptions {
         let environment = config::environment()?;
         let mut overlay = self.overlay()?;
         overlay.environment_file.clone_from(&environment.file);
+        overlay.usual = self.panel_broker.usual();
         let mut effective = config::load(&overlay, &environment.variables)?;
-        let usual = self.panel_broker.usual().into_iter();
-        let unset: Vec<_> = usual.filter(|(key, ..)| !effective.is_set(key)).collect();
-        if !unset.is_empty() {
-            overlay.values.extend(unset);
-            effective = config::load(&overlay, &environment.variables)?;
-        }
         effective.warnings.extend(self.panel_broker.warnings());
         if let Some(file) = &environment.file {
             effective.files.push(file.path.clone());

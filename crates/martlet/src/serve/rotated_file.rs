@@ -7,7 +7,7 @@ use std::path::{Path, PathBuf};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
 use anyhow::Context as _;
-use martlet_access::owned;
+use martlet_text_file::owned;
 use tracing_subscriber::fmt::MakeWriter;
 
 use super::standard::harmless_json;

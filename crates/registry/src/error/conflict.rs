@@ -8,12 +8,12 @@ use super::remedy::{ObjectKind, Remedies, Remedy};
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
 pub enum Conflict {
     /// Devices of this user, which has that many.
-    #[error("{0} owns {1} devices, which is the maximum")]
+    #[error("{0} owns {1} devices, which is the maximum: registry.max_devices_per_user")]
     DevicesOfUser(String, u64),
     /// Devices of this user, which would have more than that many again.
     #[error(
-        "{0} would own more than the limit of {1} devices again: give some devices another owner \
-         first"
+        "{0} would own more than the limit of {1} devices (registry.max_devices_per_user) again: give \
+         some devices another owner first"
     )]
     DevicesOfUserAgain(String, u64),
     /// Devices that are added together: that many at most.

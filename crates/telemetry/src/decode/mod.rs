@@ -51,7 +51,9 @@ impl Decoder {
             Format::Json => json::read(bare, &mut out)?,
             Format::JsonLines => json::read_lines(bare, &mut out)?,
             Format::Line => line::read(bare, &mut out)?,
-            Format::Value => json::read_value(text, &mut out)?,
+            Format::Value => out.read_part(Rejection::of_single_value, |out| {
+                json::read_value(text, out)
+            })?,
         }
         match out.decoded.readings.is_empty() {
             true => Err(first_of(out.decoded.left_out).unwrap_or(Rejection::NoValues)),

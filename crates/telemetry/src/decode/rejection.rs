@@ -78,9 +78,9 @@ pub enum Rejection {
         character: char,
     },
     /// A text is too long.
-    #[error("the value of {key} has {bytes} bytes, at most {max} are allowed")]
+    #[error("{} has {bytes} bytes, at most {max} are allowed", value_of(.key))]
     TextTooLong {
-        /// Key of the text.
+        /// Key of the text; empty: the payload is a single value, here and below.
         key: String,
         /// Length of the text, bytes.
         bytes: usize,
@@ -88,7 +88,7 @@ pub enum Rejection {
         max: usize,
     },
     /// A value is nested too deeply.
-    #[error("the value of {key} is nested more than {max} deep")]
+    #[error("{} is nested more than {max} deep", value_of(.key))]
     TooDeep {
         /// Key of the value.
         key: String,
@@ -111,12 +111,12 @@ pub enum Rejection {
         ahead_secs: i64,
     },
     /// A number is not finite.
-    #[error("the value of {0} is not a finite number (NaN, infinite or too large)")]
+    #[error("{} is not a finite number (NaN, infinite or too large)", value_of(.0))]
     NotFinite(String),
     /// An integer does not fit.
     #[error(
-        "the integer {digits} of {key} is not in -9223372036854775808 to 9223372036854775807; send \
-         it as a text, or with a decimal point if an approximate number is enough"
+        "the integer {digits}{} is not in -9223372036854775808 to 9223372036854775807; send it as a \
+         text, or with a decimal point if an approximate number is enough", of(.key)
     )]
     TooLarge {
         /// Key of the integer.
@@ -126,8 +126,8 @@ pub enum Rejection {
     },
     /// A text has a zero byte, which cannot be stored.
     #[error(
-        "the text of {0} has a zero byte, which cannot be stored: the length of the text may be one \
-         too large"
+        "the text{} has a zero byte, which cannot be stored: the length of the text may be one too \
+         large", of(.0)
     )]
     ZeroByte(String),
     /// A part of the payload is rejected.
@@ -164,6 +164,23 @@ impl std::fmt::Display for Place {
 }
 
 impl Rejection {
+    /// The rejection of a payload that is a single value, whose key is not in the payload.
+    pub(super) fn of_single_value(mut self) -> Self {
+        match &mut self {
+            Self::At { rejection, .. } => {
+                let inner = std::mem::replace(&mut **rejection, Self::NoValues);
+                **rejection = inner.of_single_value();
+            }
+            Self::TextTooLong { key, .. }
+            | Self::TooDeep { key, .. }
+            | Self::TooLarge { key, .. }
+            | Self::NotFinite(key)
+            | Self::ZeroByte(key) => key.clear(),
+            _ => {}
+        }
+        self
+    }
+
     /// Adds the number of the line, from 1.
     pub(super) fn in_line(self, number: usize) -> Self {
         self.in_place(|place| place.line = Some(number))
@@ -238,6 +255,21 @@ impl Rejection {
             Self::ZeroByte(_) => "not_text",
             Self::At { rejection, .. } => rejection.reason(),
         }
+    }
+}
+
+/// The value of a key; of none, the whole payload.
+fn value_of(key: &str) -> String {
+    match key {
+        "" => "the payload".to_owned(),
+        key => format!("the value of {key}"),
+    }
+}
+
+fn of(key: &str) -> String {
+    match key {
+        "" => String::new(),
+        key => format!(" of {key}"),
     }
 }
 

@@ -458,7 +458,17 @@ fn numbers_are_those_that_were_sent() {
     ] {
         let rejection = decode(format, payload).unwrap_err();
         let told = rejection.to_string();
-        assert!(told.contains("of value is not in -922"), "{told}");
+        // A single value has no key in the payload.
+        let of = if format == Format::Value {
+            ""
+        } else {
+            " of value"
+        };
+        let end = payload.trim_matches(|sign: char| !sign.is_ascii_digit());
+        assert!(
+            told.contains(&format!("{end}{of} is not in -922")),
+            "{told}"
+        );
     }
 }
 

@@ -18,6 +18,8 @@ use crate::authentication::{CredentialSource, Looking, LookupResult, ScramUser, 
 #[derive(Debug)]
 pub struct Credentials {
     users: Vec<Credential>,
+    /// The key or the variable that has it.
+    place: String,
     /// Verifiers of all users' passwords, some milliseconds each. They are computed when the first
     /// one is needed, so that the time does not show which names exist.
     verifiers: OnceLock<Vec<Option<Verifier>>>,
@@ -25,10 +27,11 @@ pub struct Credentials {
 }
 
 impl Credentials {
-    /// A list of users with their passwords.
-    pub fn new(users: Vec<Credential>, people: People) -> Self {
+    /// A list of users with their passwords. `place` is the key or the variable that has it.
+    pub fn new(users: Vec<Credential>, place: String, people: People) -> Self {
         Self {
             users,
+            place,
             verifiers: OnceLock::new(),
             people,
         }
@@ -50,7 +53,7 @@ impl Credentials {
             true => known(request, Arc::clone(name), self.people.rules_of(Some(name))),
             false => {
                 let cause = RefusalCause::WrongPassword(PasswordSource::Configuration);
-                let detail = "wrong password, according to auth.credentials";
+                let detail = format!("wrong password, according to {}", self.place);
                 LookupResult::Wrong(Refusal::operators_only(cause, detail))
             }
         }
@@ -59,7 +62,7 @@ impl Credentials {
 
 impl CredentialSource for Credentials {
     fn name(&self) -> String {
-        "auth.credentials".to_owned()
+        self.place.clone()
     }
 
     fn look<'a>(&'a self, request: &'a Authentication, _: &'a SlotRequest) -> Looking<'a> {

@@ -4,7 +4,11 @@ use super::*;
 
 #[test]
 fn a_command_names_the_node_the_user_and_the_client() {
-    let commands = Commands::of_node("--data-dir='/var/lib/my node'".to_owned(), None);
+    let commands = Commands::of_node(
+        "--data-dir='/var/lib/my node'".to_owned(),
+        KeyVariables::default(),
+        None,
+    );
     let trace = |client_id: &str| commands.trace(client_id).unwrap_or_default();
     let expected = "martlet trace --data-dir='/var/lib/my node' 'c d'";
     assert_eq!(&*trace("c d"), expected);

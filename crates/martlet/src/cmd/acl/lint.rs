@@ -14,8 +14,8 @@ use martlet_access::{
 use martlet_api::page::Items;
 use martlet_api::{Status, UseView};
 use martlet_control::text::printable;
-use martlet_control::use_cases::ListRuleSets;
-use martlet_registry::{COMMON_TENANT, FILE, Owner, RuleSet, Snapshot};
+use martlet_control::use_cases::{ListGroups, ListRuleSets};
+use martlet_registry::{COMMON_TENANT, FILE, Group, Owner, RuleSet, Snapshot};
 
 use super::file_options::FileOptions;
 use crate::cmd::listing;
@@ -107,6 +107,10 @@ impl Subject {
                 let own = all.into_iter().filter(|set| !set.is_builtin);
                 sets.extend(own.map(|set| (owner, set)));
             }
+            let groups = tables::run(node, ListGroups)?;
+            for (_, set) in sets.iter_mut().filter(|(owner, _)| *owner == Owner::Group) {
+                set.name = name_of_group(&groups, &set.name);
+            }
         }
         if file.is_none() && sets.is_empty() {
             bail!(
@@ -149,6 +153,18 @@ impl Subject {
             })
         });
         of_file.chain(of_sets).collect()
+    }
+}
+
+/// The name of a group, with its id if a group of another team has the name too.
+fn name_of_group(groups: &[Group], id: &str) -> String {
+    let Some(group) = groups.iter().find(|group| group.id == id) else {
+        return id.to_owned();
+    };
+    let named = groups.iter().filter(|other| other.name == group.name);
+    match named.count() {
+        1 => group.name.clone(),
+        _ => format!("{} ({id})", group.name),
     }
 }
 

@@ -7,9 +7,9 @@ use std::process::ExitCode;
 
 use anyhow::Context as _;
 use clap::Args;
-use martlet_access::owned;
 use martlet_control::text::{printable, typed};
 use martlet_registry::USER_ROLE;
+use martlet_text_file::owned;
 
 use crate::cmd::errors::error_text;
 use crate::cmd::listing;

@@ -9,7 +9,7 @@ use std::process::{Child, Command, ExitCode, Stdio};
 use std::time::{Duration, Instant};
 
 use anyhow::{Context as _, bail};
-use martlet_access::owned;
+use martlet_text_file::owned;
 use rustix::process::{Pid, Signal, kill_process};
 
 use super::managed_node::{DATA, ManagedNode};
@@ -32,6 +32,9 @@ const PATIENCE: Duration = Duration::from_secs(90);
 
 /// Interval of checks whether it is done.
 const LOOK_EVERY: Duration = Duration::from_millis(20);
+
+/// State of a broker that does not run, and what starts it.
+pub(super) const STOPPED: &str = "The broker does not run; ./mqtt_manage.sh start starts it";
 
 /// Number of log lines shown if a node did not start.
 const SHOWN_LINES: usize = 20;
@@ -118,6 +121,21 @@ fn spawn(managed: &ManagedNode) -> anyhow::Result<Child> {
         .stderr(log)
         .process_group(0);
     command.spawn().context("cannot start the broker")
+}
+
+/// Shows the state of the broker; fails if it does not run.
+pub(super) fn status(managed: &ManagedNode) -> ExitCode {
+    if is_stopped(managed) {
+        outln!("{STOPPED}");
+        return ExitCode::FAILURE;
+    }
+    managed.run(&["status"])
+}
+
+/// Whether no process runs the broker, not even one that has no socket yet.
+pub(super) fn is_stopped(managed: &ManagedNode) -> bool {
+    let data = managed.data();
+    !admin::is_running(&data) && data_dir::claimed(&data).is_none()
 }
 
 fn is_ready(data_dir: &Path) -> bool {

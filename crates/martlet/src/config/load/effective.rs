@@ -4,7 +4,9 @@ use std::collections::{BTreeMap, BTreeSet};
 use std::path::PathBuf;
 
 use martlet_certificates::ClientCertificates;
-use martlet_control::facts::{Configuration, ConfigurationValue, ConfiguredSink, ListenerValue};
+use martlet_control::facts::{
+    Configuration, ConfigurationValue, ConfiguredSink, KeyVariables, ListenerValue,
+};
 
 use super::check::{checked, known_key};
 use super::environment_file::EnvironmentFile;
@@ -16,6 +18,7 @@ use crate::config::error::ConfigError;
 use crate::config::key;
 use crate::config::rule_table::RuleTable;
 use crate::config::schema::{ListenerKeys, Settings, TableKeys, Tls, Value, keys};
+use crate::config::seeds::NAMES;
 use crate::config::table_kinds::section_of;
 
 /// A sink, source or bridge as configured.
@@ -253,6 +256,26 @@ impl Effective {
         self.values
             .get(path)
             .map_or(DEFAULT_SOURCE, |found| &found.source)
+    }
+}
+
+impl Effective {
+    /// Keys that variables of other programs set, with these variables.
+    pub(crate) fn foreign_variables(&self) -> KeyVariables {
+        let keys = self.values.keys();
+        let pair = |key: &String| Some((key.clone(), self.foreign_variable(key)?.to_owned()));
+        KeyVariables::new(keys.filter_map(pair))
+    }
+
+    /// The variable of another program that sets a key, or the key itself: what its user knows.
+    pub(crate) fn name_of<'a>(&self, key: &'a str) -> &'a str {
+        self.foreign_variable(key).unwrap_or(key)
+    }
+
+    fn foreign_variable(&self, key: &str) -> Option<&'static str> {
+        let (_, name) = self.source(key).rsplit_once(' ')?;
+        let mut known = NAMES.iter().map(|(known, _)| *known);
+        known.find(|known| *known == name)
     }
 }
 

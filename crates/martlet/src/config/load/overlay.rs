@@ -14,6 +14,8 @@ pub(crate) struct Overlay {
     pub(crate) mosquitto: Option<PathBuf>,
     /// Key, value as text, and the option that sets it.
     pub(crate) values: Vec<(String, String, &'static str)>,
+    /// Values likewise, for keys that nothing else sets.
+    pub(crate) usual: Vec<(String, String, &'static str)>,
     /// `--listen`, replacing all configured listeners.
     pub(crate) listen: Vec<String>,
     /// Further HTTP listeners.
