@@ -127,6 +127,9 @@ NEARLY = {
     "stars": ("works/*", "works/1/temp", "* is not a wildcard in MQTT: works/# would match", "works/#"),
     "blank in the filter": ("hall/1/temp ", "hall/1/temp", "has a blank at the beginning or end of a level", "hall/1/temp"),
     "blank in the topic": ("yard/+/temp", "yard/1/temp ", "the topic \"yard/1/temp \" has a blank", "yard/1/+"),
+    "order": ("stat/plug/POWER", "plug/stat/POWER", "the levels are in another order", "plug/stat/POWER"),
+    "empty level in the topic": ("mine/b/temp", "mine//b/temp", "the topic has an empty level (//)", "mine//b/temp"),
+    "empty level in the filter": ("quay//+", "quay/1", "the filter has an empty level (//)", "quay/+"),
 }
 
 
@@ -149,6 +152,7 @@ AWAY = {
     "case": ("Farm/1/temp", "farm/1/temp", "upper and lower case differ"),
     "levels": ("barn/1", "barn/1/temp", "the topic has more levels, which barn/1/# would match"),
     "slash": ("silo/1/temp/", "silo/1/temp", "the filter ends with /, and the topic does not"),
+    "order": ("tele/drill/LWT", "drill/tele/LWT", "the levels are in another order"),
 }
 
 

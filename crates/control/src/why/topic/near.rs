@@ -103,8 +103,8 @@ struct Names<'a> {
     topic: &'a str,
 }
 
-/// Words for what was likely written by mistake: slashes, blanks, `*`, capital letters,
-/// or a prefix that one of both lacks.
+/// Words for what was likely written by mistake: slashes, blanks, `*`, capital letters, the order of
+/// levels, or a prefix that one of both lacks.
 fn slip(filter: &str, topic: &str, names: &Names<'_>) -> Option<String> {
     for (longer, other, what, lacks, is_topic) in [
         (topic, filter, names.topic, names.filter, true),
@@ -119,6 +119,9 @@ fn slip(filter: &str, topic: &str, names: &Names<'_>) -> Option<String> {
         }
         if longer.strip_suffix('/').is_some_and(is_it) {
             return Some(format!("{what} ends with /, and {lacks} does not"));
+        }
+        if without_empty_levels(longer).is_some_and(|rest| is_it(&rest)) {
+            return Some(format!("{what} has an empty level (//)"));
         }
     }
     for (of, what) in [(filter, names.filter), (topic, names.topic)] {
@@ -145,7 +148,31 @@ fn slip(filter: &str, topic: &str, names: &Names<'_>) -> Option<String> {
     if would_match(&filter.to_lowercase(), &topic.to_lowercase()) {
         return Some("upper and lower case differ".to_owned());
     }
+    if is_reordered(filter, topic) {
+        return Some("the levels are in another order".to_owned());
+    }
     prefixed(filter, topic, names)
+}
+
+/// The filter would match if its levels were in another order, two of which at least are words.
+fn is_reordered(filter: &str, topic: &str) -> bool {
+    let mut levels: Vec<&str> = topic.split('/').collect();
+    let mut own: Vec<&str> = filter.split('/').collect();
+    if own.last() == Some(&"#") {
+        own.pop();
+        levels.truncate(own.len());
+    }
+    let named = own.iter().filter(|level| **level != "+");
+    let is_word = |level: &&&str| {
+        level.chars().count() >= WORD_LETTERS && !level.bytes().any(|byte| byte.is_ascii_digit())
+    };
+    if own.len() != levels.len() || named.clone().filter(is_word).count() < LITERAL_LEVELS {
+        return false;
+    }
+    named.into_iter().all(|level| {
+        let at = levels.iter().position(|other| other == level);
+        at.map(|at| levels.swap_remove(at)).is_some()
+    })
 }
 
 /// One of both has more levels in front, and is the same otherwise.
@@ -178,6 +205,9 @@ fn prefixed(filter: &str, topic: &str, names: &Names<'_>) -> Option<String> {
 
 /// Levels of a filter that are no wildcards, so that a topic is not like it by chance.
 const LITERAL_LEVELS: usize = 2;
+
+/// Letters of a level that is a word.
+const WORD_LETTERS: usize = 3;
 
 /// Each way to take levels off at the beginning: what is taken off, with its slash, and the rest.
 fn prefixes(text: &str) -> impl Iterator<Item = (&str, &str)> {
@@ -220,6 +250,16 @@ pub(crate) fn nearest_in_words<'a, F: AsRef<str> + ?Sized + 'a>(
 fn without_blanks(text: &str) -> String {
     let levels: Vec<&str> = text.split('/').map(str::trim).collect();
     levels.join("/")
+}
+
+/// The levels without empty ones between others; none: there are no such.
+fn without_empty_levels(text: &str) -> Option<String> {
+    let levels: Vec<&str> = text.split('/').collect();
+    let end = levels.len() - 1;
+    let kept = levels.iter().enumerate();
+    let kept = kept.filter(|(at, level)| !level.is_empty() || *at == 0 || *at == end);
+    let kept: Vec<&str> = kept.map(|(_, level)| *level).collect();
+    (kept.len() < levels.len()).then(|| kept.join("/"))
 }
 
 /// The filter with wildcards of MQTT where it has `*`, as in shells: `last` for its last level.
@@ -377,6 +417,27 @@ mod tests {
                 "tasks/3",
                 "level 1 is \"task\" in the filter and \"tasks\" in the topic",
             ),
+            (
+                "stat/plug/POWER",
+                "plug/stat/POWER",
+                "the levels are in another order",
+            ),
+            (
+                "stat/+/POWER",
+                "plug/stat/POWER",
+                "the levels are in another order",
+            ),
+            (
+                "stat/plug/#",
+                "plug/stat/POWER/1",
+                "the levels are in another order",
+            ),
+            (
+                "wa/b/temp",
+                "wa//b/temp",
+                "the topic has an empty level (//)",
+            ),
+            ("wb//+", "wb/1", "the filter has an empty level (//)"),
             ("$queue/d/#", "d/f3/cmd", "$share/GROUP/d/# is meant"),
             ("$shared/g/d/#", "d/f3/cmd", "$share/g/d/# is meant"),
             (
@@ -399,6 +460,8 @@ mod tests {
             ("a/#", "b/c"),
             ("d/#", "x/d/f3"),
             ("+/f3", "a/b/c/f3"),
+            ("line/1/2", "1/line/2"),
+            ("stat/plug", "plug/stat/POWER"),
             ("$queue/d/#", "x/f3"),
         ] {
             assert_eq!(near_miss(filter, topic), None, "{filter} {topic}");
@@ -440,6 +503,11 @@ mod tests {
                 "d/8/state ",
                 "\"d/8/state \" has a blank at the beginning or end of a level, which counts in \
                  MQTT",
+            ),
+            (
+                "d/9/state",
+                "d//9/state",
+                "d//9/state has an empty level (//)",
             ),
         ] {
             assert_eq!(nearly_same(meant, topic).as_deref(), Some(expected));
