@@ -16,6 +16,7 @@ from test_access import until
 from test_jwt import Signer
 from test_tls import Authority
 from test_why import expired
+from test_websocket_refusals import request
 from test_why_faults_admission import HERE, tls
 from why_faults import Faults, published, reason_of
 
@@ -286,17 +287,36 @@ def test_a_device_was_connected_when_the_backup_was_made(tmp_path):
             assert "has not connected since" in told["sentence"], told
 
 
-def test_mqtt_comes_to_the_port_of_http():
-    node = Faults()
+@pytest.fixture(scope="module")
+def with_http():
+    node = Faults(listen=("mqtt://127.0.0.1:0", "ws://127.0.0.1:0/mqtt"))
     node.options["http"] = True
     with node.start():
-        secret = node.device("h1")
-        with socket.create_connection((HERE, int(node.node.http_url.rsplit(":")[-1])), timeout=60) as wire:
-            wire.sendall(b"\x10\x0c\x00\x04MQTT\x04\x02\x00\x3c\x00\x00")
-            assert wire.recv(12) == b"HTTP/1.1 400"
-        for asked in (HERE, "h1"):
-            told = node.headline("wrong-transport" if asked == HERE else "never-connected", "MQTT was received at a port of HTTP",
-                                 asked)
-            assert "the port of an MQTT listener" in told["remedy"], told
-        assert node.comes("h1", secret)
-        node.over("h1")
+        yield node
+
+
+# What comes to the port of HTTP, the answer to it, words of the headline, and a word of how it is mended.
+AT_HTTP = {
+    "mqtt": (b"\x10\x0c\x00\x04MQTT\x04\x02\x00\x3c\x00\x00", 400, "MQTT was received at a port of HTTP",
+             "the port of an MQTT listener"),
+    "websocket": (request(Host="localhost"), 404, "MQTT over WebSocket was received at a port of HTTP",
+                  "the port of a ws listener"),
+    "websocket at the root": (request("GET / HTTP/1.1", Host="localhost"), 200,
+                              "MQTT over WebSocket was received at a port of HTTP", "the port of a ws listener"),
+    "tls": (bytes.fromhex("16030100c8010000c40303") + bytes(190), 400, "TLS was received at a port of plain HTTP",
+            "the port of a listener with TLS"),
+}
+
+
+@pytest.mark.parametrize("kind", AT_HTTP)
+def test_a_client_comes_to_the_port_of_http(with_http, kind):
+    node, (first, status, said, mended) = with_http, AT_HTTP[kind]
+    name = f"h-{list(AT_HTTP).index(kind)}"
+    secret = node.device(name)
+    with socket.create_connection((HERE, int(node.node.http_url.rsplit(":")[-1])), timeout=60) as wire:
+        wire.sendall(first)
+        assert wire.recv(12) == b"HTTP/1.1 %d" % status
+    for asked, cause in ((HERE, "wrong-transport"), (name, "never-connected")):
+        assert mended in node.headline(cause, said, asked)["remedy"]
+    with node.client(name, secret, transport="websockets" if "websocket" in kind else "tcp"):
+        node.over(name)

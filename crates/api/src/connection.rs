@@ -2,6 +2,8 @@
 
 use std::net::IpAddr;
 
+use axum::http::{HeaderMap, header};
+
 /// How a request came in. The listener puts it into the request's extensions. A request without one
 /// is not trusted.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -48,4 +50,11 @@ impl HttpConnection {
     pub(crate) fn is_secure(&self) -> bool {
         matches!(self.listener, ListenerKind::Tcp { is_secure, .. } if is_secure)
     }
+}
+
+/// The request is one for MQTT over WebSocket.
+pub(crate) fn is_mqtt(headers: &HeaderMap) -> bool {
+    let protocols = headers.get_all(header::SEC_WEBSOCKET_PROTOCOL).iter();
+    let mut protocols = protocols.filter_map(|value| value.to_str().ok());
+    protocols.any(|names| names.contains("mqtt"))
 }

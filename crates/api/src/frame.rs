@@ -13,7 +13,7 @@ use tracing::{debug, info, warn};
 
 use crate::api::Api;
 use crate::compat::ErrorForm;
-use crate::connection::{HttpConnection, ListenerKind};
+use crate::connection::{HttpConnection, ListenerKind, is_mqtt};
 use crate::extensions::{PrincipalName, REQUEST_ID, RequestId};
 use crate::forwarded;
 use crate::origin;
@@ -21,6 +21,7 @@ use crate::output::Class;
 use crate::problem::{CONTENT_TYPE, Problem, ProblemKind};
 use crate::range::part_of_token;
 use crate::rate::name_of;
+use crate::refused_requests;
 use crate::unrouted;
 
 const METRICS: &str = "/metrics";
@@ -60,6 +61,9 @@ pub(crate) async fn around(State(api): State<Api>, mut request: Request, next: N
     let form = ErrorForm::of(&api.routes.compat, &path);
     let request_headers = request.headers().clone();
     let uri = request.uri().clone();
+    if is_mqtt(&request_headers) {
+        refused_requests::report_mqtt(&api, connection);
+    }
     let preflight = origin::preflight(request.method(), &request_headers);
     let is_preflight = preflight.is_some();
     let answer = match check(&api, connection, &request) {

@@ -9,6 +9,7 @@ use serde::Serialize;
 use serde_json::Value;
 use utoipa::ToSchema;
 
+use crate::connection::is_mqtt;
 use crate::rate_limit::RateLimit;
 use crate::remedies::{RemedyView, in_requests};
 
@@ -380,9 +381,7 @@ impl IntoResponse for Problem {
 
 /// No such route. MQTT over WebSocket has a port of its own.
 pub(crate) async fn not_found(headers: HeaderMap) -> Problem {
-    let protocols = headers.get_all(header::SEC_WEBSOCKET_PROTOCOL).iter();
-    let mut protocols = protocols.filter_map(|value| value.to_str().ok());
-    if protocols.any(|names| names.contains("mqtt")) {
+    if is_mqtt(&headers) {
         let detail = "this port is for HTTP: an MQTT client with WebSocket connects to a ws \
                       listener, such as port 9001; martlet status lists them";
         return Problem::new(ProblemKind::NotFound, detail);

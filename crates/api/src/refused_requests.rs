@@ -12,6 +12,7 @@ use martlet_broker::{
     Event, EventHead, EventNotice, LockoutScope, PasswordSource, Refusal, RefusalCause, RequestKey,
     TenantId, UserName,
 };
+use martlet_codec::ReasonCode;
 use martlet_control::devices::KeyRefusal;
 use martlet_control::principal::{Principal, PrincipalKind, Scope};
 use martlet_registry::{Device, Status, is_device_id};
@@ -159,6 +160,22 @@ pub(crate) async fn report_unknown_key(api: &Api, request: &RequestName, key: Op
     }
     let why = "unknown API key".to_owned();
     report_unproved(api, request, (RefusalCause::ApiKeyUnknown, why));
+}
+
+/// Reports a request for MQTT over WebSocket, as a client that was refused: no route takes it.
+pub(crate) fn report_mqtt(api: &Api, connection: HttpConnection) {
+    let address = connection.peer;
+    let caller = address.map(|address| address.to_string());
+    if !is_told_of(api, &caller.unwrap_or_default()) {
+        return;
+    }
+    let head = EventHead::unknown().with_address(address.map(|address| (address, 0)));
+    let event = Event::Refused {
+        will_topic: None,
+        reason: ReasonCode::ProtocolError,
+        why: RefusalCause::WebSocketToHttp.into(),
+    };
+    api.control.report_event(EventNotice::new(head, event));
 }
 
 /// The device that has this key.

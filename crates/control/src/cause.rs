@@ -119,7 +119,9 @@ impl Cause {
             | Is::NotMqtt
             | Is::TlsToMqtt
             | Is::HttpToMqtt
-            | Is::MqttToHttp => Self::WrongTransport,
+            | Is::MqttToHttp
+            | Is::WebSocketToHttp
+            | Is::TlsToHttp => Self::WrongTransport,
             Is::Proxy(_) => Self::ProxyRefused,
             Is::TakenOver => Self::TakenOver,
             Is::KeepAlive => Self::KeepAlive,

@@ -98,6 +98,10 @@ causes! {
     HttpToMqtt = "an HTTP request was received at a port of plain MQTT";
     /// MQTT was received on a port of the HTTP server.
     MqttToHttp = "MQTT was received at a port of HTTP";
+    /// A request for MQTT over WebSocket was received on a port of the HTTP server.
+    WebSocketToHttp = "MQTT over WebSocket was received at a port of HTTP";
+    /// A TLS handshake was received on a port of the HTTP server, which has no TLS there.
+    TlsToHttp = "TLS was received at a port of plain HTTP";
     /// The Client Identifier is empty, and the listener requires one.
     EmptyClientId = "the listener does not allow an empty Client Identifier";
     /// The Client Identifier begins with `$`.

@@ -239,6 +239,14 @@ fn by_itself(cause: RefusalCause) -> Option<WordedRemedy> {
         RefusalCause::MqttToHttp => {
             "have the client connect to the port of an MQTT listener: martlet status lists them"
         }
+        RefusalCause::WebSocketToHttp => {
+            "have the client connect to the port of a ws listener: martlet status lists them; if \
+             there is none, add one (--listen ws://ADDRESS:9001/mqtt)"
+        }
+        RefusalCause::TlsToHttp => {
+            "have an MQTT client connect to the port of a listener with TLS (martlet status lists \
+             them); have other clients use http://, or set http.tls_certificate and http.tls_key"
+        }
         RefusalCause::Proxy(ProxyFault::Missing) => {
             "connect through the proxy, or to a listener without proxy_from"
         }

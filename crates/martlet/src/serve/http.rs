@@ -158,8 +158,13 @@ pub(crate) async fn serve(
                 None => match first_byte(&stream).await {
                     None => debug!(%peer, "HTTP: nothing came"),
                     Some(first) => {
-                        if first == CONNECT {
-                            control.report_event(mqtt_came(peer));
+                        let other = match first {
+                            CONNECT => Some(RefusalCause::MqttToHttp),
+                            TLS_HANDSHAKE => Some(RefusalCause::TlsToHttp),
+                            _ => None,
+                        };
+                        if let Some(cause) = other {
+                            control.report_event(other_came(peer, cause));
                         }
                         // A client that does not use HTTP gets an error response.
                         talk(stream, routes, connection, of_seat).await;
@@ -183,8 +188,9 @@ pub(crate) async fn serve(
     }
 }
 
-/// First byte of an MQTT CONNECT. No HTTP request begins with it.
+/// First byte of an MQTT CONNECT, and of a TLS handshake. No HTTP request begins with them.
 const CONNECT: u8 = 0x10;
+const TLS_HANDSHAKE: u8 = 0x16;
 
 /// The first byte, which stays in the buffer; `None` if none arrives in time.
 async fn first_byte(stream: &TcpStream) -> Option<u8> {
@@ -194,16 +200,16 @@ async fn first_byte(stream: &TcpStream) -> Option<u8> {
     matches!(peeked, Ok(Ok(1..))).then_some(first)
 }
 
-/// The event about an MQTT client on an HTTP port. It is for operators; the client would not
-/// understand a response.
-fn mqtt_came(peer: SocketAddr) -> EventNotice {
+/// The event about a client of another protocol on an HTTP port. It is for operators; the client
+/// would not understand a response.
+fn other_came(peer: SocketAddr, cause: RefusalCause) -> EventNotice {
     let head = EventHead::new(TenantId(0), "");
     EventNotice::new(
         head.with_address(Some((peer.ip(), peer.port()))),
         Event::Refused {
             will_topic: None,
             reason: ReasonCode::ProtocolError,
-            why: RefusalCause::MqttToHttp.into(),
+            why: cause.into(),
         },
     )
 }
