@@ -20,6 +20,28 @@ def node():
         yield faults
 
 
+def test_the_rules_of_a_group_forbid_what_a_device_publishes(node):
+    """No rule of its type helps, nor another type."""
+    node.run("group", "add", "shop")
+    node.run("device", "type", "add", "rig", "--rule", "pattern write plant/%c/#")
+    secret = node.device("r0", "--type", "sensor")
+    node.run("group", "member", "add", "shop", "r0")
+    body = '{"rules": ["topic deny plant/r0/state"]}'
+    status, text = node.node.admin.ask("PUT", "/api/v1/groups/shop/rules", body, **{"if-match": "*"})
+    assert status == 200, text
+    with node.client("r0", secret) as device:
+        for _ in range(2):
+            assert not published(device, "plant/r0/state")
+            for asked in (["r0", "plant/r0/state"], ["r0"]):
+                told = node.headline("not-permitted", "group shop rule 1", *asked)
+                assert "remove the rule from the group shop, or the device from the group" in told["remedy"], told
+                assert " type" not in told["remedy"] and "member rm" in told["command"], told
+            node.run("device", "set", "--type", "rig", "r0")
+        node.carry_out(told)
+        assert published(device, "plant/r0/state")
+        node.over("r0")
+
+
 def test_the_type_of_a_device_does_not_permit_what_it_publishes(node):
     secret = node.device("r1", "--type", "sensor")
     with node.client("r1", secret) as device:

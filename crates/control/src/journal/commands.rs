@@ -449,6 +449,9 @@ impl Commands {
                  Name or Client Identifier"
             ));
         }
+        if let Some(worded) = self.forbidden_by_group(user, found.place.as_deref()) {
+            return Some(worded);
+        }
         if let Some(why) = lacking.unfit_name(rules) {
             return WordedRemedy::words(why);
         }
@@ -464,6 +467,21 @@ impl Commands {
                 first.source
             ),
             command: None,
+        })
+    }
+
+    /// The rule at this place is one of a group, and forbids it: no other rule stands before it.
+    fn forbidden_by_group(&self, device: &str, place: Option<&str>) -> Option<WordedRemedy> {
+        let (place, tables) = (place?, self.tables_now()?);
+        let GroupName { id, name } = tables.group_of_rule(self.tenant.0, device, place)?;
+        let commands = self.in_tenant(self.tenant)?;
+        Some(WordedRemedy {
+            text: format!(
+                "{place} forbids it, whatever other rules permit: remove the rule from the group \
+                 {name}, or the device from the group (PUT /api/v1/groups/{id}/rules sets the rules \
+                 of the group); to remove the device from it, run"
+            ),
+            command: commands.line(form::GROUP_MEMBER_RM, &[&name, device]),
         })
     }
 

@@ -100,6 +100,8 @@ forms! {
     GROUP_LS = "group ls", View GET "/api/v1/groups";
     GROUP_MEMBER_ADD = "group member add {team} {0} {1}",
         Request POST "/api/v1/groups/{0}/devices{?team}", r#"{"devices": [{1}]}"#;
+    GROUP_MEMBER_RM = "group member rm {team} {0} {1}",
+        Request POST "/api/v1/groups/{0}/devices/remove{?team}", r#"{"devices": [{1}]}"#;
     HEALTH = "health", View GET "/api/v1/health";
     INTEGRATION_LS = "integration ls", View GET "/api/v1/integrations";
     INTEGRATION_RESUME = "integration resume {0}",
@@ -205,6 +207,13 @@ impl CommandForm {
         }
         let request = self.request.and_then(|form| form.request(&given));
         Some(Command::new(self.line(&given)?, request))
+    }
+
+    /// Whether a command has this form.
+    pub(crate) fn is_form_of(&self, command: &Command) -> bool {
+        let words = self.command.split('{').next().unwrap_or_default();
+        let line = command.strip_prefix("martlet ");
+        line.is_some_and(|line| line.starts_with(words))
     }
 
     /// The command of this listing or of one name, as a sentence names it.

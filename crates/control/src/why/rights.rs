@@ -5,6 +5,7 @@ use super::asked::Asked;
 use super::found::Found;
 use super::gather::permits::GroupMissing;
 use crate::cause::Cause;
+use crate::remedy::form;
 use crate::rfc3339;
 
 /// Adds to what no rule permits that the rules of a group do, which the device may have left.
@@ -39,7 +40,10 @@ pub(super) fn with_type_change(asked: &Asked, found: &mut Found) {
             finding.cause,
             Cause::CommandWaits | Cause::RolloutWaits | Cause::NotSubscribed
         );
-        if !is_of_rights && !is_of_topics {
+        // What a group forbids, no type permits.
+        let command = finding.command.as_ref();
+        let is_by_group = command.is_some_and(|line| form::GROUP_MEMBER_RM.is_form_of(line));
+        if !is_of_rights && !is_of_topics || is_by_group {
             continue;
         }
         let (from, to, by) = (&change.from, &change.to, &change.by);

@@ -339,6 +339,12 @@ impl Snapshot {
             .group_that_permits(device.rules, is_of_its_team, question)
     }
 
+    /// The group of a device that has the rule with this source, such as `group hall rule 1`.
+    pub fn group_of_rule(&self, tenant: u32, device: &str, source: &str) -> Option<GroupName> {
+        let device = self.device(tenant, device)?;
+        self.sets.group_of_rule(device.rules, source)
+    }
+
     /// Number of the present holder of this name among all holders so far; 0: none.
     pub fn holder(&self, tenant: u32, name: &str) -> u64 {
         let number = match self.device(tenant, name) {

@@ -71,6 +71,15 @@ struct Group {
     iotflow: Option<Rule>,
 }
 
+impl Group {
+    fn as_named(&self) -> GroupName {
+        GroupName {
+            id: self.id.clone(),
+            name: self.name.clone(),
+        }
+    }
+}
+
 impl Sets {
     /// Reads the rule sets, before a user or device has one of them.
     pub(super) async fn read(
@@ -188,10 +197,19 @@ impl Sets {
             !group.rules.is_empty() && !own.contains(&group.id) && is_wanted(&group.team)
         });
         let found = others.take(GROUPS_LOOKED_AT).find(permits)?;
-        Some(GroupName {
-            id: found.id.clone(),
-            name: found.name.clone(),
-        })
+        Some(found.as_named())
+    }
+
+    /// The group of devices with this number that has the rule with this source.
+    pub(super) fn group_of_rule(&self, number: SetNumber, source: &str) -> Option<GroupName> {
+        let By::Device(_, own) = self.by(number) else {
+            return None;
+        };
+        let has_it = |group: &&Group| {
+            own.contains(&group.id) && group.rules.iter().any(|rule| *rule.source == *source)
+        };
+        let found = self.groups.iter().find(has_it)?;
+        Some(found.as_named())
     }
 
     /// All of these groups are known, by their ids.
