@@ -51,6 +51,10 @@ def test_a_device_has_never_connected(node):
     secret = node.device("p2")
     told = node.headline("never-connected", "the device p2 exists, and has neither connected nor tried to", "p2")
     assert node.node.url("mqtt") in told["remedy"]
+    for asked in ("p2", "192.0.2.9"):
+        remedy = node.why(asked)["remedy"]
+        assert "only this machine reaches the node" in remedy and "--listen mqtt://ADDRESS:1883" in remedy, remedy
+    assert "only this machine" not in json.dumps(node.why("127.0.0.9"))
     assert node.comes("p2", secret)
     node.over("p2")
 

@@ -58,9 +58,22 @@ pub(super) fn closed_listener(asked: &Asked, facts: &AdmissionFacts) -> Option<F
     ))
 }
 
+/// Where the node listens, in words, and what follows if that is on loopback alone.
+pub(super) fn listens(facts: &AdmissionFacts) -> String {
+    let listeners = facts.listeners.join(", ");
+    let far = match facts.is_for_this_machine() {
+        true => {
+            ": only this machine reaches the node; to let others in, listen on an address of its \
+             network (--listen mqtt://ADDRESS:1883)"
+        }
+        false => "",
+    };
+    format!("the node listens on {listeners}{far}")
+}
+
 /// The client is not connected, and would be admitted.
 pub(super) fn away(asked: &Asked, facts: &AdmissionFacts) -> Option<(Bearing, Finding)> {
-    let listeners = facts.listeners.join(", ");
+    let listens = listens(facts);
     let mut runs = asked.runs.iter().rev();
     if let Some(run) = runs.find(|run| run.last.what == EventKind::Disconnected) {
         let cause = run.cause.unwrap_or(Cause::Away);
@@ -106,9 +119,9 @@ pub(super) fn away(asked: &Asked, facts: &AdmissionFacts) -> Option<(Bearing, Fi
         (Some(presence), ..) if !has_tried => {
             let sentence = "it was connected when the backup was made that the node was restored \
                             from, and has not connected since";
-            let finding = left(sentence).since(presence.last_seen_ms).remedy(format!(
-                "check that it connects to this node: the node listens on {listeners}"
-            ));
+            let finding = left(sentence)
+                .since(presence.last_seen_ms)
+                .remedy(format!("check that it connects to this node: {listens}"));
             Some((Bearing::Left, finding))
         }
         _ if asked.session.is_some() => {
@@ -128,8 +141,7 @@ pub(super) fn away(asked: &Asked, facts: &AdmissionFacts) -> Option<(Bearing, Fi
                 asked.question.name
             );
             let finding = Finding::new(Cause::NeverConnected, sentence).remedy(format!(
-                "check that it has the node's address and its credential: the node listens on \
-                 {listeners}"
+                "check that it has the node's address and its credential: {listens}"
             ));
             let finding = with_nameless(asked, facts, finding);
             Some((Bearing::Happened, with_near_refused(asked, facts, finding)))

@@ -1,6 +1,8 @@
 //! Facts about the admission of a client.
 
-use crate::journal::{Entry, Run, WordedRemedy};
+use std::net::IpAddr;
+
+use crate::journal::{Entry, Run, WordedRemedy, host};
 use crate::presence::AbsentWill;
 use crate::remedy::Command;
 use crate::shared_registry::Account;
@@ -55,6 +57,26 @@ pub(crate) struct AdmissionFacts {
     pub(crate) will: Option<AbsentWill>,
 }
 
+impl AdmissionFacts {
+    /// All listeners are on loopback, or are Unix sockets: only the machine of the node reaches them.
+    pub(super) fn is_for_this_machine(&self) -> bool {
+        let is_local = |url: &String| {
+            let address = url
+                .split_once("://")
+                .map(|(_, rest)| rest.split('/').next());
+            let host = address.flatten().and_then(host);
+            host.is_some_and(|host| host.is_empty() || is_loopback(host))
+        };
+        !self.listeners.is_empty() && self.listeners.iter().all(is_local)
+    }
+}
+
+/// Whether a host of an address is the machine itself.
+pub(super) fn is_loopback(host: &str) -> bool {
+    let ip = host.trim_matches(['[', ']']).parse::<IpAddr>();
+    host == "localhost" || ip.is_ok_and(|ip| ip.is_loopback())
+}
+
 /// A lockout of a name or an address.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub(crate) struct Lockout {
@@ -87,4 +109,29 @@ pub(crate) struct RefusedElsewhere {
     pub(crate) tenant: String,
     /// Names of that tenant that are spelt nearly so.
     pub(crate) near: Vec<String>,
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_node_for_this_machine_listens_on_loopback_alone() {
+        for (listeners, expected) in [
+            (
+                &["mqtt://127.0.0.1:1883", "wss://[::1]:9001/mqtt"][..],
+                true,
+            ),
+            (&["mqtt://localhost:1883", "unix:///run/m.sock"], true),
+            (&["mqtt://127.0.0.1:1883", "mqtt://0.0.0.0:1884"], false),
+            (&["mqtt://[::]:1883"], false),
+            (&[], false),
+        ] {
+            let facts = AdmissionFacts {
+                listeners: listeners.iter().map(|url| (*url).to_owned()).collect(),
+                ..AdmissionFacts::default()
+            };
+            assert_eq!(facts.is_for_this_machine(), expected, "{listeners:?}");
+        }
+    }
 }

@@ -3,7 +3,7 @@
 use martlet_broker::{EventKind, Limit, ReachedLimit, RefusalCause};
 use martlet_codec::ReasonCode;
 
-use super::facts::{AdmissionFacts, Lockout};
+use super::facts::{AdmissionFacts, Lockout, is_loopback};
 use super::names::{
     beside_tables, idle_tables, or_of_configuration, with_namesakes, with_near_refused,
 };
@@ -215,7 +215,10 @@ fn would_be_refused(asked: &Asked, facts: &AdmissionFacts) -> Option<(Bearing, F
         cause => (cause, format!("it would be refused: {}", why.detail())),
     };
     let worded = facts.standing_remedy.clone().filter(|_| !asked.is_address);
-    let finding = Finding::new(cause, sentence).with_remedy(worded.unwrap_or_default());
+    let mut finding = Finding::new(cause, sentence).with_remedy(worded.unwrap_or_default());
+    if asked.is_address && facts.is_for_this_machine() && !is_loopback(name) {
+        finding = finding.remedy(account::listens(facts));
+    }
     let finding = with_namesakes(asked, facts, finding);
     let finding = or_of_configuration(asked, facts, finding);
     let bearing = bearing_of_bar(asked, cause);
