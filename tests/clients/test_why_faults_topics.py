@@ -1,6 +1,8 @@
 """Faults of topics, Topic Filters and Client Identifiers that are put to `martlet why`: the headline is
 the fault, and what it advises ends it."""
 
+import json
+
 import pytest
 
 from paho_client import V311
@@ -181,6 +183,17 @@ def test_a_topic_filter_of_a_kept_session_nearly_matches(node, boss, nearly):
     with node.client("ann", client_id=name, **KEPT) as app:
         assert app.receive().topic == topic
         node.over(name, topic)
+
+
+def test_a_topic_filter_of_a_share_group_is_published_to(node):
+    with node.client("ann", client_id="share") as client, node.client("boss", client_id="member") as member:
+        member.subscribe("$share/g/jobs/#", 1)
+        assert not published(client, "$share/g/jobs/1")
+        for asked in (["share"], ["share", "$share/g/jobs/1"]):
+            told = node.headline("not-permitted", "that is the Topic Filter of a share group, not a topic", *asked)
+            assert "have the client publish to jobs/1" in told["remedy"] and "$SYS" not in told["remedy"], told
+            assert not any("subscribe to $share" in one.get("remedy", "") for one in told["also"]), json.dumps(told, indent=1)
+        assert published(client, "jobs/1") and member.receive().topic == "jobs/1"
 
 
 def connect(client_id, version):

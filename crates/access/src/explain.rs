@@ -2,7 +2,7 @@
 
 use std::fmt;
 
-use martlet_permission::{Actions, Names, RuleDecision, Rules, may_publish};
+use martlet_permission::{Actions, Names, RefusalCause, RuleDecision, Rules, may_publish, why_own};
 
 use crate::AclFile;
 use crate::acl_line::AclLine;
@@ -35,7 +35,10 @@ pub fn explain(rules: &Rules, names: Names<'_>, action: Actions, topic: &str) ->
             allowed: false,
             place: None,
             rule: None,
-            why: "the topic is one of the server's own, to which no client publishes".to_owned(),
+            why: match why_own(topic) {
+                cause @ RefusalCause::SharedFilter => cause.text().to_owned(),
+                cause => format!("{}, to which no client publishes", cause.text()),
+            },
         };
     }
     let RuleDecision { allowed, rule } = match action {
@@ -138,5 +141,8 @@ mod tests {
         );
         assert!(told(None, "c", Actions::SUBSCRIBE, "#").starts_with("permitted: subscribing"));
         assert!(told(Some("a"), "c", publish, "$SYS/x").contains("server's own"));
+        assert!(
+            told(Some("a"), "c", publish, "$share/g/x").ends_with("a share group, not a topic")
+        );
     }
 }

@@ -167,7 +167,7 @@ pub use martlet_permission::{
     NODES_WITH_BRIDGES, Names, PasswordSource, Proof, ProxyFault, ReachedLimit, Realm, Refusal,
     RefusalCause, Revocation, RevocationReason, RevokedClients, Rule, RuleBook, RuleDecision,
     Rules, RulesError, Screens, Share, TO_BRIDGES, TenantId, TlsFault, UserSources, Voucher,
-    WebSocketFault, may_publish,
+    WebSocketFault, may_publish, shared_filter,
 };
 pub use memory_use::{Growth, MemoryUse, ShardMemory, subscriptions_part};
 pub use message::{

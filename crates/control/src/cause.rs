@@ -153,6 +153,7 @@ impl Cause {
             Is::LoginsWait | Is::SharedSubscriptionsFull => Self::LimitReached,
             Is::Forbidden
             | Is::ServerTopic
+            | Is::SharedFilter
             | Is::WillForbidden
             | Is::WillOnServerTopic
             | Is::PartRefused

@@ -34,7 +34,7 @@ pub use identity::{CredentialMark, Identity, Proof, Screens, Voucher};
 pub use names::Names;
 pub use own::{
     EVENTS, IS_NODE, NODES_WITH_BRIDGES, TO_BRIDGES, may_publish, node_may_publish,
-    part_may_publish,
+    part_may_publish, shared_filter, why_own,
 };
 pub use refusal::{Audience, LockoutScope, PasswordSource, Refusal, RefusalCause, UserSources};
 pub use revocation::{Revocation, RevocationReason, RevokedClients};

@@ -1,5 +1,7 @@
 //! Topics reserved for the node, which no client may use, whatever its rules.
 
+use crate::RefusalCause;
+
 /// First levels of topics that are reserved for the node. Clients may use other topics that begin
 /// with `$`, as with other brokers: firmware for cloud services publishes to `$aws/…` and the like.
 const OWN: [&str; 4] = ["$SYS", "$share", "$CONTROL", "$events"];
@@ -16,6 +18,20 @@ pub fn may_publish(topic: &str) -> bool {
     }
     let first = topic.split('/').next().unwrap_or_default();
     !OWN.contains(&first) || is_of_connection(topic, STATE)
+}
+
+/// Why no client may publish to a Topic Name that [`may_publish`] forbids.
+pub fn why_own(topic: &str) -> RefusalCause {
+    match shared_filter(topic) {
+        Some(_) => RefusalCause::SharedFilter,
+        None => RefusalCause::ServerTopic,
+    }
+}
+
+/// The Topic Filter of a Shared Subscription, `$share/GROUP/FILTER`.
+pub fn shared_filter(topic: &str) -> Option<&str> {
+    let (_group, filter) = topic.strip_prefix("$share/")?.split_once('/')?;
+    Some(filter)
 }
 
 /// Topics below this carry messages from the node to its bridges, one at a time. Only the node may

@@ -196,6 +196,8 @@ causes! {
     Forbidden = "it is not permitted";
     /// The topic belongs to the server.
     ServerTopic = "the topic is one of the server's own";
+    /// The topic has the form of a Shared Subscription.
+    SharedFilter = "that is the Topic Filter of a share group, not a topic";
     /// A provisioning key is unknown, has expired or was revoked.
     ProvisioningKey = "the provisioning key is not valid";
     /// A provisioning key has registered its maximum of devices. The subject is the device.

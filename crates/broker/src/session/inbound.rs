@@ -323,7 +323,9 @@ impl Shard {
     ) {
         self.notify_not_permitted(cx, session, topic, |why| {
             let cause = match why.cause {
-                RefusalCause::ServerTopic => RefusalCause::WillOnServerTopic,
+                RefusalCause::ServerTopic | RefusalCause::SharedFilter => {
+                    RefusalCause::WillOnServerTopic
+                }
                 _ => RefusalCause::WillForbidden,
             };
             Refusal::operators_only(cause, format!("it was its Will: {}", why.detail()))
@@ -345,7 +347,7 @@ impl Shard {
 
     fn why_not_published(&mut self, session: u32, topic: &str) -> Refusal {
         match martlet_permission::may_publish(topic) {
-            false => RefusalCause::ServerTopic.into(),
+            false => martlet_permission::why_own(topic).into(),
             true => self.why_not(session, Actions::PUBLISH, topic),
         }
     }

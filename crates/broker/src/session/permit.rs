@@ -7,7 +7,7 @@ use std::sync::Arc;
 
 use martlet_permission::{
     Actions, CredentialMark, Identity, Names, Proof, Realm, Refusal, RefusalCause, RuleBook,
-    RuleDecision, Rules, Screens, TenantId, Voucher, may_publish,
+    RuleDecision, Rules, Screens, TenantId, Voucher, may_publish, why_own,
 };
 
 use crate::fault::{self, Fault};
@@ -206,7 +206,7 @@ impl Permit {
         names: Names<'_>,
     ) -> Result<(), Refusal> {
         if action == Actions::PUBLISH && !may_publish(topic) {
-            return Err(RefusalCause::ServerTopic.into());
+            return Err(why_own(topic).into());
         }
         let rules = &self.identity.rules;
         self.check(rules.topic(action, topic, names))

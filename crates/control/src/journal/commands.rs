@@ -19,6 +19,7 @@ use martlet_registry::{
 };
 
 use super::lacking::Lacking;
+use super::refused::server_topic;
 use super::worded_remedy::WordedRemedy;
 use crate::remedy::Command;
 use crate::remedy::form::{self, CommandForm, Given};
@@ -321,8 +322,7 @@ impl Commands {
         acl_file: Option<&AclFileOfListener>,
     ) -> WordedRemedy {
         if lacking.action == "publish" && !may_publish(lacking.topic) {
-            let text = "clients cannot publish to the server's own topics ($SYS)";
-            return WordedRemedy::words(text).unwrap_or_default();
+            return server_topic(lacking.topic);
         }
         let user = lacking.user;
         let tables = user.and_then(|user| Some((user, self.tables_now()?)));

@@ -1,6 +1,6 @@
 //! Action that a client lacks the right to, and the rule that would permit it.
 
-use martlet_broker::{Actions, is_shortened};
+use martlet_broker::{Actions, is_shortened, shared_filter};
 use martlet_registry::{Owner, RuleLine};
 
 /// Action that a client lacks the right to.
@@ -26,9 +26,7 @@ impl Lacking<'_> {
 
     /// The topic, without the ShareName of a share group.
     pub(super) fn filter(&self) -> &str {
-        let shared = self.topic.strip_prefix("$share/");
-        let filter = shared.and_then(|shared| shared.split_once('/'));
-        filter.map_or(self.topic, |(_, filter)| filter)
+        shared_filter(self.topic).unwrap_or(self.topic)
     }
 
     /// The rule that permits it, as it is written.

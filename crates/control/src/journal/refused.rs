@@ -4,7 +4,7 @@ use std::net::IpAddr;
 
 use martlet_broker::{
     Event, EventNotice, Limit, LockoutScope, PasswordSource, ProxyFault, Refusal, RefusalCause,
-    ShownKey,
+    ShownKey, shared_filter,
 };
 use martlet_codec::ReasonCode;
 use martlet_registry::is_device_id;
@@ -325,7 +325,23 @@ fn by_itself(cause: RefusalCause) -> Option<WordedRemedy> {
     })
 }
 
-const SERVER_TOPIC: &str = "clients cannot publish to topics that begin with $SYS";
+const SERVER_TOPIC: &str = "clients cannot publish to topics that begin with $SYS, $share, \
+                            $CONTROL or $events";
+
+/// Remedy of a message to a topic that no client may publish to.
+pub(super) fn server_topic(topic: &str) -> WordedRemedy {
+    let text = match shared_filter(topic) {
+        Some(filter) => format!(
+            "have the client publish to {filter}: the members of the share group, which subscribe \
+             to {topic}, share these messages"
+        ),
+        None => SERVER_TOPIC.to_owned(),
+    };
+    WordedRemedy {
+        text,
+        command: None,
+    }
+}
 
 /// Remedy of a Topic Filter that is not valid.
 const WILDCARDS: &str = "have the client subscribe to a valid Topic Filter: # matches the rest of \
@@ -340,7 +356,7 @@ pub(super) fn request(
 ) -> Option<WordedRemedy> {
     match why.cause {
         RefusalCause::Limit(limit) => by_limit(limit),
-        RefusalCause::ServerTopic => WordedRemedy::words(SERVER_TOPIC),
+        RefusalCause::ServerTopic | RefusalCause::SharedFilter => Some(forbidden()),
         _ if reason == ReasonCode::TopicFilterInvalid => WordedRemedy::words(WILDCARDS),
         cause => match screened(cause) {
             Some(text) => WordedRemedy::words(text),

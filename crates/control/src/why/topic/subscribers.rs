@@ -51,7 +51,7 @@ pub(super) fn topic(asked: &Asked, facts: &TopicFacts, found: &mut Found) {
     let may_read = asked.rules.is_some() && asked.may_read();
     let is_either = asked.side == Side::Either;
     if asked.side == Side::Receiver {
-        if asked.is_connected && !is_subscribe_refused(asked) {
+        if asked.is_connected && !is_refused(asked) {
             let sentence = format!("it may read {topic}, and has no subscription that it matches");
             let remedy = format!("have the client subscribe to {topic}");
             let finding = not_subscribed(asked, topic, sentence, remedy);
@@ -103,12 +103,15 @@ fn missed_while_away(asked: &Asked, topic: &str) -> Option<(Bearing, Finding)> {
     Some((Bearing::Topic, finding))
 }
 
-/// The subscription to the topic was refused recently, which has a finding of its own, and would be
-/// again.
-fn is_subscribe_refused(asked: &Asked) -> bool {
+/// The subscription to the topic was refused recently, or a message to what is a Topic Filter, which
+/// has a finding of its own, and would be again.
+fn is_refused(asked: &Asked) -> bool {
     asked.runs.iter().any(|run| {
-        run.last.what == EventKind::SubscribeRefused
-            && asked.is_of_topic(run)
+        let what = run.last.what;
+        matches!(
+            what,
+            EventKind::SubscribeRefused | EventKind::PublishRefused
+        ) && asked.is_of_topic(run)
             && asked.is_recent(run.last.at_ms)
             && !asked.permitted_now.contains(&run.last.seq)
     })
