@@ -358,8 +358,13 @@ impl Shard {
                 None => ending.cause.into(),
             };
             let will = self.will_notice(session, ending.will);
+            // Of two clients with one Client Identifier, each is known by its address alone.
+            let address = match ending.cause {
+                RefusalCause::TakenOver => self.peer_of(session),
+                _ => None,
+            };
             cx.effects.notify(
-                self.head_with_user(session),
+                self.head_with_user(session).with_address(address),
                 Event::Disconnected {
                     reason: ending.reason,
                     why: ending.in_full(refusal),
