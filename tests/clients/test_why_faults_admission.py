@@ -43,6 +43,14 @@ def node(authority):
         yield faults
 
 
+@pytest.fixture(scope="module")
+def rsa(authority):
+    certificate, key = authority.sign("rsa", "rsa:2048")
+    faults = Faults(settings=[f"tls.certificate={certificate}", f"tls.key={key}"], listen=("mqtts://127.0.0.1:0",))
+    with faults.start():
+        yield faults
+
+
 def tls(node, *options, name="x", password="x"):
     """Whether mosquitto_pub is let in by TLS."""
     done = subprocess.run(
@@ -95,7 +103,8 @@ def test_a_client_does_not_trust_the_certificate_of_the_server(node, authority, 
 
 
 @pytest.mark.parametrize("ciphers, said, advice", [
-    ("ECDHE-RSA-AES128-GCM-SHA256", "no TLS cipher suite in common", "for the kind of the server's key (ECDSA or RSA)"),
+    ("ECDHE-RSA-AES128-GCM-SHA256", "suites are for RSA, and the key of the listener's certificate is ECDSA",
+     "give the listener a certificate with an RSA key"),
     ("AES128-GCM-SHA256", "no TLS key exchange group in common", "have the client offer cipher suites with ECDHE"),
 ])
 def test_a_client_knows_rsa_alone(node, ciphers, said, advice):
@@ -108,6 +117,46 @@ def test_a_client_knows_rsa_alone(node, ciphers, said, advice):
     name = f"rsa-{ciphers}"
     node.device(name)
     assert advice in nameless(node, name, "tls-failed", said)["remedy"]
+
+
+def test_a_client_ends_the_connection_in_the_handshake(node, authority):
+    """It does not accept the certificate, and sends no alert."""
+    secret = node.device("off-1")
+    come, go = ssl.MemoryBIO(), ssl.MemoryBIO()
+    with socket.create_connection((HERE, node.node.port("mqtts")), timeout=60) as wire:
+        with pytest.raises(ssl.SSLWantReadError):
+            ssl.create_default_context().wrap_bio(come, go, server_hostname="localhost").do_handshake()
+        wire.sendall(go.read())
+        assert wire.recv(100)
+    told = nameless(node, "off-1", "tls-failed", "the client ended the connection in the TLS handshake")
+    assert "the name that it connects to is in the certificate" in told["remedy"], told
+    assert tls(node, "--cafile", authority.certificate, name="off-1", password=secret)
+    node.over("off-1")
+
+
+def test_a_client_ends_the_connection_after_the_handshake(rsa, authority):
+    """Likewise. A probe without a byte is told of nowhere."""
+    secret = rsa.device("off-2")
+    socket.create_connection((HERE, rsa.node.port("mqtts")), timeout=60).close()
+    shake_hands(rsa, ssl.create_default_context(cafile=authority.certificate))
+    told = nameless(rsa, "off-2", "tls-failed", "the client ended the connection after the TLS handshake")
+    assert told["count"] == 1 and not told["also"], told
+    assert "the name that it connects to is in the certificate" in told["remedy"], told
+    assert tls(rsa, "--cafile", authority.certificate, name="off-2", password=secret)
+    rsa.over("off-2")
+
+
+def test_the_listener_has_a_key_of_the_kind_that_a_client_knows(rsa, authority):
+    """What was advised to who knows RSA alone; and the other way round."""
+    context = ssl.create_default_context(cafile=authority.certificate)
+    context.maximum_version = ssl.TLSVersion.TLSv1_2
+    context.set_ciphers("ECDHE-RSA-AES128-GCM-SHA256")
+    shake_hands(rsa, context)
+    context.set_ciphers("ECDHE-ECDSA-AES128-GCM-SHA256")
+    with pytest.raises(ssl.SSLError, match="(?i)handshake.failure"):
+        shake_hands(rsa, context)
+    told = rsa.headline("tls-failed", "suites are for ECDSA, and the key of the listener's certificate is RSA", HERE)
+    assert "a certificate with an ECDSA key" in told["remedy"], told
 
 
 def test_a_client_speaks_plain_mqtt_to_a_port_of_tls(node):

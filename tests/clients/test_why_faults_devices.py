@@ -233,13 +233,21 @@ def test_a_device_of_a_team_comes_without_its_team(node):
 
 
 def test_two_clients_have_the_same_client_identifier(node):
-    with node.client("ann", client_id="twin") as first, node.client("ann", client_id="twin") as second:
-        first.wait_for_end()
-        with node.client("ann", client_id="twin"):
-            second.wait_for_end()
-            told = node.headline("taken-over", "another client with the same Client Identifier took its connection "
-                                 "over 2 times", "twin")
-            assert "give each its own" in told["remedy"]
+    """The addresses of both are told, also when they have left."""
+    twins = [node.client("ann", client_id="twin", bind_address=f"127.0.0.{2 + number % 2}") for number in range(4)]
+    for twin, before in zip(twins, [None, *twins]):
+        twin.start()
+        if before:
+            before.wait_for_end()
+    said = ("another client with the same Client Identifier took its connection over 3 times; the connections were from "
+            "127.0.0.2 (2 times) and from 127.0.0.3 (once)")
+    for asked in ("twin", "ann"):
+        assert "give each its own" in node.headline("taken-over", said, asked)["remedy"]
+    for twin in twins:
+        twin.disconnect()
+    until(lambda: node.why("twin")["state"] == "away", "both have left")
+    [over] = [one for one in node.why("twin")["also"] if one["cause"] == "taken-over"]
+    assert over["sentence"] == f"{said}; it is not connected now" and "give each its own" in over["remedy"], over
     with node.client("ann", client_id="twin-a"), node.client("ann", client_id="twin-b"):
         node.over("twin-a")
         node.over("twin-b")

@@ -221,11 +221,15 @@ impl Cause {
             TlsFault::ServerExpired => Self::ServerCertificateExpired,
             TlsFault::NoVersion
             | TlsFault::NoCipherSuite
+            | TlsFault::OnlyRsa
+            | TlsFault::OnlyEcdsa
             | TlsFault::NoKeyExchange
             | TlsFault::NoSignatureOfServer
             | TlsFault::NoExtension
             | TlsFault::NoApplicationProtocol
             | TlsFault::EndedByClient
+            | TlsFault::LeftHandshake
+            | TlsFault::LeftAfterHandshake
             | TlsFault::RecordTooLong
             | TlsFault::EmptyRecords
             | TlsFault::Undecryptable

@@ -31,6 +31,8 @@ faults! {
         PlainMqtt = "plain MQTT was received at a port of TLS";
         NoVersion = "no TLS version in common: the client's is older than the listener accepts";
         NoCipherSuite = "no TLS cipher suite in common";
+        OnlyRsa = "no TLS cipher suite in common: the client's suites are for RSA, and the key of the listener's certificate is ECDSA";
+        OnlyEcdsa = "no TLS cipher suite in common: the client's suites are for ECDSA, and the key of the listener's certificate is RSA";
         NoKeyExchange = "no TLS key exchange group in common";
         NoSignatureOfServer = "no signature scheme in common with the server's certificate";
         NoSignatureOfClient = "no signature scheme in common with the client's certificate";
@@ -50,6 +52,8 @@ faults! {
         ServerNotTrusted = "the client does not trust the server's certificate";
         ServerExpired = "the client reports that the server's certificate has expired";
         EndedByClient = "the client ended the TLS handshake";
+        LeftHandshake = "the client ended the connection in the TLS handshake, without an alert";
+        LeftAfterHandshake = "the client ended the connection after the TLS handshake, before it sent anything";
         RecordTooLong = "the client sent more than a TLS record may contain";
         EmptyRecords = "too many TLS records without data in a row, such as key updates";
         Undecryptable = "the received data cannot be decrypted";

@@ -1,5 +1,6 @@
 //! The layers between a socket and MQTT: PROXY header, TLS, WebSocket, in any combination.
 
+use martlet_broker::TlsFault;
 use martlet_tick::Layers as _;
 
 use crate::proxy::ProxyHeader;
@@ -46,6 +47,10 @@ impl martlet_tick::Layers for Layers {
 
     fn is_handshaking(&self) -> bool {
         self.tls.as_ref().is_some_and(|tls| !tls.is_open())
+    }
+
+    fn fault_at_end(&self) -> Option<TlsFault> {
+        self.tls.as_ref()?.fault_at_end()
     }
 
     fn is_any(&self) -> bool {

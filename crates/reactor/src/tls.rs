@@ -13,7 +13,7 @@ use rustls::server::danger::ClientCertVerifier;
 use rustls::server::{Accepted, Acceptor};
 use rustls::{
     AlertDescription, CertificateError, CipherSuite, PeerIncompatible, ServerConfig,
-    ServerConnection,
+    ServerConnection, SignatureAlgorithm,
 };
 
 /// Limit for bytes that wait to be written, and for bytes that are buffered before they can be
@@ -100,6 +100,8 @@ pub(crate) struct Tls {
     is_closed: bool,
     /// Bytes of the handshake that have been received.
     handshake_bytes: usize,
+    /// Whether data has been received after the handshake.
+    has_data: bool,
     records: Records,
     empty_records: EmptyRecords,
     /// Bytes that have been accepted and wait to be written.
@@ -291,6 +293,7 @@ impl Tls {
             is_open: false,
             is_closed: false,
             handshake_bytes: 0,
+            has_data: false,
             records: Records::default(),
             empty_records: EmptyRecords::default(),
             unwritten: 0,
@@ -379,9 +382,20 @@ impl Tls {
         }
     }
 
+    /// The fault of a client that ends the connection now; none: it has sent nothing yet, or what it
+    /// came for.
+    pub(crate) fn fault_at_end(&self) -> Option<TlsFault> {
+        match self.stage {
+            Stage::Answered(_) if !self.is_open => Some(TlsFault::LeftHandshake),
+            Stage::Answered(_) if !self.has_data => Some(TlsFault::LeftAfterHandshake),
+            _ => None,
+        }
+    }
+
     /// Decrypts bytes read from the socket and appends the plaintext to `plain`.
     pub(crate) fn receive(&mut self, mut bytes: &[u8], plain: &mut Vec<u8>) -> Decrypted {
         let mut ends = self.records;
+        let before = plain.len();
         let mut decrypted = Decrypted {
             arrived: Arrived {
                 records: self.records.take(bytes),
@@ -419,6 +433,7 @@ impl Tls {
         let is_open = |connection: &ServerConnection| !connection.is_handshaking();
         decrypted.opened = !self.is_open && self.connection().is_some_and(is_open);
         self.is_open |= decrypted.opened;
+        self.has_data |= plain.len() > before;
         decrypted
     }
 
@@ -437,11 +452,13 @@ impl Tls {
         if !taken.is_ok_and(|taken| taken > 0) {
             return Err(TlsFault::RecordTooLong);
         }
+        let mut kind_of_suites = None;
         let answered = match acceptor.accept() {
             Ok(None) => return Ok(false),
             Ok(Some(hello)) => {
                 let config = settings.config_for(&hello);
                 self.verified_by = Arc::downgrade(&config);
+                kind_of_suites = only_other_keys(&hello, &config);
                 hello.into_connection(config)
             }
             Err(refused) => Err(refused),
@@ -457,6 +474,7 @@ impl Tls {
             Err((error, mut alert)) => {
                 let fault = match fault_of(&error, true) {
                     TlsFault::NotTls if first.begin_connect() => TlsFault::PlainMqtt,
+                    TlsFault::NoCipherSuite => kind_of_suites.unwrap_or(TlsFault::NoCipherSuite),
                     fault => fault,
                 };
                 let mut unsent = Vec::new();
@@ -619,6 +637,35 @@ fn is_chacha20(suite: &CipherSuite) -> bool {
             | CipherSuite::TLS_ECDHE_ECDSA_WITH_CHACHA20_POLY1305_SHA256
             | CipherSuite::TLS_ECDHE_RSA_WITH_CHACHA20_POLY1305_SHA256
     )
+}
+
+/// The fault of a client whose cipher suites of TLS 1.2 are all for another kind of key than that of
+/// the server.
+fn only_other_keys(hello: &Accepted, config: &ServerConfig) -> Option<TlsFault> {
+    let key = config.cert_resolver.resolve(hello.client_hello())?;
+    let is_rsa = key.key.algorithm() == SignatureAlgorithm::RSA;
+    let (own, other, fault) = match is_rsa {
+        true => (
+            SignatureAlgorithm::RSA,
+            SignatureAlgorithm::ECDSA,
+            TlsFault::OnlyEcdsa,
+        ),
+        false => (
+            SignatureAlgorithm::ECDSA,
+            SignatureAlgorithm::RSA,
+            TlsFault::OnlyRsa,
+        ),
+    };
+    let hello = hello.client_hello();
+    let offers_for = |kind| {
+        let mut known = config.crypto_provider().cipher_suites.iter();
+        known.any(|suite| {
+            suite.tls13().is_none()
+                && suite.usable_for_signature_algorithm(kind)
+                && hello.cipher_suites().contains(&suite.suite())
+        })
+    };
+    (offers_for(other) && !offers_for(own)).then_some(fault)
 }
 
 /// Result of a write.

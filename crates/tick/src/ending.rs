@@ -123,6 +123,9 @@ impl<S: Stream> Driver<S> {
             return;
         };
         let (id, state) = (socket.id, socket.state);
+        let layers = socket.layers.as_ref().filter(|_| state == State::Open);
+        let fault = layers.and_then(|layers| layers.fault_at_end());
+        let end = fault.map_or(end, |fault| TransportEnd::Violation(fault.into()));
         self.drop_socket(outside, key);
         if state != State::Draining {
             self.call(outside, |shard, cx| shard.closed(cx, id, end));

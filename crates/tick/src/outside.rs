@@ -34,6 +34,9 @@ pub trait Layers {
     /// Whether the next bytes belong to a handshake, which takes as long as hundreds of messages.
     fn is_handshaking(&self) -> bool;
 
+    /// The fault of a peer that ends the connection now, of a kind that it does not tell itself.
+    fn fault_at_end(&self) -> Option<TlsFault>;
+
     /// Whether any layer is left; false when all layers are finished.
     fn is_any(&self) -> bool;
 
@@ -67,6 +70,10 @@ impl Layers for NoLayers {
     }
 
     fn is_handshaking(&self) -> bool {
+        match *self {}
+    }
+
+    fn fault_at_end(&self) -> Option<TlsFault> {
         match *self {}
     }
 

@@ -1,5 +1,9 @@
 //! State that the connections of the lobby have in common.
 
+use std::net::IpAddr;
+
+use martlet_permission::RefusalCause;
+
 use crate::authenticate::authentications::Authentications;
 use crate::connection::lobby_state::LobbyState;
 use crate::lobby::connect_rate::ConnectRate;
@@ -17,6 +21,37 @@ pub(crate) struct Lobby {
     pub(crate) memory: LobbyMemory,
     /// CONNECTs of this second.
     pub(crate) connect_rate: ConnectRate,
+    pub(crate) silent_ends: SilentEnds,
+}
+
+/// Clients that have ended their connections without a word: which of them were told of in the last
+/// minute. The probes of a load balancer do so all day.
+#[derive(Debug, Default)]
+pub(crate) struct SilentEnds(Vec<(Option<IpAddr>, RefusalCause, u64)>);
+
+/// Time in which one end of each kind from each address is told of, in milliseconds.
+const SILENT_END_EVERY_MS: u64 = 60_000;
+/// Ends that are told of in that time, at most.
+const SILENT_ENDS_MAX: usize = 64;
+
+impl SilentEnds {
+    /// Whether an end is told of.
+    pub(crate) fn take(
+        &mut self,
+        address: Option<IpAddr>,
+        cause: RefusalCause,
+        now_ms: u64,
+    ) -> bool {
+        let recent = |told_ms: u64| now_ms.saturating_sub(told_ms) < SILENT_END_EVERY_MS;
+        self.0.retain(|(_, _, told_ms)| recent(*told_ms));
+        let mut told = self.0.iter();
+        let is_new = !told.any(|(of, what, _)| (*of, *what) == (address, cause));
+        let is_told = is_new && self.0.len() < SILENT_ENDS_MAX;
+        if is_told {
+            self.0.push((address, cause, now_ms));
+        }
+        is_told
+    }
 }
 
 impl Lobby {
@@ -27,6 +62,7 @@ impl Lobby {
             authentications: Authentications::new(checks_bans),
             memory: LobbyMemory::default(),
             connect_rate: ConnectRate::default(),
+            silent_ends: SilentEnds::default(),
         }
     }
 
@@ -46,5 +82,23 @@ impl Lobby {
     /// How many connections are in it.
     pub(crate) fn len(&self) -> usize {
         self.count
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn one_silent_end_of_an_address_is_told_of_in_a_minute() {
+        let mut ends = SilentEnds::default();
+        let mut take = |last: u8, cause, now_ms| {
+            ends.take(Some(IpAddr::from([10, 0, 0, last])), cause, now_ms)
+        };
+        let (one, other) = (RefusalCause::NotMqtt, RefusalCause::TlsToMqtt);
+        assert!(take(1, one, 0) && take(1, other, 0) && take(2, one, 0));
+        assert!(!take(1, one, SILENT_END_EVERY_MS - 1) && take(1, one, SILENT_END_EVERY_MS));
+        let told = (3..=u8::MAX).filter(|last| take(*last, one, SILENT_END_EVERY_MS));
+        assert_eq!(told.count() + 1, SILENT_ENDS_MAX);
     }
 }

@@ -4,7 +4,7 @@ use core::hash::BuildHasher;
 use std::sync::Arc;
 
 use martlet_codec::{Disconnect, ReasonCode};
-use martlet_permission::{RefusalCause, TenantId};
+use martlet_permission::{RefusalCause, TenantId, TlsFault};
 
 use crate::connected_client::UserName;
 use crate::connection::{Connection, Phase};
@@ -34,10 +34,6 @@ impl Shard {
         let Some(connection) = self.connections.get(id) else {
             return;
         };
-        let is_violation = matches!(
-            end,
-            TransportEnd::Violation(_) | TransportEnd::BadCertificate { .. }
-        );
         let cause = end.cause();
         match connection.phase {
             // It ends in its turn, and why is known.
@@ -70,8 +66,16 @@ impl Shard {
                 let why = end.refusal(&connection.listener().name);
                 self.leave_lobby(id.index);
                 self.counters.connects_refused += 1;
+                let ip = address.map(|(ip, _)| ip);
                 // A client that only closes its connection is not worth a line.
-                if is_violation && self.is_refusal_observed(None, address.map(|(ip, _)| ip)) {
+                let is_told = match end {
+                    TransportEnd::Violation(RefusalCause::Tls(
+                        TlsFault::LeftHandshake | TlsFault::LeftAfterHandshake,
+                    )) => self.lobby.silent_ends.take(ip, cause, cx.now.mono_ms),
+                    TransportEnd::Violation(_) | TransportEnd::BadCertificate { .. } => true,
+                    _ => false,
+                };
+                if is_told && self.is_refusal_observed(None, ip) {
                     let claims = match end {
                         TransportEnd::BadCertificate { claims, .. } => claims,
                         _ => None,
@@ -358,8 +362,13 @@ impl Shard {
                 None => ending.cause.into(),
             };
             let will = self.will_notice(session, ending.will);
+            // Of two clients with one Client Identifier, each is known by its address alone.
+            let address = match ending.cause {
+                RefusalCause::TakenOver => self.peer_of(session),
+                _ => None,
+            };
             cx.effects.notify(
-                self.head_with_user(session),
+                self.head_with_user(session).with_address(address),
                 Event::Disconnected {
                     reason: ending.reason,
                     why: ending.in_full(refusal),

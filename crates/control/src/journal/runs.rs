@@ -1,6 +1,7 @@
 //! Runs of what happened to each name recently, for longer than single entries are kept: the same
 //! thing again and again is one run, with its first and last time and how often.
 
+use std::net::IpAddr;
 use std::sync::Arc;
 
 use hashbrown::Equivalent;
@@ -37,6 +38,10 @@ pub struct Run {
     /// No source of its listener knows its name, and the tables are none of these sources.
     #[serde(default)]
     pub is_unknown_beside_tables: bool,
+    /// Connections of the client were taken over by others of its Client Identifier: the addresses
+    /// that they came from, each with how many.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub taken_from: Vec<(IpAddr, u64)>,
     /// The last of them.
     pub last: Entry,
 }
@@ -47,8 +52,12 @@ struct StoredRun {
     cause: Option<Cause>,
     since_ms: u64,
     count: u64,
+    taken_from: Vec<(IpAddr, u64)>,
     last: Arc<NotedEvent>,
 }
+
+/// Addresses of a run, at most.
+const ADDRESSES: usize = 8;
 
 /// Runs by tenant and name: a Client Identifier, or a user name. A client that came and went
 /// normally has no entry: presence knows about it.
@@ -60,10 +69,26 @@ pub(super) struct Runs {
     bytes_max: Option<usize>,
 }
 
+impl StoredRun {
+    /// Counts a connection from this address that was taken over.
+    fn count_taken(&mut self, address: Option<IpAddr>) {
+        let Some(address) = address else { return };
+        let mut known = self.taken_from.iter_mut();
+        if let Some((_, count)) = known.find(|(of, _)| *of == address) {
+            *count += 1;
+        } else if self.taken_from.len() < ADDRESSES {
+            self.taken_from.push((address, 1));
+        }
+    }
+}
+
 /// Approximate number of bytes of the runs of a name: the name is in each event.
 fn memory_of(runs: &[StoredRun]) -> usize {
     let each = runs.iter();
-    let each = each.map(|run| size_of::<StoredRun>() + run.last.memory_bytes());
+    let each = each.map(|run| {
+        let addresses = run.taken_from.capacity() * size_of::<(IpAddr, u64)>();
+        size_of::<StoredRun>() + addresses + run.last.memory_bytes()
+    });
     200 + each.sum::<usize>()
 }
 
@@ -160,6 +185,7 @@ impl Runs {
             count: kept.count,
             sent_disconnect: is_goodbye(&kept.last.notice.event),
             is_unknown_beside_tables: is_unknown_beside_tables(&kept.last.notice.event),
+            taken_from: kept.taken_from.clone(),
             last: entry(&kept.last),
         };
         let of = |name: &str| self.names.get(&Name(tenant.0, name));
@@ -180,6 +206,7 @@ fn of_calm(tenant: TenantId, calm: QuietClient) -> Vec<StoredRun> {
         cause: None,
         since_ms,
         count,
+        taken_from: Vec::new(),
         last: Arc::new(NotedEvent {
             seq: 0,
             at_ms,
@@ -229,6 +256,7 @@ fn put(runs: &mut Vec<StoredRun>, written: &Arc<NotedEvent>, cause: Option<Cause
         cause,
         since_ms: written.at_ms,
         count: 1,
+        taken_from: Vec::new(),
         last: Arc::clone(written),
     };
     if let Some(at) = runs.iter().position(is_same) {
@@ -240,9 +268,13 @@ fn put(runs: &mut Vec<StoredRun>, written: &Arc<NotedEvent>, cause: Option<Cause
                 .any(|later| matches!(later.last.notice.event, Event::Connected(_)));
         if !is_interrupted {
             (run.since_ms, run.count) = (before.since_ms, before.count + 1);
+            run.taken_from = before.taken_from;
         }
     } else if runs.len() >= RUNS {
         runs.remove(0);
+    }
+    if cause == Some(Cause::TakenOver) {
+        run.count_taken(head.ip());
     }
     // Most have one or two, and there are many of them.
     runs.reserve_exact(1);
@@ -459,6 +491,21 @@ mod tests {
             node.note(1, disconnected("c", ReasonCode::ProtocolError, cause));
         }
         assert_eq!(node.of("c"), [(1, 1), (1, 2)]);
+    }
+
+    #[test]
+    fn a_duel_has_the_addresses_of_both() {
+        let mut node = Node::default();
+        for last in [2, 3, 2] {
+            let address = Some((IpAddr::from([127, 0, 0, last]), 1));
+            let mut taken =
+                disconnected("c", ReasonCode::SessionTakenOver, RefusalCause::TakenOver);
+            taken.head = taken.head.with_address(address);
+            node.note(1, taken);
+        }
+        let runs = node.runs.of(COMMON, "c", None, NotedEvent::bare_entry);
+        let from = |last| IpAddr::from([127, 0, 0, last]);
+        assert_eq!(runs[0].taken_from, [(from(2), 2), (from(3), 1)]);
     }
 
     #[test]

@@ -14,6 +14,14 @@ pub(super) fn remedy_of(fault: TlsFault) -> &'static str {
              of the server's key (ECDSA or RSA): update its TLS library, or remove the list of \
              ciphers there"
         }
+        TlsFault::OnlyRsa => {
+            "give the listener a certificate with an RSA key (martlet cert server --rsa=2048), or \
+             have the client offer a cipher suite with ECDHE-ECDSA: update its TLS library"
+        }
+        TlsFault::OnlyEcdsa => {
+            "give the listener a certificate with an ECDSA key (martlet cert server), or have the \
+             client offer a cipher suite with ECDHE-RSA"
+        }
         TlsFault::NoKeyExchange => {
             "have the client offer cipher suites with ECDHE and the curve X25519 or P-256: update \
              its TLS library, or remove the list of ciphers or curves there"
@@ -81,6 +89,12 @@ pub(super) fn remedy_of(fault: TlsFault) -> &'static str {
             "the client's own log shows why; often it connects by a name that is not in the \
              server's certificate, or does not trust its CA: martlet cert check HOST:PORT shows \
              both"
+        }
+        TlsFault::LeftHandshake | TlsFault::LeftAfterHandshake => {
+            "look at the client's own log; often it does not accept the server's certificate: check \
+             that the name that it connects to is in the certificate, and that it has the CA \
+             (martlet cert check HOST:PORT --cafile CA shows both). A probe of a load balancer or \
+             monitor does the same, and needs nothing"
         }
         TlsFault::NotTls => {
             "have the client connect with TLS, or to the port of a listener for its protocol \

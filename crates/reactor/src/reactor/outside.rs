@@ -175,7 +175,10 @@ impl Transport for Outside {
             }
             received.end = match decrypted.end {
                 None => None,
-                Some(TlsEnd::Closed) => Some(TransportEnd::EndOfStream),
+                Some(TlsEnd::Closed) => Some(match tls.fault_at_end() {
+                    None => TransportEnd::EndOfStream,
+                    Some(fault) => TransportEnd::Violation(fault.into()),
+                }),
                 Some(TlsEnd::Failed(fault)) => Some(self.failed(fault)),
             };
         }

@@ -5,7 +5,8 @@ use std::collections::VecDeque;
 use std::time::Duration;
 
 use martlet_broker::{
-    Authentication, EventNotice, PartEvent, PartId, RecordNumber, Report, Screening, TransportEnd,
+    Authentication, EventNotice, PartEvent, PartId, RecordNumber, Report, Screening, TlsFault,
+    TransportEnd,
 };
 
 use crate::SocketKey;
@@ -48,6 +49,10 @@ impl Layers for Layer {
 
     fn is_handshaking(&self) -> bool {
         false
+    }
+
+    fn fault_at_end(&self) -> Option<TlsFault> {
+        None
     }
 
     fn is_any(&self) -> bool {

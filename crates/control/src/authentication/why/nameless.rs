@@ -1,6 +1,6 @@
 //! Refusals of clients that sent no name, which may be this one, and refusals from an address.
 
-use martlet_broker::EventKind;
+use martlet_broker::{EventKind, TlsFault};
 
 use super::credential;
 use super::facts::AdmissionFacts;
@@ -11,6 +11,18 @@ use crate::why::{Asked, Finding, Found};
 
 /// Time in which the refusal of a client without a name is taken for one of this client.
 const GUESSED_MS: u64 = 5 * 60 * 1_000;
+
+/// The client has ended its connection after the TLS handshake, as the probe of a load balancer does:
+/// nothing is guessed from that about a client that was there before.
+fn may_be_probe(nameless: &Entry) -> bool {
+    nameless.why.as_deref() == Some(TlsFault::LeftAfterHandshake.text())
+}
+
+/// The last refusal of a client without a name, of those that are no probes.
+fn last(facts: &AdmissionFacts) -> Option<&Entry> {
+    let mut latest = facts.nameless.iter().rev();
+    latest.find(|entry| !may_be_probe(entry))
+}
 
 /// A refused client without a name came after everything that is known of this one.
 pub(super) fn is_newer(asked: &Asked, nameless: &Entry) -> bool {
@@ -24,7 +36,7 @@ pub(super) fn is_newer(asked: &Asked, nameless: &Entry) -> bool {
 /// A client without a name was refused at the last address of this one, and no refusal of this one
 /// is known: that is a guess, never the diagnosis.
 pub(super) fn perhaps(asked: &Asked, facts: &AdmissionFacts) -> Option<Finding> {
-    let nameless = facts.nameless.last()?;
+    let nameless = last(facts)?;
     if !asked.was_seen() || !is_newer(asked, nameless) || is_refused_by_tls(asked, facts) {
         return None;
     }
@@ -80,7 +92,7 @@ fn is_refused_by_tls(asked: &Asked, facts: &AdmissionFacts) -> bool {
         listener.starts_with("mqtts:") || listener.starts_with("wss:")
     });
     uses_tls
-        && facts.nameless.last().is_some_and(|last| {
+        && last(facts).is_some_and(|last| {
             let is_by_tls = last.cause.is_some_and(Cause::is_of_tls);
             asked.is_recent(last.at_ms) && is_by_tls && is_newer(asked, last)
         })
@@ -94,13 +106,17 @@ pub(super) fn with_nameless(
     mut finding: Finding,
 ) -> Finding {
     let is_recent = |entry: &&Entry| asked.now_ms.saturating_sub(entry.at_ms) <= GUESSED_MS;
-    let mut recent = facts.nameless.iter().rev().filter(is_recent);
-    let Some(entry) = recent.next() else {
+    let mut recent: Vec<&Entry> = facts.nameless.iter().rev().filter(is_recent).collect();
+    if recent.iter().any(|entry| !may_be_probe(entry)) {
+        recent.retain(|entry| !may_be_probe(entry));
+    }
+    let Some((entry, others)) = recent.split_first() else {
         return finding;
     };
     let address = entry.address.as_deref().and_then(host).unwrap_or_default();
     // It may be any of several.
-    if recent.any(|other| other.address.as_deref().and_then(host) != Some(address)) {
+    let mut others = others.iter();
+    if others.any(|other| other.address.as_deref().and_then(host) != Some(address)) {
         return finding;
     }
     let (why, remedy) = credential::in_words(facts, entry);
@@ -118,7 +134,10 @@ pub(super) fn with_nameless(
 /// event, as evidence. Nothing is guessed about a connected client.
 pub(super) fn seen(asked: &Asked, facts: &AdmissionFacts) -> Vec<(u64, String)> {
     let nameless = facts.nameless.iter().rev().filter(|entry| {
-        !asked.is_connected && asked.is_recent(entry.at_ms) && is_newer(asked, entry)
+        !asked.is_connected
+            && asked.is_recent(entry.at_ms)
+            && is_newer(asked, entry)
+            && !(asked.was_seen() && may_be_probe(entry))
     });
     let perhaps = nameless.take(3).map(|entry| {
         let text = format!(

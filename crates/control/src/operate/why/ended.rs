@@ -25,8 +25,15 @@ pub(super) fn again_and_again(
     let times = times_in_words(run.count);
     finding.sentence = match cause {
         Cause::TakenOver => {
+            let from = run.taken_from.iter();
+            let from = from.map(|(ip, count)| format!("from {ip} ({})", times_in_words(*count)));
+            let from = match from.collect::<Vec<_>>().join(" and ") {
+                from if from.is_empty() => from,
+                from => format!("; the connections were {from}"),
+            };
             format!(
-                "another client with the same Client Identifier took its connection over {times}"
+                "another client with the same Client Identifier took its connection over \
+                 {times}{from}"
             )
         }
         Cause::KeepAlive => format!(
@@ -46,6 +53,16 @@ pub(super) fn again_and_again(
         false => Bearing::Remark,
     };
     Some((bearing, finding))
+}
+
+/// The client is gone, whose connection was taken over again and again before.
+pub(super) fn duel_before(asked: &Asked, run: &Run) -> Option<(Bearing, Finding)> {
+    if run.count < REPEATED || run.cause != Some(Cause::TakenOver) {
+        return None;
+    }
+    let (_, mut finding) = again_and_again(asked, run, Cause::TakenOver)?;
+    finding.sentence.push_str("; it is not connected now");
+    Some((Bearing::Over, finding))
 }
 
 /// Breaks within a short time that make a state of it, not an accident.

@@ -2,7 +2,7 @@
 
 use martlet_broker::EventKind;
 
-use super::ended::{again_and_again, unstable};
+use super::ended::{again_and_again, duel_before, unstable};
 use super::facts::SessionFacts;
 use crate::cause::{Bearing, Cause};
 use crate::event_words;
@@ -49,7 +49,7 @@ pub(super) fn happened(
             over("the device has been in contact again since then")
         }
         Is::Disconnected if is_connected => again_and_again(asked, run, cause),
-        Is::Disconnected => None,
+        Is::Disconnected => duel_before(asked, run),
         Is::MessagesLost if cause == Cause::SessionEnded => Some(lost_with_session(asked, run)),
         // The session has counted them.
         Is::Dropped | Is::MessagesLost | Is::QueueFull | Is::OutputFull

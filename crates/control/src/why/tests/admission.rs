@@ -1,6 +1,6 @@
 //! Who is refused, or would be.
 
-use martlet_broker::{EventKind, LockoutScope, RefusalCause};
+use martlet_broker::{EventKind, LockoutScope, RefusalCause, TlsFault};
 use martlet_codec::ReasonCode;
 
 use super::{NOBODY, NOW, WRONG_PASSWORD, barred, connected, expect, facts, judge, run};
@@ -263,6 +263,44 @@ fn somebody_without_a_name_is_not_who_was_heard_of_since() {
         !diagnosis.also.iter().any(|one| one.is_guess),
         "{diagnosis:#?}"
     );
+}
+
+#[test]
+fn the_probe_of_a_load_balancer_is_not_the_client() {
+    let mut facts = facts(None);
+    let refused = |fault: TlsFault, last: u8| {
+        let why = (RefusalCause::from(fault), fault.text());
+        Entry {
+            address: Some(format!("192.0.2.{last}:4711")),
+            ..run(EventKind::Refused, "ProtocolError", why, 1, 1_000).last
+        }
+    };
+    let probe = || refused(TlsFault::LeftAfterHandshake, 1);
+    // One that was never there may be the one that ends its connections without a word, unless another
+    // one was refused with a reason.
+    facts.asked.registered_as = Some("device".to_owned());
+    facts.asked.standing = Some(Standing::Known);
+    for (nameless, expected) in [
+        (
+            vec![probe()],
+            "at 192.0.2.1 that was refused: the client ended",
+        ),
+        (
+            vec![refused(TlsFault::NoVersion, 2), probe()],
+            "at 192.0.2.2 that was refused: no TLS version",
+        ),
+    ] {
+        facts.admission.nameless = nameless;
+        let sentence = judge(&facts).finding.sentence;
+        assert!(sentence.contains(expected), "{sentence}");
+    }
+    // Nothing is guessed of one that was there.
+    let goodbye = (RefusalCause::Goodbye, "the client sent DISCONNECT");
+    facts.asked.runs = vec![run(EventKind::Disconnected, "Success", goodbye, 1, 5_000)];
+    facts.admission.nameless = vec![probe()];
+    let diagnosis = judge(&facts);
+    assert!(!diagnosis.also.iter().any(|one| one.is_guess));
+    assert!(!diagnosis.finding.sentence.contains("192.0.2.1"));
 }
 
 #[test]

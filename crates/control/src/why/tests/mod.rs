@@ -159,6 +159,7 @@ pub(crate) fn run(
         count,
         sent_disconnect: false,
         is_unknown_beside_tables: false,
+        taken_from: Vec::new(),
         last,
     }
 }
