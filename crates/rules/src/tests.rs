@@ -599,15 +599,12 @@ fn what_is_no_expression_is_named_without_the_parsers_tokens() {
             "line:column 1:9: unexpected end of the expression",
         ),
         ("payload[1", "line:column 1:10: "),
-        (
-            "payload.",
-            "line:column 1:9: unexpected end of the expression",
-        ),
+        ("payload.", "line:column 1:9: unexpected '.'"),
         (
             "payload.a(",
             "line:column 1:11: unexpected end of the expression",
         ),
-        ("{", "line:column 1:2: unexpected end of the expression"),
+        ("{", "line:column 1:2: "),
         ("payload ? 1", "line:column 1:12: "),
         ("payload == 'a", "line:column 1:12: unexpected "),
         ("'\\u12' == payload", "line:column 1:"),

@@ -229,6 +229,8 @@ fn secs(date: &str) -> Option<i64> {
 
 #[cfg(test)]
 mod tests {
+    use std::fs;
+
     use super::*;
 
     fn entry(name: &str) -> IssuedCertificate {
