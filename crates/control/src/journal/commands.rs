@@ -11,7 +11,7 @@ use std::sync::Arc;
 use martlet_access::explain;
 use martlet_broker::{
     EventHead, Names, Refusal, RefusalCause, Rules, ShownKey, TenantId, UserSources, lane_of,
-    may_publish,
+    may_publish, shared_filter,
 };
 use martlet_integrate::CLIENT_IDS;
 use martlet_registry::{
@@ -19,7 +19,6 @@ use martlet_registry::{
 };
 
 use super::lacking::Lacking;
-use super::refused::server_topic;
 use super::worded_remedy::WordedRemedy;
 use crate::facts::KeyVariables;
 use crate::remedy::Command;
@@ -486,8 +485,8 @@ impl Commands {
         Some(WordedRemedy {
             text: format!(
                 "{place} forbids it, whatever other rules permit: remove the rule from the group \
-                 {name}, or the device from the group (PUT /api/v1/groups/{id}/rules sets the rules \
-                 of the group); to remove the device from it, run"
+                 {name}, or the device from the group (PUT /api/v1/groups/{id}/rules sets the \
+                 rules of the group); to remove the device from it, run"
             ),
             command: commands.line(form::GROUP_MEMBER_RM, &[&name, device]),
         })
@@ -688,6 +687,25 @@ impl Commands {
     /// A user for that file, or for the tables with this role.
     fn user_add(&self, file: Option<&str>, role: &str, user: &str) -> Option<Command> {
         self.line(form::USER_ADD, &[user, &absolute(file), role])
+    }
+}
+
+/// Remedy of a Will, or a message, to a topic of the server.
+pub(super) const SERVER_TOPIC: &str =
+    "clients cannot publish to topics that begin with $SYS, $share, $CONTROL or $events";
+
+/// Remedy of a message to a topic that no client may publish to.
+fn server_topic(topic: &str) -> WordedRemedy {
+    let text = match shared_filter(topic) {
+        Some(filter) => format!(
+            "have the client publish to {filter}: the members of the share group, which subscribe \
+             to {topic}, share these messages"
+        ),
+        None => SERVER_TOPIC.to_owned(),
+    };
+    WordedRemedy {
+        text,
+        command: None,
     }
 }
 

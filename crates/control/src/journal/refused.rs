@@ -4,12 +4,12 @@ use std::net::IpAddr;
 
 use martlet_broker::{
     Event, EventNotice, Limit, LockoutScope, PasswordSource, ProxyFault, Refusal, RefusalCause,
-    ShownKey, shared_filter,
+    ShownKey,
 };
 use martlet_codec::ReasonCode;
 use martlet_registry::is_device_id;
 
-use super::commands::Commands;
+use super::commands::{Commands, SERVER_TOPIC};
 use super::limits::by_limit;
 use super::worded_remedy::WordedRemedy;
 use super::{tls, web};
@@ -323,24 +323,6 @@ fn by_itself(cause: RefusalCause) -> Option<WordedRemedy> {
         }
         _ => return None,
     })
-}
-
-const SERVER_TOPIC: &str = "clients cannot publish to topics that begin with $SYS, $share, \
-                            $CONTROL or $events";
-
-/// Remedy of a message to a topic that no client may publish to.
-pub(super) fn server_topic(topic: &str) -> WordedRemedy {
-    let text = match shared_filter(topic) {
-        Some(filter) => format!(
-            "have the client publish to {filter}: the members of the share group, which subscribe \
-             to {topic}, share these messages"
-        ),
-        None => SERVER_TOPIC.to_owned(),
-    };
-    WordedRemedy {
-        text,
-        command: None,
-    }
 }
 
 /// Remedy of a Topic Filter that is not valid.

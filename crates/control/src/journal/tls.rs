@@ -3,6 +3,7 @@
 use martlet_broker::TlsFault;
 
 /// Remedy for a TLS connection that failed for this.
+// Table: of remedies.
 pub(super) fn remedy_of(fault: TlsFault) -> &'static str {
     match fault {
         TlsFault::NoVersion => {
@@ -91,8 +92,8 @@ pub(super) fn remedy_of(fault: TlsFault) -> &'static str {
              both"
         }
         TlsFault::LeftHandshake | TlsFault::LeftAfterHandshake => {
-            "look at the client's own log; often it does not accept the server's certificate: check \
-             that the name that it connects to is in the certificate, and that it has the CA \
+            "look at the client's own log; often it does not accept the server's certificate: \
+             check that the name that it connects to is in the certificate, and that it has the CA \
              (martlet cert check HOST:PORT --cafile CA shows both). A probe of a load balancer or \
              monitor does the same, and needs nothing"
         }

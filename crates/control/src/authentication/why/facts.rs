@@ -60,7 +60,8 @@ pub(crate) struct AdmissionFacts {
 }
 
 impl AdmissionFacts {
-    /// All listeners are on loopback, or are Unix sockets: only the machine of the node reaches them.
+    /// All listeners are on loopback, or are Unix sockets: only the machine of the node reaches
+    /// them.
     pub(super) fn is_for_this_machine(&self) -> bool {
         let is_local = |url: &String| {
             let address = url

@@ -12,8 +12,8 @@ use crate::why::{Asked, Finding, Found};
 /// Time in which the refusal of a client without a name is taken for one of this client.
 const GUESSED_MS: u64 = 5 * 60 * 1_000;
 
-/// The client has ended its connection after the TLS handshake, as the probe of a load balancer does:
-/// nothing is guessed from that about a client that was there before.
+/// The client has ended its connection after the TLS handshake, as the probe of a load balancer
+/// does: nothing is guessed from that about a client that was there before.
 fn may_be_probe(nameless: &Entry) -> bool {
     nameless.why.as_deref() == Some(TlsFault::LeftAfterHandshake.text())
 }

@@ -276,8 +276,8 @@ fn the_probe_of_a_load_balancer_is_not_the_client() {
         }
     };
     let probe = || refused(TlsFault::LeftAfterHandshake, 1);
-    // One that was never there may be the one that ends its connections without a word, unless another
-    // one was refused with a reason.
+    // One that was never there may be the one that ends its connections without a word, unless
+    // another one was refused with a reason.
     facts.asked.registered_as = Some("device".to_owned());
     facts.asked.standing = Some(Standing::Known);
     for (nameless, expected) in [

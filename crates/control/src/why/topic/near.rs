@@ -115,8 +115,8 @@ struct Names<'a> {
     topic: &'a str,
 }
 
-/// Words for what was likely written by mistake: slashes, blanks, `*`, capital letters, the order of
-/// levels, or a prefix that one of both lacks.
+/// Words for what was likely written by mistake: slashes, blanks, `*`, capital letters, the order
+/// of levels, or a prefix that one of both lacks.
 fn slip(filter: &str, topic: &str, names: &Names<'_>) -> Option<String> {
     for (longer, other, what, lacks, is_topic) in [
         (topic, filter, names.topic, names.filter, true),
@@ -347,6 +347,7 @@ mod tests {
     use super::*;
 
     #[test]
+    // Table: of filters, topics and words.
     fn what_differs_is_told() {
         for (filter, topic, expected) in [
             (

@@ -103,8 +103,8 @@ fn missed_while_away(asked: &Asked, topic: &str) -> Option<(Bearing, Finding)> {
     Some((Bearing::Topic, finding))
 }
 
-/// The subscription to the topic was refused recently, or a message to what is a Topic Filter, which
-/// has a finding of its own, and would be again.
+/// The subscription to the topic was refused recently, or a message to what is a Topic Filter,
+/// which has a finding of its own, and would be again.
 fn is_refused(asked: &Asked) -> bool {
     asked.runs.iter().any(|run| {
         let what = run.last.what;
