@@ -489,7 +489,8 @@ def test_hostile_names_are_shown_escaped(node):
     assert done.returncode == WRONG and "\u202e" not in done.stdout
 
 
-@pytest.mark.parametrize("name, why", [("", "it is empty"), ("x\x1b[31m", "it has control characters"),
+@pytest.mark.parametrize("name, why", [("", "a name is expected"), (" ", "a name is expected"),
+                                       ("x\x1b[31m", "it has control characters"),
                                        ("a\nb", "it has control characters")])
 def test_a_name_that_nobody_can_have_is_refused(start_node, name, why):
     node = start_node(http=True, variables=KEYS)

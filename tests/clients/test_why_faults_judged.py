@@ -221,7 +221,7 @@ BRIDGE = """
 name = "{name}"
 url = "mqtt://127.0.0.1:{port}"
 client_id = "same"
-topics = ["up/# out 1"]
+topics = ["up/{name}/# out 1"]
 """
 
 

@@ -178,29 +178,30 @@ def test_a_will_is_not_permitted_any_more(node, boss):
     assert boss.receive_payload() == "gone"
 
 
-def test_the_will_and_the_state_differ_in_case(node, boss):
+def test_the_will_and_the_state_differ_in_case(node):
     """The state stays as it was when its client has gone."""
     def device(will):
         return node.client("ann", client_id="d9").will(will, "offline", retain=True, qos=1).start()
 
-    boss.subscribe("room/9/state", 1)
-    client = device("room/9/State")
-    retain(client, "room/9/state", "online")
-    assert boss.receive_payload() == "online"
-    said = "d9 has its Will for room/9/State, and room/9/state has a retained message"
-    told = node.headline("will-retained", said, "d9")
-    assert "set its Will for room/9/state" in told["remedy"], told
-    client.drop()
-    said = "d9 left its Will for room/9/State, and room/9/state has a retained message"
-    for asked in (["console", "room/9/state"], ["d9"], ["d9", "room/9/state"]):
-        told = node.headline("will-retained", said, *asked)
-        assert "upper and lower case differ, so the Will has not replaced that" in told["sentence"], told
-    client = device("room/9/state")
-    node.over("console", "room/9/state")
-    node.over("d9")
-    node.bash(told)
-    assert not listed(node, "room/9/State")
-    client.drop()
-    assert boss.receive_payload() == "offline"
-    left(node, "d9")
-    assert "upper and lower case" not in json.dumps(node.why("d9"))
+    with node.client("bob", client_id="watcher") as watcher:
+        watcher.subscribe("room/9/state", 1)
+        client = device("room/9/State")
+        retain(client, "room/9/state", "online")
+        assert watcher.receive_payload() == "online"
+        said = "d9 has its Will for room/9/State, and room/9/state has a retained message"
+        told = node.headline("will-retained", said, "d9")
+        assert "set its Will for room/9/state" in told["remedy"], told
+        client.drop()
+        said = "d9 left its Will for room/9/State, and room/9/state has a retained message"
+        for asked in (["watcher", "room/9/state"], ["d9"], ["d9", "room/9/state"]):
+            told = node.headline("will-retained", said, *asked)
+            assert "upper and lower case differ, so the Will has not replaced that" in told["sentence"], told
+        client = device("room/9/state")
+        node.over("watcher", "room/9/state")
+        node.over("d9")
+        node.bash(told)
+        assert not listed(node, "room/9/State")
+        client.drop()
+        assert watcher.receive_payload() == "offline"
+        left(node, "d9")
+        assert "upper and lower case" not in json.dumps(node.why("d9"))

@@ -71,8 +71,8 @@ impl Letters {
         })
     }
 
-    /// The letters of an integration (kind and name) that this client has published, among the first
-    /// ones.
+    /// The letters of an integration (kind and name) that this client has published, among the
+    /// first ones.
     pub(super) async fn published_by(
         &self,
         (kind, name): (&str, &str),

@@ -365,8 +365,8 @@ fn of_text(now_text: &NowText) -> Finding {
         .since(*since_ms)
         .last(*last_ms)
         .remedy(format!(
-            "have the device publish {key} as a number: without quotation marks, and with a decimal \
-             point; texts are left out of averages and of other calculations"
+            "have the device publish {key} as a number: without quotation marks, and with a \
+             decimal point; texts are left out of averages and of other calculations"
         ))
 }
 

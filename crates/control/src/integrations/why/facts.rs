@@ -1,7 +1,7 @@
 //! Facts about integrations.
 
 use martlet_broker::{DropReason, LossTimes};
-use martlet_integrate::{AccessRefused, BroughtTopics};
+use martlet_integrate::{AccessRefused, BroughtTopics, Handle};
 
 use crate::remedy::Command;
 
@@ -133,4 +133,9 @@ pub(crate) struct InsteadOfMissing {
     pub(super) is_restored: bool,
     /// The command that lists those that there are.
     pub(super) list: Option<Command>,
+}
+
+/// Kind and name of an integration, such as `file/audit`.
+pub(super) fn name_of(handle: &Handle) -> String {
+    format!("{}/{}", handle.kind(), handle.name())
 }

@@ -18,7 +18,9 @@ use crate::remedy::form;
 use crate::rules::publish::BY_RULE;
 
 use crate::why::{Asked, Examine, Finding, Findings, Question, is_nearly_matched};
-use facts::{InsteadOfMissing, Integration, IntegrationFacts, Lines, NotDelivering, OwnLetters};
+use facts::{
+    InsteadOfMissing, Integration, IntegrationFacts, Lines, NotDelivering, OwnLetters, name_of,
+};
 
 /// Remedy if the target fails. The command tests it.
 const REPAIR_TARGET: &str = "correct what the error names, at the target or in the settings \
@@ -398,10 +400,6 @@ impl Control {
             ..self.integration(&examined, &Asked::default(), None)
         })
     }
-}
-
-fn name_of(handle: &Handle) -> String {
-    format!("{}/{}", handle.kind(), handle.name())
 }
 
 /// Whether one of these Topic Filters matches the topic.

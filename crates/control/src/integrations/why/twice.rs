@@ -2,8 +2,7 @@
 
 use martlet_integrate::{BrokerAddresses, BroughtTopics};
 
-use super::facts::Twice;
-use super::name_of;
+use super::facts::{Twice, name_of};
 use crate::cause::{Bearing, Cause};
 use crate::control::Control;
 use crate::integrations::{Activity, Examined};

@@ -101,8 +101,8 @@ pub(super) fn beside(asked: &Asked, one: &WillBeside) -> (Bearing, Finding) {
             "has its Will for",
             "the Will will not replace",
             format!(
-                "have {client_id} set its Will for {retained}, with RETAIN, or publish its state to \
-                 {will}"
+                "have {client_id} set its Will for {retained}, with RETAIN, or publish its state \
+                 to {will}"
             ),
         ),
     };
