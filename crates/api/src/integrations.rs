@@ -76,7 +76,8 @@ pub struct IntegrationView {
     pub secret_trouble: Option<String>,
     /// Last error, also after recovery.
     pub last_error: Option<LastErrorView>,
-    /// Warning of the target although deliveries succeed, or about the filters; null if there is none.
+    /// Warning of the target although deliveries succeed, or about the filters; null if there is
+    /// none.
     pub warning: Option<String>,
     /// Messages that wait for it, in its queue and in hand; null if unknown.
     pub lag: Option<u64>,

@@ -11,9 +11,9 @@
 //! `origin`; the scope; `rate`; `idempotency`) → the handler → `guard` (audit) → `frame` (problems,
 //! headers, the log).
 //!
-//! Beside the handlers: `extract`, [`page`], [`etag`] and [`time`] are for what handlers take and give; `extensions` for facts of a
-//! request that the layers around them share. What is kept between requests is in `api`, which
-//! imports no route.
+//! Beside the handlers: `extract`, [`page`], [`etag`] and [`time`] are for what handlers take and
+//! give; `extensions` for facts of a request that the layers around them share. What is kept
+//! between requests is in `api`, which imports no route.
 #![forbid(unsafe_code)]
 #![allow(
     unused_qualifications,

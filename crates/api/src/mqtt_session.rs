@@ -91,8 +91,8 @@ impl From<ClientInfo> for SessionLine {
 
 /// Sessions
 ///
-/// The sessions of clients, sorted by Client Identifier. With `connected=false`, those whose clients
-/// are not connected. Sessions of integrations are listed if `search` begins with `$`.
+/// The sessions of clients, sorted by Client Identifier. With `connected=false`, those whose
+/// clients are not connected. Sessions of integrations are listed if `search` begins with `$`.
 #[utoipa::path(get, path = "/api/v1/sessions", tag = "clients",
     params(ClientParams, OfTenant),
     responses((status = 200, description = "A page of the list", body = Page<SessionLine>)))]

@@ -63,8 +63,8 @@ pub enum Takes {
     Word(&'static [&'static str]),
     /// Any text; empty means none.
     Text,
-    /// Any text with parts that are separated by commas; in configuration files also a list of texts
-    /// without commas.
+    /// Any text with parts that are separated by commas; in configuration files also a list of
+    /// texts without commas.
     List,
     /// A list of texts, which may contain commas. Only in configuration files.
     Texts,

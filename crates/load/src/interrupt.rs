@@ -18,7 +18,7 @@ pub(super) const PATIENCE: Duration = Duration::from_millis(300);
 
 /// A signal has come.
 static SEEN: AtomicBool = AtomicBool::new(false);
-/// What runs is to end.
+/// Whether the measurement is to end.
 static ENDS: AtomicBool = AtomicBool::new(false);
 
 /// Whether a signal has ended the measurement.

@@ -1,4 +1,4 @@
-//! How much of what all teams share one team may have, and what each uses.
+//! How much of what all teams share one team may have, and how much each uses.
 
 use std::collections::BTreeMap;
 
@@ -31,13 +31,13 @@ impl Share {
         left / 100 * percent + left % 100 * percent / 100
     }
 
-    /// The same of sizes.
+    /// As [`Share::beside`], for sizes.
     pub fn size_beside(self, others: usize, all: usize) -> usize {
         usize::try_from(self.beside(others as u64, all as u64)).unwrap_or(usize::MAX)
     }
 }
 
-/// What each owner uses of a pool. One that uses nothing is not remembered.
+/// Use of a pool by owner. An owner that uses nothing is not remembered.
 #[derive(Clone, Debug)]
 pub struct Uses<O> {
     all: usize,
@@ -54,17 +54,17 @@ impl<O> Default for Uses<O> {
 }
 
 impl<O: Ord + Clone> Uses<O> {
-    /// What all owners use together.
+    /// Use by all owners together.
     pub fn all(&self) -> usize {
         self.all
     }
 
-    /// What one owner uses.
+    /// Use by one owner.
     pub fn of(&self, owner: &O) -> usize {
         self.of.get(owner).copied().unwrap_or_default()
     }
 
-    /// What all others use together.
+    /// Use by all other owners.
     pub fn beside(&self, owner: &O) -> usize {
         self.all - self.of(owner)
     }

@@ -141,9 +141,9 @@ pub(crate) struct QueryParams {
     /// Ids of devices with commas between them.
     #[param(example = "pump-7,pump-8")]
     device: Option<String>,
-    /// Numbers of devices, as the routes of IoTFlow have them, with commas between them, in place of
-    /// all other conditions: also of devices that were removed and whose telemetry was kept. Only
-    /// for callers that see all teams.
+    /// Numbers of devices, as the routes of IoTFlow have them, with commas between them, in place
+    /// of all other conditions: also of devices that were removed and whose telemetry was kept.
+    /// Only for callers that see all teams.
     #[param(example = "7")]
     number: Option<String>,
     /// Devices of this group, by id or name.

@@ -21,7 +21,8 @@ pub enum NetError {
     /// The server answered with HTTP instead of MQTT.
     #[error("the server answered with HTTP, not with MQTT")]
     Http,
-    /// The server did not accept the WebSocket handshake: its HTTP status, if it answered with HTTP.
+    /// The server did not accept the WebSocket handshake: its HTTP status, if it answered with
+    /// HTTP.
     #[error("WebSocket: {}", .0.map_or_else(no_answer, |status| format!("HTTP status {status}")))]
     Handshake(Option<u16>),
     /// The WebSocket handshake is wrong, or a frame was invalid.

@@ -43,7 +43,7 @@ fn is_local(endpoint: &Endpoint) -> bool {
         || address.is_ok_and(|address| address.is_loopback())
 }
 
-/// What the port may be for, if it is probably not for this connection. Continues a sentence that
+/// Purpose of the port, if it is probably not for this connection. Continues a sentence that
 /// begins with the port.
 fn hint(endpoint: &Endpoint, error: &NetError) -> Option<&'static str> {
     let has_tls = endpoint.tls.is_some();

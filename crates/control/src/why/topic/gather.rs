@@ -40,7 +40,7 @@ const REFUSED_MAX: usize = 16;
 /// Clients that lost messages whose subscriptions are looked at.
 const LOST_BY_MAX: usize = 8;
 
-/// What a session lost, and when.
+/// Messages that a session lost, by reason, and when.
 fn drops_of(session: &ClientDetail) -> Vec<(DropReason, u64, LossTimes)> {
     let drops = session.drops.iter().zip(&session.dropped_at);
     drops

@@ -182,7 +182,7 @@ fn lost(asked: &Asked, facts: &TopicFacts, topic: &str, found: &mut Found) {
     }
 }
 
-/// What a subscriber lost recently, unless that is usual.
+/// Finding about messages that a subscriber lost recently, unless that is usual.
 fn lost_by_subscriber(
     asked: &Asked,
     one: &Subscriber,
