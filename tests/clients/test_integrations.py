@@ -180,7 +180,8 @@ def test_what_is_not_there_is_told_with_what_there_is(start_node, tmp_path):
     options, _ = configured(tmp_path)
     node = start_node(**options)
     said = command(node, "show", "file/other", code=1)
-    assert f"there is no integration file/other: martlet integration ls --data-dir={node.data_dir} lists them" in said
+    assert f"there is no integration file/other: martlet integration ls --data-dir={node.data_dir} -c " in said
+    assert "martlet.toml lists them" in said
     assert "such as file/audit" in command(node, "pause", "audit", code=2)
     assert command(node, "dead-letter", "ls", NAME) == ""
     assert json.loads(command(node, "dead-letter", "ls", NAME, "--json")) == {"items": []}

@@ -23,4 +23,4 @@ def test_a_client_of_a_team_is_asked_for_by_its_client_identifier_alone(node):
 
 def test_an_address_is_not_the_name_of_a_device(node):
     told = node.headline("nobody-known", "no connection from 192.0.2.7 was refused", "192.0.2.7")
-    assert "command" not in told and "add" not in told.get("remedy", ""), told
+    assert "command" not in told and " add " not in told.get("remedy", ""), told

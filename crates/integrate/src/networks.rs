@@ -194,8 +194,9 @@ impl AllowedNetworks {
     /// integration connects.
     pub async fn refuses_now(&self, url: &str) -> Option<String> {
         let hosts = url.split(',').filter_map(|one| host_of(one.trim()));
-        // A secret is not known here.
-        for host in hosts.filter(|host| !host.contains("${")) {
+        // A secret is not known here, and `refuses` knows addresses.
+        let is_name = |host: &&str| !host.contains("${") && self.check_host(host).is_ok();
+        for host in hosts.filter(is_name) {
             let found = tokio::time::timeout(LOOK_UP_WITHIN, self.addresses(host, 0)).await;
             if let Ok(Ok((permitted, Some(why)))) = found
                 && permitted.is_empty()
