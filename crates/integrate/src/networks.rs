@@ -169,14 +169,16 @@ impl AllowedNetworks {
     /// # Errors
     /// It may not; the reason.
     pub fn check_host(&self, host: &str) -> Result<(), String> {
-        // Also in the forms that resolvers take, such as 127.1 and 0x7f000001.
-        match (host.parse(), Host::parse(host)) {
+        // Also in the forms that resolvers take, such as 127.1 and 0x7f000001, and in letters that
+        // URLs replace, such as fullwidth ones.
+        let is_local = match (host.parse(), Host::parse(host)) {
             (Ok(address), _) => return self.check(address),
             (_, Ok(Host::Ipv4(address))) => return self.check(address.into()),
-            _ => {}
-        }
+            (_, Ok(Host::Domain(name))) => is_localhost(&name),
+            _ => is_localhost(host),
+        };
         let [v4, v6] = LOOPBACK.map(|address| self.check(address));
-        match is_localhost(host) {
+        match is_local {
             true => v6.or(v4),
             false => Ok(()),
         }
@@ -185,6 +187,7 @@ impl AllowedNetworks {
     /// Why an integration may not connect to the hosts of a URL. `None` if it may. A URL of brokers
     /// may have several addresses, separated by commas.
     pub fn refuses(&self, url: &str) -> Option<String> {
+        let url = without_breaks(url);
         let mut hosts = url.split(',').filter_map(|one| host_of(one.trim()));
         hosts.find_map(|host| self.check_host(host).err())
     }
@@ -193,12 +196,17 @@ impl AllowedNetworks {
     /// address, or without an answer in time, is not refused: it is resolved again when the
     /// integration connects.
     pub async fn refuses_now(&self, url: &str) -> Option<String> {
+        let looked_up = tokio::time::timeout(LOOK_UP_WITHIN, self.refused_name(url)).await;
+        looked_up.ok().flatten()
+    }
+
+    async fn refused_name(&self, url: &str) -> Option<String> {
+        let url = without_breaks(url);
         let hosts = url.split(',').filter_map(|one| host_of(one.trim()));
         // A secret is not known here, and `refuses` knows addresses.
         let is_name = |host: &&str| !host.contains("${") && self.check_host(host).is_ok();
         for host in hosts.filter(is_name) {
-            let found = tokio::time::timeout(LOOK_UP_WITHIN, self.addresses(host, 0)).await;
-            if let Ok(Ok((permitted, Some(why)))) = found
+            if let Ok((permitted, Some(why))) = self.addresses(host, 0).await
                 && permitted.is_empty()
             {
                 return Some(format!("{host}: {why}"));
@@ -208,7 +216,12 @@ impl AllowedNetworks {
     }
 }
 
-/// Time limit for the addresses of a name where a caller waits for them.
+/// URLs are read without tabs and line breaks.
+fn without_breaks(url: &str) -> String {
+    url.replace(['\t', '\n', '\r'], "")
+}
+
+/// Time limit for the addresses of the names of a URL where a caller waits for them.
 const LOOK_UP_WITHIN: Duration = Duration::from_secs(2);
 
 /// Addresses of `localhost`, and of each name below it: no server is asked for them (RFC 6761,

@@ -49,9 +49,6 @@ pub(super) async fn selected(
 ) -> Result<HashMap<i64, String>, Problem> {
     let named = devices.device.as_deref();
     let named = named.map(|text| name_list("device", text)).transpose()?;
-    if let Some(numbers) = &devices.number {
-        return numbered(api, caller, numbers).await;
-    }
     let has_filter =
         devices.group.is_some() || devices.tag.is_some() || devices.device_type.is_some();
     expect_not_empty([
@@ -59,6 +56,13 @@ pub(super) async fn selected(
         ("group", &devices.group),
         ("type", &devices.device_type),
     ])?;
+    if let Some(numbers) = &devices.number {
+        if has_filter || named.is_some() {
+            let detail = "it stands alone, without device, group, tag and type";
+            return Err(Problem::of_query("number", detail));
+        }
+        return numbered(api, caller, numbers).await;
+    }
     if !has_filter && named.is_none() {
         let detail = "name the devices by device, group, tag or type";
         return Err(Problem::of_query("device", detail));
@@ -141,9 +145,9 @@ pub(crate) struct QueryParams {
     /// Ids of devices with commas between them.
     #[param(example = "pump-7,pump-8")]
     device: Option<String>,
-    /// Numbers of devices, as the routes of IoTFlow have them, with commas between them, in place
-    /// of all other conditions: also of devices that were removed and whose telemetry was kept.
-    /// Only for callers that see all teams.
+    /// Numbers of devices, as the routes of IoTFlow have them, with commas between them: also of
+    /// devices that were removed and whose telemetry was kept. It stands alone, without `device`,
+    /// `group`, `tag` and `type`, and is for callers that see all teams.
     #[param(example = "7")]
     number: Option<String>,
     /// Devices of this group, by id or name.

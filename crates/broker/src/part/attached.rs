@@ -10,6 +10,7 @@ use crate::node::{Cx, Node};
 use crate::part::bounds::PartQueue;
 use crate::part::bounds::beyond_hold;
 use crate::part::holds::Holds;
+use crate::part::interface::OnFull;
 use crate::part::interface::PartEvent;
 use crate::part::interface::PartId;
 use crate::part::lanes::Lanes;
@@ -90,6 +91,13 @@ impl Parts {
     pub(crate) fn is_holding(&self, id: SessionId) -> bool {
         let queue = self.queues.get(&id);
         queue.is_some_and(|queue| queue.limits.bytes_max > 0 && queue.is_holding())
+    }
+
+    /// Messages with hops do not wait at the bound of this queue, see
+    /// [`OnFull::HoldFromOutside`](super::OnFull::HoldFromOutside).
+    pub(crate) fn passes_on(&self, id: SessionId) -> bool {
+        let queue = self.queues.get(&id);
+        queue.is_some_and(|queue| queue.limits.on_full == OnFull::HoldFromOutside)
     }
 
     /// Bytes that a queue may have after its publishers have begun to wait at this bound.

@@ -13,7 +13,6 @@ use crate::effect::ShardMessage;
 use crate::id::{SessionEpoch, SessionId};
 use crate::node::{Cx, Node};
 use crate::part::holds::Hold;
-use crate::part::interface::OnFull;
 use crate::part::lanes::Lane;
 use crate::shard::Shard;
 use crate::work::NODE;
@@ -28,7 +27,6 @@ impl Shard {
         if core::mem::replace(&mut queue.holds, true) {
             return;
         }
-        let passes_on = queue.limits.on_full == OnFull::HoldFromOutside;
         queue.held_at = self.sessions.at(session).outbound.queue().bytes();
         let lane = self.parts.lanes.of(id).map(Lane::held);
         let is_lane = lane.is_some();
@@ -45,7 +43,7 @@ impl Shard {
             tenant,
             filters,
             keeps_qos0: state.flags.keeps_qos0(),
-            passes_on,
+            passes_on: self.parts.passes_on(id),
         };
         // A lane takes nothing that other shards receive.
         if !is_lane && !fault::is(Fault::HoldNotTold) {

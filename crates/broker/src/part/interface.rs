@@ -115,8 +115,9 @@ pub enum OnFull {
     /// room until it is.
     Hold,
     /// As [`OnFull::Hold`], for messages that come from outside, with no
-    /// [hops](crate::Message::hops). What follows from a message of the part enters the queue
-    /// whatever the bound: the part could not go on if that waited. Its hops end it.
+    /// [hops](crate::Message::hops). What follows from a message of the part does not wait: the
+    /// part could not go on. It enters the queue as what nobody waits with, up to 1 MiB and an
+    /// eighth beyond the bound; more is dropped.
     HoldFromOutside,
 }
 

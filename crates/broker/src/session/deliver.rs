@@ -509,27 +509,26 @@ impl Shard {
     fn make_room<N: Node>(&mut self, cx: &mut Cx<'_, N>, index: u32, entry: &Entry) -> bool {
         let bytes = entry.message.bytes();
         let is_in_memory = self.is_queue_in_memory(index);
-        let bounds = self.bounds_of_queue(self.sessions.id_of(index));
+        let id = self.sessions.id_of(index);
+        let bounds = self.bounds_of_queue(id);
         let (count_max, mut bytes_max) = (bounds.messages, bounds.bytes);
         let queue = self.sessions.at(index).outbound.queue();
         if queue.bytes() >= bounds.notify_from_bytes {
             // Before a hold begins, as this ends one for which there is room.
-            let id = self.sessions.id_of(index);
             self.tend_queue_of_part(cx, id);
         }
         if bounds.holds {
             if self.is_queue_full_for(index, bytes, bounds.bytes) {
                 self.begin_hold(cx, index);
             }
-            if is_awaited(entry) && !fault::is(Fault::HoldDrops) {
+            let follows = entry.message.hops() > 0 && self.parts.passes_on(id);
+            if is_awaited(entry) && !follows && !fault::is(Fault::HoldDrops) {
                 // Its shard did not know of the hold yet. It is in memory and in the store already,
                 // and its publisher waits with the next one.
                 return true;
             }
             // For what nobody waits with.
-            bytes_max = self
-                .parts
-                .bytes_beyond_hold(self.sessions.id_of(index), bytes_max);
+            bytes_max = self.parts.bytes_beyond_hold(id, bytes_max);
         }
         if is_in_memory {
             // No client has more than a share of it.

@@ -20,9 +20,10 @@ pub(super) const SUBSCRIPTIONS_MAX: usize = 100;
 pub(crate) struct TopicFacts {
     /// The subscribers of the topic; none: a Topic Filter was asked about.
     pub(crate) subscribers: Option<Vec<Subscriber>>,
-    /// Without a topic in the question: clients whose queues were full recently and that are
-    /// subscribed to what this device may publish. Which messages they lost is not known.
-    pub(crate) lost_by: Vec<Subscriber>,
+    /// Without a topic in the question: clients whose queues were full recently, and whether they
+    /// are subscribed to what this device may publish; else a gateway may have published for it.
+    /// Which messages they lost is not known.
+    pub(crate) lost_by: Vec<(Subscriber, bool)>,
     /// The share groups among them.
     pub(crate) groups: Vec<GroupDetail>,
     /// Clients, connected or not, whose subscriptions nearly match the topic, while it has no

@@ -154,35 +154,42 @@ impl Control {
         Ok((subscribers, groups))
     }
 
-    /// Clients whose queues were full recently, and that are subscribed to what the device may
-    /// publish.
-    async fn lost_by(&self, asked: &Asked) -> Result<Vec<Subscriber>, ControlError> {
+    /// Clients whose queues were full recently, and whether they are subscribed to what the device
+    /// may publish; else to what may have its name.
+    async fn lost_by(&self, asked: &Asked) -> Result<Vec<(Subscriber, bool)>, ControlError> {
         let tenant = asked.question.tenant;
         let written = self.may_publish_to(tenant, &asked.question.name);
         let since_ms = now_ms().saturating_sub(RECENT_MS);
         let mut found = Vec::new();
-        if written.is_empty() {
-            return Ok(found);
-        }
         for client_id in self.journal.queues_full(tenant, since_ms, LOST_BY_MAX) {
             let session = self.client(tenant, &client_id, SUBSCRIPTIONS_MAX).await?;
             let Some(session) = session.filter(|_| client_id != asked.client_id) else {
                 continue;
             };
             let subscriptions = session.subscriptions.iter();
-            let mut filters = subscriptions.map(|one| &*one.filter);
-            let filter = filters.find(|filter| {
-                let own = SubscriptionFilter::parse(filter);
-                let own = own.map_or(*filter, |own| own.filter.as_str());
-                written.iter().any(|of| overlap(own, of))
-            });
-            if let Some(filter) = filter {
-                found.push(Subscriber {
+            let filters = || {
+                let all = subscriptions.clone().map(|one| &*one.filter);
+                all.filter_map(|filter| Some((filter, SubscriptionFilter::parse(filter).ok()?)))
+            };
+            let is_own = |of: &SubscriptionFilter<'_>| {
+                let own = of.filter.as_str();
+                written.iter().any(|written| overlap(own, written))
+            };
+            // It may have the name of the device in topics of a gateway.
+            let may_name = |of: &SubscriptionFilter<'_>| {
+                let mut levels = of.filter.as_str().split('/');
+                levels.any(|level| ["+", "#", &asked.question.name].contains(&level))
+            };
+            let own = filters().find(|(_, of)| is_own(of));
+            let likely = own.is_some();
+            if let Some((filter, _)) = own.or_else(|| filters().find(|(_, of)| may_name(of))) {
+                let subscriber = Subscriber {
                     filter: filter.to_owned(),
                     drops: drops_of(&session),
                     client_id,
                     ..Subscriber::default()
-                });
+                };
+                found.push((subscriber, likely));
             }
         }
         Ok(found)

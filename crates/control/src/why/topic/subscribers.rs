@@ -212,11 +212,11 @@ fn lost_by_subscriber(
 /// Messages that subscribers lost and that may be those of this device. For one that never connects
 /// itself, but through a gateway, this is all that is known.
 pub(super) fn lost_of_device(asked: &Asked, facts: &TopicFacts, found: &mut Found) {
-    let bearing = match asked.is_unseen {
-        true => Bearing::Happened,
-        false => Bearing::Aside,
-    };
-    for one in &facts.lost_by {
+    for (one, is_own) in &facts.lost_by {
+        let bearing = match asked.is_unseen && *is_own {
+            true => Bearing::Happened,
+            false => Bearing::Aside,
+        };
         let whose = format!(
             "which is subscribed to {}, of this device or others",
             one.filter

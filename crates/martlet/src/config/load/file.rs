@@ -447,7 +447,7 @@ fn joined(texts: &DeArray<'_>) -> Option<String> {
         DeValue::String(text) if !text.contains(',') => Some(text.as_ref()),
         _ => None,
     });
-    Some(texts.collect::<Option<Vec<&str>>>()?.join(", "))
+    Some(texts.collect::<Option<Vec<&str>>>()?.join(","))
 }
 
 /// The place of a syntax error and what was expected. Only the part of the line before `=` is
