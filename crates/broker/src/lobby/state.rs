@@ -24,18 +24,18 @@ pub(crate) struct Lobby {
     pub(crate) silent_ends: SilentEnds,
 }
 
-/// Clients that have ended their connections without a word: which of them were told of in the last
-/// minute. The probes of a load balancer do so all day.
+/// Connections that clients ended without a message, as reported in the last minute. Probes of a
+/// load balancer end theirs in this way all day.
 #[derive(Debug, Default)]
 pub(crate) struct SilentEnds(Vec<(Option<IpAddr>, RefusalCause, u64)>);
 
-/// Time in which one end of each kind from each address is told of, in milliseconds.
+/// Time in which one such end of each cause and address is reported, in milliseconds.
 const SILENT_END_EVERY_MS: u64 = 60_000;
-/// Ends that are told of in that time, at most.
+/// Maximum number of ends that are reported in that time.
 const SILENT_ENDS_MAX: usize = 64;
 
 impl SilentEnds {
-    /// Whether an end is told of.
+    /// Notes an end. Returns whether it is to be reported.
     pub(crate) fn take(
         &mut self,
         address: Option<IpAddr>,

@@ -297,7 +297,7 @@ mod tests {
             let text = fs::read_to_string(of.join(INDEX)).unwrap();
             assert_eq!(text.lines().count(), lines);
         }
-        // A byte order mark is no part of the first line, and the next one comes after the last.
+        // A byte order mark does not belong to the first line. New lines are added at the end.
         fs::write(of.join(INDEX), format!("\u{feff}{}", &entry("a").line())).unwrap();
         let mut index = Index::read(&of).unwrap().unwrap();
         index.add(entry("b")).unwrap();

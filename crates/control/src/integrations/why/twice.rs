@@ -9,7 +9,8 @@ use crate::integrations::{Activity, Examined};
 use crate::remedy::form;
 use crate::why::{Asked, Finding, Findings};
 
-/// Pairs of bridges, of which one was asked about, or that carry the topic that was asked about.
+/// Pairs of bridges that carry the same messages: those of the bridge, or of the topic, in the
+/// question.
 pub(super) fn found(control: &Control, asked: &Asked, all: &[Examined]) -> Vec<Twice> {
     let mut found = Vec::new();
     // A bridge that is paused carries nothing.

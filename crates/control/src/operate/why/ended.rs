@@ -55,7 +55,7 @@ pub(super) fn again_and_again(
     Some((bearing, finding))
 }
 
-/// The client is gone, whose connection was taken over again and again before.
+/// Finding about earlier takeovers of a client that is not connected now.
 pub(super) fn duel_before(asked: &Asked, run: &Run) -> Option<(Bearing, Finding)> {
     if run.count < REPEATED || run.cause != Some(Cause::TakenOver) {
         return None;

@@ -166,7 +166,8 @@ fn slip(filter: &str, topic: &str, names: &Names<'_>) -> Option<String> {
     prefixed(filter, topic, names)
 }
 
-/// The filter would match if its levels were in another order, two of which at least are words.
+/// Whether the filter has the levels of the topic in another order. At least two of them must be
+/// words.
 fn is_reordered(filter: &str, topic: &str) -> bool {
     let mut levels: Vec<&str> = topic.split('/').collect();
     let mut own: Vec<&str> = filter.split('/').collect();
