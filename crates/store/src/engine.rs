@@ -50,6 +50,8 @@ pub struct Options {
     /// Space that the disk allows this store, bytes; 0: no limit. The disk enforces it, see
     /// [`crate::LimitedDisk`]; here it limits the size of the ballast.
     pub disk_bytes_max: u64,
+    /// Tenant that a body counts for, of its bytes; 0: none. `None`: no body has one.
+    pub tenant_of: Option<fn(&[u8]) -> u32>,
 }
 
 impl Default for Options {
@@ -59,6 +61,7 @@ impl Default for Options {
             tail_bytes: 64 << 20,
             salt: 0,
             disk_bytes_max: 0,
+            tenant_of: None,
         }
     }
 }
@@ -188,11 +191,12 @@ impl<F> SyncWork<F> {
 
 impl<D: Disk> Engine<D> {
     pub(crate) fn empty(disk: D, options: Options, salt: u64) -> Self {
+        let index = Index::new(options.tenant_of);
         Engine {
             disk,
             options,
             salt,
-            index: Index::default(),
+            index,
             segments: Segments::default(),
             active: None,
             spare_bytes: 0,

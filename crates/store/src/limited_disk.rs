@@ -28,14 +28,17 @@ impl<D: Disk> LimitedDisk<D> {
         Self { disk, bytes_max }
     }
 
+    fn used_beside(&self, name: &str) -> io::Result<u64> {
+        let files = self.disk.list()?;
+        let others = files.iter().filter(|(other, _)| other != name);
+        Ok(others.map(|(_, len)| len).sum())
+    }
+
     fn expect_room(&self, name: &str, len: u64) -> io::Result<()> {
         if self.bytes_max == 0 || len <= SMALL_BYTES {
             return Ok(());
         }
-        let files = self.disk.list()?;
-        let others = files.iter().filter(|(other, _)| other != name);
-        let used: u64 = others.map(|(_, len)| len).sum();
-        match used + len > self.bytes_max {
+        match self.used_beside(name)? + len > self.bytes_max {
             true => Err(io::Error::new(io::ErrorKind::StorageFull, LIMIT_REACHED)),
             false => Ok(()),
         }
@@ -80,5 +83,14 @@ impl<D: Disk> Disk for LimitedDisk<D> {
 
     fn sync_dir(&self) -> io::Result<()> {
         self.disk.sync_dir()
+    }
+
+    fn free_bytes(&self) -> Option<u64> {
+        let free = self.disk.free_bytes();
+        if self.bytes_max == 0 {
+            return free;
+        }
+        let left = self.bytes_max.saturating_sub(self.used_beside("").ok()?);
+        Some(free.map_or(left, |free| free.min(left)))
     }
 }

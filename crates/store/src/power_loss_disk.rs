@@ -136,6 +136,10 @@ impl<D: Disk> Disk for PowerLossDisk<D> {
         Ok(length)
     }
 
+    fn free_bytes(&self) -> Option<u64> {
+        self.disk.free_bytes()
+    }
+
     fn sync(&self, file: &Self::File) -> io::Result<()> {
         let mut unsynced = file.unsynced();
         for (number, page) in &unsynced.pages {

@@ -156,6 +156,11 @@ impl Disk for RealDisk {
     fn sync_dir(&self) -> io::Result<()> {
         self.inner.dir.sync_all()
     }
+
+    fn free_bytes(&self) -> Option<u64> {
+        let disk = rustix::fs::fstatvfs(&self.inner.dir).ok()?;
+        Some(disk.f_bavail.saturating_mul(disk.f_frsize))
+    }
 }
 
 /// Creates a directory and its missing parents, with access for this user only. Syncs their names:

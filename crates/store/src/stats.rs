@@ -53,6 +53,23 @@ impl<D: Disk> Engine<D> {
             .map(|error| StoreError::new("creating", SPARE, error))
     }
 
+    /// Tenants with bodies, in order, and the approximate bytes of these. Bodies without a tenant
+    /// are in [`Engine::live_bytes`] alone.
+    pub fn tenants(&self) -> impl Iterator<Item = (u32, u64)> + '_ {
+        self.index.live.tenants()
+    }
+
+    /// [`Stats::live_bytes`] alone, at no cost.
+    pub fn live_bytes(&self) -> u64 {
+        self.index.live.total()
+    }
+
+    /// Bytes that the store takes and that are free for it; `None`: the disk does not say.
+    pub fn room_bytes(&self) -> Option<u64> {
+        let free = self.disk.free_bytes()?;
+        Some(free.saturating_add(self.disk_bytes()))
+    }
+
     /// Approximate number of bytes of the index in memory, at no cost.
     pub fn index_bytes(&self) -> usize {
         let index = &self.index;

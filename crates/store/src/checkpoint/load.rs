@@ -65,7 +65,7 @@ fn load_one<D: Disk>(
         }
     }
     let mut loader = Loader {
-        index: Index::default(),
+        index: Index::new(engine.options.tenant_of),
         begin: None,
         has_holes: false,
         lacks: Lacks::default(),

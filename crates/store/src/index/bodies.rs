@@ -1,5 +1,5 @@
 //! Which bodies are live, where they are stored and why: eight bytes each, in chunks of 64
-//! neighbouring ids.
+//! neighbouring ids; four more for the tenant in chunks that have bodies with one.
 //!
 //! A body is live while it has a hold or an entry refers to it. A slot without a location is a
 //! body that is missing (perhaps only until its record is applied): its holds are those released
@@ -8,7 +8,7 @@
 use super::live::{Live, class_bytes};
 use super::location::Location;
 use super::number_map::NumberMap;
-use crate::record::{BodyId, Holds, QueueId, read_u64};
+use crate::record::{BodyId, Holds, QueueId, read_u32, read_u64};
 use martlet_fault::{self as fault, Fault};
 use martlet_rows::{put_varint, take_varint};
 use std::collections::BTreeMap;
@@ -78,6 +78,8 @@ struct Chunk {
     key: u64,
     there: u64,
     packed: Vec<Packed>,
+    /// Tenant of each of these, 0 for none; empty if none has one.
+    tenants: Vec<u32>,
     /// The capture that has already copied this chunk.
     epoch: u32,
 }
@@ -87,6 +89,53 @@ impl Chunk {
         let below = self.there & ((1 << bit) - 1);
         (self.there >> bit & 1 == 1).then_some(below.count_ones() as usize)
     }
+
+    fn insert(&mut self, bit: u32, rank: usize, packed: Packed) {
+        if self.packed.len() == self.packed.capacity() {
+            let more = self.packed.capacity().clamp(2, 32);
+            self.packed.reserve_exact(more);
+        }
+        self.packed.insert(rank, packed);
+        if !self.tenants.is_empty() {
+            self.tenants.insert(rank, 0);
+        }
+        self.there |= 1 << bit;
+    }
+
+    /// Removes a slot and returns its tenant.
+    fn remove(&mut self, bit: u32, rank: usize) -> u32 {
+        self.packed.remove(rank);
+        self.there &= !(1 << bit);
+        let tenant = match self.tenants.is_empty() {
+            true => 0,
+            false => self.tenants.remove(rank),
+        };
+        if self.packed.len() * 4 <= self.packed.capacity() {
+            self.packed.shrink_to(self.packed.len() * 2);
+            self.tenants.shrink_to(self.packed.len() * 2);
+        }
+        tenant
+    }
+
+    /// Sets the tenant of a slot and returns the one that it had.
+    fn set_tenant(&mut self, rank: usize, tenant: u32) -> u32 {
+        if self.tenants.is_empty() {
+            if tenant == 0 {
+                return 0;
+            }
+            self.tenants = vec![0; self.packed.len()];
+        }
+        let place = self.tenants.get_mut(rank);
+        place.map_or(0, |place| std::mem::replace(place, tenant))
+    }
+}
+
+/// What a new body takes: its size class, and the tenant that it counts for.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) struct Cost {
+    pub(crate) class: u8,
+    /// 0: none.
+    pub(crate) tenant: u32,
 }
 
 /// The highest id seen, per value of the upper six bits of an id.
@@ -128,6 +177,8 @@ pub(crate) struct Bodies {
     /// The highest id seen, per value of the upper six bits of an id.
     highest: Highest,
     count: usize,
+    /// Some body has or had a tenant.
+    has_tenants: bool,
     epoch: u32,
     capture: Option<Capture>,
 }
@@ -147,14 +198,16 @@ impl Bodies {
     /// Approximate number of bytes on the heap, without a walk over the bodies.
     pub(crate) fn bytes_about(&self) -> usize {
         let chunks = self.chunks.capacity() * size_of::<Option<Chunk>>();
-        self.count * size_of::<Packed>() + chunks + self.by_key.capacity() * 17
+        let of_body = size_of::<Packed>() + usize::from(self.has_tenants) * size_of::<u32>();
+        self.count * of_body + chunks + self.by_key.capacity() * 17
     }
 
     /// Bytes on the heap.
     pub(crate) fn bytes(&self) -> usize {
         let chunks = self.chunks.iter().flatten();
-        let packed: usize = chunks.map(|chunk| chunk.packed.capacity() * 8).sum();
-        packed + self.chunks.capacity() * size_of::<Option<Chunk>>() + self.by_key.capacity() * 17
+        let slots =
+            chunks.map(|chunk| chunk.packed.capacity() * 8 + chunk.tenants.capacity() * 4);
+        slots.sum::<usize>() + self.chunks.capacity() * size_of::<Option<Chunk>>() + self.by_key.capacity() * 17
     }
 
     pub(crate) fn highest(&self) -> impl Iterator<Item = BodyId> + '_ {
@@ -215,6 +268,15 @@ impl Bodies {
 
     /// Changes a slot; creates it if it does not exist, removes it if it ends up empty.
     fn change<T>(&mut self, id: BodyId, change: impl FnOnce(&mut Packed) -> T) -> T {
+        self.change_or_remove(id, change).0
+    }
+
+    /// Like [`Bodies::change`], and returns the tenant of a slot that is removed.
+    fn change_or_remove<T>(
+        &mut self,
+        id: BodyId,
+        change: impl FnOnce(&mut Packed) -> T,
+    ) -> (T, u32) {
         let place = match self.find(id) {
             Some(place) => place,
             None => self.add_chunk(id.0 >> 6),
@@ -223,7 +285,7 @@ impl Bodies {
         let bit = (id.0 & 63) as u32;
         let Some(Some(chunk)) = self.chunks.get_mut(place as usize) else {
             // The table names a chunk that does not exist: treated as empty.
-            return change(&mut Packed::default());
+            return (change(&mut Packed::default()), 0);
         };
         let rank = (chunk.there & ((1 << bit) - 1)).count_ones() as usize;
         let is_there = chunk.there >> bit & 1 == 1;
@@ -233,23 +295,11 @@ impl Bodies {
             Packed(0)
         };
         let answer = change(&mut packed);
+        let mut tenant = 0;
         match (is_there, packed.0 != 0) {
             (true, true) => chunk.packed[rank] = packed,
-            (false, true) => {
-                if chunk.packed.len() == chunk.packed.capacity() {
-                    let more = chunk.packed.capacity().clamp(2, 32);
-                    chunk.packed.reserve_exact(more);
-                }
-                chunk.packed.insert(rank, packed);
-                chunk.there |= 1 << bit;
-            }
-            (true, false) => {
-                chunk.packed.remove(rank);
-                chunk.there &= !(1 << bit);
-                if chunk.packed.len() * 4 <= chunk.packed.capacity() {
-                    chunk.packed.shrink_to(chunk.packed.len() * 2);
-                }
-            }
+            (false, true) => chunk.insert(bit, rank, packed),
+            (true, false) => tenant = chunk.remove(bit, rank),
             (false, false) => {}
         }
         if chunk.there == 0 {
@@ -259,7 +309,26 @@ impl Bodies {
             self.by_key.remove(&key);
             self.last = None;
         }
-        answer
+        (answer, tenant)
+    }
+
+    /// Sets the tenant of a body that exists, and returns the one that it had.
+    fn set_tenant(&mut self, id: BodyId, tenant: u32) -> u32 {
+        let place = self.find(id);
+        let chunk = place.and_then(|place| self.chunks.get_mut(place as usize)?.as_mut());
+        let Some(chunk) = chunk else { return 0 };
+        let rank = chunk.rank((id.0 & 63) as u32);
+        rank.map_or(0, |rank| chunk.set_tenant(rank, tenant))
+    }
+
+    /// The tenant of a body; 0: none.
+    fn tenant(&self, id: BodyId) -> u32 {
+        let chunk = self.chunk(id);
+        let tenant = chunk.and_then(|chunk| {
+            let rank = chunk.rank((id.0 & 63) as u32)?;
+            chunk.tenants.get(rank).copied()
+        });
+        tenant.unwrap_or_default()
     }
 
     fn add_chunk(&mut self, key: u64) -> u32 {
@@ -267,6 +336,7 @@ impl Bodies {
             key,
             there: 0,
             packed: Vec::new(),
+            tenants: Vec::new(),
             epoch: self.epoch,
         };
         let place = match self.free.pop() {
@@ -290,7 +360,7 @@ impl Bodies {
         id: BodyId,
         holds: Holds,
         location: Location,
-        class: u8,
+        Cost { class, tenant }: Cost,
         live: &mut Live,
     ) -> bool {
         self.highest.raise(id);
@@ -306,6 +376,11 @@ impl Bodies {
         if added {
             live.add(location.slot, class);
             self.count += 1;
+            if tenant != 0 {
+                self.has_tenants = true;
+                self.set_tenant(id, tenant);
+                live.count(tenant, class);
+            }
         }
         added
     }
@@ -362,7 +437,7 @@ impl Bodies {
         live: &mut Live,
     ) {
         let (mut died, mut many) = (None, false);
-        let is_routed = self.change(id, |packed| {
+        let (is_routed, tenant) = self.change_or_remove(id, |packed| {
             let is_routed = packed.is_routed();
             let refs = packed.refs();
             many = was_there && refs == REFS_MANY;
@@ -378,7 +453,7 @@ impl Bodies {
         if let Some(queue) = had.filter(|_| is_routed) {
             self.note_had(id, queue);
         }
-        self.buried(died, live);
+        self.buried(died, tenant, live);
     }
 
     /// Drops a reference of a body whose number of references is in `many`; some remain
@@ -417,14 +492,15 @@ impl Bodies {
 
     pub(crate) fn bury_if_dead(&mut self, id: BodyId, live: &mut Live) {
         if self.get(id).is_some_and(Packed::is_dead) {
-            let died = self.change(id, Packed::take_if_dead);
-            self.buried(died, live);
+            let (died, tenant) = self.change_or_remove(id, Packed::take_if_dead);
+            self.buried(died, tenant, live);
         }
     }
 
-    fn buried(&mut self, died: Option<(Location, u8)>, live: &mut Live) {
+    fn buried(&mut self, died: Option<(Location, u8)>, tenant: u32, live: &mut Live) {
         if let Some((location, class)) = died {
             live.take(location.slot, class);
+            live.uncount(tenant, class);
             self.count -= 1;
         }
     }
@@ -444,6 +520,11 @@ impl Bodies {
             self.change(id, |packed| packed.put_location(to, class));
             live.take(place.slot, old.class());
             live.add(to.slot, class);
+            if class != old.class() {
+                let tenant = self.tenant(id);
+                live.uncount(tenant, old.class());
+                live.count(tenant, class);
+            }
         }
     }
 
@@ -532,27 +613,34 @@ impl Bodies {
             }
         });
         for (id, packed) in gone {
-            self.change(id, |packed| packed.0 = 0);
+            let ((), tenant) = self.change_or_remove(id, |packed| packed.0 = 0);
             if let Some(location) = packed.location() {
                 live.take(location.slot, packed.class());
+                live.uncount(tenant, packed.class());
                 self.count -= 1;
             }
         }
     }
 
     /// Removes every body for which `is_lost`, and calls `each` with its location; entries that
-    /// refer to it stay and find nothing.
-    pub(crate) fn lose(&mut self, is_lost: impl Fn(Location) -> bool, mut each: impl FnMut(u16)) {
+    /// refer to it stay and find nothing. Its bytes stay counted for its segment.
+    pub(crate) fn lose(
+        &mut self,
+        is_lost: impl Fn(Location) -> bool,
+        live: &mut Live,
+        mut each: impl FnMut(u16),
+    ) {
         let mut lost = Vec::new();
         self.each(|id, packed| {
             if let Some(location) = packed.location()
                 && is_lost(location)
             {
-                lost.push(id);
+                lost.push((id, packed.class()));
                 each(location.slot);
             }
         });
-        for id in &lost {
+        for (id, class) in &lost {
+            live.uncount(self.set_tenant(*id, 0), *class);
             self.change(*id, |packed| packed.0 = packed.refs());
             self.had.remove(&id.0);
             self.count -= 1;
@@ -652,15 +740,21 @@ impl Bodies {
         Some(())
     }
 
-    /// Parses chunks from `input` until it is empty.
+    /// Parses chunks from `input` until it is empty: see [`encode_chunk`].
     pub(crate) fn load(&mut self, mut input: &[u8], live: &mut Live) -> Option<()> {
         while !input.is_empty() {
             let key = take_varint(&mut input)?;
-            let there = read_u64(input)?;
-            input = &input[8..];
-            let bytes = there.count_ones() as usize * 8;
-            let (packed, rest) = input.split_at_checked(bytes)?;
-            input = rest;
+            let mut there = take_u64(&mut input)?;
+            let has_tenants = there == 0;
+            if has_tenants {
+                there = take_u64(&mut input)?;
+            }
+            let count = there.count_ones() as usize;
+            let packed = take_bytes(&mut input, count * size_of::<u64>())?;
+            let tenants = match has_tenants {
+                true => take_bytes(&mut input, count * size_of::<u32>())?,
+                false => &[],
+            };
             if there == 0 || self.by_key.contains_key(&key) {
                 return None;
             }
@@ -669,9 +763,13 @@ impl Bodies {
                 .filter_map(read_u64)
                 .map(Packed)
                 .collect();
-            for packed in &packed {
+            let tenants = tenants.chunks_exact(size_of::<u32>()).filter_map(read_u32);
+            let tenants: Vec<u32> = tenants.collect();
+            self.has_tenants |= has_tenants;
+            for (rank, packed) in packed.iter().enumerate() {
                 if let Some(location) = packed.location() {
                     live.add(location.slot, packed.class());
+                    live.count(tenants.get(rank).copied().unwrap_or(0), packed.class());
                     self.count += 1;
                 }
             }
@@ -679,16 +777,38 @@ impl Bodies {
             if let Some(Some(chunk)) = self.chunks.get_mut(place) {
                 chunk.there = there;
                 chunk.packed = packed;
+                chunk.tenants = tenants;
             }
         }
         Some(())
     }
 }
 
+fn take_bytes<'a>(input: &mut &'a [u8], len: usize) -> Option<&'a [u8]> {
+    let (bytes, rest) = input.split_at_checked(len)?;
+    *input = rest;
+    Some(bytes)
+}
+
+fn take_u64(input: &mut &[u8]) -> Option<u64> {
+    take_bytes(input, size_of::<u64>()).and_then(read_u64)
+}
+
+/// Encodes a chunk: its key, which slots there are, the slots. If some have a tenant, eight zero
+/// bytes stand before the second, which no older program takes for a chunk, and the tenants follow.
 fn encode_chunk(chunk: &Chunk, out: &mut Vec<u8>) {
     put_varint(out, chunk.key);
+    let has_tenants = chunk.tenants.iter().any(|tenant| *tenant != 0);
+    if has_tenants {
+        out.extend_from_slice(&0_u64.to_le_bytes());
+    }
     out.extend_from_slice(&chunk.there.to_le_bytes());
     for packed in &chunk.packed {
         out.extend_from_slice(&packed.0.to_le_bytes());
+    }
+    if has_tenants {
+        for tenant in &chunk.tenants {
+            out.extend_from_slice(&tenant.to_le_bytes());
+        }
     }
 }

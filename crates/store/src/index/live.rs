@@ -1,9 +1,10 @@
-//! How many bytes of each segment are live: the basis for reclaim.
+//! How many bytes of each segment are live: the basis for reclaim; and of each tenant.
 //!
 //! Sizes are stored in six bits, in steps. They are always added and subtracted as the middle of
 //! their step, so that the sums do not drift.
 
 use crate::record::Lsn;
+use std::collections::BTreeMap;
 
 /// Size classes below this are quarters of octaves, from 16 bytes on; above, octaves from 64 KiB
 /// on.
@@ -57,6 +58,8 @@ pub(crate) struct Live {
     slots: Vec<LiveSegment>,
     /// Sum of all slots.
     total: u64,
+    /// Bytes of bodies by tenant; those without a tenant are not in it.
+    tenants: BTreeMap<u32, u64>,
     now: Lsn,
 }
 
@@ -90,6 +93,35 @@ impl Live {
             self.total -= bytes;
             slot.changed = now;
         }
+    }
+
+    /// Counts a body for its tenant; 0: it has none.
+    pub(crate) fn count(&mut self, tenant: u32, class: u8) {
+        if tenant != 0 {
+            *self.tenants.entry(tenant).or_default() += weight(class);
+        }
+    }
+
+    /// Counts a body no longer.
+    pub(crate) fn uncount(&mut self, tenant: u32, class: u8) {
+        if tenant == 0 {
+            return;
+        }
+        let left = self.tenant(tenant).saturating_sub(weight(class));
+        match left {
+            0 => self.tenants.remove(&tenant),
+            left => self.tenants.insert(tenant, left),
+        };
+    }
+
+    /// Live bytes of the bodies of a tenant.
+    fn tenant(&self, tenant: u32) -> u64 {
+        self.tenants.get(&tenant).copied().unwrap_or_default()
+    }
+
+    /// Tenants with live bodies, in order, and the bytes of these.
+    pub(crate) fn tenants(&self) -> impl Iterator<Item = (u32, u64)> + '_ {
+        self.tenants.iter().map(|(tenant, bytes)| (*tenant, *bytes))
     }
 
     /// Live bytes in a segment.

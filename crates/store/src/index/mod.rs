@@ -13,7 +13,7 @@ pub(crate) mod queues;
 pub(crate) mod states;
 
 use crate::record::{BodyId, EntryKey, Holds, Lsn, Op, Ops, QueueId};
-use bodies::Bodies;
+use bodies::{Bodies, Cost};
 use live::Live;
 pub(crate) use location::Location;
 use number_map::NumberMap;
@@ -37,6 +37,8 @@ pub(crate) struct Index {
     /// During recovery: queues that have or had an entry of a body whose record has not been found
     /// yet.
     early: Option<NumberMap<u64, Vec<QueueId>>>,
+    /// See [`crate::Options::tenant_of`]; `None`: bodies have no tenant.
+    tenant_of: Option<fn(&[u8]) -> u32>,
 }
 
 /// Holds of a body whose moved record does not list them: only after a loss, reclaim copies bodies
@@ -53,6 +55,14 @@ const LOST_BODY: u64 = u64::MAX >> 6;
 const FORGOTTEN_AT_ONCE: usize = 1024;
 
 impl Index {
+    /// An index without contents; `tenant_of` as in [`crate::Options`].
+    pub(crate) fn new(tenant_of: Option<fn(&[u8]) -> u32>) -> Self {
+        Self {
+            tenant_of,
+            ..Self::default()
+        }
+    }
+
     /// Applies the operations of record `lsn`, which lies at `location`.
     pub(crate) fn apply(&mut self, lsn: Lsn, ops: &[u8], location: Location) {
         self.live.now(lsn);
@@ -67,8 +77,8 @@ impl Index {
     fn apply_op(&mut self, lsn: Lsn, op: Op<'_>, location: Location) {
         match op {
             Op::Body(id, holds, bytes) => {
-                let class = live::class_of(body_cost(bytes.len()));
-                let added = self.bodies.add(id, holds, location, class, &mut self.live);
+                let cost = self.cost_of(bytes);
+                let added = self.bodies.add(id, holds, location, cost, &mut self.live);
                 if added {
                     self.born.push(id);
                 }
@@ -86,11 +96,11 @@ impl Index {
             Op::RemoveState(key) => self.states.remove(key, &mut self.live),
             Op::Forget(owner) => self.forget(owner),
             Op::MovedBody(id, _, holds, bytes) => {
-                let class = live::class_of(body_cost(bytes.len()));
+                let cost = self.cost_of(bytes);
                 if self.bodies.locate(id).is_none() {
                     // An early release was not meant for this body.
                     self.bodies
-                        .add(id, Holds::NONE, location, class, &mut self.live);
+                        .add(id, Holds::NONE, location, cost, &mut self.live);
                     let holds = holds.unwrap_or(UNTOLD);
                     self.bodies.hold(id, holds);
                     if holds.intersects(Holds::ROUTING) {
@@ -99,7 +109,7 @@ impl Index {
                     self.born.push(id);
                 } else {
                     self.bodies
-                        .relocate(id, None, location, class, &mut self.live);
+                        .relocate(id, None, location, cost.class, &mut self.live);
                 }
             }
             Op::MovedState(key, bytes) => {
@@ -111,6 +121,13 @@ impl Index {
                         .relocate(key, None, location, class, &mut self.live);
                 }
             }
+        }
+    }
+
+    fn cost_of(&self, body: &[u8]) -> Cost {
+        Cost {
+            class: live::class_of(body_cost(body.len())),
+            tenant: self.tenant_of.map_or(0, |tenant_of| tenant_of(body)),
         }
     }
 
@@ -238,8 +255,8 @@ impl Index {
             if let Op::Body(id, _, bytes) | Op::MovedBody(id, _, _, bytes) = op
                 && let Some(holds) = wanted(id)
             {
-                let class = live::class_of(body_cost(bytes.len()));
-                self.bodies.add(id, holds, location, class, &mut self.live);
+                let cost = self.cost_of(bytes);
+                self.bodies.add(id, holds, location, cost, &mut self.live);
             }
         }
     }

@@ -183,6 +183,11 @@ struct Body {
     bytes: Vec<u8>,
 }
 
+/// A tenant for about two of three bodies.
+pub(crate) fn tenant_of(body: &[u8]) -> u32 {
+    body.first().map_or(0, |byte| u32::from(byte % 3))
+}
+
 type Row = (u64, u8, [u64; 2], Vec<u8>);
 
 /// The expected state according to the records.
@@ -320,6 +325,23 @@ impl Model {
         });
         assert_eq!(states, self.states);
         self.compare_bodies(engine);
+    }
+
+    /// Checks that the bytes of each tenant are those of its bodies, within a quarter.
+    pub(crate) fn compare_tenants<D: Disk>(&self, engine: &Engine<D>) {
+        let mut expected: BTreeMap<u32, u64> = BTreeMap::new();
+        for body in self.bodies.values() {
+            let cost = body.bytes.len() as u64 + 32;
+            *expected.entry(tenant_of(&body.bytes)).or_default() += cost;
+        }
+        expected.remove(&0);
+        let found: BTreeMap<u32, u64> = engine.tenants().collect();
+        let is_near = |(tenant, bytes): (&u32, &u64)| {
+            let expected = expected.get(tenant).copied().unwrap_or_default();
+            bytes.abs_diff(expected) <= expected / 4
+        };
+        let is_same = found.len() == expected.len() && found.iter().all(is_near);
+        assert!(is_same, "{found:?}, not {expected:?}");
     }
 
     fn compare_bodies<D: Disk>(&self, engine: &mut Engine<D>) {

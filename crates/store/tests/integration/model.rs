@@ -2,7 +2,7 @@
 //! the store equals the state after some prefix of the records, and that prefix contains
 //! everything that was durable.
 
-use crate::common::{Generator, Model, Random, Step, record};
+use crate::common::{Generator, Model, Random, Step, record, tenant_of};
 use martlet_store::{
     BodyId, Call, Engine, Failure, Fault, Holds, Lost, Lsn, Options, RecordBuffer, SimDisk, check,
 };
@@ -29,6 +29,7 @@ impl Bench {
             segment_bytes: [4096, 8192, 32_768][random.below(3) as usize],
             tail_bytes: [4096, 20_000][random.below(2) as usize],
             salt: seed,
+            tenant_of: Some(tenant_of),
             ..Options::default()
         };
         let mut bench = Bench {
@@ -93,6 +94,7 @@ impl Bench {
     fn compare(&mut self) {
         let engine = self.engine.as_mut().expect("open");
         self.written.compare(engine);
+        self.written.compare_tenants(engine);
     }
 
     fn inject(&mut self, calls_max: u64, once: bool) {
