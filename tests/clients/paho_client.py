@@ -36,6 +36,7 @@ class Client:
         self.connack_properties = None
         self.session_present = None
         self.end_reason = None
+        self.ended_because = ""
         self.version = version
         self._node = node
         self._transport = transport
@@ -169,8 +170,9 @@ class Client:
         self.session_present = flags.session_present
         self._answered_or_ended.set()
 
-    def _on_disconnect(self, _client, _data, _flags, reason, _properties):
+    def _on_disconnect(self, _client, _data, _flags, reason, answered):
         self.end_reason = reason
+        self.ended_because = getattr(answered, "ReasonString", "")
         self._ended.set()
         self._answered_or_ended.set()
 

@@ -108,6 +108,7 @@ impl<D: Disk> Queue<D> {
             tail_bytes: TAIL_BYTES,
             salt,
             disk_bytes_max: 0,
+            tenant_of: None,
         };
         let (mut engine, report) = Engine::open(disk, options)?;
         engine.settle().map_err(OpenError::Disk)?;

@@ -245,7 +245,7 @@ impl Shard {
     /// The record that the CONNACK waits for does not become durable: the client gets the reason,
     /// and its connection ends. What of its session was recorded stays.
     pub(crate) fn refuse_unrecorded<N: Node>(&mut self, cx: &mut Cx<'_, N>, index: u32) {
-        let limit = self.store.limit();
+        let limit = self.store_limit_for(index);
         let reason = ReasonCode::ServerUnavailable;
         let connection = self.connections.at(index);
         if !connection.flags.part() {

@@ -438,7 +438,7 @@ impl Shard {
     /// The CONNECT of this connection has waited for the store for too long.
     pub(crate) fn refuse_held<N: Node>(&mut self, cx: &mut Cx<'_, N>, index: u32) {
         let id_bytes = usize::from(self.settings.limits.client_id_bytes);
-        let limit = self.store.limit();
+        let limit = self.store.limit_for(TenantId::default());
         let input = self.connections.at(index).input.as_ref();
         let connect = input.and_then(|input| connect_at(&input.bytes));
         let refused_client = RefusedClient {

@@ -106,7 +106,9 @@ impl Shard {
         let durable = interested_shards.class.has(InterestClass::DURABLE)
             && publication.qos > QoS::AtMostOnce
             || interested_shards.class.has(InterestClass::KEEPS_QOS0)
-                && self.store.keeps_for_parts(publication.qos, must_record);
+                && self
+                    .store
+                    .keeps_for_parts(publication.tenant, publication.qos, must_record);
         let recorded = durable || must_record;
         routing.recorded = recorded;
         let record = if recorded {

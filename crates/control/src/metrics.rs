@@ -365,7 +365,7 @@ impl Page {
         let held = ConstGauge::new(i64::from(state.low.is_some() || state.behind));
         let help = "1 while publishers with QoS 1 and 2 are held back for the store";
         put(encoder, "store_behind", help, &held)?;
-        let Some(size) = self.store_size else {
+        let Some(size) = &self.store_size else {
             return Ok(());
         };
         let sizes = [

@@ -3,6 +3,9 @@
 use std::any::Any;
 use std::fmt;
 use std::path::PathBuf;
+use std::sync::Arc;
+
+use martlet_broker::TenantId;
 
 /// How the store is, as of now.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
@@ -14,6 +17,9 @@ pub struct StoreState {
     pub low: Option<String>,
     /// That is because of `limits.store_bytes`.
     pub is_at_limit: bool,
+    /// Tenants that have their share of it, in order: publishers of messages to be stored are held
+    /// back.
+    pub at_share: Arc<[TenantId]>,
     /// The backlog of writes is so long that publishers of messages to be stored are held back.
     pub behind: bool,
     /// Messages that could not be read back since the start.
@@ -25,7 +31,7 @@ pub struct StoreState {
 }
 
 /// Sizes of what the store holds and takes.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct StoreSize {
     /// Bytes of records that wait to be written.
     pub waiting_bytes: u64,
@@ -37,6 +43,10 @@ pub struct StoreSize {
     pub messages: u64,
     /// Messages in queues and in flight.
     pub entries: u64,
+    /// Bytes of messages that all tenants may store together; none: it is not known.
+    pub shared_bytes: Option<u64>,
+    /// Tenants with stored messages, and the bytes of these.
+    pub tenants: Vec<(u32, u64)>,
 }
 
 /// The files of a store of one moment, which stay as they are until this is dropped.

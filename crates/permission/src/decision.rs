@@ -71,6 +71,7 @@ limits_reached! {
     TeamRetained = "limits.team_percent", "the team has its share of the retained messages";
     TeamWills = "limits.team_percent", "the Wills of the team use its share of the bytes";
     TeamRetainedBytes = "limits.team_percent", "the retained messages of the team have its share of the bytes";
+    TeamStore = "limits.team_percent", "the stored messages of the team have its share of the message store";
     UserSessions = "max_sessions", "the device has as many sessions as its type permits";
     DiscoveryConnections = "limits.discovery_connections", "the maximum number of clients is registering";
     DiscoverySecs = "limits.discovery_secs", "the time to register is over";

@@ -16,6 +16,9 @@ impl Default for Share {
 }
 
 impl Share {
+    /// All that others leave.
+    pub const ALL: Self = Self { percent: 100 };
+
     /// This many percent, 1 to 100.
     pub fn percent(percent: u32) -> Self {
         Self {

@@ -232,6 +232,16 @@ pub fn decode_body(id: MessageId, bytes: &[u8]) -> Result<StoredBody<'_>, Decode
     })
 }
 
+/// Tenant of a stored message; 0, the common one, if the body is damaged.
+pub fn tenant_of(body: &[u8]) -> u32 {
+    let tenant = |(_, mut reader): (u8, Reader<'_>)| {
+        reader.byte()?;
+        reader.number32()
+    };
+    let read = Reader::of_versions(body, VERSION_WITH_RECORD_TIME).and_then(tenant);
+    read.unwrap_or_default()
+}
+
 /// A publisher without its texts.
 struct PublisherHead {
     flags: u8,

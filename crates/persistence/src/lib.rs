@@ -22,7 +22,7 @@ mod fetch;
 mod restore;
 mod state;
 
-pub use body::{StoredBody, StoredPublisher, decode_body};
+pub use body::{StoredBody, StoredPublisher, decode_body, tenant_of};
 pub use bytes::DecodeError;
 pub use damage::DamageWords;
 pub use encode::{encode, encode_up_to};

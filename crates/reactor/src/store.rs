@@ -13,6 +13,7 @@ mod interface;
 mod memory;
 mod reading;
 mod syncing;
+mod tenant_shares;
 mod writing;
 
 use std::path::Path;

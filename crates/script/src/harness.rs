@@ -284,9 +284,14 @@ impl Harness {
 
     /// Notifies all shards what the store can take from now on.
     pub fn set_store_state(&mut self, state: StoreState) {
+        self.set_store_state_for(state, &[]);
+    }
+
+    /// Likewise, and which tenants have their share of it.
+    pub fn set_store_state_for(&mut self, state: StoreState, at_share: &[TenantId]) {
         for shard in 0..self.world.shard_count() {
             self.world
-                .control(usize::from(shard), Control::StoreIs(state));
+                .control(usize::from(shard), Control::StoreIs(state, at_share.into()));
         }
         self.run();
     }

@@ -1,7 +1,7 @@
 //! Tests of a store that cannot take more: operations that make it grow wait or are refused,
 //! operations that make room continue, and waiting operations do not exceed their memory limit.
 
-use martlet_broker::{Limits, ListenerPolicy, Settings, StoreState, TransportEnd};
+use martlet_broker::{Limits, ListenerPolicy, Settings, StoreState, TenantId, TransportEnd};
 use martlet_script::{Harness, Link, Wiring};
 
 const PING: [u8; 2] = [0xC0, 0];
@@ -400,4 +400,40 @@ fn answers_that_wait_for_the_store_are_bounded_and_counted_as_memory() {
     assert_eq!(node.take(link), answers);
     const SUBSCRIPTION: u64 = 256;
     assert!(node.counters().memory_bytes <= before + SUBSCRIPTION);
+}
+
+/// Clients of a tenant wait while it has its share of the store; those of others do not.
+#[test]
+fn clients_of_a_tenant_that_has_its_share_of_the_store_wait_alone() {
+    let of_tenant = ListenerPolicy {
+        own: Some(TenantId(5)),
+        ..ListenerPolicy::default()
+    };
+    let mut node = Harness::new(Settings::default(), of_tenant, Wiring::default());
+    let link = node.open();
+    node.send(link, &connect("$lasting", 0, 0));
+    node.take(link);
+    node.set_store_state_for(StoreState::KeepsUp, &[TenantId(4), TenantId(6)]);
+    node.send(link, SUBSCRIBE);
+    assert_eq!(node.take(link), SUBACK);
+    node.set_store_state_for(StoreState::KeepsUp, &[TenantId(5)]);
+    let received = node.counters().publishes_received;
+    node.send(link, b"\x32\x06\0\x01t\0\x01x");
+    node.send(link, &PING);
+    assert_eq!(node.take(link), PONG);
+    assert_eq!(node.counters().publishes_received, received);
+    assert_eq!(answer(&mut node, "$new", 0, 0), SERVER_UNAVAILABLE);
+    assert_eq!(answer(&mut node, "$new", CLEAN, 0), b"\x20\x02\0\0");
+    let late = node.open();
+    node.send(late, &lasting_v5(0));
+    let told = node.take(late);
+    assert!(String::from_utf8_lossy(&told).contains("limits.team_percent"));
+    // Room again, for it alone.
+    node.set_store_state_for(StoreState::KeepsUp, &[TenantId(4)]);
+    assert_eq!(node.counters().publishes_received, received + 1);
+    node.take(link);
+    node.set_store_state_for(StoreState::KeepsUp, &[TenantId(5)]);
+    node.send(link, b"\x32\x06\0\x01t\0\x02x");
+    node.elapse(31_000);
+    assert!(node.is_closed(link), "limit store_stalled_secs");
 }

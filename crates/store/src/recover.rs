@@ -471,7 +471,9 @@ impl<D: Disk> Engine<D> {
         let mut lost: BTreeMap<u16, (usize, usize)> = BTreeMap::new();
         self.index
             .bodies
-            .lose(is_lost, &mut self.index.live, |slot| lost.entry(slot).or_default().0 += 1);
+            .lose(is_lost, &mut self.index.live, |slot| {
+                lost.entry(slot).or_default().0 += 1
+            });
         self.index
             .states
             .lose(is_lost, |slot| lost.entry(slot).or_default().1 += 1);

@@ -258,6 +258,12 @@ impl SimDisk {
 impl Disk for SimDisk {
     type File = SimFile;
 
+    fn free_bytes(&self) -> Option<u64> {
+        let state = self.lock();
+        let capacity = state.capacity?;
+        Some(capacity.saturating_sub(state.used()))
+    }
+
     fn create(&self, name: &str, len: u64) -> io::Result<SimFile> {
         let mut state = self.enter_or_fail(Call::Create)?;
         let replaced = state.names.get(name).map_or(0, |file| file.len());

@@ -6,7 +6,7 @@ use crate::error::StoreError;
 use crate::record::Lsn;
 
 /// Counts and sizes of a store.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct Stats {
     /// Segments.
     pub segments: usize,
@@ -37,6 +37,10 @@ pub struct Stats {
     /// The disk gave no file for the next segment: accept no more bodies, so that records that end
     /// others can still be written. [`Engine::why_low`] gives the reason.
     pub is_low: bool,
+    /// [`Engine::shared_bytes`].
+    pub shared_bytes: Option<u64>,
+    /// [`Engine::tenants`].
+    pub tenants: Vec<(u32, u64)>,
 }
 
 impl<D: Disk> Engine<D> {
@@ -64,10 +68,11 @@ impl<D: Disk> Engine<D> {
         self.index.live.total()
     }
 
-    /// Bytes that the store takes and that are free for it; `None`: the disk does not say.
-    pub fn room_bytes(&self) -> Option<u64> {
+    /// Live bytes for which the disk has room: half of what the store takes and what is free, since
+    /// the store may take twice what lives. `None`: the disk does not say what is free.
+    pub fn shared_bytes(&self) -> Option<u64> {
         let free = self.disk.free_bytes()?;
-        Some(free.saturating_add(self.disk_bytes()))
+        Some(free.saturating_add(self.disk_bytes()) / 2)
     }
 
     /// Approximate number of bytes of the index in memory, at no cost.
@@ -99,6 +104,8 @@ impl<D: Disk> Engine<D> {
                 + self.index.queues.bytes()
                 + self.index.states.bytes_about(),
             is_low: self.is_low,
+            shared_bytes: self.shared_bytes(),
+            tenants: self.tenants().collect(),
         }
     }
 

@@ -320,7 +320,7 @@ impl<S: Stream> Driver<S> {
                 Control::MessagesRead(page) => {
                     self.call(outside, |shard, cx| shard.messages_read(cx, page));
                 }
-                Control::StoreIs(state) => self.shard.store_is(state),
+                Control::StoreIs(state, at_share) => self.shard.store_is(state, at_share),
                 Control::Authenticated(id, answer) => {
                     self.call(outside, |shard, cx| shard.authenticated(cx, id, *answer));
                 }

@@ -15,7 +15,7 @@ use martlet_broker::{
     Authenticated, Authentication, Command, ConnectionId, Cx, Effects, EventNotice, Guest,
     LostMessage, MemoryGauge, Node, Now, PartCall, PartEvent, PartId, Peer, QueueRead, ReadPage,
     Record, RecordNumber, Report, Screened, Screening, Shard, ShardId, ShardMessage, StoreState,
-    TlsFault, TransportEnd,
+    TenantId, TlsFault, TransportEnd,
 };
 
 use crate::socket_key::SocketKey;
@@ -197,8 +197,9 @@ pub enum Control<S: Stream> {
     Part(PartCall),
     /// Messages that a queue requested, from the store.
     MessagesRead(ReadPage),
-    /// State of the store: what it can take from now on.
-    StoreIs(StoreState),
+    /// State of the store: what it can take from now on, and the tenants that have their share of
+    /// it, in order.
+    StoreIs(StoreState, Arc<[TenantId]>),
     /// The identity of the client of that connection, from the authenticator.
     Authenticated(ConnectionId, Box<Authenticated>),
     /// The answer for the screened message of that connection.

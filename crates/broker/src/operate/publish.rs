@@ -147,7 +147,7 @@ impl Shard {
             self.counters.publishes_refused += 1;
             return (Published::refused(reason), RecordNumber(0));
         }
-        if !self.has_room_for(message) {
+        if !self.has_room_for(by.tenant, message) {
             self.counters.publishes_refused += 1;
             return (Published::short(), RecordNumber(0));
         }
@@ -233,13 +233,13 @@ impl Shard {
         Ok(())
     }
 
-    /// Whether memory and the store have room for a message.
-    fn has_room_for(&self, message: &NewMessage) -> bool {
+    /// Whether memory and the store have room for a message of this tenant.
+    fn has_room_for(&self, tenant: TenantId, message: &NewMessage) -> bool {
         // An empty one takes a retained message away, which makes room.
         let needs_memory =
             message.qos > QoS::AtMostOnce && !(message.retain && message.payload.is_empty());
         let no_memory = self.memory.is_spent() && needs_memory;
-        let no_store = self.store.state >= StoreState::Full && message.grows_store();
+        let no_store = self.store.state_for(tenant) >= StoreState::Full && message.grows_store();
         !no_memory && !no_store
     }
 }

@@ -153,7 +153,9 @@ impl Shard {
             self.parts.receipts.begin(&routing.publication, !is_dropped);
         }
         if is_dropped {
-            let reason = self.store.reason_not_kept(is_unrecorded);
+            let reason = self
+                .store
+                .reason_not_kept(routing.publication.tenant, is_unrecorded);
             self.drop_message(cx, index, reason, 1, routing.publication.topic);
             return self.receipt_at_qos0(cx, index, &routing.publication, Err(reason));
         }

@@ -6,9 +6,10 @@
 //! goes on: it is what the store's reserve is for.
 
 use std::collections::VecDeque;
+use std::sync::Arc;
 
 use martlet_codec::{Connect, FixedHeader, PacketType, Subscribe};
-use martlet_permission::{Limit, RefusalCause};
+use martlet_permission::{Limit, RefusalCause, TenantId};
 
 use crate::connect_request::{ConnectingClient, requested_expiry_secs};
 use crate::connection::Since;
@@ -42,15 +43,19 @@ const RELEASED_PART_OF_TURN: u64 = 8;
 
 impl Shard {
     /// Sets the store's state: in all states but [`StoreState::KeepsUp`] packets that make it grow
-    /// are held back; QoS 0 continues.
-    pub fn store_is(&mut self, state: StoreState) {
+    /// are held back; QoS 0 continues. The same holds for tenants that have their share of it, which
+    /// are listed in order.
+    pub fn store_is(&mut self, state: StoreState, at_share: Arc<[TenantId]>) {
         let was = core::mem::replace(&mut self.store.state, state);
         let keeps_up_again = was != state && state == StoreState::KeepsUp;
         // A CONNECT waits for a store that is behind. In a worse state it is refused.
         let is_worse = was == StoreState::Behind && state > was;
+        let had_share = core::mem::replace(&mut self.store.at_share, at_share);
+        let has_room = |tenant: &TenantId| self.store.at_share.binary_search(tenant).is_err();
+        let has_room_again = had_share.iter().any(has_room);
         self.waiting
             .held_back
-            .release_if(keeps_up_again || is_worse);
+            .release_if(keeps_up_again || is_worse || has_room_again);
     }
 
     /// Notes that what a connection has sent waits for the store or another shard.
@@ -154,14 +159,14 @@ impl Shard {
             // Nothing answers it, nothing is asked of the store, or the connection ends with it.
             _ => return PacketHandling::Now,
         };
-        let keeps_up = self.store.state == StoreState::KeepsUp;
-        let for_store = !keeps_up && self.grows_store(cx, index, header, body);
+        let store = self.store_state_for(index);
+        let for_store = store > StoreState::KeepsUp && self.grows_store(cx, index, header, body);
         if self.connections.at(index).flags.transport_closed() {
             // A client that has gone sends no more: what came before the end is worked off. But one
             // client after the other could come and go, and a reserve has an end. So has the queue
             // of a part.
             let for_part = for_part && !fault::is(Fault::HoldSparesLeavers);
-            return match for_part || for_store && self.store.state >= StoreState::Full {
+            return match for_part || for_store && store >= StoreState::Full {
                 true => PacketHandling::Never,
                 false => PacketHandling::Now,
             };
@@ -174,6 +179,30 @@ impl Shard {
             true => PacketHandling::Later { for_store },
             false => PacketHandling::Now,
         }
+    }
+
+    /// Amount that the store can take from the client of a connection.
+    #[inline]
+    fn store_state_for(&mut self, index: u32) -> StoreState {
+        if self.store.at_share.is_empty() {
+            return self.store.state;
+        }
+        let tenant = self.tenant_of(index);
+        self.store.state_for(tenant)
+    }
+
+    /// The ending for the client of a connection that has waited too long for the store.
+    pub(crate) fn store_limit_for(&mut self, index: u32) -> Limit {
+        let tenant = self.tenant_of(index);
+        self.store.limit_for(tenant)
+    }
+
+    /// Tenant of the client of a connection; the common one before its session is there.
+    fn tenant_of(&mut self, index: u32) -> TenantId {
+        let session = self.connections.at(index).session();
+        session.map_or_else(TenantId::default, |session| {
+            self.sessions.at(session).tenant
+        })
     }
 
     /// A message of this client is being fanned out.
@@ -232,7 +261,8 @@ impl Shard {
     /// there is a reserve, so that it can take what is queued, or end it with Clean Start: a small
     /// record that replaces another.
     pub(crate) fn has_no_room_for(&self, client: &ConnectingClient) -> Option<RefusalCause> {
-        if self.store.state < StoreState::Full {
+        let store = self.store.state_for(client.login.tenant);
+        if store < StoreState::Full {
             return None;
         }
         let outlives = self.session_expiry_of(client) > 0;
@@ -244,14 +274,15 @@ impl Shard {
             return None;
         }
         let will_bytes = request.will.as_ref().map_or(0, |will| will.bytes());
-        match self.store.state {
-            StoreState::Full | StoreState::AtLimit
+        match store {
+            StoreState::Full | StoreState::AtLimit | StoreState::AtShare
                 if is_recorded && will_bytes <= RESERVE_WILL_BYTES =>
             {
                 None
             }
             StoreState::Full => Some(RefusalCause::StoreFull),
             StoreState::AtLimit => Some(Limit::StoreBytes.into()),
+            StoreState::AtShare => Some(Limit::TeamStore.into()),
             _ => Some(RefusalCause::StoreFailing),
         }
     }

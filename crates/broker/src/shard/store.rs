@@ -1,6 +1,8 @@
 //! State of the store as a shard knows it.
 
-use martlet_permission::Limit;
+use std::sync::Arc;
+
+use martlet_permission::{Limit, TenantId};
 
 use super::gated::{Gate, Gated};
 use super::unqueued::Unqueued;
@@ -25,6 +27,8 @@ pub enum StoreState {
     Full,
     /// Room is short, likewise, because the store takes as much as `limits.store_bytes` allows.
     AtLimit,
+    /// The tenant has its share of the store: no room for it alone, likewise.
+    AtShare,
     /// The store does not write, and as much waits as may: every CONNECT that has to be recorded is
     /// refused.
     Stuck,
@@ -35,6 +39,8 @@ pub enum StoreState {
 pub(crate) struct Store {
     /// Amount that it can take.
     pub(crate) state: StoreState,
+    /// Tenants that have their share of it, in order.
+    pub(crate) at_share: Arc<[TenantId]>,
     /// Messages of queues can be read back from it.
     pub(crate) reads_back: bool,
     /// Records that were handed over, and which of them are durable.
@@ -46,9 +52,20 @@ pub(crate) struct Store {
 }
 
 impl Store {
-    /// The ending for a client that has waited too long for the store.
-    pub(crate) fn limit(&self) -> Limit {
-        match self.state {
+    /// Amount that it can take from a tenant.
+    #[inline]
+    pub(crate) fn state_for(&self, tenant: TenantId) -> StoreState {
+        let has_share = !self.at_share.is_empty() && self.at_share.binary_search(&tenant).is_ok();
+        match has_share {
+            true => self.state.max(StoreState::AtShare),
+            false => self.state,
+        }
+    }
+
+    /// The ending for a client of this tenant that has waited too long for the store.
+    pub(crate) fn limit_for(&self, tenant: TenantId) -> Limit {
+        match self.state_for(tenant) {
+            StoreState::AtShare => Limit::TeamStore,
             StoreState::AtLimit => Limit::StoreBytes,
             StoreState::Full => Limit::DiskFull,
             StoreState::KeepsUp | StoreState::Behind | StoreState::Stuck => Limit::StoreStalled,
@@ -66,21 +83,22 @@ impl Store {
 
     /// A message is kept for parts that keep QoS 0 messages. One of QoS 0 does not wait for the
     /// store: while that does not keep up, only what is recorded anyway is kept.
-    pub(crate) fn keeps_for_parts(&self, qos: QoS, must_record: bool) -> bool {
+    pub(crate) fn keeps_for_parts(&self, tenant: TenantId, qos: QoS, must_record: bool) -> bool {
         if qos > QoS::AtMostOnce {
             return true;
         }
         let has_room = must_record
-            || self.state == StoreState::KeepsUp
+            || self.state_for(tenant) == StoreState::KeepsUp
             || fault::is(Fault::KeptQos0IgnoresStore);
         has_room && !fault::is(Fault::KeptQos0NotRecorded)
     }
 
     /// Why a part does not get a QoS 0 message that is not kept for it.
-    pub(crate) fn reason_not_kept(&self, is_unrecorded: bool) -> DropReason {
-        match self.state {
-            StoreState::Full | StoreState::AtLimit if is_unrecorded => DropReason::StoreFull,
-            StoreState::Behind | StoreState::Stuck if is_unrecorded => DropReason::StoreStalled,
+    pub(crate) fn reason_not_kept(&self, tenant: TenantId, is_unrecorded: bool) -> DropReason {
+        use StoreState::{AtLimit, AtShare, Behind, Full, Stuck};
+        match self.state_for(tenant) {
+            Full | AtLimit | AtShare if is_unrecorded => DropReason::StoreFull,
+            Behind | Stuck if is_unrecorded => DropReason::StoreStalled,
             _ => DropReason::PartBusy,
         }
     }

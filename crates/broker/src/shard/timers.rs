@@ -249,7 +249,8 @@ impl Shard {
         let output_due =
             output_ms > 0 && output.is_some_and(|since_ms| since_ms + output_ms <= now_ms);
         if !output_due {
-            let ending = Ending::with_disconnect(ReasonCode::QuotaExceeded, self.store.limit());
+            let limit = self.store_limit_for(id.index);
+            let ending = Ending::with_disconnect(ReasonCode::QuotaExceeded, limit);
             return self.end_connection(cx, id.index, ending);
         }
         // It reads nothing, so a DISCONNECT would not reach it.

@@ -81,7 +81,7 @@ pub(crate) fn by_limit(limit: Limit) -> Option<WordedRemedy> {
             "the client, or the network to it, is silent for too long: have it ping more often, or \
              {raise}"
         ),
-        Limit::StoreBytes => format!(
+        Limit::StoreBytes | Limit::TeamStore => format!(
             "{raise}, or make room: have the clients connect whose messages are queued, or end \
              their sessions (martlet session ls); martlet health shows when there is room again"
         ),

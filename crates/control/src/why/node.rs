@@ -86,7 +86,8 @@ impl Examine for Node<'_> {
     }
 }
 
-/// Faults of the message store: all publishers with QoS 1 or 2 wait for it. A caller that does not
+/// Faults of the message store: all publishers with QoS 1 or 2 wait for it, or those of a team
+/// that has its share of it. A caller that does not
 /// see the whole node is not told why.
 fn store(asked: &Asked, state: &StoreState) -> Option<(Bearing, Finding)> {
     let sees_node = asked.question.sees_node;
@@ -122,6 +123,12 @@ fn store(asked: &Asked, state: &StoreState) -> Option<(Bearing, Finding)> {
         let finding = Finding::new(Cause::StoreFull, format!("{whose}: {why}"));
         let remedy = remedy.map(|worded| worded.text);
         return Some((bearing, Finding { remedy, ..finding }));
+    }
+    if waits && state.at_share.binary_search(&asked.question.tenant).is_ok() {
+        let sentence = format!("its publishes wait: {}", Limit::TeamStore.words());
+        let remedy = remedy_of_limit(Limit::TeamStore).map(|worded| worded.text);
+        let finding = Finding::new(Cause::StoreFull, sentence);
+        return Some((Bearing::Topic, Finding { remedy, ..finding }));
     }
     let sentence = "its publishes wait: the disk is too slow for what is published";
     let remedy = "publish less, or give the data directory a faster disk";

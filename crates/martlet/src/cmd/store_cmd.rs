@@ -69,7 +69,10 @@ pub(crate) fn run(command: &StoreCommand) -> ExitCode {
         }
         Action::Repair(options) => inspect(options, claim_store, REPAIRED, |disk, print| {
             let mut words = DamageWords::default();
-            let options = Options::default();
+            let options = Options {
+                tenant_of: Some(martlet_persistence::tenant_of),
+                ..Options::default()
+            };
             martlet_store::repair_with(disk, options, |engine, damage| {
                 is_guessed |= damage.lost.is_unnamed();
                 print(&damage, words.describe(engine, &damage));

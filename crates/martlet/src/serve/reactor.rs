@@ -45,9 +45,11 @@ pub(super) fn start_reactor(
         .clone()
         .map(|policy| policy as Arc<dyn RuleBook>);
     let (store, power_loss) = (node.data_dir.join(STORE), node.simulate_power_loss);
+    let limits = &node.settings.limits;
     let room = StoreRoom {
-        disk: node.settings.limits.store_bytes,
+        disk: limits.store_bytes,
         memory: node.memory_bytes,
+        tenant_share: limits.team_share(),
     };
     config.store = martlet_reactor::open_store(&store, node.durability, room, power_loss)?;
     Ok(martlet_reactor::start(config)?)

@@ -70,6 +70,7 @@ impl Shards for ReactorShards {
             failing,
             low: status.is_low.then_some(status.low_because),
             is_at_limit: status.is_at_limit,
+            at_share: status.at_share,
             behind: status.is_behind,
             unreadable: status.unreadable,
             syncs: status.syncs,
@@ -85,6 +86,8 @@ impl Shards for ReactorShards {
             live_bytes: stats.live_bytes,
             messages: stats.bodies as u64,
             entries: stats.entries as u64,
+            shared_bytes: stats.shared_bytes,
+            tenants: stats.tenants,
         })
     }
 

@@ -257,7 +257,9 @@ impl Mail for Outside {
                 }
                 Control::Part(call) => To::Part(call),
                 Control::MessagesRead(page) => To::MessagesRead(page),
-                Control::StoreState => To::StoreIs(self.writer.state()),
+                Control::StoreState => {
+                    To::StoreIs(self.writer.state(), self.writer.tenants_at_share())
+                }
                 Control::Authenticated(id, answer) => To::Authenticated(id, answer),
                 Control::Screened(id, answer) => To::Screened(id, answer),
                 Control::AcceptConnections => {

@@ -10,10 +10,10 @@ use std::time::{Duration, Instant};
 
 use crossbeam_channel::unbounded;
 use martlet_broker::{
-    ListenerPolicy, LostMessage, MemoryGauge, Now, QueueRead, Record, RecordNumber, ShardId,
-    StoreState,
+    ListenerPolicy, LostMessage, MemoryGauge, Now, QueueRead, Record, RecordNumber, ShardId, Share,
+    StoreState, TenantId,
 };
-use martlet_persistence::{DamageWords, RestoreError, Shards, encode_up_to, restore};
+use martlet_persistence::{DamageWords, RestoreError, Shards, encode_up_to, restore, tenant_of};
 use martlet_store::{Disk, Engine, OpenError, Options, RealDisk, RecordBuffer, Report, Stats};
 use martlet_tick::Storage;
 
@@ -74,6 +74,7 @@ pub enum StoreOpenError {
 pub struct DiskStore<D: Disk = RealDisk> {
     durability: Durability,
     group_bytes: usize,
+    tenant_share: Share,
     inbox: Arc<Inbox>,
     health: Arc<StoreHealth>,
     answers: Vec<Durable>,
@@ -114,16 +115,17 @@ impl<D: Disk> DiskStore<D> {
                 source,
             })?),
             disk_bytes_max: room.disk,
+            tenant_of: Some(tenant_of),
             ..Options::default()
         };
-        let opened = Self::on(through(disk), options, durability, room.memory);
+        let opened = Self::on(through(disk), options, durability, room);
         opened.map_err(|source| StoreOpenError::Contents {
             path: path(),
             source,
         })
     }
 
-    /// Opens the store on a disk, for a node with this number of bytes of memory.
+    /// Opens the store on a disk. The options have its limit of space.
     ///
     /// # Errors
     /// The contents of the disk cannot be read.
@@ -131,7 +133,7 @@ impl<D: Disk> DiskStore<D> {
         disk: D,
         options: Options,
         durability: Durability,
-        memory: usize,
+        room: StoreRoom,
     ) -> Result<Self, OpenError> {
         let opening = Instant::now();
         // When the last spare segment is taken, the shards are notified to hold back. The pending
@@ -141,12 +143,13 @@ impl<D: Disk> DiskStore<D> {
         let group_bytes = segment_bytes / GROUPS_PER_SEGMENT;
         let (engine, opened) = Engine::open(disk, options)?;
         let inbox = Arc::new(Inbox::new(BacklogLimits {
-            behind: (segment_bytes / BEHIND_PART).min(memory / BEHIND_PART_OF_MEMORY),
-            stuck: (segment_bytes / STUCK_PART).min(memory / STUCK_PART_OF_MEMORY),
+            behind: (segment_bytes / BEHIND_PART).min(room.memory / BEHIND_PART_OF_MEMORY),
+            stuck: (segment_bytes / STUCK_PART).min(room.memory / STUCK_PART_OF_MEMORY),
         }));
         Ok(Self {
             durability,
             group_bytes,
+            tenant_share: room.tenant_share,
             health: Arc::new(StoreHealth::new(
                 inbox.shown_state(),
                 inbox.shown_held_bytes(),
@@ -228,6 +231,7 @@ where
             WriterSettings {
                 durability: self.durability,
                 group_bytes: self.group_bytes,
+                tenant_share: self.tenant_share,
                 clock,
             },
         );
@@ -362,5 +366,9 @@ impl Storage for DiskWriter {
 impl Writer for DiskWriter {
     fn state(&self) -> StoreState {
         self.inbox.store_state()
+    }
+
+    fn tenants_at_share(&self) -> Arc<[TenantId]> {
+        self.health.tenants_at_share()
     }
 }

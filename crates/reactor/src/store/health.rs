@@ -6,7 +6,7 @@ use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::{Duration, Instant};
 
 use crossbeam_channel::{Receiver, Sender, bounded};
-use martlet_broker::StoreState;
+use martlet_broker::{StoreState, TenantId};
 use martlet_store::StoreError;
 
 /// Most queued notices; further ones are dropped.
@@ -45,6 +45,8 @@ pub struct StoreStatus {
     pub low_because: String,
     /// The cause is not the disk but the limit `limits.store_bytes`.
     pub is_at_limit: bool,
+    /// Tenants that have their share of the store, in order: what makes it grow waits for them.
+    pub at_share: Arc<[TenantId]>,
     /// The backlog of writes is long, or space is short. Operations that make the store grow are
     /// held back.
     pub is_behind: bool,
@@ -200,6 +202,21 @@ impl StoreHealth {
     pub(super) fn is_at_limit(&self) -> bool {
         let state = self.lock();
         state.status.is_low && state.status.is_at_limit
+    }
+
+    pub(super) fn tenants_at_share(&self) -> Arc<[TenantId]> {
+        Arc::clone(&self.lock().status.at_share)
+    }
+
+    /// Sets the tenants that have their share of the store, in order. Returns whether that changes
+    /// them.
+    pub(super) fn set_tenants_at_share(&self, tenants: Vec<TenantId>) -> bool {
+        let mut state = self.lock();
+        let is_new = *state.status.at_share != *tenants;
+        if is_new {
+            state.status.at_share = tenants.into();
+        }
+        is_new
     }
 
     pub(super) fn unread(&self, what: String) {

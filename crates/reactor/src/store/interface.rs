@@ -6,7 +6,7 @@ use std::io;
 use std::sync::Arc;
 use std::time::Duration;
 
-use martlet_broker::{Now, ShardId, StoreState};
+use martlet_broker::{Now, ShardId, Share, StoreState, TenantId};
 use martlet_persistence::{RestoreError, RestoreReport, Shards};
 use martlet_tick::Storage;
 
@@ -36,6 +36,8 @@ pub struct StoreRoom {
     pub disk: u64,
     /// The node's memory. Pending writes may use a part of it.
     pub memory: usize,
+    /// Share that a tenant may have of the store.
+    pub tenant_share: Share,
 }
 
 /// Data that a start has restored.
@@ -118,5 +120,11 @@ pub trait Writer: Storage + Send {
     /// State of the store. The code that changes it calls [`Durable::state_changed`] afterwards.
     fn state(&self) -> StoreState {
         StoreState::KeepsUp
+    }
+
+    /// Tenants that have their share of the store, in order. The code that changes them calls
+    /// [`Durable::state_changed`] afterwards.
+    fn tenants_at_share(&self) -> Arc<[TenantId]> {
+        Arc::default()
     }
 }

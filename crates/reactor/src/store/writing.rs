@@ -11,7 +11,7 @@ use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use crossbeam_channel::Sender;
-use martlet_broker::{Now, RecordNumber, StoreState};
+use martlet_broker::{Now, RecordNumber, Share, StoreState};
 use martlet_persistence::{ClockState, locate, put_clock};
 use martlet_store::{Disk, Engine, Pace, RecordBuffer, StoreError};
 
@@ -21,6 +21,7 @@ use super::inbox::{Inbox, PageRead, StoreInput, StoreQuestion};
 use super::interface::{Durability, PinnedFiles};
 use super::reading::Page;
 use super::syncing::Syncing;
+use super::tenant_shares::TenantShares;
 
 /// Number of records from which a second thread is woken to sync while they are applied. Not used
 /// if a message is to be read: its position is known only after applying.
@@ -65,6 +66,8 @@ pub(super) struct WriterSettings {
     /// Approximate limit in bytes for a group. A full disk is thus noticed at the beginning of the
     /// last segment, and room is left for records that end messages.
     pub(super) group_bytes: usize,
+    /// Share that a tenant may have of the store.
+    pub(super) tenant_share: Share,
     /// Returns the current time.
     pub(super) clock: Box<dyn Fn() -> Now + Send>,
 }
@@ -95,6 +98,7 @@ pub(super) struct Writing<D: Disk> {
     is_awaited: bool,
     last_sync: Instant,
     retry: Option<Retry>,
+    tenants: TenantShares,
     /// Whether housekeeping has more to do.
     has_work: bool,
     work_after: Instant,
@@ -123,7 +127,7 @@ where
         answers: Vec<Durable>,
         how: WriterSettings,
     ) -> Self {
-        let nothing = RecordNumber(0);
+        let (nothing, share) = (RecordNumber(0), how.tenant_share);
         let shards = answers.into_iter().map(|answer| Appended {
             answer,
             taken: nothing,
@@ -150,6 +154,7 @@ where
             is_awaited: false,
             last_sync: now,
             retry: None,
+            tenants: TenantShares::new(share, now),
             has_work: true,
             work_after: now,
             idle_since: Some(now),
@@ -188,6 +193,7 @@ where
             self.serve_reads(false);
         }
         self.keep_house(came);
+        self.look_at_tenants(began);
         let is_low = self.engine.is_low();
         self.health.is_low(is_low, || self.engine.why_low());
         let unwritten = self.engine.staged_bytes() + self.parts_bytes;
@@ -205,6 +211,15 @@ where
             self.wait_for_more(came, began);
         }
         ended && self.parts.is_empty()
+    }
+
+    /// Tells the shards which tenants have their share of the store, if that has changed.
+    fn look_at_tenants(&mut self, now: Instant) {
+        if let Some(at_share) = self.tenants.look(&self.engine, now)
+            && self.health.set_tenants_at_share(at_share)
+        {
+            self.tell_state();
+        }
     }
 
     /// Waits for more records after a group of `came` records, if that is worthwhile.
@@ -247,6 +262,7 @@ where
             self.engine.is_low().then(|| Instant::now() + LOW_LOOK),
             seal.filter(|_| !self.has_work && calm),
             calm.then_some(self.clock_due),
+            self.tenants.look_at(),
         ];
         times.into_iter().flatten().min()
     }
@@ -266,6 +282,7 @@ where
                 } => {
                     self.is_awaited |= awaited;
                     self.parts_bytes -= records.bytes();
+                    self.tenants.note(records.bytes());
                     self.engine.append(&records);
                     came += records.count().max(1);
                     self.inbox.give_back(records);
@@ -515,6 +532,7 @@ mod tests {
             WriterSettings {
                 durability: Durability::Sync,
                 group_bytes: 1 << 20,
+                tenant_share: Share::ALL,
                 clock: Box::new(Now::default),
             },
         )

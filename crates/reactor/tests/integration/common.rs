@@ -8,7 +8,7 @@ use std::net::{SocketAddr, TcpStream};
 use std::sync::Arc;
 use std::time::Duration;
 
-use martlet_broker::Settings;
+use martlet_broker::{Settings, Share};
 use martlet_reactor::{
     ListenAddress, ListenerConfig, ReactorConfig, Running, StoreRoom, Transport, start,
 };
@@ -22,6 +22,7 @@ pub const PATIENCE: Duration = Duration::from_secs(60);
 pub const ROOM: StoreRoom = StoreRoom {
     disk: 0,
     memory: 1 << 30,
+    tenant_share: Share::ALL,
 };
 
 pub struct Node {

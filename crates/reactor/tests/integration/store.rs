@@ -18,7 +18,7 @@ fn on_sim(disk: &SimDisk, threads: usize, durability: Durability) -> Node {
         segment_bytes: 8 << 20,
         ..Options::default()
     };
-    config.store = Box::new(DiskStore::on(disk.clone(), options, durability, ROOM.memory).unwrap());
+    config.store = Box::new(DiskStore::on(disk.clone(), options, durability, ROOM).unwrap());
     run(config)
 }
 
@@ -174,13 +174,7 @@ fn nothing_listens_while_the_store_cannot_be_restored() {
     let disk = SimDisk::new(1);
     drop(on_sim(&disk, 1, Durability::Sync));
     let mut config = config(1, Settings::default());
-    let store = DiskStore::on(
-        disk.clone(),
-        Options::default(),
-        Durability::Sync,
-        ROOM.memory,
-    )
-    .unwrap();
+    let store = DiskStore::on(disk.clone(), Options::default(), Durability::Sync, ROOM).unwrap();
     disk.inject(fault(Some(Call::Sync), Failure::Io));
     config.store = Box::new(store);
     let error = start(config).unwrap_err();
@@ -377,8 +371,7 @@ fn a_full_disk_holds_publishers_back_until_a_reader_has_made_room() {
         tail_bytes: 2 << 20,
         ..Options::default()
     };
-    config.store =
-        Box::new(DiskStore::on(disk.clone(), options, Durability::Sync, ROOM.memory).unwrap());
+    config.store = Box::new(DiskStore::on(disk.clone(), options, Durability::Sync, ROOM).unwrap());
     let node = run(config);
     keeper(&node, "t");
     disk.set_capacity(Some(8 << 20));
@@ -409,8 +402,7 @@ fn a_full_disk_holds_publishers_back_until_a_reader_has_made_room() {
 /// A node on a disk of 8 MiB that is full of messages for the keeper, and their publisher.
 fn filled(disk: &SimDisk, prepare: impl FnOnce(&Node)) -> (Node, Client) {
     let mut config = config(2, Settings::default());
-    config.store =
-        Box::new(DiskStore::on(disk.clone(), small(), Durability::Sync, ROOM.memory).unwrap());
+    config.store = Box::new(DiskStore::on(disk.clone(), small(), Durability::Sync, ROOM).unwrap());
     let node = run(config);
     keeper(&node, "t");
     prepare(&node);
@@ -491,8 +483,7 @@ fn what_a_full_disk_holds_can_be_taken_though_others_bring_more() {
 fn a_store_that_gets_no_file_for_another_reason_does_not_say_that_the_disk_is_full() {
     let disk = SimDisk::new(14);
     let mut config = config(1, Settings::default());
-    config.store =
-        Box::new(DiskStore::on(disk.clone(), small(), Durability::Sync, ROOM.memory).unwrap());
+    config.store = Box::new(DiskStore::on(disk.clone(), small(), Durability::Sync, ROOM).unwrap());
     let node = run(config);
     let health = node.running.store_health().unwrap();
     let notices = health.notices();
@@ -527,7 +518,7 @@ fn a_node_killed_on_a_full_disk_starts_and_goes_on_when_there_is_room() {
     let open = || {
         let mut config = config(2, Settings::default());
         config.store =
-            Box::new(DiskStore::on(disk.clone(), small(), Durability::Sync, ROOM.memory).unwrap());
+            Box::new(DiskStore::on(disk.clone(), small(), Durability::Sync, ROOM).unwrap());
         run(config)
     };
     // The preallocated space is enough for a few such starts.

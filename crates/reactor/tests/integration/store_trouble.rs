@@ -137,8 +137,7 @@ fn start_on(disk: &TroubledDisk) -> Node {
         tail_bytes: 1 << 20,
         ..Options::default()
     };
-    config.store =
-        Box::new(DiskStore::on(disk.clone(), options, Durability::Sync, ROOM.memory).unwrap());
+    config.store = Box::new(DiskStore::on(disk.clone(), options, Durability::Sync, ROOM).unwrap());
     run(config)
 }
 

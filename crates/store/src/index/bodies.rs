@@ -205,9 +205,10 @@ impl Bodies {
     /// Bytes on the heap.
     pub(crate) fn bytes(&self) -> usize {
         let chunks = self.chunks.iter().flatten();
-        let slots =
-            chunks.map(|chunk| chunk.packed.capacity() * 8 + chunk.tenants.capacity() * 4);
-        slots.sum::<usize>() + self.chunks.capacity() * size_of::<Option<Chunk>>() + self.by_key.capacity() * 17
+        let slots = chunks.map(|chunk| chunk.packed.capacity() * 8 + chunk.tenants.capacity() * 4);
+        slots.sum::<usize>()
+            + self.chunks.capacity() * size_of::<Option<Chunk>>()
+            + self.by_key.capacity() * 17
     }
 
     pub(crate) fn highest(&self) -> impl Iterator<Item = BodyId> + '_ {

@@ -287,6 +287,15 @@ fn a_full_store_is_named_to_who_waits_for_it_and_to_who_hears_nothing() {
     let remedy = diagnosis.finding.remedy.unwrap_or_default();
     assert!(remedy.contains("raise limits.store_bytes"), "{remedy}");
     facts.node.store = Some(StoreState {
+        at_share: [facts.asked.question.tenant].into(),
+        ..StoreState::default()
+    });
+    let diagnosis = judge(&facts);
+    let expected = "its publishes wait: the stored messages of the team have its share";
+    expect(&diagnosis, full, is_there, expected);
+    let remedy = diagnosis.finding.remedy.unwrap_or_default();
+    assert!(remedy.contains("limits.team_percent"), "{remedy}");
+    facts.node.store = Some(StoreState {
         behind: true,
         ..StoreState::default()
     });
