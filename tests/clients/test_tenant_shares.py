@@ -2,6 +2,8 @@
 
 import concurrent.futures
 import json
+import secrets
+import time
 import urllib.request
 
 import pytest
@@ -217,10 +219,10 @@ def test_one_team_has_its_share_of_sessions_connections_and_retained_messages(st
         one.close()
 
 
-def test_one_team_has_its_share_of_subscriptions_and_of_keys_in_telemetry(start_node, variables):
+def test_one_team_has_its_share_of_subscriptions_and_of_telemetry(start_node, variables):
     node = start_node(http=True, variables=variables, settings=[
         "http.rate=0", "telemetry.enabled=true", "telemetry.series=45", "limits.team_percent=5",
-        "limits.memory_bytes=16777216"])
+        "limits.memory_bytes=16777216", "telemetry.keep_bytes=1048576"])
     teams = make_teams(node)
     readers = {team: device(node, teams[team]["reader"]) for team in TEAMS}
     filters = [f"{'x' * 1000}/{number}" for number in range(400)]
@@ -248,6 +250,24 @@ def test_one_team_has_its_share_of_subscriptions_and_of_keys_in_telemetry(start_
         call(node, "DELETE", f"{values}?keys=a&from=*&to=*", key=key)
         assert keys()["used"] == 1
         call(node, "POST", values, {"c": 1}, key=key)
+    north, south = (teams[team]["key"] for team in TEAMS)
+    # A team has its share of the values of today and later.
+    at_ms = lambda: int(time.time() * 1000) + 40_000_000
+    batch = lambda: [{"ts": at_ms() + place, "values": {"c": secrets.token_hex(1500)}} for place in range(10)]
+    sent = lambda key: ask(node, values, "POST", {"X-API-Key": key, "Content-Type": "application/json"},
+                           json.dumps(batch()).encode())
+    answers = []
+    until(lambda: ("north", "telemetry_bytes") in shares(node, north), "bytes are counted after the start")
+    # They count once they are packed.
+    until(lambda: answers.append(sent(north)) or answers[-1][0] != 201, "the team has its share of the bytes")
+    status, _, body = answers[-1]
+    assert status == 422 and b"share of the bytes" in body and b"limits.team_percent" in body, (status, body)
+    assert call(node, "GET", "/api/v1/telemetry/rejected", key=north)["items"][0]["reason"] == "team_bytes"
+    used = shares(node, north)["north", "telemetry_bytes"]
+    assert used["limit"] == 1048576 and used["used"] >= used["share"] > 45_000 and used["used_ratio"] >= 1, used
+    assert sent(south)[0] == 201
+    call(node, "DELETE", f"{values}?keys=c&from=*&to=*", key=north)
+    until(lambda: sent(north)[0] == 201, "what was deleted makes room")
     for one in readers.values():
         one.close()
 

@@ -1,14 +1,16 @@
 //! The writer of one of the databases.
 
+use std::collections::BTreeMap;
 use std::sync::Arc;
 
 use crate::damage::Findings;
 use crate::memory::SharedMemory;
 use crate::postgres::write::PostgresWriter;
 use crate::query::Selection;
-use crate::retention::{Retention, Usage};
+use crate::retention::{FirstDays, Retention, Usage};
 use crate::series::Points;
 use crate::sqlite::write::SqliteWriter;
+use crate::tenant_bytes::Space;
 use crate::value::{PointRefusal, Time};
 use crate::{Location, Settings, StorageError};
 
@@ -141,12 +143,33 @@ impl Engine {
         }
     }
 
-    /// Deletes the days of some series after one that are before the first day of their class.
+    /// Adds up the bytes of the tenants of some series after one. Returns the last one; `None`:
+    /// there are no more, or no device has a tenant.
+    pub(crate) async fn add_tenants(
+        &mut self,
+        tenants: &mut BTreeMap<u32, u64>,
+        after: i64,
+    ) -> Result<Option<i64>, StorageError> {
+        match self {
+            Self::Sqlite(writer) => writer.add_tenants(tenants, after).await,
+            Self::Postgres(_) => Ok(None),
+        }
+    }
+
+    /// Space of the file. `None`: it is not known, as with PostgreSQL.
+    pub(crate) async fn space(&mut self) -> Result<Option<Space>, StorageError> {
+        match self {
+            Self::Sqlite(writer) => writer.space().await,
+            Self::Postgres(_) => Ok(None),
+        }
+    }
+
+    /// Deletes the days of some series after one that are before the first day that is kept.
     /// Returns the number of values, and the last series; `None`: there are no more.
     pub(crate) async fn forget_some(
         &mut self,
         retention: &Retention,
-        first_days: &[i64],
+        first_days: &FirstDays,
         after: i64,
     ) -> Result<(u64, Option<i64>), StorageError> {
         match self {

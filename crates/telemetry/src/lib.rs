@@ -8,7 +8,8 @@
 //! values that are in the journal and not yet in blocks, `codec/` the encoding of both.
 //! `postgres/` stores plain rows. `scan` reads one series in pages from either database; `query`,
 //! `aggregate` with its `function`s, `bucket` and `rollup` use it. `text` writes rows as CSV,
-//! NDJSON and line protocol.
+//! NDJSON and line protocol. `retention` says what is deleted, `tenant_bytes` which tenants may write
+//! no more.
 //!
 //! Devices, their tenants and classes are numbers here; their meaning is up to the caller.
 
@@ -35,6 +36,7 @@ mod spans;
 mod sqlite;
 mod storage;
 mod tally;
+mod tenant_bytes;
 mod text;
 mod value;
 mod writer;
@@ -52,6 +54,7 @@ pub use retention::{Deleted, Limits, Retention};
 pub use series::{Refused, WriteOutcome};
 pub use settings::Settings;
 pub use storage::Storage;
+pub use tenant_bytes::TenantBytes;
 pub use text::{Format, time_text};
 pub use value::{
     DAY, HOUR, Instant, KEY_BYTES_MAX, MINUTE, Point, PointRefusal, SECOND, TIME_END, TIME_MIN,

@@ -18,6 +18,7 @@ use crate::retention::{Deleted, Retention};
 use crate::series::WriteOutcome;
 use crate::sqlite::backup::backup_at_rest;
 use crate::sqlite::read::SqliteReader;
+use crate::tenant_bytes::TenantBytes;
 use crate::value::{Point, Time};
 use crate::writer::{Done, Job, WriteJob, Writer, WriterState};
 use crate::{Location, Settings, StorageError};
@@ -260,8 +261,9 @@ impl Storage {
             .await
     }
 
-    /// Deletes values that exceed the retention limits. Must be called regularly, for example each
-    /// hour: nothing is deleted otherwise.
+    /// Deletes values that exceed the retention limits, and counts the bytes of tenants if that is
+    /// due. Must be called regularly, for example each hour. In between both are done with the same
+    /// limits if the file has grown much. Returns what was deleted since the last call.
     ///
     /// # Errors
     /// Values cannot be deleted; some may be.
@@ -283,6 +285,12 @@ impl Storage {
     /// They cannot be counted.
     pub async fn series_by_tenant(&self) -> Result<BTreeMap<u32, u64>, StorageError> {
         self.inner.reader.series_by_tenant().await
+    }
+
+    /// Bytes of tenants as they were counted last. `None`: they were not counted yet, or have no
+    /// limit: the values are in PostgreSQL, and retention does not limit the bytes of all classes.
+    pub fn tenant_bytes(&self) -> Option<TenantBytes> {
+        self.inner.told.tenant_bytes.borrow().clone()
     }
 
     /// Bytes in use on disk. The file of SQLite may be larger: space of deleted values is reused,

@@ -145,6 +145,9 @@ pub enum PointRefusal {
     /// The tenant has its share of them, see [`crate::Settings::tenant_share`].
     #[error("the team has its share of the pairs of device and key")]
     TenantSeries,
+    /// The tenant has its share of the bytes of telemetry, see [`crate::TenantBytes`].
+    #[error("the team has its share of the bytes of telemetry")]
+    TenantBytes,
 }
 
 impl Point {

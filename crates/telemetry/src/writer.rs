@@ -1,21 +1,23 @@
 //! The writer thread: groups writes into transactions, and does maintenance between them.
 
-use std::collections::VecDeque;
+use std::collections::{BTreeMap, HashSet, VecDeque};
 use std::ops::{ControlFlow, Range};
 use std::sync::atomic::{AtomicUsize, Ordering};
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::{Duration, SystemTime, UNIX_EPOCH};
 
-use tokio::sync::{OwnedSemaphorePermit, mpsc, oneshot};
+use martlet_permission::Share;
+use tokio::sync::{OwnedSemaphorePermit, mpsc, oneshot, watch};
 use tokio::time::{Instant, timeout, timeout_at};
 
 use crate::damage::Findings;
 use crate::engine::Engine;
 use crate::memory::SharedMemory;
 use crate::query::Selection;
-use crate::retention::{Deleted, Retention, Usage};
+use crate::retention::{Deleted, FirstDays, Retention, Usage};
 use crate::series::{Points, Refused, WriteOutcome};
 use crate::settings::GATHER_MAX;
+use crate::tenant_bytes::{LastPass, TenantBytes};
 use crate::value::{Point, PointRefusal, Time, day_of};
 use crate::{Location, Settings, StorageError};
 
@@ -60,6 +62,17 @@ pub(crate) struct Writer {
     text_bytes_max: usize,
     trouble: Trouble,
     known_bytes: Arc<AtomicUsize>,
+    tenant_share: Share,
+    tenant_bytes: watch::Sender<Option<TenantBytes>>,
+    /// Tenants that have their share of the bytes: their values are refused.
+    full: HashSet<u32>,
+    /// The last limits; `None`: there were none yet.
+    retention: Option<Retention>,
+    last_pass: LastPass,
+    /// Time of the last check whether a pass is due.
+    checked_at: Instant,
+    /// Number of values that passes have deleted since the last answer about it.
+    forgotten: u64,
 }
 
 /// State of the writer that readers see.
@@ -70,6 +83,8 @@ pub(crate) struct WriterState {
     pub(crate) damage: Findings,
     /// Bytes of memory of the series known to the writer.
     pub(crate) known_bytes: Arc<AtomicUsize>,
+    /// Bytes of tenants as they were counted last.
+    pub(crate) tenant_bytes: watch::Sender<Option<TenantBytes>>,
 }
 
 /// The error of the writer's last maintenance.
@@ -104,6 +119,13 @@ impl Writer {
             text_bytes_max: settings.text_bytes_max,
             trouble: told.trouble,
             known_bytes: told.known_bytes,
+            tenant_share: settings.tenant_share,
+            tenant_bytes: told.tenant_bytes,
+            full: HashSet::new(),
+            retention: None,
+            last_pass: LastPass::default(),
+            checked_at: Instant::now(),
+            forgotten: 0,
         })
     }
 
@@ -128,7 +150,7 @@ impl Writer {
                 closing = Some(done);
                 break;
             }
-            let tidied = self.engine.tidy(day_of(now())).await;
+            let tidied = self.tidy().await;
             pause = match tidied {
                 Ok(true) => Duration::ZERO,
                 Ok(false) | Err(_) => IDLE,
@@ -149,10 +171,11 @@ impl Writer {
             Job::Write(job) => self.write(vec![job]).await,
             Job::Delete(selection, span, done) => {
                 let deleted = self.engine.delete(&selection, span.start, span.end).await;
+                self.last_pass.is_outdated |= !self.full.is_empty();
                 let _ = done.send(deleted.map(|values| Deleted { values }));
             }
             Job::Forget(retention, done) => {
-                let deleted = self.forget(&retention).await;
+                let deleted = self.forget_by(retention).await;
                 let _ = done.send(deleted.map(|values| Deleted { values }));
             }
             Job::Pack(done) => {
@@ -163,41 +186,114 @@ impl Writer {
         ControlFlow::Continue(())
     }
 
-    /// Deletes values that exceed the retention limits. Writes that arrive in the meantime do not
-    /// wait for all of it.
-    async fn forget(&mut self, retention: &Retention) -> Result<u64, StorageError> {
+    /// Does a small piece of maintenance, and a pass if it is due. Returns whether there is more.
+    async fn tidy(&mut self) -> Result<bool, StorageError> {
+        let has_more = self.engine.tidy(day_of(now())).await?;
+        if self.retention.is_some() && self.checked_at.elapsed() >= IDLE {
+            self.checked_at = Instant::now();
+            if self.last_pass.has_rested() && self.is_pass_due().await? {
+                self.forget(true).await?;
+            }
+        }
+        Ok(has_more)
+    }
+
+    async fn is_pass_due(&mut self) -> Result<bool, StorageError> {
+        let space = self.engine.space().await?;
+        Ok(self.last_pass.is_outdated(space))
+    }
+
+    /// Makes a pass with new limits, if they delete something or it is due. Returns the number of
+    /// values that were deleted since the last call.
+    async fn forget_by(&mut self, retention: Retention) -> Result<u64, StorageError> {
+        let is_limited = retention.is_limited();
+        self.retention = Some(retention);
+        let is_due = self.is_pass_due().await?;
+        if is_limited || is_due {
+            self.forget(is_due).await?;
+        }
+        Ok(std::mem::take(&mut self.forgotten))
+    }
+
+    /// Deletes values that exceed the retention limits. Counts the bytes of tenants if that is due,
+    /// or if all bytes have a limit: then most of it is counted anyway.
+    async fn forget(&mut self, is_due: bool) -> Result<(), StorageError> {
+        let Some(retention) = self.retention.clone() else {
+            return Ok(());
+        };
+        let begin = Instant::now();
+        let is_counting = is_due || retention.bytes().is_some();
+        let done = self.forget_as(&retention, is_counting).await;
+        if !is_counting {
+            return done;
+        }
+        let space = self.engine.space().await.ok().flatten();
+        let left = self.tenant_bytes.borrow().as_ref().map(TenantBytes::left);
+        self.last_pass = LastPass::new(begin.elapsed(), space, left);
+        done
+    }
+
+    /// As [`Self::forget`]. Writes that arrive in the meantime do not wait for all of it.
+    async fn forget_as(
+        &mut self,
+        retention: &Retention,
+        is_counting: bool,
+    ) -> Result<(), StorageError> {
         match self.pack_to_forget(retention).await {
             // Deleting packed values makes room for the others.
             Ok(()) | Err(StorageError::Full { .. }) => {}
             Err(error) => return Err(error),
         }
         let mut usage = Usage::default();
-        let mut after = i64::MIN;
-        if retention
-            .classes
-            .iter()
-            .any(|limits| limits.bytes.is_some())
-        {
-            loop {
-                match self.engine.add_usage(retention, &mut usage, after).await? {
-                    Some(last) => after = last,
-                    None => break,
-                }
-                self.write_waiting().await;
-            }
-        }
-        let first_days = usage.first_days(&retention.classes, now());
-        let (mut deleted, mut after) = (0, i64::MIN);
-        loop {
-            let some = self.engine.forget_some(retention, &first_days, after);
-            let (some, last) = some.await?;
-            deleted += some;
-            match last {
-                Some(last) => after = last,
-                None => return Ok(deleted),
-            }
+        let mut next = retention.limits_bytes().then_some(i64::MIN);
+        while let Some(after) = next {
+            next = self.engine.add_usage(retention, &mut usage, after).await?;
             self.write_waiting().await;
         }
+        let first_days = usage.first_days(&retention.classes, now());
+        let mut next = retention.is_limited().then_some(i64::MIN);
+        while let Some(after) = next {
+            let some = self.engine.forget_some(retention, &first_days, after);
+            let (deleted, last) = some.await?;
+            self.forgotten += deleted;
+            next = last;
+            self.write_waiting().await;
+        }
+        if !is_counting {
+            return Ok(());
+        }
+        let bytes = self.count_bytes(retention, &usage, &first_days).await?;
+        let full = bytes.as_ref().map(|bytes| bytes.full(self.tenant_share));
+        self.full = full.unwrap_or_default();
+        self.tenant_bytes.send_replace(bytes);
+        Ok(())
+    }
+
+    /// The bytes of tenants that no retention deletes, and the limit of all of them.
+    async fn count_bytes(
+        &mut self,
+        retention: &Retention,
+        usage: &Usage,
+        first_days: &FirstDays,
+    ) -> Result<Option<TenantBytes>, StorageError> {
+        let space = self.engine.space().await?;
+        if let Some(limit) = retention.bytes() {
+            let missing = limit.saturating_sub(usage.kept(first_days));
+            if space.is_none_or(|space| missing <= space.left()) {
+                // Earlier days give way.
+                let used = usage.since(day_of(now()));
+                return Ok(Some(TenantBytes { limit, used }));
+            }
+        }
+        let Some(space) = space else {
+            return Ok(None);
+        };
+        let (mut packed, mut next) = (BTreeMap::new(), Some(i64::MIN));
+        while let Some(after) = next {
+            next = self.engine.add_tenants(&mut packed, after).await?;
+            self.write_waiting().await;
+        }
+        Ok(Some(TenantBytes::of_file(&packed, space)))
     }
 
     /// Moves values from memory into blocks, if some of them may have to be deleted: days are
@@ -253,6 +349,15 @@ impl Writer {
         other
     }
 
+    /// Checks a point, except for rules that depend on the tables.
+    fn check(&self, point: &Point) -> Result<(), PointRefusal> {
+        point.check(self.text_bytes_max)?;
+        match self.full.contains(&point.tenant) {
+            true => Err(PointRefusal::TenantBytes),
+            false => Ok(()),
+        }
+    }
+
     async fn write(&mut self, writes: Vec<WriteJob>) {
         let mut points = Points {
             list: Vec::with_capacity(writes.iter().map(|job| job.points.len()).sum()),
@@ -266,7 +371,7 @@ impl Writer {
             // Index of each committed point in its list.
             let mut indexes = Vec::new();
             for (index, mut point) in job.points.into_iter().enumerate() {
-                match point.check(self.text_bytes_max) {
+                match self.check(&point) {
                     Ok(()) => {
                         point.clean();
                         points.list.push(point);

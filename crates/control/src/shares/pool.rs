@@ -53,6 +53,7 @@ pools! {
     WillBytes "will_bytes" "bytes" Tenant "Bytes of Wills";
     TelemetryKeys "telemetry_keys" "count" Tenant "Keys of devices in telemetry";
     TelemetryQueries "telemetry_queries" "count" Team "Queries of telemetry that run at once";
+    TelemetryBytes "telemetry_bytes" "bytes" Tenant "Bytes of telemetry on the disk";
     TelemetryResultBytes "telemetry_result_bytes" "bytes" Team "Memory for the results of these";
     TelemetryStreams "telemetry_streams" "count" Team
         "Streams that follow telemetry (`/telemetry/tail`)";

@@ -181,6 +181,11 @@ impl Shares<'_> {
     fn add_parts(
         &self,
         all: &mut AllUses,
+        if let Some(bytes) = telemetry.tenant_bytes().await {
+            let used = bytes.used.into_iter();
+            let used = used.map(|(tenant, bytes)| (Owner::Tenant(tenant), bytes));
+            self.add(all, Pool::TelemetryBytes, bytes.limit, Some(used.collect()));
+        }
         pool: Pool,
         limit: u64,
         parts: Vec<HashMap<Owner, u64>>,

@@ -36,13 +36,6 @@ fn limits(age_ms: Option<u64>, bytes: Option<u64>) -> Limits {
 }
 
 impl TelemetryKept {
-    /// Something is deleted some day.
-    pub(super) fn is_limited(&self) -> bool {
-        let types = self.types.iter().map(|one| (one.age_ms, one.bytes));
-        let mut all = types.chain([(self.age_ms, self.bytes)]);
-        all.any(|limits| limits != (None, None))
-    }
-
     /// The retention, with the types of these devices. Class 0 is for all other devices.
     pub(super) fn retention(&self, types: Vec<(i64, String)>) -> Retention {
         let own = self.types.iter().map(|one| limits(one.age_ms, one.bytes));
@@ -85,6 +78,5 @@ mod tests {
         );
         let class = |number| (retention.class_of)(number);
         assert_eq!((class(5), class(6), class(7)), (Some(1), Some(0), Some(0)));
-        assert!(kept.is_limited() && !TelemetryKept::default().is_limited());
     }
 }

@@ -22,6 +22,8 @@ pub(super) const TOO_MANY_KEYS: &str = "too_many_keys";
 pub(super) const TOO_MANY_SERIES: &str = "too_many_series";
 /// The devices of the team together have its share of these.
 pub(super) const TEAM_SERIES: &str = "team_series";
+/// The devices of the team together have its share of the bytes of telemetry.
+pub(super) const TEAM_BYTES: &str = "team_bytes";
 
 /// Payloads of one topic that were not stored for one reason.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, utoipa::ToSchema)]

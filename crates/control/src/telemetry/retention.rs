@@ -1,5 +1,5 @@
 //! Deletes values that are too old, values beyond the limit of bytes, and values of devices that
-//! are gone.
+//! are gone. Has the bytes of teams counted, too.
 
 use std::sync::Arc;
 use std::time::Duration;
@@ -43,21 +43,19 @@ impl Telemetry {
     async fn forget(&self) -> Result<u64, StoreError> {
         let mut deleted = self.forget_purged().await?;
         let kept = self.kept();
-        if kept.is_limited() {
-            let types = kept.types.iter().map(|one| one.device_type.clone());
-            let types: Vec<String> = types.collect();
-            let known = match types.is_empty() {
-                true => Vec::new(),
-                false => {
-                    let read = self.tables().read(move |registry| {
-                        Box::pin(async move { registry.numbers_of_types(&types).await })
-                    });
-                    read.await?
-                }
-            };
-            let storage = self.storage().await?;
-            deleted += storage.forget(kept.retention(known)).await?.values;
-        }
+        let types = kept.types.iter().map(|one| one.device_type.clone());
+        let types: Vec<String> = types.collect();
+        let known = match types.is_empty() {
+            true => Vec::new(),
+            false => {
+                let read = self.tables().read(move |registry| {
+                    Box::pin(async move { registry.numbers_of_types(&types).await })
+                });
+                read.await?
+            }
+        };
+        let storage = self.storage().await?;
+        deleted += storage.forget(kept.retention(known)).await?.values;
         self.count_forgotten(deleted);
         Ok(deleted)
     }

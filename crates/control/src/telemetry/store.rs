@@ -8,7 +8,7 @@ use std::time::{Duration, Instant, SystemTime, UNIX_EPOCH};
 
 use martlet_broker::TenantId;
 use martlet_telemetry::decode::{Decoded, Decoder, Rejection};
-use martlet_telemetry::{Damage, Location, Point, Settings, Storage, StorageError};
+use martlet_telemetry::{Damage, Location, Point, Settings, Storage, StorageError, TenantBytes};
 use tokio::runtime::Handle;
 use tokio::sync::Mutex;
 use tracing::{info, warn};
@@ -17,7 +17,9 @@ use super::devices::{DeviceNames, DeviceNumber, TelemetryDevice};
 use super::kept::TelemetryKept;
 use super::latency::{Ages, newest_own_time};
 use super::off_times::{OffTime, OffTimes};
-use super::rejected::{Rejected, Rejections, TEAM_SERIES, TOO_MANY_KEYS, TOO_MANY_SERIES};
+use super::rejected::{
+    Rejected, Rejections, TEAM_BYTES, TEAM_SERIES, TOO_MANY_KEYS, TOO_MANY_SERIES,
+};
 use super::rule::TelemetryRule;
 use super::series::{CountedSeries, SeriesByTenant};
 use super::tail::{Tail, Tails};
@@ -240,6 +242,11 @@ impl Telemetry {
     ) -> Result<SeriesByTenant, StorageError> {
         let storage = self.storage().await?;
         self.counted_series.within(age_max, &storage).await
+    }
+
+    /// Bytes by tenant as they were counted last; none: they were not counted, or have no limit.
+    pub(crate) async fn tenant_bytes(&self) -> Option<TenantBytes> {
+        self.storage().await.ok()?.tenant_bytes()
     }
 
     /// How payloads of HTTP requests are decoded.
@@ -723,7 +730,7 @@ pub(super) fn words_of(refusal: martlet_telemetry::PointRefusal) -> String {
         PointRefusal::TooManySeries => {
             ": delete values that are no longer needed, or raise telemetry.series"
         }
-        PointRefusal::TenantSeries => {
+        PointRefusal::TenantSeries | PointRefusal::TenantBytes => {
             ": delete values that are no longer needed, or raise limits.team_percent"
         }
         _ => "",
@@ -742,6 +749,7 @@ pub(super) fn reason_of(refusal: martlet_telemetry::PointRefusal) -> &'static st
         PointRefusal::TooManyKeys => TOO_MANY_KEYS,
         PointRefusal::TooManySeries => TOO_MANY_SERIES,
         PointRefusal::TenantSeries => TEAM_SERIES,
+        PointRefusal::TenantBytes => TEAM_BYTES,
     }
 }
 

@@ -399,7 +399,7 @@ fn remedy(reason: &str) -> &'static str {
         "too_many_series" => {
             "delete values of devices that are no longer needed, or raise telemetry.series"
         }
-        "team_series" => {
+        "team_series" | "team_bytes" => {
             "delete values of devices that are no longer needed, or raise limits.team_percent"
         }
         "unknown_device" | "no_device" => {

@@ -1,5 +1,7 @@
 //! Deletes rows, and creates roll-ups.
 
+use std::collections::BTreeMap;
+
 use futures_util::TryStreamExt as _;
 use sqlx::postgres::PgConnection;
 
@@ -8,7 +10,7 @@ use super::write::PostgresWriter;
 use super::{ROLL_LOCK, WRITE_LOCK};
 use crate::StorageError;
 use crate::query::Selection;
-use crate::retention::{Retention, Usage};
+use crate::retention::{FirstDays, Retention, Usage, UsageRow};
 use crate::rollup::DayRoller;
 use crate::value::{DAY, Time, day_of};
 
@@ -51,8 +53,9 @@ impl PostgresWriter {
         after: i64,
     ) -> Result<Option<i64>, StorageError> {
         let sql = format!(
-            "SELECT s.id, s.device, p.day, p.bytes FROM \
-             (SELECT id, device FROM martlet_telemetry.series WHERE id > $1 \
+            "SELECT s.id, s.device, s.tenant, p.day, p.bytes FROM \
+             (SELECT id, device, coalesce(tenant, 0) AS tenant FROM martlet_telemetry.series \
+             LEFT JOIN martlet_telemetry.tenants USING (device) WHERE id > $1 \
              ORDER BY id LIMIT $2) s \
              LEFT JOIN LATERAL (SELECT {DAY_OF} AS day, \
              sum({ROW_BYTES} + coalesce(octet_length(text), 0))::int8 AS bytes \
@@ -60,53 +63,45 @@ impl PostgresWriter {
         );
         let rows = self
             .in_transaction(async |work| {
-                let rows = sqlx::query_as::<_, (i64, i64, Option<i64>, Option<i64>)>(
-                    sqlx::AssertSqlSafe(sql),
-                );
+                let rows = sqlx::query_as::<_, UsageRow>(sqlx::AssertSqlSafe(sql));
                 rows.bind(after)
                     .bind(SERIES_PER_STEP)
                     .fetch_all(&mut **work)
                     .await
             })
             .await?;
-        let last = rows.last().map(|row| row.0);
-        for (_, device, day, bytes) in rows {
-            let class = (retention.class_of)(device);
-            if let (Some(class), Some(day), Some(bytes)) = (class, day, bytes) {
-                usage.add(class, day, u64::try_from(bytes).unwrap_or(0));
-            }
-        }
-        Ok(last)
+        Ok(usage.add_rows(retention, rows))
     }
 
     /// See `SqliteWriter::forget_some`.
     pub(crate) async fn forget_some(
         &mut self,
         retention: &Retention,
-        first_days: &[i64],
+        first_days: &FirstDays,
         after: i64,
     ) -> Result<(u64, Option<i64>), StorageError> {
         self.forget_counts();
         self.in_transaction(async |work| {
             sqlx::raw_sql(WRITE_LOCK).execute(&mut **work).await?;
-            let sql = "SELECT id, device FROM martlet_telemetry.series WHERE id > $1 \
+            let sql = "SELECT id, device, coalesce(tenant, 0) FROM martlet_telemetry.series \
+                       LEFT JOIN martlet_telemetry.tenants USING (device) WHERE id > $1 \
                        ORDER BY id LIMIT $2";
-            let rows = sqlx::query_as::<_, (i64, i64)>(sql);
+            let rows = sqlx::query_as::<_, (i64, i64, i64)>(sql);
             let rows = rows
                 .bind(after)
                 .bind(SERIES_PER_STEP)
                 .fetch_all(&mut **work)
                 .await?;
-            let mut deleted = 0;
-            for (class, first_day) in first_days.iter().enumerate() {
-                let of_class = rows
-                    .iter()
-                    .filter(|row| (retention.class_of)(row.1) == Some(class));
-                let series: Vec<_> = of_class.map(|row| row.0).collect();
-                if *first_day > i64::MIN && !series.is_empty() {
-                    let until = first_day.saturating_mul(DAY);
-                    deleted += delete(work, &series, Time::MIN, until).await?;
+            let mut by_first_day: BTreeMap<i64, Vec<i64>> = BTreeMap::new();
+            for (series, device, tenant) in &rows {
+                if let Some(first_day) = first_days.of(retention, *device, *tenant) {
+                    by_first_day.entry(first_day).or_default().push(*series);
                 }
+            }
+            let mut deleted = 0;
+            for (first_day, series) in by_first_day {
+                let until = first_day.saturating_mul(DAY);
+                deleted += delete(work, &series, Time::MIN, until).await?;
             }
             Ok((deleted, rows.last().map(|row| row.0)))
         })

@@ -1,23 +1,29 @@
 //! Deletes spans of series, and days that exceed the retention limits.
 
-use std::collections::HashSet;
+use std::collections::{BTreeMap, HashSet};
 use std::ops::Range;
 use std::sync::Arc;
 
-use sqlx::SqliteConnection;
+use sqlx::{Row as _, SqliteConnection};
 
 use super::failure::Failure;
 use super::flush::{Changes, block_of};
 use super::write::{SqliteWriter, json};
-use super::{in_transaction, series};
+use super::{PAGE_BYTES, in_transaction, series};
 use crate::StorageError;
 use crate::memory::SharedMemory;
 use crate::query::Selection;
-use crate::retention::{Retention, Usage, whole_days};
+use crate::retention::{FirstDays, Retention, Usage, UsageRow, tenant_of, whole_days};
+use crate::tenant_bytes::Space;
 use crate::value::{DAY, SeriesId, Time, day_of};
 
 /// Series that are processed in one transaction.
 const SERIES_PER_STEP: i64 = 1_000;
+
+/// Approximate bytes of the rows of a day of a series, beside its packed values.
+const DAY_BYTES: i64 = 64;
+/// A block with more bytes has a page of its own, beside its row.
+const ROW_BYTES_MAX: i64 = 900;
 
 impl SqliteWriter {
     /// Deletes the values of a selection in a time span. Returns their number.
@@ -75,29 +81,64 @@ impl SqliteWriter {
         usage: &mut Usage,
         after: i64,
     ) -> Result<Option<i64>, StorageError> {
-        let sql = "SELECT s.id, s.device, d.day, d.bytes FROM \
-                   (SELECT id, device FROM series WHERE id > ?1 ORDER BY id LIMIT ?2) s \
+        let sql = "SELECT s.id, s.device, s.tenant, d.day, d.bytes FROM \
+                   (SELECT id, device, coalesce(tenant, 0) AS tenant FROM series \
+                   LEFT JOIN tenants USING (device) WHERE id > ?1 ORDER BY id LIMIT ?2) s \
                    LEFT JOIN days d ON d.series = s.id ORDER BY s.id";
-        let rows = sqlx::query_as::<_, (i64, i64, Option<i64>, Option<i64>)>(sql);
+        let rows = sqlx::query_as::<_, UsageRow>(sql);
         let rows = rows.bind(after).bind(SERIES_PER_STEP);
         let rows = rows.fetch_all(&mut self.connection).await;
         let rows = rows.map_err(|error| self.error(error))?;
-        let last = rows.last().map(|row| row.0);
-        for (_, device, day, bytes) in rows {
-            let class = (retention.class_of)(device);
-            if let (Some(class), Some(day), Some(bytes)) = (class, day, bytes) {
-                usage.add(class, day, u64::try_from(bytes).unwrap_or(0));
-            }
-        }
-        Ok(last)
+        Ok(usage.add_rows(retention, rows))
     }
 
-    /// Deletes the days of some series after one that are before the first day of their class.
+    /// Adds up the bytes of the tenants of some series after one, about as much as their rows take
+    /// in proportion to each other. Returns the last one; `None`:
+    /// there are no more, or no device has a tenant.
+    pub(crate) async fn add_tenants(
+        &mut self,
+        tenants: &mut BTreeMap<u32, u64>,
+        after: i64,
+    ) -> Result<Option<i64>, StorageError> {
+        let sql = "SELECT id, coalesce(tenant, 0), \
+                   (SELECT coalesce(sum(bytes + ?3 + iif(bytes > ?4 * samples, ?5 * samples, 0)), 0) \
+                   FROM days WHERE days.series = series.id) \
+                   FROM series LEFT JOIN tenants USING (device) \
+                   WHERE id > ?1 AND EXISTS (SELECT 1 FROM tenants) ORDER BY id LIMIT ?2";
+        let rows = sqlx::query_as::<_, (i64, i64, i64)>(sql);
+        let rows = rows.bind(after).bind(SERIES_PER_STEP).bind(DAY_BYTES);
+        let rows = rows.bind(ROW_BYTES_MAX).bind(PAGE_BYTES);
+        let rows = rows.fetch_all(&mut self.connection).await;
+        let rows = rows.map_err(|error| self.error(error))?;
+        for (_, tenant, bytes) in &rows {
+            let bytes = u64::try_from(*bytes).unwrap_or(0);
+            *tenants.entry(tenant_of(*tenant)).or_default() += bytes;
+        }
+        Ok(rows.last().map(|row| row.0))
+    }
+
+    /// Space of the file. `None`: the system does not report the free space of the disk.
+    pub(crate) async fn space(&mut self) -> Result<Option<Space>, StorageError> {
+        let sql = "SELECT page_count, freelist_count FROM pragma_page_count, pragma_freelist_count";
+        let pages = sqlx::query_as::<_, (i64, i64)>(sql).fetch_one(&mut self.connection);
+        let (all, free) = pages.await.map_err(|error| self.error(error))?;
+        let bytes = |pages| u64::try_from(pages).unwrap_or(0) * u64::from(PAGE_BYTES);
+        let Ok(disk) = rustix::fs::statvfs(&*self.place) else {
+            return Ok(None);
+        };
+        let disk = bytes(all).saturating_add(disk.f_bavail.saturating_mul(disk.f_frsize));
+        Ok(Some(Space {
+            used: bytes(all - free),
+            all: disk.min(self.file_bytes_max.unwrap_or(u64::MAX)),
+        }))
+    }
+
+    /// Deletes the days of some series after one that are before the first day that is kept.
     /// Returns the number of values, and the last series; `None`: there are no more.
     pub(crate) async fn forget_some(
         &mut self,
         retention: &Retention,
-        first_days: &[i64],
+        first_days: &FirstDays,
         after: i64,
     ) -> Result<(u64, Option<i64>), StorageError> {
         let memory = Arc::clone(&self.memory);
@@ -124,24 +165,22 @@ fn is_idle(memory: &SharedMemory) -> impl Fn(i64) -> bool {
 async fn forget_some(
     on: &mut SqliteConnection,
     retention: &Retention,
-    first_days: &[i64],
+    first_days: &FirstDays,
     after: i64,
     is_idle: impl Fn(i64) -> bool,
 ) -> Result<(u64, Option<i64>), Failure> {
-    let sql = "SELECT id, device, key, sum FROM series WHERE id > ?1 ORDER BY id LIMIT ?2";
+    let sql = "SELECT id, device, key, sum, coalesce(tenant, 0) FROM series \
+               LEFT JOIN tenants USING (device) WHERE id > ?1 ORDER BY id LIMIT ?2";
     let rows = sqlx::query(sql).bind(after).bind(SERIES_PER_STEP);
     let rows = rows.fetch_all(&mut *on).await?;
-    let rows: Result<Vec<_>, _> = rows.iter().map(series::of_row).collect();
-    let rows = rows?;
-    let last = rows.last().map(|row| row.0.0);
-    let first_day = |device| {
-        let class = (retention.class_of)(device)?;
-        first_days.get(class).copied().filter(|day| *day > i64::MIN)
-    };
-    let limited = rows
-        .iter()
-        .filter_map(|(id, device, _)| Some((id.0, first_day(*device)?)));
-    let limited: Vec<_> = limited.collect();
+    let (mut last, mut limited) = (None, Vec::new());
+    for row in &rows {
+        let (id, device, _) = series::of_row(row)?;
+        last = Some(id.0);
+        if let Some(first_day) = first_days.of(retention, device, row.try_get(4)?) {
+            limited.push((id.0, first_day));
+        }
+    }
     let sql = "SELECT d.series, d.day, d.samples FROM json_each(?1) j CROSS JOIN days d \
                ON d.series = j.value ->> 0 AND d.day < j.value ->> 1";
     let old = sqlx::query_as::<_, (i64, i64, i64)>(sql).bind(json(&limited));

@@ -40,6 +40,7 @@ pub(crate) struct SqliteWriter {
     _lock: File,
     pub(super) known: KnownSeries,
     limits: SeriesLimits,
+    pub(super) file_bytes_max: Option<u64>,
     pub(super) damage: Findings,
 }
 
@@ -71,6 +72,7 @@ impl SqliteWriter {
             _lock: lock,
             known: KnownSeries::default(),
             limits: SeriesLimits::of(settings),
+            file_bytes_max: settings.file_bytes_max,
             damage,
         };
         writer.read_journal().await?;

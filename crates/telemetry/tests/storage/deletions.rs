@@ -63,17 +63,21 @@ pub(crate) async fn check_deletion(place: &TestStorage) {
     assert_eq!(keys, ["count", "state", "temperature"].map(Arc::from));
 }
 
-fn now() -> Time {
+pub(crate) fn now() -> Time {
     let since = std::time::SystemTime::now().duration_since(std::time::UNIX_EPOCH);
     i64::try_from(since.expect("after 1970").as_micros()).expect("it fits")
 }
 
 /// One value per minute for ten days until now.
-fn ten_days(device: i64) -> Vec<Point> {
+pub(crate) fn ten_days(device: i64) -> Vec<Point> {
+    ten_days_of(device, 0)
+}
+
+fn ten_days_of(device: i64, tenant: u32) -> Vec<Point> {
     let begin = now() - 10 * DAY;
     let point = |minute: i64| Point {
         device,
-        tenant: 0,
+        tenant,
         key: "noise".into(),
         time: begin + minute * 60 * SECOND,
         origin: 0,
@@ -124,6 +128,33 @@ pub(crate) async fn check_retention(place: &TestStorage, bytes: u64) -> (u64, u6
     assert_eq!(counts[2..], [14_400, 14_400]);
     assert_eq!(storage.forget(retention).await.unwrap().values, 0);
     (before, storage.bytes().await.unwrap())
+}
+
+#[tokio::test]
+async fn a_quiet_tenant_keeps_its_days_beside_a_loud_one() {
+    check_tenants(&TestStorage::new("quiet"), 60_000).await;
+}
+
+/// `bytes` is the limit for all; a loud device has about twice as many.
+pub(crate) async fn check_tenants(place: &TestStorage, bytes: u64) {
+    let storage = place.open(small()).await;
+    storage.write(ten_days_of(1, 5)).await.unwrap();
+    // Each tenth value. Devices without a tenant are like a tenant.
+    for (device, tenant) in [(2, 6), (3, 0)] {
+        let few = ten_days_of(device, tenant).into_iter().step_by(10);
+        storage.write(few.collect()).await.unwrap();
+    }
+    storage.pack().await.unwrap();
+    let limits = Limits {
+        age: None,
+        bytes: Some(bytes),
+    };
+    let deleted = storage.forget(Retention::of_all(limits)).await.unwrap();
+    assert_eq!(storage.count(2).await.unwrap(), 1440);
+    assert_eq!(storage.count(3).await.unwrap(), 1440);
+    let left = storage.count(1).await.unwrap();
+    assert!((1440..=6 * 1440).contains(&left), "{left} left");
+    assert_eq!(deleted.values, 14_400 - left);
 }
 
 #[tokio::test]

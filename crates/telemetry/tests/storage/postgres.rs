@@ -190,6 +190,16 @@ async fn values_are_kept_by_age_and_bytes() {
 }
 
 #[tokio::test]
+async fn a_quiet_tenant_keeps_its_days() {
+    deletions::check_tenants(&new_place(), 1_000_000).await;
+}
+
+#[tokio::test]
+async fn a_tenant_has_its_share_of_what_is_kept() {
+    tenants::check_share_of_kept(&new_place(), 1_000_000).await;
+}
+
+#[tokio::test]
 async fn while_the_server_is_away_errors_say_so_and_then_it_goes_on() {
     let server = Server::start();
     let place = TestStorage::of_database(server.new_database());

@@ -55,7 +55,7 @@ section! {
         /// full. 0: no limit.
         file_bytes: u64 = 0, zero or from 1_048_576;
         /// Maximum number of bytes of the values of all devices whose type has no
-        /// [[telemetry.retention]]; above it the oldest days are deleted. 0: no limit.
+        /// [[telemetry.retention]]; above it the team with most loses its oldest days. 0: no limit.
         keep_bytes: u64 = 0, zero or from 1_048_576;
     }
 }
@@ -103,8 +103,8 @@ table! {
         device_type as "type": String;
         /// Days after which their values are deleted; 0: never. Default: telemetry.keep_days.
         keep_days: u64, in 0..=36_500;
-        /// Maximum number of bytes of all their values; above it the oldest days are deleted.
-        /// Default: 0, no limit.
+        /// Maximum number of bytes of all their values; above it the team with most loses its oldest
+        /// days. Default: 0, no limit.
         keep_bytes: u64, zero or from 1_048_576;
     }
 }
