@@ -8,8 +8,8 @@
 //! values that are in the journal and not yet in blocks, `codec/` the encoding of both.
 //! `postgres/` stores plain rows. `scan` reads one series in pages from either database; `query`,
 //! `aggregate` with its `function`s, `bucket` and `rollup` use it. `text` writes rows as CSV,
-//! NDJSON and line protocol. `retention` says what is deleted, `tenant_bytes` which tenants may write
-//! no more.
+//! NDJSON and line protocol. `retention` says what is deleted, `tenant_bytes` which tenants may
+//! write no more.
 //!
 //! Devices, their tenants and classes are numbers here; their meaning is up to the caller.
 

@@ -21,7 +21,8 @@ pub struct Settings {
     pub keys_per_device_max: usize,
     /// Maximum number of pairs of device and key.
     pub series_max: u64,
-    /// How many of these, and of the bytes of telemetry, one tenant may have. Tenant 0 may have all.
+    /// How many of these, and of the bytes of telemetry, one tenant may have. Tenant 0 may have
+    /// all.
     pub tenant_share: Share,
     /// Maximum bytes of a text or of JSON.
     pub text_bytes_max: usize,
