@@ -10,7 +10,7 @@ import pytest
 
 import martlet_process
 from test_access import until
-from paho_client import Client
+from paho_client import Client, properties
 from test_http_registry import KEY, ask, call
 from test_tenants import TEAMS, Device, device, make_teams
 
@@ -217,6 +217,45 @@ def test_one_team_has_its_share_of_sessions_connections_and_retained_messages(st
         assert 0 < found[team, "retained_bytes"]["used"] < 1000
     for one in (*clients, *others):
         one.close()
+
+
+def test_one_team_has_its_share_of_stored_messages(start_node, variables, tmp_path):
+    node = start_node(http=True, variables=variables, data_dir=tmp_path / "data", settings=[
+        "http.rate=0", "limits.store_bytes=67108864", "limits.store_stalled_secs=5"])
+    teams = make_teams(node)
+
+    def client(team, who, **how):
+        made = teams[team][who]
+        return Client(node, made["id"], **how).credentials(made["user_name"], made["secret"])
+
+    def lasting(team):
+        kept = properties("CONNECT", SessionExpiryInterval=3600)
+        return client(team, "reader", clean=False, properties=kept)
+
+    for team in TEAMS:
+        with lasting(team) as reader:
+            assert reader.subscribe("d/#", qos=1) == [1]
+    # It publishes for a reader that is away, until its messages wait for too long.
+    payload, acknowledged = "x" * 200_000, 0
+    north = client("north", "pump").start()
+    with pytest.raises(AssertionError, match="not acknowledged"):
+        for acknowledged in range(2000):
+            north.publish(f"d/{acknowledged}", payload)
+    assert "limits.team_percent" in north.ended_because, north.ended_because
+    north.client.loop_stop()
+    found = shares(node)["north", "stored_bytes"]
+    # Half of half of limits.store_bytes, and a sixty-fourth more.
+    assert found["limit"] == 32 << 20 and 16 << 20 <= found["used"] < 18 << 20, found
+    assert "its share of the message store" in martlet_process.run(
+        "why", "pump@north", "--data-dir", str(tmp_path / "data")).stdout
+    # The other team has room, and so has the first one when its reader takes what waits.
+    with client("south", "pump") as south:
+        for number in range(20):
+            south.publish(f"d/{number}", payload)
+    with lasting("north") as reader, client("north", "pump") as north:
+        topics = {reader.receive().topic for _ in range(acknowledged)}
+        assert topics >= {f"d/{number}" for number in range(acknowledged)}
+        north.publish("d/again", payload)
 
 
 def test_one_team_has_its_share_of_subscriptions_and_of_telemetry(start_node, variables):

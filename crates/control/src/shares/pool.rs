@@ -49,11 +49,12 @@ pools! {
     Sessions "sessions" "count" Tenant "Sessions of clients";
     RetainedMessages "retained_messages" "count" Tenant "Retained messages";
     RetainedBytes "retained_bytes" "bytes" Tenant "Bytes of retained messages";
+    StoredBytes "stored_bytes" "bytes" Tenant "Bytes of stored messages";
     SubscriptionBytes "subscription_bytes" "bytes" Tenant "Memory of subscriptions";
     WillBytes "will_bytes" "bytes" Tenant "Bytes of Wills";
     TelemetryKeys "telemetry_keys" "count" Tenant "Keys of devices in telemetry";
-    TelemetryQueries "telemetry_queries" "count" Team "Queries of telemetry that run at once";
     TelemetryBytes "telemetry_bytes" "bytes" Tenant "Bytes of telemetry on the disk";
+    TelemetryQueries "telemetry_queries" "count" Team "Queries of telemetry that run at once";
     TelemetryResultBytes "telemetry_result_bytes" "bytes" Team "Memory for the results of these";
     TelemetryStreams "telemetry_streams" "count" Team
         "Streams that follow telemetry (`/telemetry/tail`)";

@@ -21,6 +21,7 @@ impl Shares<'_> {
     pub(super) async fn uses(&self, keys_age_max: Duration) -> Result<AllUses, SharesError> {
         let mut all = AllUses::new();
         self.add_clients(&mut all).await?;
+        self.add_stored(&mut all);
         self.add_objects(&mut all).await?;
         self.add_telemetry(&mut all, keys_age_max).await;
         if let Some((rules, alarms)) = self.rules {
@@ -106,6 +107,20 @@ impl Shares<'_> {
         Ok(())
     }
 
+    /// Adds the stored messages of all tenants. Blocks briefly.
+    fn add_stored(&self, all: &mut AllUses) {
+        let size = tokio::task::block_in_place(|| self.control.store_size());
+        let Some(size) = size else { return };
+        let Some(limit) = size.shared_bytes else {
+            return;
+        };
+        let of_tenants = size.tenants.iter().map(|(_, bytes)| *bytes).sum();
+        let common = (0, size.live_bytes.saturating_sub(of_tenants));
+        let used = size.tenants.into_iter().chain([common]);
+        let used = used.map(|(tenant, bytes)| (Owner::Tenant(tenant), bytes));
+        self.add(all, Pool::StoredBytes, limit, Some(used.collect()));
+    }
+
     async fn add_objects(&self, all: &mut AllUses) -> Result<(), SharesError> {
         let node = self.integrations.map_or("", |all| all.node()).to_owned();
         let uses = self
@@ -166,6 +181,11 @@ impl Shares<'_> {
                 .collect()
         });
         self.add(all, Pool::TelemetryKeys, telemetry.series_max(), used);
+        if let Some(bytes) = telemetry.tenant_bytes().await {
+            let used = bytes.used.into_iter();
+            let used = used.map(|(tenant, bytes)| (Owner::Tenant(tenant), bytes));
+            self.add(all, Pool::TelemetryBytes, bytes.limit, Some(used.collect()));
+        }
         self.add_slots(all, Pool::TelemetryQueries, self.queries);
         self.add_slots(all, Pool::TelemetryStreams, self.tails);
         if let Some(limit) = self.query_memory.limit() {
@@ -181,11 +201,6 @@ impl Shares<'_> {
     fn add_parts(
         &self,
         all: &mut AllUses,
-        if let Some(bytes) = telemetry.tenant_bytes().await {
-            let used = bytes.used.into_iter();
-            let used = used.map(|(tenant, bytes)| (Owner::Tenant(tenant), bytes));
-            self.add(all, Pool::TelemetryBytes, bytes.limit, Some(used.collect()));
-        }
         pool: Pool,
         limit: u64,
         parts: Vec<HashMap<Owner, u64>>,
