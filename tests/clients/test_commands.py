@@ -304,6 +304,17 @@ key = "{key}"
         martlet("health", "--data-dir", tmp_path / "data")
 
 
+def test_the_location_of_a_database_is_secret_if_it_has_a_password(tmp_path):
+    file = tmp_path / "martlet.toml"
+    for url, is_secret in (("t.db", False), ("postgres://u@h/d", False), ("host=h user=u dbname=d", False),
+                           ("postgres://u:p@h/d", True), ("postgres://h/d?password=p", True),
+                           ("host=h password=p", True)):
+        file.write_text(f'[telemetry]\nurl = "{url}"\n')
+        file.chmod(0o644)
+        told = martlet("config", "check", "-c", str(file), "--data-dir", tmp_path / "data")
+        assert ("may read" in told) == is_secret, (url, told)
+
+
 def test_secrets_of_urls_are_masked(tmp_path):
     file = tmp_path / "martlet.toml"
     file.write_text("""
@@ -349,6 +360,8 @@ def test_a_port_for_tls_is_told_from_others(start_node, tmp_path):
         said = martlet("pub", "-h", "127.0.0.1", "-p", str(port), "-t", "t", "-m", "m", code=2)
         assert f"127.0.0.1:{port} answered with HTTP, not with MQTT" in said and "TLS" not in said, said
         assert f"Port {port} is a port of HTTP" in said, said
+        said = martlet("bench", "pipes", "--clients", "1", "--port", str(port), code=1)
+        assert "answered with HTTP, not with MQTT" in said and "give the port of MQTT" in said, said
     for port, told in ((web.port("mqtt"), "may be a port of MQTT without WebSocket"),
                        (int(web.http_url.rsplit(":")[-1]), "is a port of HTTP without a WebSocket at this path")):
         said = martlet("pub", "--ws", "-h", "127.0.0.1", "-p", str(port), "-t", "t", "-m", "m", code=1)

@@ -146,6 +146,10 @@ def test_a_refused_client_is_told_how_to_ask_why(start_node, tmp_path):
     login = ("-p", str(node.port()), "-i", "pump-7", "-u", "pump-7", "-P", credential, "-V", "5")
     for refused in (("sub", *login, "-t", "other/#", "-E"), ("pub", *login, "-t", "other/a", "-m", "x", "-q", "1")):
         assert "this shows why: martlet why pump-7" in said(*refused, code=0), refused
+    # One that is refused beside others is named, and messages of the others come.
+    told = said("sub", *login, "-t", "other/#", "-t", "d/pump-7/b", "-E", code=0)
+    assert "Warning: The subscription to 'other/#' was refused: Not authorized (0x87)." in told.splitlines(), told
+    assert "this shows why: martlet why pump-7" in told and "d/pump-7/b" not in told, told
     # And who waits for a response that cannot come: the request, or the subscription, is refused.
     for refused, code in ((("-t", "other/a", "-e", "d/pump-7/a", "-q", "1"), 1),
                           (("-t", "d/pump-7/a", "-e", "other/a"), 1),

@@ -72,6 +72,17 @@ DIRECTORIES = {
 
 
 @pytest.mark.parametrize("what", DIRECTORIES)
+def test_a_directory_that_is_a_link_to_nothing_is_named(place, what):
+    link = place / "open" / f"nothing-{what}"
+    link.symlink_to(place / "nothing")
+    words = [word.replace("LINK", str(link)) for word in DIRECTORIES[what].split()]
+    done = subprocess.run([martlet_process.binary(), *words], env=martlet_process.environment(), capture_output=True,
+                          text=True, timeout=DEADLINE_SECS, stdin=subprocess.DEVNULL)
+    says = f"{link} is a symbolic link to {place}/nothing, which does not exist"
+    assert done.returncode == 1 and says in done.stderr, done
+
+
+@pytest.mark.parametrize("what", DIRECTORIES)
 def test_a_directory_that_another_user_has_linked_is_not_used(place, what):
     """Root would write, for example, the key of a certificate authority where another user wants it."""
     target, link = place / f"target-{what}", place / "open" / f"d-{what}"

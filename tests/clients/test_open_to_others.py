@@ -63,6 +63,13 @@ def test_it_starts_whichever_way_credentials_come(start_node, tmp_path, hook, wa
     assert publish(node, "t", "-i", "stranger")[0] != 0
 
 
+def test_only_a_node_with_http_is_told_of_its_requests(tmp_path):
+    for http, is_told in (("127.0.0.1:0", True), ("off", False)):
+        options = ("--listen", EVERYWHERE[0], "--http", http, "--data-dir", str(tmp_path))
+        done = martlet_process.run("config", "check", *options)
+        assert NOBODY in done.stdout and ("POST /api/v1/devices" in done.stdout) == is_told, done
+
+
 def test_where_no_credentials_can_come_it_does_not_start(tmp_path):
     done = martlet_process.run("serve", "--listen", EVERYWHERE[0], "--set", "auth.registry=off", "--http", "off",
                                "--data-dir", str(tmp_path / "data"))

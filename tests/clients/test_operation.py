@@ -19,6 +19,7 @@ import martlet_process
 from paho_client import V5, V311, Client, properties
 
 DEADLINE_SECS = 60
+TIMESTAMP = re.compile(r"\d{4}-\d\d-\d\dT\d\d:\d\d:\d\d\.\d{6}Z")
 
 
 def get(node, path):
@@ -475,11 +476,13 @@ def test_a_start_that_fails_says_so_in_json(tmp_path):
     config = tmp_path / "martlet.toml"
     config.write_text('[log]\nformat = "json"\nlevels = "x"\n')
     for more in (["--log-format", "json", "--set", "log.level=loud"], ["-c", str(config)],
-                 ["--log-format", "json", "--set", "auth.password_file=/nowhere"]):
+                 ["--log-format", "json", "--set", "auth.password_file=/nowhere"],
+                 ["--log-format", "json", "--set", "nope=1"], ["--log-format", "json", "--nope"]):
         done = martlet_process.run("serve", "--data-dir", str(tmp_path / "data"), *more)
-        assert done.returncode == 1 and done.stdout == "", done
+        assert done.returncode == (2 if more[-1] == "--nope" else 1) and done.stdout == "", done
         lines = [json.loads(line) for line in done.stderr.splitlines()]
-        assert lines[-1]["level"] == "ERROR" and lines[-1]["message"].startswith("martlet: "), lines
+        assert lines[-1]["level"] == "ERROR" and all(TIMESTAMP.fullmatch(line["timestamp"]) for line in lines), lines
+        assert lines[-1]["message"].startswith("martlet: ") or more[-1] == "--nope", lines
 
 
 def test_the_level_of_the_log_is_changed_while_the_node_runs(start_node):
@@ -621,6 +624,9 @@ def test_a_first_start_is_healthy_and_warns_once_of_one_thing(tmp_path):
         health = ["health", "--data-dir", str(tmp_path / "data")]
         done = martlet_process.run(*health)
         assert done.returncode == 0 and "warning: The node has no administrator yet" in done.stdout, done
+        for command in ("health", "status"):
+            told = martlet_process.run(command, *health[1:]).stdout
+            assert f"martlet user add --data-dir={tmp_path}/data NAME --role administrator" in told, told
         assert martlet_process.run(*health, "--strict").returncode == 3
 
 
@@ -633,8 +639,9 @@ def test_fields_of_the_json_log_are_json(start_node):
         client.client.publish("a/b", "x", qos=1).wait_for_publish(DEADLINE_SECS)
     node.terminate()
     assert node.wait() == 0
-    assert all(json.loads(line) for line in node.announced), "the first lines too"
+    announced = [json.loads(line) for line in node.announced]
     lines = [json.loads(line) for line in node.log().splitlines()]
+    assert all(TIMESTAMP.fullmatch(line["timestamp"]) and line["level"] for line in announced + lines), announced
     ready = next(line for line in lines if line["message"] == "ready")
     assert ready["listeners"] == ", ".join(node.urls)
     for line in lines:

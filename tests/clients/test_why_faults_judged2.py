@@ -232,7 +232,7 @@ def test_a_name_is_in_the_tables_and_in_the_password_file(tmp_path):
         # The deleted one keeps the name.
         node.run("user", "rm", "dan")
         assert not node.comes("dan", "of-file")
-        said = f"the tables keep its name, so the one in the password file {passwords} is not let in"
+        said = f"the tables keep its name, so the one in the password file {passwords} is not used"
         told = node.headline("deleted", said, "dan")
         node.bash(told)
         assert node.comes("dan", "another-one")
@@ -256,6 +256,8 @@ def test_a_device_beside_a_password_file(tmp_path):
         assert "pump is a device, which has a secret and no password" in told, told
         rotated = node.bash({"command": re.search(r"martlet device rotate .*? pump\b", told).group(0)})
         assert node.comes("pump", printed_secret(rotated))
+        told = node.bash({"command": passwd.replace(" pump ", " nobody ")}, given="another-one\n", code=1)
+        assert f"martlet user add --data-dir={node.place.path} nobody" in told, told
         assert not node.comes("bob", "of-file")
         told = node.headline("unknown-name", "no user of that name exists", "bob")
         assert "--file=" in told["remedy"] and "role" not in told["remedy"] and "the ACL file" in told["remedy"], told

@@ -134,9 +134,16 @@ def test_it_starts_beside_reverb_and_its_name_has_the_commands_that_it_prints(pa
         with contextlib.suppress(OSError):
             # Another test may have the port: it is in use in any case.
             reverb.enter_context(socket.create_server(("127.0.0.1", 8080)))
-        options = ["-tcp", "127.0.0.1:0", "-ws", "127.0.0.1:0", "-auth-url", panel.url]
+        # Nothing is there.
+        with socket.create_server(("127.0.0.1", 0)) as closed:
+            reverb_at = "127.0.0.1:%s" % closed.getsockname()[1]
+        options = ["-tcp", "127.0.0.1:0", "-ws", "127.0.0.1:0", "-auth-url", panel.url, "-reverb-host", reverb_at]
         with martlet_process.Node(command=[str(link)], arguments=options, listen=(), http=None) as node:
             assert "the default address of HTTP, 0.0.0.0:8080, is in use" in node.log()
+            until(lambda: "cannot push events; retrying" in node.log(), node.log)
+            node.wait_for_log("ready")
+            warnings = [line for line in node.log().splitlines() if " WARN " in line and "push" in line]
+            assert len(warnings) == 1, warnings
             printed = [line.removeprefix("See how it is: ") for line in node.announced]
             printed = [line.replace("USER", "key").replace("PASSWORD", "secret") for line in printed]
             [sub, pub, status] = [line for line in printed if str(link) in line]

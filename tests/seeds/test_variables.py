@@ -242,6 +242,13 @@ def test_the_last_line_of_a_name_applies_and_both_are_named(tmp_path):
     assert "line 3: MQTT_PORT refers to NO_SUCH_PORT, which is not set" in done.stdout, done
 
 
+def test_lines_with_a_colon_are_read_and_others_without_a_value_are_named(tmp_path):
+    values, _ = shown(tmp_path, "MQTT_BROKER_AUTH_ENABLED: true\nMQTT_BROKER_LOG_LEVEL\n")
+    assert values == {"auth.enabled": "on"}
+    done = check(tmp_path, "# c\nset LOG_LEVEL=debug\nLOG_LEVEL: 'error'\n\nMQTT_PORT 1883\n")
+    assert f"{tmp_path}/.env, lines 2, 5: skipped, expected NAME=VALUE" in done.stdout, done
+
+
 def test_names_of_iotflow_store_telemetry(tmp_path):
     assert shown(tmp_path, "MAX_DEVICES_PER_USER=3\n")[0]["telemetry.enabled"] is True
     values, _ = shown(tmp_path, "MAX_DEVICES_PER_USER=3\n", [("MARTLET_TELEMETRY__ENABLED", "false")])
@@ -404,8 +411,8 @@ def test_what_is_refused_by_a_limit_names_its_variable(tmp_path):
     (tmp_path / ".env").write_text("MAX_DEVICES_PER_USER=1\nMQTT_BROKER_CREDENTIALS=carl:long enough\n"
                                    "IOTFLOW_ADMIN_TOKEN=0123456789abcdef\nALLOWED_ORIGINS=https://panel.example\n")
 
-    def run(*words):
-        return subprocess.run([martlet_process.binary(), *words], cwd=tmp_path, capture_output=True, text=True,
+    def run(*words, cwd=tmp_path):
+        return subprocess.run([martlet_process.binary(), *words], cwd=cwd, capture_output=True, text=True,
                               timeout=60, env=martlet_process.environment())
 
     with martlet_process.Node(http=True, directory=tmp_path) as node:
@@ -414,6 +421,9 @@ def test_what_is_refused_by_a_limit_names_its_variable(tmp_path):
         assert run("user", "add", "ann", "--generate", *of_node).returncode == 0
         assert run("device", "add", "d1", "--owner", "ann", *of_node).returncode == 0
         assert full in run("device", "add", "d2", "--owner", "ann", *of_node).stderr
+        # A command that does not read the file keeps to the limit of the node.
+        done = run("device", "add", "d2", "--owner", "ann", *of_node, cwd="/")
+        assert done.returncode == 1 and "ann owns 1 devices, which is the maximum" in done.stderr, done
         url = f"{node.http_url}/api/v1"
         key = ("-H", "X-API-Key: 0123456789abcdef", "-H", "Content-Type: application/json")
         assert full in get(f"{url}/devices", *key, "-d", '{"id": "d2", "owner": "ann"}')[2]

@@ -2,7 +2,7 @@
 
 use std::process::ExitCode;
 
-use martlet_environment::{assignments, read_file, variables};
+use martlet_environment::{parsed, read_file, variables, warning_of_skipped};
 use martlet_store::{OpenError, RealDisk};
 use martlet_text_file::owned;
 use rustix::system::uname;
@@ -42,7 +42,11 @@ fn settings(options: &AgentOptions) -> Result<Settings, String> {
             String::new()
         }
     };
-    options.run.settings(&variables(&assignments(&text)))
+    let found = parsed(&text);
+    if let Some(warning) = warning_of_skipped(&path, &found.skipped) {
+        log::line(Level::Warning, &warning);
+    }
+    options.run.settings(&variables(&found.assignments))
 }
 
 /// Opens the queue, and logs the damage found.
@@ -51,7 +55,7 @@ fn settings(options: &AgentOptions) -> Result<Settings, String> {
 /// The text is a line for the user.
 pub(crate) fn open_queue(place: &QueuePlace) -> Result<Queue<RealDisk>, String> {
     let path = place.directory.display();
-    owned::check_links(&place.directory)
+    owned::check_directory(&place.directory)
         .map_err(|error| format!("cannot open the queue {path}: {error}"))?;
     // `martlet store` expects the store in this directory.
     let disk = RealDisk::open(&place.directory.join("store")).map_err(|error| match error.kind() {

@@ -110,6 +110,9 @@ pub struct UserConfiguration {
     /// Passwords that are set are kept for SCRAM too.
     #[serde(default)]
     pub keeps_scram: bool,
+    /// Devices that one user may own; none: as many as they like.
+    #[serde(default)]
+    pub devices_per_user_max: Option<u64>,
     /// Where the tables are, without a password.
     #[serde(default)]
     pub tables: Option<String>,

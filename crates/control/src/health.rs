@@ -31,7 +31,14 @@ struct State {
     stopping: bool,
     warnings: Vec<String>,
     /// Warnings that may be withdrawn, by name.
-    named: BTreeMap<&'static str, String>,
+    named: BTreeMap<&'static str, NamedWarning>,
+}
+
+#[derive(Debug)]
+struct NamedWarning {
+    sentence: String,
+    /// Whether it is in the log, perhaps in other words.
+    is_logged: bool,
 }
 
 /// The readers of a report.
@@ -93,12 +100,36 @@ impl Health {
 
     /// Warns likewise, until it is withdrawn or replaced under that name.
     pub fn warn_as(&self, name: &'static str, sentence: String) {
-        self.state().named.insert(name, sentence);
+        let is_logged = false;
+        let warning = NamedWarning {
+            sentence,
+            is_logged,
+        };
+        self.state().named.insert(name, warning);
+    }
+
+    /// Warns likewise. The caller has logged it too.
+    pub fn warn_logged_as(&self, name: &'static str, sentence: String) {
+        let is_logged = true;
+        let warning = NamedWarning {
+            sentence,
+            is_logged,
+        };
+        self.state().named.insert(name, warning);
+    }
+
+    /// Warnings that are not in the log.
+    pub fn unlogged(&self) -> Vec<String> {
+        let state = self.state();
+        let named = state.named.values().filter(|one| !one.is_logged);
+        let named = named.map(|one| &one.sentence);
+        state.warnings.iter().chain(named).cloned().collect()
     }
 
     /// The report under that name.
     pub fn report_under(&self, name: &str) -> Option<String> {
-        self.state().named.get(name).cloned()
+        let state = self.state();
+        state.named.get(name).map(|one| one.sentence.clone())
     }
 
     /// Whether there is a report under that name.
@@ -128,7 +159,7 @@ impl Health {
             warnings: state
                 .warnings
                 .iter()
-                .chain(state.named.values())
+                .chain(state.named.values().map(|one| &one.sentence))
                 .cloned()
                 .collect(),
         }

@@ -42,8 +42,10 @@ impl Control {
             for warning in &mut report.warnings {
                 *warning = self.with_variables(warning).into_owned();
             }
+            let node = &self.info.command_options;
             let warnings = report.warnings.iter();
-            report.remedies = warnings.flat_map(|one| Remedy::of_warning(one)).collect();
+            let remedies = warnings.flat_map(|one| Remedy::of_warning(one, node));
+            report.remedies = remedies.collect();
         }
         report
     }

@@ -79,12 +79,15 @@ impl Remedy {
         found
     }
 
-    /// Remedies of a warning, which has commands between grave accents.
-    pub(crate) fn of_warning(warning: &str) -> Vec<Self> {
+    /// Remedies of a warning, which has commands between grave accents. `node` has the options that
+    /// select the node.
+    pub(crate) fn of_warning(warning: &str, node: &str) -> Vec<Self> {
         let mut quoted = warning.split('`').skip(1).step_by(2);
         let command = quoted.find(|text| text.starts_with("martlet "));
-        let command = command
-            .map(|line| CommandForm::read(line).unwrap_or_else(|| Command::from(line.to_owned())));
+        let command = command.map(|line| {
+            let read = CommandForm::read(line, node);
+            read.unwrap_or_else(|| Command::from(with_options(line, node)))
+        });
         Self::all(Some(warning), command.as_ref())
     }
 
@@ -111,6 +114,17 @@ impl Remedy {
             ..Self::new(kind, sentence)
         }
     }
+}
+
+/// A command with the options that select the node behind its words.
+fn with_options(line: &str, node: &str) -> String {
+    let is_letter = |letter: char| letter.is_ascii_lowercase() || letter == '-';
+    let is_word = |word: &&&str| !word.starts_with('-') && word.chars().all(is_letter);
+    let mut words: Vec<&str> = line.split(' ').collect();
+    if !node.is_empty() {
+        words.insert(words.iter().take_while(is_word).count(), node);
+    }
+    words.join(" ")
 }
 
 /// Keys of the configuration that a sentence names.
@@ -227,14 +241,25 @@ mod tests {
         assert_eq!(kinds(all), [RemedyKind::Configuration]);
         let all = Remedy::all(Some("set its clock"), None);
         assert_eq!(kinds(all), [RemedyKind::Elsewhere]);
-        let resume = Remedy::of_warning("`martlet integration resume file/audit` resumes it");
+        let resume = Remedy::of_warning("`martlet integration resume file/audit` resumes it", "");
         assert_eq!(
             resume[0].path.as_deref(),
             Some("/api/v1/integrations/file/audit/resume")
         );
-        let list = Remedy::of_warning("`martlet client ls` lists them");
+        let list = Remedy::of_warning("`martlet client ls` lists them", "");
         assert_eq!(kinds(list), [RemedyKind::View]);
-        let reload = Remedy::of_warning("run `martlet reload`");
+        for (warning, expected) in [
+            (
+                "`martlet client ls` lists",
+                "martlet client ls --data-dir /d",
+            ),
+            ("`martlet logs -t` shows", "martlet logs --data-dir /d -t"),
+            ("`martlet why NAME` shows", "martlet why --data-dir /d NAME"),
+        ] {
+            let all = Remedy::of_warning(warning, "--data-dir /d");
+            assert_eq!(all[0].command.as_deref(), Some(expected));
+        }
+        let reload = Remedy::of_warning("run `martlet reload`", "");
         assert_eq!(kinds(reload), [RemedyKind::Command]);
         assert_eq!(Remedy::all(None, None), []);
     }

@@ -527,7 +527,7 @@ impl SharedRegistry {
         let text = format!(
             "The tables of users and devices cannot be used: {why}. Logins use the copy in memory."
         );
-        self.control.health.warn_as(WARNING, text);
+        self.control.health.warn_logged_as(WARNING, text);
     }
 
     /// As they decide now; none: they are not in use.

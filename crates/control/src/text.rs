@@ -92,6 +92,12 @@ pub fn typed_names(names: &[&str]) -> String {
     words.join(" ")
 }
 
+/// Whether a host, as URLs and addresses have it, is the machine itself.
+pub fn is_loopback(host: &str) -> bool {
+    let ip = host.trim_matches(['[', ']']).parse::<IpAddr>();
+    host.eq_ignore_ascii_case("localhost") || ip.is_ok_and(|ip| ip.to_canonical().is_loopback())
+}
+
 /// An address of a connection. With port 0, as behind a proxy, only the host.
 pub(crate) fn address((ip, port): (IpAddr, u16)) -> String {
     match (ip, port) {

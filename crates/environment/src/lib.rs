@@ -11,10 +11,10 @@ mod parse;
 
 pub use client::{CLIENT_NAMES, ClientEnvironment};
 pub use file::read_file;
-pub use parse::{Assignment, parse};
+pub use parse::{Assignment, Parsed, parse, warning_of_skipped};
 
-/// The variables of a `.env`'s text. Those of the process take precedence in `${NAME}`.
-pub fn assignments(env_file: &str) -> Vec<Assignment> {
+/// Reads the text of a `.env`. The variables of the process take precedence in `${NAME}`.
+pub fn parsed(env_file: &str) -> Parsed {
     parse(env_file, |name| std::env::var(name).ok())
 }
 

@@ -1,6 +1,7 @@
 //! The format of `.env`: names, values and quotes, as python-dotenv and Compose read them.
 
 use std::iter::Peekable;
+use std::path::Path;
 use std::str::CharIndices;
 
 use martlet_text_file::text_without_bom;
@@ -20,11 +21,42 @@ pub struct Assignment {
     pub unset: Vec<String>,
 }
 
-/// Variables of a `.env`, in their order. The last one of a name applies. Lines without `=` are
-/// skipped. `get` returns the variables of the process, which take precedence in `${NAME}`.
-pub fn parse(text: &str, get: impl Fn(&str) -> Option<String>) -> Vec<Assignment> {
+/// Most skipped lines that a warning names.
+const NAMED_MAX: usize = 8;
+
+/// Warning about lines of a `.env` that set nothing; none: there are none.
+pub fn warning_of_skipped(path: &Path, lines: &[usize]) -> Option<String> {
+    let named: Vec<String> = lines.iter().take(NAMED_MAX).map(usize::to_string).collect();
+    let word = match lines.len() {
+        0 => return None,
+        1 => "line",
+        _ => "lines",
+    };
+    let more = if lines.len() > NAMED_MAX { ", …" } else { "" };
+    Some(format!(
+        "{}, {word} {}{more}: skipped, expected NAME=VALUE",
+        path.display(),
+        named.join(", ")
+    ))
+}
+
+/// What a `.env` contains.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct Parsed {
+    /// Variables, in their order. The last one of a name applies.
+    pub assignments: Vec<Assignment>,
+    /// Lines that set nothing, and are neither blank nor a comment.
+    pub skipped: Vec<usize>,
+}
+
+/// Reads the text of a `.env`. `get` returns the variables of the process, which take precedence in
+/// `${NAME}`.
+pub fn parse(text: &str, get: impl Fn(&str) -> Option<String>) -> Parsed {
     let text = text_without_bom(text);
-    let mut all: Vec<Assignment> = Vec::new();
+    let Parsed {
+        assignments: mut all,
+        mut skipped,
+    } = Parsed::default();
     let (mut at, mut line) = (0, 1);
     while let Some(rest) = text.get(at..).filter(|rest| !rest.is_empty()) {
         let first = rest.lines().next().unwrap_or_default();
@@ -44,30 +76,47 @@ pub fn parse(text: &str, get: impl Fn(&str) -> Option<String>) -> Vec<Assignment
                 get(name).or_else(|| before.map(|known| known.value.clone()))
             };
             all.push(assignment(line, name, read, known));
+        } else if !is_empty(first) && get(without_export(first).trim_end()).is_none() {
+            skipped.push(line);
         }
         line += rest[..taken].matches('\n').count();
         at += taken;
     }
-    all
+    Parsed {
+        assignments: all,
+        skipped,
+    }
 }
 
-/// Name and rest of a line that sets a variable. The rest begins with the value.
-fn split(line: &str) -> Option<(&str, &str)> {
+/// Whether a line is blank, or a comment.
+fn is_empty(line: &str) -> bool {
     let line = line.trim_start();
-    if line.starts_with('#') {
-        return None;
-    }
-    let line = match line.strip_prefix("export") {
+    line.is_empty() || line.starts_with('#')
+}
+
+fn without_export(line: &str) -> &str {
+    let line = line.trim_start();
+    match line.strip_prefix("export") {
         Some(rest) if rest.starts_with(char::is_whitespace) => rest.trim_start(),
         _ => line,
-    };
-    let (name, value) = line.split_once('=')?;
+    }
+}
+
+/// Name and rest of a line that sets a variable. The rest begins with the value. `NAME: value` is
+/// the form of Compose alone.
+fn split(line: &str) -> Option<(&str, &str)> {
+    if is_empty(line) {
+        return None;
+    }
+    let (name, value) = without_export(line).split_once(['=', ':'])?;
     let name = name.trim();
     let bare = name
         .strip_prefix('\'')
         .and_then(|name| name.strip_suffix('\''));
     let name = bare.unwrap_or(name);
-    (!name.is_empty()).then_some((name, value.trim_start()))
+    let is_letter = |letter: char| letter.is_alphanumeric() || "_.-[]".contains(letter);
+    let is_one = !name.is_empty() && name.chars().all(is_letter);
+    is_one.then_some((name, value.trim_start()))
 }
 
 enum Value<'a> {
@@ -227,7 +276,7 @@ mod tests {
 
     fn values(text: &str) -> Vec<(String, String)> {
         let get = |name: &str| (name == "HOME").then(|| "/srv/x".to_owned());
-        let all = parse(text, get).into_iter();
+        let all = parse(text, get).assignments.into_iter();
         all.map(|found| (found.name, found.value)).collect()
     }
 
@@ -268,6 +317,32 @@ mod tests {
     }
 
     #[test]
+    fn a_line_may_have_a_colon_as_compose_reads_it_and_others_are_named() {
+        check(
+            "A: 1\nexport B : 'x y' # z\nC:d\nD=http://h:1\nE: http://h=1\n'F': f\nG:\n",
+            &[
+                ("A", "1"),
+                ("B", "x y"),
+                ("C", "d"),
+                ("D", "http://h:1"),
+                ("E", "http://h=1"),
+                ("F", "f"),
+                ("G", ""),
+            ],
+        );
+        let text =
+            "\n# c\nALONE\n HOME \nexport HOME\nset A=1\n= z\nA=\"x\n y z\"\nno value\nB=2\n";
+        let found = parse(text, |name| (name == "HOME").then(String::new));
+        assert_eq!(found.skipped, [3, 6, 7, 10]);
+        let warning = warning_of_skipped(Path::new("/x/.env"), &found.skipped);
+        let expected = "/x/.env, lines 3, 6, 7, 10: skipped, expected NAME=VALUE";
+        assert_eq!(warning.as_deref(), Some(expected));
+        assert_eq!(warning_of_skipped(Path::new("/x/.env"), &[]), None);
+        let names: Vec<_> = found.assignments.iter().map(|one| &*one.name).collect();
+        assert_eq!(names, ["A", "B"]);
+    }
+
+    #[test]
     fn lines_may_end_as_in_windows_and_begin_with_a_byte_order_mark() {
         check(
             "\u{feff}A=1\r\nB=\"2\"\r\n# c\r\nC='3'",
@@ -288,7 +363,7 @@ mod tests {
                 ("E", "e"),
             ],
         );
-        let lines = parse("A=\"one\ntwo\"\nB=1", |_| None);
+        let lines = parse("A=\"one\ntwo\"\nB=1", |_| None).assignments;
         assert_eq!(
             lines.iter().map(|found| found.line).collect::<Vec<_>>(),
             [1, 3]
@@ -310,7 +385,7 @@ mod tests {
                 ("H", "${"),
             ],
         );
-        let found = parse("A=x${NONE}y", |_| None);
+        let found = parse("A=x${NONE}y", |_| None).assignments;
         assert_eq!(found[0].value, "xy");
         assert_eq!(found[0].unset, ["NONE"]);
     }
@@ -318,7 +393,7 @@ mod tests {
     #[test]
     fn quotes_that_are_not_closed_are_found() {
         let text = "A=\"x\"\n# B=\"\nC=it's\n\nexport D='half\nF=\"x\" # z\nE=\"half # y\n";
-        let found = parse(text, |_| None);
+        let found = parse(text, |_| None).assignments;
         let unclosed = found.iter().filter(|found| found.is_unclosed);
         let unclosed: Vec<_> = unclosed.map(|found| (found.line, &*found.name)).collect();
         assert_eq!(unclosed, [(5, "D"), (7, "E")]);

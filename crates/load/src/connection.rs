@@ -117,8 +117,8 @@ impl Connection {
             filled += count;
             let now = Instant::now();
             let mut used = 0;
-            while let Some((packet, len)) =
-                decode(&buffer[used..filled], version).map_err(|error| error.to_string())?
+            while let Some((packet, len)) = decode(&buffer[used..filled], version)
+                .map_err(|error| fault(&error, self.phase, &buffer[used..filled]))?
             {
                 receive(&mut self.phase, packet, now, &mut self.output)?;
                 used += len;
@@ -168,6 +168,16 @@ impl Connection {
     /// Number of bytes not yet written.
     pub(super) fn output_len(&self) -> usize {
         self.output.len() - self.written
+    }
+}
+
+/// Text about bytes that are no packet.
+fn fault(error: &DecodeError, phase: Phase, bytes: &[u8]) -> String {
+    match phase == Phase::AwaitingConnAck && bytes.starts_with(b"HTTP/") {
+        true => "the server answered with HTTP, not with MQTT. The port is a port of HTTP, or of \
+                 MQTT over WebSocket: give the port of MQTT, often 1883"
+            .to_owned(),
+        false => error.to_string(),
     }
 }
 

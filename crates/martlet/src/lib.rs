@@ -229,6 +229,21 @@ fn agent_alone(args: &[OsString]) -> Option<AgentCli> {
     }
 }
 
+/// Words of all commands that select a node, such as `user add`.
+fn commands_of_nodes() -> Vec<String> {
+    fn add_below(command: &clap::Command, words: &str, all: &mut Vec<String>) {
+        for below in command.get_subcommands() {
+            let words = format!("{words} {}", below.get_name());
+            let has_node = below.get_arguments().any(|arg| arg.get_id() == "data_dir");
+            add_below(below, &words, all);
+            all.extend(has_node.then(|| words.trim_start().to_owned()));
+        }
+    }
+    let mut all = Vec::new();
+    add_below(&Cli::command(), "", &mut all);
+    all
+}
+
 fn run(command: Command) -> ExitCode {
     match command {
         Command::Serve(options) => serve::run(&options),

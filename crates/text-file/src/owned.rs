@@ -60,6 +60,25 @@ pub fn check_links(path: &Path) -> io::Result<()> {
     Ok(())
 }
 
+/// Checks that a directory may be made or used: no part of its path is a link of another user, or a
+/// link to nothing.
+///
+/// # Errors
+/// A sentence: a link is of another user, or its target does not exist.
+pub fn check_directory(path: &Path) -> io::Result<()> {
+    check_links(path)?;
+    let mut all = path.ancestors();
+    let Some(link) = all.find(|place| place.is_symlink() && !place.exists()) else {
+        return Ok(());
+    };
+    let why = format!(
+        "{} is a symbolic link to {}, which does not exist",
+        link.display(),
+        link.read_link()?.display()
+    );
+    Err(io::Error::new(io::ErrorKind::NotFound, why))
+}
+
 /// Looks up what has the name, if anything does.
 fn look(path: &Path) -> io::Result<Option<Metadata>> {
     check_links(path)?;
@@ -151,6 +170,24 @@ mod tests {
             assert!(append(&place.join("way").join("new")).is_err());
             assert_eq!(fs::read(&target).unwrap(), b"xx");
         }
+        fs::remove_dir_all(&place).unwrap();
+    }
+
+    #[test]
+    fn a_directory_is_no_link_to_nothing() {
+        let place = place("nothing");
+        let link = place.join("link");
+        symlink(place.join("target"), &link).unwrap();
+        for path in [&link, &link.join("below")] {
+            let why = check_directory(path).unwrap_err().to_string();
+            let expected = format!(
+                "{0}/link is a symbolic link to {0}/target, which does not exist",
+                place.display()
+            );
+            assert_eq!(why, expected);
+        }
+        fs::create_dir(place.join("target")).unwrap();
+        assert!(check_directory(&link).is_ok() && check_directory(&place.join("new")).is_ok());
         fs::remove_dir_all(&place).unwrap();
     }
 

@@ -134,9 +134,9 @@ impl Alarms {
         }
         warn!(
             alarm,
-            why, "could not publish an alarm; GET /api/v1/alarms has it"
+            why, "could not publish an alarm; martlet alarm ls shows it"
         );
-        self.control.health.warn_as(
+        self.control.health.warn_logged_as(
             UNPUBLISHED,
             format!("the alarm {alarm} could not be published: {why}; martlet alarm ls shows it"),
         );

@@ -120,7 +120,7 @@ pub async fn keep(control: Arc<Control>, archive: Arc<EventArchive>) {
             Err(error) => {
                 warn!(%error, "cannot archive events; retrying");
                 let text = format!("Events cannot be archived, and some are lost: {error}.");
-                control.health.warn_as(WARNING, text);
+                control.health.warn_logged_as(WARNING, text);
                 // By then the reader has the number of events that it has missed.
                 tokio::time::sleep(RETRY).await;
             }

@@ -61,7 +61,7 @@ impl PushState {
             warn!(why, "cannot push events; retrying");
             why.clone_into(&mut known);
         }
-        health.warn_as(
+        health.warn_logged_as(
             WARNING,
             format!("Events cannot be pushed to events.push_url: {why}."),
         );

@@ -354,8 +354,7 @@ fn screened(cause: RefusalCause) -> Option<&'static str> {
         | RefusalCause::ProvisioningKeyUsedUp
         | RefusalCause::ProvisioningKeyExpired
         | RefusalCause::ProvisioningKeyRevoked => {
-            "give the device a provisioning key that is valid: POST /api/v1/provisioning-keys adds \
-             one"
+            "give the device a provisioning key that is valid: martlet provision add NAME adds one"
         }
         RefusalCause::RegistrationPayload => {
             "have the device send a JSON object with provisioning_key, and name, device_type, \

@@ -217,8 +217,8 @@ impl CommandForm {
         line.is_some_and(|line| line.starts_with(words))
     }
 
-    /// The command of this listing or of one name, as a sentence names it.
-    pub(crate) fn read(line: &str) -> Option<Command> {
+    /// The command of this listing or of one name, as a sentence names it, for this node.
+    pub(crate) fn read(line: &str, node: &str) -> Option<Command> {
         let words: Vec<&str> = line.strip_prefix("martlet ")?.split(' ').collect();
         COMMAND_FORMS.iter().find_map(|form| {
             let own: Vec<&str> = form
@@ -230,7 +230,7 @@ impl CommandForm {
                 words.split_at_checked(own.len() - usize::from(own.contains(&"{0}")))?;
             let is_it = own.starts_with(known) && words.len() == own.len();
             let given = Given {
-                node: "",
+                node,
                 team: "",
                 values,
             };

@@ -607,7 +607,9 @@ impl Telemetry {
                 let secs = SLOW_AFTER.as_secs();
                 warn!(secs, "the telemetry storage has not answered a write");
                 let why = format!("the storage has not answered for {secs} s");
-                self.control.health.warn_as(WARNING, cannot_store(&why));
+                self.control
+                    .health
+                    .warn_logged_as(WARNING, cannot_store(&why));
                 write.await
             }
         }
@@ -640,7 +642,9 @@ impl Telemetry {
             Location::File(_) => error.to_string(),
             Location::Postgres(_) => error.public_cause().to_owned(),
         };
-        self.control.health.warn_as(WARNING, cannot_store(&why));
+        self.control
+            .health
+            .warn_logged_as(WARNING, cannot_store(&why));
     }
 
     pub(super) fn count_retimed(&self, values: usize) {
@@ -709,7 +713,7 @@ fn report_damage(control: &Control, location: &Location, damage: &Damage) {
         "{location}: the telemetry is damaged: {found}. {rest}. See \"Damage in SQLite\" in \
          docs/telemetry-storage.md"
     );
-    control.health.warn_as(DAMAGE_WARNING, sentence);
+    control.health.warn_logged_as(DAMAGE_WARNING, sentence);
 }
 
 /// The report of health while values cannot be stored.

@@ -24,7 +24,7 @@ use tokio::net::UnixStream;
 
 use crate::cmd::columns::{columns, left_out};
 use crate::cmd::errors::{error_text, in_words_of_commands, in_words_of_files};
-use crate::cmd::node_options::NodeOptions;
+use crate::cmd::node_options::{NodeOptions, for_node};
 use crate::cmd::print::{counted, errln, outln};
 use crate::cmd::query::encoded;
 use crate::serve::admin_socket::{self, SocketPath};
@@ -191,10 +191,10 @@ pub(crate) fn health(options: &HealthOptions) -> ExitCode {
             text.push_str(&format!("connections at most {most}\n"));
         }
         for warning in &health.warnings {
-            text.push_str(&format!("warning: {}\n", printable(warning)));
+            text.push_str(&format!("warning: {}\n", printable(&for_node(warning))));
         }
         for note in &health.notes {
-            text.push_str(&format!("note: {}\n", printable(note)));
+            text.push_str(&format!("note: {}\n", printable(&for_node(note))));
         }
         Ok(text)
     });
@@ -231,7 +231,7 @@ fn status_text(status: &Status) -> String {
     ));
     text.push_str(&format!("memory       {}\n", memory(status)));
     for warning in &status.warnings {
-        text.push_str(&format!("warning      {warning}\n"));
+        text.push_str(&format!("warning      {}\n", for_node(warning)));
     }
     text
 }

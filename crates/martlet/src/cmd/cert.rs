@@ -251,7 +251,7 @@ fn ca(options: &CaOptions) -> anyhow::Result<String> {
         days,
         ..
     } = options;
-    owned::check_links(&directory.dir)?;
+    owned::check_directory(&directory.dir)?;
     let made = Authority::create(
         &directory.dir,
         name,
@@ -479,7 +479,7 @@ fn script() -> anyhow::Result<String> {
     let directory = &beside.join("config/certs");
     let (days, kind, now) = (365, KeyKind::Rsa(2048), now_secs());
     if !directory.join(CA_CERTIFICATE).exists() {
-        owned::check_links(directory)?;
+        owned::check_directory(directory)?;
         Authority::create(directory, "MQTT-CA", days, kind, now, waits)?;
     }
     let names = ["localhost", "mosquitto", "127.0.0.1"].map(str::to_owned);

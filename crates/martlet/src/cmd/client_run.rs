@@ -4,13 +4,12 @@
 //! there is a pause. Each command handles events itself.
 
 use std::io::ErrorKind;
-use std::net::IpAddr;
 use std::process::ExitCode;
 use std::time::Duration;
 
 use martlet_client::{Client, Endpoint, Event, NetError, Session, SessionError};
 use martlet_codec::ReasonCode;
-use martlet_control::text::{printable, typed};
+use martlet_control::text::{is_loopback, printable, typed};
 use tokio::signal::unix::{Signal, SignalKind, signal};
 use tokio::time::Instant;
 
@@ -37,10 +36,7 @@ fn place(endpoint: &Endpoint) -> String {
 
 /// Whether the broker is on this machine.
 fn is_local(endpoint: &Endpoint) -> bool {
-    let address = endpoint.host.parse::<IpAddr>();
-    endpoint.unix.is_some()
-        || endpoint.host.eq_ignore_ascii_case("localhost")
-        || address.is_ok_and(|address| address.is_loopback())
+    endpoint.unix.is_some() || is_loopback(&endpoint.host)
 }
 
 /// Purpose of the port, if it is probably not for this connection. Continues a sentence that

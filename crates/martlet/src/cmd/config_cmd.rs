@@ -6,6 +6,7 @@ use clap::{Args, Subcommand};
 use martlet_environment::CLIENT_NAMES;
 
 use crate::cmd::columns::columns;
+use crate::cmd::node_options::for_node;
 use crate::cmd::print::{errln, out};
 use crate::config::{self, HttpListenerKeys, ListenerKeys, TableKeys, Use};
 use crate::serve::{self, ConfigOptions, data_dir};
@@ -125,7 +126,7 @@ fn show(options: &ConfigOptions, json: bool, changed: bool) -> anyhow::Result<St
         text.push_str(&format!("# {note}\n"));
     }
     for warning in effective.warnings.iter().chain(&effective.unused_addresses) {
-        text.push_str(&format!("# warning: {warning}\n"));
+        text.push_str(&format!("# warning: {}\n", for_node(warning)));
     }
     Ok(text)
 }
@@ -282,8 +283,10 @@ In the environment and in `.env`, the name of a key is `MARTLET_` and its path i
 file, add `_FILE` to the name: `MARTLET_REGISTRY__URL_FILE=/run/secrets/registry`. On the command
 line, any key can be set by `--set KEY=VALUE`.
 
-A `.env` is rejected if it belongs to neither root nor the user of the process, or if other users
-may write to it. The first lines of the node and its health name the `.env` that it has read.
+A line of `.env` is `NAME=value`, or `NAME: value` as Compose reads it. Lines that set nothing are
+named in a warning. A `.env` is rejected if it belongs to neither root nor the user of the process,
+or if other users may write to it. The first lines of the node and its health name the `.env` that
+it has read.
 
 `martlet config show` prints each value and where it came from. `martlet config check` reports
 whether a node would start; its ports are not tried. An unknown key is an error, an unknown
@@ -369,7 +372,7 @@ fn check(options: &ConfigOptions) -> anyhow::Result<String> {
         .chain(&unusable_files)
         .chain(&node.sinks.refused)
     {
-        text.push_str(&format!("warning: {warning}\n"));
+        text.push_str(&format!("warning: {}\n", for_node(warning)));
     }
     let names: Vec<&str> = node
         .listeners

@@ -6,7 +6,7 @@ use martlet_registry::{RegistryError, Remedies};
 use serde::Deserialize;
 use serde_json::Value;
 
-use crate::cmd::node_options::typed_options;
+use crate::cmd::node_options::{for_node, typed_options};
 
 /// Text of an error with its remedies, as commands for the same node.
 pub(crate) fn in_commands(error: &dyn Remedies) -> String {
@@ -24,7 +24,7 @@ pub(crate) fn error_text(error: &anyhow::Error) -> String {
             cause.to_string()
         }
     });
-    causes.collect::<Vec<_>>().join(": ")
+    for_node(&causes.collect::<Vec<_>>().join(": ")).into_owned()
 }
 
 /// Problem details of a running node, as used by commands.

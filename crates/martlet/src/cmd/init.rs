@@ -107,7 +107,7 @@ fn init(options: &InitOptions) -> anyhow::Result<String> {
             dir.display()
         );
     }
-    owned::check_links(&dir)?;
+    owned::check_directory(&dir)?;
     check(options)?;
     let names = names(&options.name);
     let text = config_text(options, &paths);

@@ -18,7 +18,7 @@ use serde_json::json;
 use crate::cmd::admin::{AdminOptions, ask, ask_with, finish_as};
 use crate::cmd::columns::{columns, cut};
 use crate::cmd::listing;
-use crate::cmd::node_options::TeamOption;
+use crate::cmd::node_options::{TeamOption, for_node};
 use crate::cmd::print::counted;
 use crate::cmd::query::encoded;
 
@@ -279,7 +279,7 @@ fn one_text(one: &IntegrationView) -> String {
         },
     );
     if let Some(why) = &one.stopped_because {
-        line("stopped", why.clone());
+        line("stopped", for_node(why).into_owned());
     }
     if let Some(failure) = &one.failure {
         let since = failure.since.as_deref().map(to_seconds).unwrap_or_default();

@@ -16,6 +16,7 @@ use serde_json::Value;
 
 use crate::cmd::admin::{AdminOptions, ask};
 use crate::cmd::errors::error_text;
+use crate::cmd::node_options::for_node;
 use crate::cmd::print::{errln, out};
 use crate::cmd::query::encoded;
 
@@ -225,7 +226,7 @@ fn line(entry: &Entry, colours: bool) -> String {
         (None, None) => {}
     }
     if let Some(remedy) = &entry.remedy {
-        text.push_str(&format!(". Remedy: {}", printable(remedy)));
+        text.push_str(&format!(". Remedy: {}", printable(&for_node(remedy))));
         // It is last in the line, and safe to print.
         if let Some(command) = &entry.command {
             text.push_str(&format!(": {command}"));

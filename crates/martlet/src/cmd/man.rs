@@ -20,7 +20,7 @@ pub(crate) struct ManOptions {
 /// Runs the command.
 pub(crate) fn run(options: &ManOptions, cli: clap::Command) -> ExitCode {
     let directory = &options.directory;
-    let result = owned::check_links(directory)
+    let result = owned::check_directory(directory)
         .and_then(|()| std::fs::create_dir_all(directory))
         .and_then(|()| clap_mangen::generate_to(cli, directory));
     match result {

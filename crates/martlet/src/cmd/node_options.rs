@@ -3,8 +3,9 @@
 //! Responsible for finding the node's data directory, in the same way as the node itself. Does not
 //! determine whether the node runs.
 
+use std::borrow::Cow;
 use std::path::PathBuf;
-use std::sync::OnceLock;
+use std::sync::{LazyLock, OnceLock};
 
 use clap::{ArgMatches, Args};
 use martlet_control::text::printable;
@@ -21,6 +22,50 @@ static TYPED: OnceLock<String> = OnceLock::new();
 /// as commands in texts of errors repeat them; empty: none.
 pub(crate) fn typed_options() -> &'static str {
     TYPED.get().map_or("", String::as_str)
+}
+
+/// The text with the options that select the node in each command of the program that has none.
+pub(crate) fn for_node(text: &str) -> Cow<'_, str> {
+    static COMMANDS: LazyLock<Vec<String>> = LazyLock::new(crate::commands_of_nodes);
+    let options = typed_options().trim_end();
+    match options.is_empty() || !text.contains(PROGRAM) {
+        true => Cow::Borrowed(text),
+        false => Cow::Owned(with_options(text, options, &COMMANDS)),
+    }
+}
+
+/// The name of the program, before a command.
+const PROGRAM: &str = "martlet ";
+
+fn with_options(text: &str, options: &str, commands: &[String]) -> String {
+    let goes_on = |rest: &str| rest.starts_with(|next: char| next.is_alphanumeric() || next == '-');
+    let (mut shown, mut rest) = (String::with_capacity(text.len() + options.len()), text);
+    while let Some((before, behind)) = rest.split_once(PROGRAM) {
+        shown.push_str(before);
+        shown.push_str(PROGRAM);
+        rest = behind;
+        let is_it = |words: &&String| {
+            rest.strip_prefix(&***words)
+                .is_some_and(|rest| !goes_on(rest))
+        };
+        let found = commands
+            .iter()
+            .filter(is_it)
+            .max_by_key(|words| words.len());
+        let Some(words) = found else { continue };
+        shown.push_str(words);
+        rest = &rest[words.len()..];
+        let own = rest.split(PROGRAM).next().unwrap_or_default();
+        let own = own.split('`').next().unwrap_or_default();
+        let has_some = ["--data-dir", "--config", " -c "]
+            .iter()
+            .any(|one| own.contains(one));
+        if !has_some && !own.starts_with(" --help") {
+            shown.push(' ');
+            shown.push_str(options);
+        }
+    }
+    shown + rest
 }
 
 /// Which node.
@@ -167,5 +212,39 @@ impl NodeOptions {
     /// The data directory of the node.
     pub(crate) fn data_dir(&self) -> anyhow::Result<PathBuf> {
         Ok(config::data_dir(&self.load()?)?)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::with_options;
+
+    #[test]
+    fn commands_in_texts_name_the_node_once() {
+        let commands = crate::commands_of_nodes();
+        let node = "--data-dir=/d";
+        for (text, expected) in [
+            (
+                "no user x: martlet user add x",
+                "no user x: martlet user add --data-dir=/d x",
+            ),
+            (
+                "(martlet user add NAME --role r), martlet device type rules x; `martlet logs`.",
+                "(martlet user add --data-dir=/d NAME --role r), martlet device type rules \
+                 --data-dir=/d x; `martlet logs --data-dir=/d`.",
+            ),
+            (
+                "martlet user ls --data-dir=/e lists them, martlet health shows why",
+                "martlet user ls --data-dir=/e lists them, martlet health --data-dir=/d shows why",
+            ),
+            ("see martlet user add --help", "see martlet user add --help"),
+            (
+                "martlet cert server h, or martlet pub -t x",
+                "martlet cert server h, or martlet pub -t x",
+            ),
+            ("no martlet users at all", "no martlet users at all"),
+        ] {
+            assert_eq!(with_options(text, node, &commands), expected);
+        }
     }
 }

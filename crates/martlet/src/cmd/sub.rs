@@ -19,7 +19,7 @@ use martlet_codec::{
 use martlet_control::text::{harmless, typed};
 
 use super::client_run::{ClientRun, Connected, Next, block_on, timed_out};
-use super::exit::{self, Failure};
+use super::exit::{self, Failure, reason_text};
 use super::format::Format;
 use super::mqtt_options::{self, MqttOptions, OptionsRefusal, Target};
 use super::random;
@@ -387,7 +387,26 @@ impl Subscriber {
             }
             return Some(0);
         }
+        self.warn_of_refused(reasons);
         self.plan.exit_after_subscribe.then_some(0)
+    }
+
+    /// Warns of the subscriptions that the broker has refused, beside others that it has accepted.
+    fn warn_of_refused(&self, reasons: &[ReasonCode]) {
+        let filters = self.plan.subscribe.filters.iter().zip(reasons);
+        let refused: Vec<_> = filters.filter(|(_, reason)| reason.is_error()).collect();
+        for ((filter, _), reason) in &refused {
+            self.warn(&format!(
+                "The subscription to {} was refused: {} (0x{:02x}).",
+                typed(filter),
+                reason_text(**reason),
+                reason.code()
+            ));
+        }
+        let advice = self.run.advice_of_refusal();
+        if let Some(advice) = advice.filter(|_| !refused.is_empty() && !self.plan.quiet) {
+            errln!("{advice}");
+        }
     }
 
     fn receive_message(&mut self, message: &Message) {

@@ -81,7 +81,11 @@ pub(crate) fn with_or_dry_run<T>(
 ) -> anyhow::Result<T> {
     let effective = node.load()?;
     let mut settings = config::tables_settings(&effective)?;
-    settings.keeps_scram |= expect_same(node, &settings.location)?;
+    if let Some(running) = expect_same(node, &settings.location)? {
+        // A node may have been started with other options.
+        settings.keeps_scram |= running.keeps_scram;
+        settings.devices_per_user_max = running.devices_per_user_max;
+    }
     check_restored(&node.data_dir()?)?;
     let is_there = |file: &Path| file.try_exists().is_ok_and(|there| there);
     let is_new = !settings.location.file().is_none_or(is_there);
@@ -113,13 +117,15 @@ fn named(error: anyhow::Error, effective: &Effective) -> anyhow::Error {
 }
 
 /// Checks that this location is that of the node's tables. The running node, or the last one here,
-/// may have been started with other options. Returns whether it stores SCRAM verifiers.
-fn expect_same(node: &NodeOptions, location: &Location) -> anyhow::Result<bool> {
+/// may have been started with other options. Returns the configuration of the running one.
+fn expect_same(
+    node: &NodeOptions,
+    location: &Location,
+) -> anyhow::Result<Option<UserConfiguration>> {
     let (own, data_dir) = (location.to_string(), node.data_dir()?);
     let running = user_configuration(node).ok().flatten();
-    let keeps_scram = running.as_ref().is_some_and(|places| places.keeps_scram);
-    let (of_node, which, or_else) = match running {
-        Some(places) => (places.tables, "that runs", String::new()),
+    let (of_node, which, or_else) = match &running {
+        Some(places) => (places.tables.clone(), "that runs", String::new()),
         None => {
             let dir = data_dir.display();
             let or_else = format!("; or remove {dir}/registry, to use the new place from now on");
@@ -137,7 +143,7 @@ fn expect_same(node: &NodeOptions, location: &Location) -> anyhow::Result<bool> 
              that names its database, such as DATABASE_URL or MARTLET_REGISTRY__URL\
              {or_else}"
         ),
-        _ => Ok(keeps_scram),
+        _ => Ok(running),
     }
 }
 
@@ -153,7 +159,7 @@ pub(crate) fn place(node: &NodeOptions) -> anyhow::Result<String> {
 }
 
 fn make_data_dir(data_dir: &Path) -> anyhow::Result<()> {
-    owned::check_links(data_dir)?;
+    owned::check_directory(data_dir)?;
     martlet_store::make_directory(data_dir)
         .with_context(|| format!("cannot make the data directory {}", data_dir.display()))
 }

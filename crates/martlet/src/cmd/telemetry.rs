@@ -15,7 +15,7 @@ use crate::cmd::admin::{AdminOptions, ask, download, finish_as, follow};
 use crate::cmd::chart::chart;
 use crate::cmd::columns::columns;
 use crate::cmd::errors::error_text;
-use crate::cmd::node_options::NodeOptions;
+use crate::cmd::node_options::{NodeOptions, for_node};
 use crate::cmd::print::{errln, out, piped};
 use crate::cmd::query::encoded;
 
@@ -284,7 +284,9 @@ impl Point {
         let at = item["time"].as_str()?.parse().ok()?;
         let (number, text) = match (item[name].as_bool(), item[name].as_f64()) {
             (Some(state), _) => (f64::from(state), state.to_string()),
-            (None, number) => (number?, number?.to_string()),
+            // As a float a large whole number is another one.
+            (None, Some(number)) if item[name].is_f64() => (number, number.to_string()),
+            (None, number) => (number?, item[name].to_string()),
         };
         Some(Self { at, number, text })
     }
@@ -381,7 +383,7 @@ fn tail(options: &TailOptions) -> anyhow::Result<()> {
         };
         let line = match (options.admin.json, one["why"].as_str()) {
             (true, _) => format!("{json}\n"),
-            (false, Some(why)) => format!("-- {}\n", printable(why)),
+            (false, Some(why)) => format!("-- {}\n", printable(&for_node(why))),
             (false, None) => {
                 let (device, key) = (text_of(&one["device"]), text_of(&one["key"]));
                 format!(
@@ -433,7 +435,7 @@ fn rejected(options: &RejectedOptions) -> anyhow::Result<String> {
             text_of(&one["client_id"]),
             text_of(&one["device"]),
             text_of(&one["topic"]),
-            text_of(&one["detail"]),
+            for_node(&text_of(&one["detail"])).into_owned(),
         ]
     };
     let headers = ["LAST", ">COUNT", "CLIENT", "DEVICE", "TOPIC", "WHY"];
@@ -461,8 +463,11 @@ mod tests {
             item("on", 0, json!(true)),
             item("speed", 0, json!(70)),
             item("speed", 1, json!(71.5)),
+            item("large", 0, json!(i64::MAX)),
         ];
         let text = charts(&items, "value");
+        let large = format!("pump large (1 value): {} at 2026-11-2", i64::MAX);
+        assert!(text.contains(&large), "{text}");
         let lines: Vec<&str> = text.lines().collect();
         assert!(
             lines[0].starts_with("pump on (1 value): true at 2026-11-2"),
@@ -470,7 +475,7 @@ mod tests {
         );
         assert_eq!(lines[1], "");
         assert_eq!(lines[2], "pump speed (2 values, last 71.5)");
-        assert_eq!(lines.len(), 3 + CHART.1 + 1, "{text}");
+        assert_eq!(lines.len(), 3 + CHART.1 + 3, "{text}");
     }
 
     #[test]

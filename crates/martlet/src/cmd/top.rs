@@ -14,6 +14,7 @@ use serde::Serialize;
 
 use crate::cmd::admin::{AdminOptions, ask, pages};
 use crate::cmd::errors::error_text;
+use crate::cmd::node_options::for_node;
 use crate::cmd::print::{errln, outln, write_out};
 
 /// Arguments of `martlet top`.
@@ -260,7 +261,7 @@ fn screen(look: &Look, columns: usize) -> String {
         format!("{cpu} cores, {}B memory", rate("memory")),
     );
     for warning in &status.warnings {
-        line("warning", warning.clone());
+        line("warning", for_node(warning).into_owned());
     }
     let _ = writeln!(
         text,

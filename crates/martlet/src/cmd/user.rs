@@ -23,7 +23,7 @@ use crate::cmd::columns::columns;
 use crate::cmd::deleted::DeletedKept;
 use crate::cmd::errors::error_text;
 use crate::cmd::node_and_form::NodeAndForm;
-use crate::cmd::node_options::{NodeOptions, typed_options};
+use crate::cmd::node_options::{NodeOptions, for_node};
 use crate::cmd::passwd::HashName;
 use crate::cmd::print::{errln, out};
 use crate::cmd::prompt::Strength;
@@ -374,11 +374,10 @@ fn change(
 /// The error for the password of a user that is not there.
 fn no_user(node: &NodeOptions, name: &str) -> anyhow::Error {
     let (shown, word) = (printable(name), typed_names(&[name]));
-    let options = typed_options();
     match is_device(node, name) {
         true => anyhow::anyhow!(
-            "{shown} is a device, which has a secret and no password: martlet device rotate \
-             {options}{word} gives it another one"
+            "{shown} is a device, which has a secret and no password: martlet device rotate {word} \
+             gives it another one"
         ),
         false => anyhow::anyhow!("there is no user {shown}: martlet user add {word}"),
     }
@@ -490,8 +489,7 @@ fn change_in_tables(
     };
     let reload_note = match (of_tables.role, is_there) {
         (None, false) => {
-            let roles = format!("martlet role ls {}", typed_options());
-            let roles = roles.trim_end();
+            let roles = for_node("martlet role ls");
             format!("This role permits all topics; --role gives another: {roles}\n{reload_note}")
         }
         _ => reload_note,
@@ -527,10 +525,8 @@ pub(crate) fn administrators(node: &NodeOptions) -> anyhow::Result<usize> {
 /// Warns if no administrator is left although there were `before` of them.
 pub(crate) fn warn_of_none(node: &NodeOptions, before: usize) -> anyhow::Result<()> {
     if before > 0 && administrators(node)? == 0 {
-        errln!(
-            "martlet: warning: no administrator is left enabled: martlet user add NAME --role \
-             {ADMINISTRATOR}"
-        );
+        let add = for_node("martlet user add NAME");
+        errln!("martlet: warning: no administrator is left enabled: {add} --role {ADMINISTRATOR}");
     }
     Ok(())
 }

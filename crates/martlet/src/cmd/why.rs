@@ -13,6 +13,7 @@ use martlet_control::why::{Diagnosis, Finding, State};
 
 use crate::cmd::admin::{AdminOptions, ask};
 use crate::cmd::errors::error_text;
+use crate::cmd::node_options::for_node;
 use crate::cmd::print::{errln, out};
 use crate::cmd::query::encoded;
 
@@ -107,7 +108,7 @@ fn text(diagnosis: &Diagnosis, now: &Zoned, colours: bool) -> String {
         true => (time, String::new()),
         false => (String::new(), format!(" ({})", in_brackets(&time))),
     };
-    let sentence = printable(&diagnosis.finding.sentence);
+    let sentence = printable(&for_node(&diagnosis.finding.sentence));
     let integration = diagnosis.name.strip_prefix(INTEGRATIONS);
     let name = printable(integration.unwrap_or(&diagnosis.name));
     // An integration's session is always connected, even while its target is down.
@@ -122,7 +123,7 @@ fn text(diagnosis: &Diagnosis, now: &Zoned, colours: bool) -> String {
         text.push_str(&format!(
             "  also{}: {}\n",
             since(finding, now),
-            printable(&finding.sentence)
+            printable(&for_node(&finding.sentence))
         ));
         remedy(&mut text, finding);
     }
@@ -185,7 +186,7 @@ fn in_brackets(time: &str) -> String {
 
 fn remedy(text: &mut String, finding: &Finding) {
     if let Some(remedy) = &finding.remedy {
-        text.push_str(&format!("  remedy: {}\n", printable(remedy)));
+        text.push_str(&format!("  remedy: {}\n", printable(&for_node(remedy))));
     }
     if let Some(command) = &finding.command {
         // It is safe to print, and can be pasted.

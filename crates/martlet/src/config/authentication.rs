@@ -618,6 +618,7 @@ pub(super) fn user_configuration(effective: &Effective) -> UserConfiguration {
         listener_password_files: own.map(|path| absolute(path)).collect(),
         tables_unasked: tables_unasked(effective),
         keeps_scram: auth.scram,
+        devices_per_user_max: super::registry::devices_per_user_max(effective),
         tables: super::registry::location(effective)
             .ok()
             .map(|location| location.to_string()),

@@ -14,6 +14,7 @@ use martlet_control::text::typed;
 use martlet_environment::read_file;
 
 use super::error::ConfigError;
+use super::key::key;
 use super::load::Effective;
 use super::schema::Value;
 use super::{masking, regular_file};
@@ -35,6 +36,9 @@ pub(super) fn read_environment_file() -> Result<Option<(PathBuf, String)>, Confi
         Err(why) => Err(ConfigError::Unusable(why)),
     }
 }
+
+/// Keys with locations of databases.
+const DATABASES: &[&str] = &[key!(registry.url), key!(telemetry.url)];
 
 /// Access that others must not have to a file.
 #[derive(Clone, Copy, Debug, Default)]
@@ -174,26 +178,30 @@ fn has_secret(effective: &Effective, path: &Path) -> bool {
         own.is_some_and(|own| name.is_some_and(|name| own.sets(name)))
     };
     let place = format!("{} line ", path.display());
-    let values = effective.values().values();
-    let listeners = effective
-        .listeners
-        .iter()
-        .flat_map(|table| table.values().values());
+    let values = effective.values().iter();
+    let listeners = effective.listeners.iter().flat_map(|table| table.values());
     // The sender of e-mails is an address, which could be mistaken for a URL with a password.
     let sinks = effective.sinks.iter().flat_map(|sink| &sink.keys);
-    let sinks = sinks
-        .filter(|(key, _)| *key != "from")
-        .map(|(_, value)| value);
+    let sinks = sinks.filter(|(key, _)| *key != "from");
     let mut from_here = values
         .chain(listeners)
         .chain(sinks)
-        .filter(|found| found.source.starts_with(&place) || is_of_env(&found.source));
-    from_here.any(|found| match &found.value {
+        .filter(|(_, found)| found.source.starts_with(&place) || is_of_env(&found.source));
+    from_here.any(|(key, found)| match &found.value {
+        // The path of a file, or the URL of a database, which may have a password in it.
+        Value::Secret(url) if DATABASES.contains(&&**key) => has_password(url.text()),
         // A reference to a secret is not secret.
         Value::Secret(secret) => !secret.text().is_empty() && !masking::refers_alone(secret.text()),
         Value::Headers(lines) => masking::headers(lines) != *lines,
         shown => shown.shown() != *shown,
     })
+}
+
+/// Whether the location of a database has a password in it.
+fn has_password(location: &str) -> bool {
+    let user = location.rsplit_once('@').map_or("", |(user, _)| user);
+    let user = user.split_once("://").map_or(user, |(_, user)| user);
+    user.contains(':') || location.contains("password")
 }
 
 /// Whether a reader of the file could sign tokens with it. Public keys are not secret.

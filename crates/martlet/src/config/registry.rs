@@ -61,18 +61,23 @@ fn file_in(data_dir: &Path, name: &str) -> Location {
     std::path::absolute(&path).unwrap_or(path).into()
 }
 
+/// Devices that one user may own; `None`: no limit.
+pub(super) fn devices_per_user_max(effective: &Effective) -> Option<u64> {
+    let most = effective.settings().registry.max_devices_per_user;
+    (most > 0).then_some(most)
+}
+
 /// Settings of the tables.
 ///
 /// # Errors
 /// The same as for [`location`].
 pub(crate) fn settings(effective: &Effective) -> Result<TablesSettings, ConfigError> {
     let settings = effective.settings();
-    let most = settings.registry.max_devices_per_user;
     Ok(TablesSettings {
         location: location(effective)?,
         keeps_scram: settings.auth.scram,
         iotflow_base: super::http::iotflow_base(effective)?,
-        devices_per_user_max: (most > 0).then_some(most),
+        devices_per_user_max: devices_per_user_max(effective),
         team_share: settings.limits.team_share(),
         audit: AuditKept {
             days: settings.audit.keep_days,

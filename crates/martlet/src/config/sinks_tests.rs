@@ -66,7 +66,18 @@ fn several_addresses_are_a_list_or_separated_by_commas() {
         assert_eq!(found.map(|config| config.sinks.len()), Ok(3), "{url}");
     }
     let error = from_file("addresses-bad", &tables("[\"mqtt://a\", 7]")).unwrap_err();
-    assert!(error.contains("or a list of such texts"), "{error}");
+    let expected = "expected a list of texts in quotes, none of which contains a comma";
+    assert!(error.ends_with(expected), "{error}");
+    for (number, text) in [
+        "[http]\ncompat = [1, 2]\n",
+        "[messages]\nkeep = [\"a,b\"]\n",
+    ]
+    .into_iter()
+    .enumerate()
+    {
+        let error = from_file(&format!("list-bad-{number}"), text).unwrap_err();
+        assert!(error.ends_with(expected), "{error}");
+    }
 }
 
 #[test]

@@ -8,6 +8,7 @@ use martlet_control::Control;
 use martlet_control::backup::STORE;
 use martlet_control::text::typed;
 use martlet_reactor::{Descriptors, Durability, ListenerConfig};
+use serde_json::{Value, json};
 use tracing::{info, warn};
 
 use super::data_dir;
@@ -15,6 +16,8 @@ use super::http_at::HttpAt;
 use super::open_files::connections_line;
 use super::program_name::program_name;
 use super::setup_link::{OPEN_HERE, SetupLink};
+use super::standard::json_line;
+use crate::cmd::node_options::for_node;
 use crate::cmd::print::out;
 use crate::config::{self, LogFormat, NodeConfig};
 
@@ -82,7 +85,7 @@ fn tell_warnings(
     control: &Control,
     setup: Option<&SetupLink>,
 ) {
-    let warnings = control.health.report().warnings;
+    let warnings = control.health.unlogged();
     let logged = node.warnings.iter().map(|warning| format!("{warning}."));
     let unused = format!("{}.", effective.unused_addresses.join("; "));
     let logged: Vec<String> = logged.chain([unused]).collect();
@@ -90,7 +93,7 @@ fn tell_warnings(
     let is_said =
         |warning: &&String| logged.contains(warning) || setup.is_some() && *warning == OPEN_HERE;
     for warning in warnings.iter().filter(|warning| !is_said(warning)) {
-        warn!("{warning}");
+        warn!("{}", for_node(warning));
     }
     if let Some(setup) = setup {
         let open = match warnings.iter().any(|warning| warning == OPEN_HERE) {
@@ -150,18 +153,22 @@ fn json_banner(
     control: &Control,
     http: &[HttpAt],
     setup: Option<&SetupLink>,
-) -> serde_json::Value {
+) -> Value {
     let next = next_lines(node, effective, control);
     let next: Vec<&str> = next.lines().map(str::trim).collect();
-    serde_json::json!({
-        "message": "started",
+    let more = json!({
         "version": env!("CARGO_PKG_VERSION"),
         "listeners": control.info.listeners,
         "http": http.iter().map(|at| &at.url).collect::<Vec<_>>(),
         "access": access(node, &opens_to_others(node)),
         "setup": setup.map(|setup| setup.lines().trim().to_owned()),
         "next": next,
-    })
+    });
+    let mut line = json_line("INFO", "started");
+    if let (Some(line), Value::Object(more)) = (line.as_object_mut(), more) {
+        line.extend(more);
+    }
+    line
 }
 
 /// Sets warnings in health about insecure files of the configuration: files that other users can

@@ -60,7 +60,7 @@ pub(crate) fn in_use(directory: &Path) -> Option<String> {
 /// The reason why it could not.
 pub(crate) fn check(directory: &Path) -> anyhow::Result<()> {
     let name = directory.display();
-    owned::check_links(directory)?;
+    owned::check_directory(directory)?;
     // A relative path without a parent is in the working directory.
     let mut there = directory
         .ancestors()
@@ -210,7 +210,7 @@ pub(crate) fn give_files_to_owner_of(owner: &Path, directory: &Path) -> anyhow::
 
 /// Creates the directory if needed and locks it. A second process is refused.
 pub(crate) fn claim(directory: &Path) -> anyhow::Result<DataDirLock> {
-    owned::check_links(directory)?;
+    owned::check_directory(directory)?;
     make_directory(directory)
         .with_context(|| format!("cannot make the data directory {}", directory.display()))?;
     let path = directory.join(LOCK);

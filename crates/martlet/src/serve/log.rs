@@ -4,7 +4,6 @@ use std::fs::OpenOptions;
 use std::io::{self, IsTerminal as _};
 use std::path::Path;
 use std::sync::{Arc, OnceLock};
-use std::time::{SystemTime, UNIX_EPOCH};
 
 use anyhow::Context as _;
 use martlet_control::log_lines::LogLines;
@@ -21,7 +20,7 @@ use tracing_subscriber::{EnvFilter, Layer, Registry, fmt, reload};
 use super::log_flood::FloodLimit;
 use super::log_text::TextLines;
 use super::rotated_file::RotatedFile;
-use super::standard::Standard;
+use super::standard::{Standard, now_us};
 use crate::config::{LogFormat, LogSettings};
 
 /// The running log.
@@ -84,7 +83,9 @@ pub(super) fn start(settings: &LogSettings) -> anyhow::Result<Log> {
     let colours = std::env::var_os("NO_COLOR").is_none_or(|value| value.is_empty())
         && io::stderr().is_terminal();
     let standard = Standard::default();
-    let file = settings.file.as_ref().map(RotatedFile::open).transpose()?;
+    let file = settings.file.as_ref();
+    let file = file.map(|file| RotatedFile::open(file, settings.format));
+    let file = file.transpose()?;
     let lines = LogLines::default();
     let layers = if settings.format == LogFormat::Text {
         let text = TextLines {
@@ -148,9 +149,7 @@ struct Clock;
 
 impl FormatTime for Clock {
     fn format_time(&self, to: &mut Writer<'_>) -> std::fmt::Result {
-        let now = SystemTime::now().duration_since(UNIX_EPOCH);
-        let us = now.unwrap_or_default().as_micros() as u64;
-        rfc3339::with_text_of_us(us, |text| to.write_str(text))
+        rfc3339::with_text_of_us(now_us(), |text| to.write_str(text))
     }
 }
 

@@ -67,10 +67,11 @@ use martlet_reactor::Durability;
 use tracing::warn;
 
 use crate::cmd::errors::error_text;
-use crate::cmd::print::errln;
+use crate::cmd::node_options::for_node;
 use crate::config::{self, LogFormat, NodeConfig};
 use options::{format_of_environment, format_of_set};
 use signals::Signals;
+use standard::print_error;
 use tables_in_use::identity_of_tables;
 
 /// Runs a node until it is stopped.
@@ -84,17 +85,8 @@ pub(crate) fn run(options: &ConfigOptions) -> ExitCode {
         None => options.asks_for_json(),
     };
     let message = format!("martlet: {text}");
-    match is_json {
-        true => print_json(&message),
-        false => errln!("{message}"),
-    }
+    print_error(&message, is_json);
     ExitCode::FAILURE
-}
-
-/// Prints why a node does not start, as a line of a log in JSON.
-fn print_json(message: &str) {
-    let line = serde_json::json!({ "level": "ERROR", "message": message });
-    errln!("{line}");
 }
 
 /// Prints what is wrong with these arguments in JSON if they are those of a node whose log has that
@@ -119,7 +111,7 @@ pub(crate) fn refuse_in_json(args: &[OsString], error: &clap::Error) -> Option<E
     let format = format.or_else(|| format_of_set(values_of("--set").into_iter()));
     let format = format.or_else(format_of_environment);
     (format.as_deref() == Some("json")).then(|| {
-        print_json(error.to_string().trim_end());
+        print_error(error.to_string().trim_end(), true);
         ExitCode::from(u8::try_from(error.exit_code()).unwrap_or(2))
     })
 }
@@ -151,11 +143,11 @@ fn serve(options: &ConfigOptions) -> anyhow::Result<()> {
         effective = options.load()?;
     }
     for warning in effective.warnings.iter().chain(&effective.unused_addresses) {
-        warn!("{warning}");
+        warn!("{}", for_node(warning));
     }
     let node = config::resolve(&effective)?;
     for warning in &node.warnings {
-        warn!("{warning}");
+        warn!("{}", for_node(warning));
     }
     keep_pages_small();
     // Before anything is created in an unsuitable directory.

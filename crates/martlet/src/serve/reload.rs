@@ -432,7 +432,7 @@ impl Reload {
                 let text = format!(
                     "The last reload failed, and the settings before it remain in force: {problem}."
                 );
-                self.control.health.warn_as(RELOAD_FAILED, text);
+                self.control.health.warn_logged_as(RELOAD_FAILED, text);
             }
         }
         outcome

@@ -10,9 +10,8 @@ use anyhow::Context as _;
 use martlet_text_file::owned;
 use tracing_subscriber::fmt::MakeWriter;
 
-use super::standard::harmless_json;
-use crate::cmd::print::errln;
-use crate::config::LogFile;
+use super::standard::{harmless_json, print_error};
+use crate::config::{LogFile, LogFormat};
 
 /// A file that is rotated when it is large: `martlet.log`, `martlet.log.1`, …. The highest number
 /// is the oldest file, which is finally removed.
@@ -22,6 +21,7 @@ pub(super) struct RotatedFile(Arc<Mutex<Rotation>>);
 #[derive(Debug)]
 struct Rotation {
     settings: LogFile,
+    format: LogFormat,
     file: File,
     bytes: u64,
 }
@@ -31,7 +31,7 @@ impl RotatedFile {
     ///
     /// # Errors
     /// The file cannot be opened.
-    pub(super) fn open(settings: &LogFile) -> anyhow::Result<Self> {
+    pub(super) fn open(settings: &LogFile, format: LogFormat) -> anyhow::Result<Self> {
         let path = &settings.path;
         if let Some(directory) = settings.path.parent().filter(|_| settings.makes_directory) {
             fs::create_dir_all(directory)
@@ -42,6 +42,7 @@ impl RotatedFile {
         let (file, bytes) = opened?;
         Ok(Self(Arc::new(Mutex::new(Rotation {
             settings: settings.clone(),
+            format,
             file,
             bytes,
         }))))
@@ -59,8 +60,10 @@ impl RotatedFile {
 
     /// Writes a line.
     pub(super) fn put(&self, line: &[u8]) {
-        if let Err(error) = self.lock().write_line(line) {
-            errln!("martlet: the log file cannot be written: {error}");
+        let mut rotation = self.lock();
+        if let Err(error) = rotation.write_line(line) {
+            let message = format!("martlet: the log file cannot be written: {error}");
+            print_error(&message, rotation.format == LogFormat::Json);
         }
     }
 
@@ -157,7 +160,7 @@ mod tests {
             kept: 2,
             makes_directory: false,
         };
-        let file = RotatedFile::open(&settings).unwrap();
+        let file = RotatedFile::open(&settings, LogFormat::Text).unwrap();
         for number in 0..10 {
             let line = format!("line {number} of ten\n");
             file.make_writer().write_all(line.as_bytes()).unwrap();

@@ -17,6 +17,7 @@ use rustix::fs::{FileType, fstat};
 use tracing::{error, warn};
 
 use super::http_at::HttpAt;
+use crate::cmd::node_options::for_node;
 use crate::private_file;
 
 /// Warning in health until there is an administrator. The log has a separate line.
@@ -160,11 +161,11 @@ pub(super) async fn watch_administrators(
         match api.lacks_administrator().await {
             Some(true) => {
                 if !control.health.says(NO_ADMINISTRATOR) {
-                    warn!("{NOBODY_LEFT}");
+                    warn!("{}", for_node(NOBODY_LEFT));
                 }
                 control
                     .health
-                    .warn_as(NO_ADMINISTRATOR, NOBODY_LEFT.to_owned());
+                    .warn_logged_as(NO_ADMINISTRATOR, NOBODY_LEFT.to_owned());
             }
             Some(false) => control.health.withdraw(NO_ADMINISTRATOR),
             None => {}

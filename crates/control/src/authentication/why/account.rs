@@ -36,7 +36,7 @@ pub(super) fn removed(facts: &AdmissionFacts, deleted: &Deleted) -> Finding {
     let (kept, or_purge) = match &facts.in_file {
         Some(InFile { path, purge, .. }) => (
             format!(
-                "; the tables keep its name, so the one in the password file {path} is not let in"
+                "; the tables keep its name, so the one in the password file {path} is not used"
             ),
             format!(
                 "for the one in the password file, remove the name from the tables ({}); else ",

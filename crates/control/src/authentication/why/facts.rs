@@ -1,11 +1,10 @@
 //! Facts about the admission of a client.
 
-use std::net::IpAddr;
-
 use crate::journal::{Entry, Run, WordedRemedy, host};
 use crate::presence::AbsentWill;
 use crate::remedy::Command;
 use crate::shared_registry::Account;
+use crate::text::is_loopback;
 
 /// Facts about the admission of a client.
 #[derive(Clone, Debug, Default)]
@@ -72,12 +71,6 @@ impl AdmissionFacts {
         };
         !self.listeners.is_empty() && self.listeners.iter().all(is_local)
     }
-}
-
-/// Whether a host of an address is the machine itself.
-pub(super) fn is_loopback(host: &str) -> bool {
-    let ip = host.trim_matches(['[', ']']).parse::<IpAddr>();
-    host == "localhost" || ip.is_ok_and(|ip| ip.is_loopback())
 }
 
 /// A password file that has the name of a user whom the tables have too, or had.

@@ -3,7 +3,7 @@
 use martlet_broker::{EventKind, Limit, ReachedLimit, RefusalCause};
 use martlet_codec::ReasonCode;
 
-use super::facts::{AdmissionFacts, Lockout, is_loopback};
+use super::facts::{AdmissionFacts, Lockout};
 use super::names::{
     beside_tables, idle_tables, or_of_configuration, with_namesakes, with_near_refused,
 };
@@ -12,6 +12,7 @@ use crate::authentication::Standing;
 use crate::cause::{Bearing, Cause};
 use crate::journal::Run;
 use crate::rfc3339;
+use crate::text::is_loopback;
 use crate::why::{Asked, Finding, Found, was_there_then};
 
 impl Asked {

@@ -2,7 +2,7 @@
 
 use std::path::{Path, PathBuf};
 
-use martlet_environment::{assignments, variables};
+use martlet_environment::{Parsed, parsed, variables};
 use martlet_text_file::text_without_bom;
 
 use super::check::parse_text;
@@ -97,7 +97,10 @@ fn nearest_name(schema: &[Key], name: &str) -> Option<String> {
 pub(crate) fn environment() -> Result<Environment, ConfigError> {
     let (path, text) = read_environment_file()?.unzip();
     let text = text.unwrap_or_default();
-    let assignments = assignments(&text);
+    let Parsed {
+        assignments,
+        skipped,
+    } = parsed(&text);
     let variables = variables(&assignments);
     // Variables that are not UTF-8 are skipped.
     let names = assignments.iter().map(|found| found.name.clone());
@@ -105,6 +108,7 @@ pub(crate) fn environment() -> Result<Environment, ConfigError> {
     let file = path.map(|path| EnvironmentFile {
         path,
         assignments,
+        skipped,
         overridden,
     });
     Ok(Environment { variables, file })

@@ -2,7 +2,7 @@
 
 use std::path::PathBuf;
 
-use martlet_environment::Assignment;
+use martlet_environment::{Assignment, warning_of_skipped};
 
 /// A `.env` file that was read.
 #[derive(Clone, Debug)]
@@ -11,6 +11,8 @@ pub(crate) struct EnvironmentFile {
     pub(crate) path: PathBuf,
     /// Assignments of the file, in order.
     pub(crate) assignments: Vec<Assignment>,
+    /// Lines that set nothing.
+    pub(crate) skipped: Vec<usize>,
     /// Variables among them that the process also has; the values of the process apply.
     pub(crate) overridden: Vec<String>,
 }
@@ -23,7 +25,8 @@ impl EnvironmentFile {
 
     /// Lines that may have another effect than was meant.
     pub(crate) fn warnings(&self) -> Vec<String> {
-        let mut all = Vec::new();
+        let skipped = warning_of_skipped(&self.path, &self.skipped);
+        let mut all: Vec<String> = skipped.into_iter().collect();
         for (at, found) in self.assignments.iter().enumerate() {
             let Assignment { line, name, .. } = found;
             let place = format!("{}, line {line}", self.path.display());

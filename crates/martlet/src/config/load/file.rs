@@ -256,14 +256,20 @@ impl File<'_> {
             None if !is_secret => shortened(written),
             _ => "of another type".to_owned(),
         };
-        let hint = unit_hint(key, kind, got.trim_matches('"'));
+        let expected = match value.get_ref() {
+            DeValue::Array(_) if is_list || kind == Kind::List => {
+                "a list of texts in quotes, none of which contains a comma".to_owned()
+            }
+            _ if is_list => expectation(Kind::List),
+            _ => expectation(kind) + &unit_hint(key, kind, got.trim_matches('"')),
+        };
         parsed
             .filter(|value| fits(kind, value))
             .ok_or_else(|| ConfigError::Value {
                 place: place.to_owned(),
                 key: key.to_owned(),
                 got,
-                expected: expectation(kind) + &hint,
+                expected,
             })
     }
 }

@@ -259,10 +259,15 @@ fn expect_credentials(
              credentials"
         ));
     }
+    let has_http = effective.settings().http.listen.as_str() != "off";
+    let request = match has_http || !effective.http_listeners.is_empty() {
+        true => ", or POST /api/v1/devices",
+        false => "",
+    };
     reader.warn_of_nobody(format!(
         "clients need credentials at {url}, and there are none yet: add a user (martlet user add \
-         {options}NAME) or a device (martlet device add {options}ID, or POST /api/v1/devices), or \
-         start with --allow-anonymous to permit access without credentials",
+         {options}NAME) or a device (martlet device add {options}ID{request}), or start with \
+         --allow-anonymous to permit access without credentials",
         options = options_of(effective)
     ));
     Ok(())
