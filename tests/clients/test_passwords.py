@@ -224,9 +224,9 @@ def test_the_password_of_a_user_is_changed_in_the_source_that_decides_in_the_run
     assert martlet_process.run("passwd", "-c", "-b", str(file), "bob", "a-long-password").returncode == 0
     for name in ("bob", "anna", "carl"):
         assert martlet_process.run("user", "add", name, "--generate", *data).returncode == 0
-    settings = [f"auth.password_file={file}", "auth.order=credentials,password-file,registry",
-                "auth.credentials=carl:a-long-password"]
-    node = start_node(settings=settings, data_dir=tmp_path / "data")
+    settings = [f"auth.password_file={file}", "auth.order=credentials,password-file,registry"]
+    variables = {"MARTLET_AUTH__CREDENTIALS": "carl:a-long-password"}
+    node = start_node(settings=settings, variables=variables.items(), data_dir=tmp_path / "data")
     for name, place in [("anna", "martlet.db"), ("bob", "passwd")]:
         changed = json.loads(martlet_process.run("user", "passwd", name, "--generate", "--json", *data).stdout)
         assert changed["file"].endswith(place), changed
