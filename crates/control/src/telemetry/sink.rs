@@ -178,24 +178,9 @@ impl Telemetry {
             let who = (message.client_id(), device.as_deref());
             self.reject(tenant, message.topic(), who, (reason, why));
         }
-        for (index, (key, reason, why)) in refused {
-            if let Some(message) = sources.get(index) {
-                rejected.insert(*message);
-                let tenant = message.tenant().0;
-                let one = self.taken(message).and_then(Result::ok);
-                let first = sources.iter().position(|one| std::ptr::eq(*one, *message));
-                let place = one.as_ref().and_then(|one| {
-                    let received = received_micros(message);
-                    let index = index - first.unwrap_or(index);
-                    let decoder = &one.rule.decoder;
-                    decoder.place_of(message.payload(), received, index)
-                });
-                let place = place.map_or_else(String::new, |place| place.to_string());
-                let why = format!("{place}{key}: {why}");
-                let device = one.map(|one| one.device.1);
-                let who = (message.client_id(), device.as_deref());
-                self.reject(tenant, message.topic(), who, (reason, why));
-            }
+        for (index, refused) in refused {
+            rejected.extend(sources.get(index).map(|one| std::ptr::from_ref(*one)));
+            self.reject_value(&sources, index, refused);
         }
         self.note_stored(|| {
             let stored: HashSet<*const SinkMessage> =
@@ -211,6 +196,29 @@ impl Telemetry {
             topics
         });
         Ok(())
+    }
+
+    /// Notes that the value at this index is not stored. `sources` are the messages of all values.
+    fn reject_value(
+        &self,
+        sources: &[&SinkMessage],
+        index: usize,
+        (key, reason, why): (Arc<str>, &'static str, String),
+    ) {
+        let Some(message) = sources.get(index) else {
+            return;
+        };
+        let one = self.taken(message).and_then(Result::ok);
+        let first = sources.iter().position(|of| std::ptr::eq(*of, *message));
+        let place = one.as_ref().and_then(|one| {
+            let (decoder, received) = (&one.rule.decoder, received_micros(message));
+            decoder.place_of(message.payload(), received, index - first?)
+        });
+        let place = place.map_or_else(String::new, |place| place.to_string());
+        let device = one.map(|one| one.device.1);
+        let who = (message.client_id(), device.as_deref());
+        let why = (reason, format!("{place}{key}: {why}"));
+        self.reject(message.tenant().0, message.topic(), who, why);
     }
 
     /// The first rule that matches a topic, and what its names stand for there.

@@ -114,11 +114,11 @@ pub enum StoreError {
     Refused {
         /// Index of the first such value among those of the payload.
         index: usize,
-        /// Its place in the payload, see [`StoreError::placed`].
+        /// Place of that value in the payload, see [`StoreError::placed`].
         place: Option<Box<Place>>,
         /// Word of the reason.
         reason: &'static str,
-        /// Its key.
+        /// Key of that value.
         key: Arc<str>,
         /// Error of the value.
         why: String,

@@ -2,15 +2,13 @@
 //! node reloads both by itself, and is notified at once.
 
 use std::collections::HashMap;
-use std::os::unix::fs::MetadataExt as _;
-use std::path::{Path, PathBuf};
+use std::path::PathBuf;
 use std::process::ExitCode;
 
-use anyhow::{Context as _, bail};
+use anyhow::bail;
 use clap::{Args, Subcommand};
 use martlet_access::edit;
 use martlet_access::hash::{self, Kind};
-use martlet_access::{PasswordFile, Plain};
 use martlet_control::text::{printable, typed, typed_names};
 use martlet_control::use_cases::{
     AddUser, ChangeUser, DeleteUser, FindDevice, ListTeamNames, ListUsers, ListUsersInTeams,
@@ -18,7 +16,6 @@ use martlet_control::use_cases::{
 };
 use martlet_registry::{ApiRole, Expected, NewUser, USER_ROLE, UserChange};
 
-use crate::cmd::admin;
 use crate::cmd::columns::columns;
 use crate::cmd::deleted::DeletedKept;
 use crate::cmd::errors::error_text;
@@ -27,9 +24,8 @@ use crate::cmd::node_options::{NodeOptions, typed_options};
 use crate::cmd::passwd::HashName;
 use crate::cmd::print::{errln, out};
 use crate::cmd::prompt::Strength;
-use crate::cmd::user_source::{UserSource, are_in_tables};
+use crate::cmd::user_source::{UserSource, are_in_tables, password_file, users};
 use crate::cmd::{listing, passwd, prompt, tables};
-use crate::config::regular_file;
 
 /// Arguments of `martlet user`.
 #[derive(Args, Debug)]
@@ -235,58 +231,6 @@ impl FileOptions {
             None => UserSource::of(&self.node, user, is_new)?.file(user, change),
         }
     }
-}
-
-/// The password file of a node; `None` if its users are in the tables.
-pub(super) fn password_file(node: &NodeOptions) -> anyhow::Result<Option<PathBuf>> {
-    // A running node may have been started with other options.
-    if let Some(places) = tables::user_configuration(node)? {
-        let own = &places.listener_password_files;
-        if let (None, Some(_)) = (&places.password_file, &places.tables_unasked)
-            && !own.is_empty()
-        {
-            bail!(
-                "the node's listeners have password files of their own; name one: --file {}",
-                own.join(", --file ")
-            );
-        }
-        let file = places.password_file.map(PathBuf::from);
-        if let Some(file) = &file {
-            expect_nodes_own(&node.data_dir()?, file)?;
-        }
-        return Ok(file);
-    }
-    let configured = node.load()?;
-    let path = &configured.settings().auth.password_file;
-    Ok((!path.is_empty()).then(|| PathBuf::from(path)))
-}
-
-/// For a node that runs as another user, root changes only files of that user. Otherwise a
-/// compromised node could make root change any file.
-fn expect_nodes_own(data_dir: &Path, file: &Path) -> anyhow::Result<()> {
-    if !rustix::process::geteuid().is_root() {
-        return Ok(());
-    }
-    let node = admin::user_of_node(data_dir)?;
-    let owner = file.metadata().map(|found| found.uid());
-    if node == 0 || owner.is_ok_and(|owner| owner == node) {
-        return Ok(());
-    }
-    bail!(
-        "the password file {} does not belong to the user {node}, which runs the node: to use it \
-         anyway, name it: --file {}",
-        file.display(),
-        typed(&file.display().to_string())
-    )
-}
-
-pub(super) fn users(path: &Path) -> anyhow::Result<Vec<String>> {
-    let text = regular_file::read_named(path)
-        .with_context(|| format!("cannot read {}", path.display()))?;
-    let file = PasswordFile::parse(&path.display().to_string(), &text, Plain::Accepted)?;
-    let mut users: Vec<String> = file.users().map(str::to_owned).collect();
-    users.sort_unstable();
-    Ok(users)
 }
 
 /// Settings that only users of the tables have.

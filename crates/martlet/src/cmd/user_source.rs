@@ -1,16 +1,18 @@
 //! The source of credentials that decides about a user of a node.
 
+use std::os::unix::fs::MetadataExt as _;
 use std::path::{Path, PathBuf};
 
-use anyhow::bail;
+use anyhow::{Context as _, bail};
+use martlet_access::{PasswordFile, Plain};
 use martlet_control::UserConfiguration;
-use martlet_control::text::printable;
+use martlet_control::text::{printable, typed};
 use martlet_control::use_cases::FindUser;
 
+use crate::cmd::admin;
 use crate::cmd::node_options::NodeOptions;
 use crate::cmd::tables;
-use crate::cmd::user::{password_file, users};
-use crate::config;
+use crate::config::{self, regular_file};
 
 /// Where a user is.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -78,6 +80,58 @@ fn user_configuration(node: &NodeOptions) -> anyhow::Result<UserConfiguration> {
         Some(running) => running,
         None => config::user_configuration(&node.load()?),
     })
+}
+
+/// The password file of a node; `None` if its users are in the tables.
+pub(super) fn password_file(node: &NodeOptions) -> anyhow::Result<Option<PathBuf>> {
+    // A running node may have been started with other options.
+    if let Some(places) = tables::user_configuration(node)? {
+        let own = &places.listener_password_files;
+        if let (None, Some(_)) = (&places.password_file, &places.tables_unasked)
+            && !own.is_empty()
+        {
+            bail!(
+                "the node's listeners have password files of their own; name one: --file {}",
+                own.join(", --file ")
+            );
+        }
+        let file = places.password_file.map(PathBuf::from);
+        if let Some(file) = &file {
+            expect_nodes_own(&node.data_dir()?, file)?;
+        }
+        return Ok(file);
+    }
+    let configured = node.load()?;
+    let path = &configured.settings().auth.password_file;
+    Ok((!path.is_empty()).then(|| PathBuf::from(path)))
+}
+
+/// For a node that runs as another user, root changes only files of that user. Otherwise a
+/// compromised node could make root change any file.
+fn expect_nodes_own(data_dir: &Path, file: &Path) -> anyhow::Result<()> {
+    if !rustix::process::geteuid().is_root() {
+        return Ok(());
+    }
+    let node = admin::user_of_node(data_dir)?;
+    let owner = file.metadata().map(|found| found.uid());
+    if node == 0 || owner.is_ok_and(|owner| owner == node) {
+        return Ok(());
+    }
+    bail!(
+        "the password file {} does not belong to the user {node}, which runs the node: to use it \
+         anyway, name it: --file {}",
+        file.display(),
+        typed(&file.display().to_string())
+    )
+}
+
+pub(super) fn users(path: &Path) -> anyhow::Result<Vec<String>> {
+    let text = regular_file::read_named(path)
+        .with_context(|| format!("cannot read {}", path.display()))?;
+    let file = PasswordFile::parse(&path.display().to_string(), &text, Plain::Accepted)?;
+    let mut users: Vec<String> = file.users().map(str::to_owned).collect();
+    users.sort_unstable();
+    Ok(users)
 }
 
 fn has(path: &Path, user: &str) -> bool {

@@ -644,8 +644,8 @@ pub(crate) fn tables_unasked(effective: &Effective) -> Option<String> {
     tables_left_out(effective)
 }
 
-/// The variable of another program that sets `auth.credentials`, or the place where it is set; none:
-/// it is not set.
+/// The variable of another program that sets `auth.credentials`, or the place where it is set;
+/// none: it is not set.
 fn place_of_credentials(effective: &Effective) -> Option<String> {
     let key = key!(auth.credentials);
     if effective.settings().auth.credentials.text().is_empty() {

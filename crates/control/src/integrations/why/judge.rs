@@ -514,7 +514,7 @@ fn queue_finding(one: &Integration) -> Option<Finding> {
     Some(finding.command(command))
 }
 
-/// What makes room in the queue of an integration, and the command that ends the remedy.
+/// Remedy that makes room in the queue of an integration, and the command that ends it.
 fn relief(one: &Integration) -> (&'static str, &Option<Command>) {
     match one.name.split('/').next() {
         Some("rules") => (

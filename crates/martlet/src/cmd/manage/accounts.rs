@@ -17,8 +17,8 @@ use super::managed_node::ManagedNode;
 use crate::cmd::argv::MANAGE_SCRIPT;
 use crate::cmd::print::errln;
 use crate::cmd::tables::{self, OpenTables};
-use crate::cmd::user;
 use crate::cmd::user_source::UserSource;
+use crate::cmd::{user, user_source};
 use crate::private_file;
 
 /// Name of the administrator.
@@ -218,7 +218,7 @@ pub(super) fn generate_device(managed: &ManagedNode, id: &str) -> anyhow::Result
 /// Checks that users are in the tables. Users of a password file have no roles, so the script does
 /// not change them.
 fn expect_tables(managed: &ManagedNode) -> anyhow::Result<()> {
-    match user::password_file(&managed.node())? {
+    match user_source::password_file(&managed.node())? {
         None => Ok(()),
         Some(path) => bail!(
             "the users of this node are in the password file {0}: martlet passwd {0} USER",
