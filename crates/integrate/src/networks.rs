@@ -176,8 +176,8 @@ impl AllowedNetworks {
         self.why_refused([address]).map_or(Ok(()), Err)
     }
 
-    /// Checks that an integration may connect to this host. A name is resolved when it connects, and
-    /// is permitted until then; `localhost` is known (RFC 6761, 6.3).
+    /// Checks that an integration may connect to this host. A name is resolved when it connects,
+    /// and is permitted until then; `localhost` is known (RFC 6761, 6.3).
     ///
     /// # Errors
     /// It may not, or would miss a server at one of its addresses; the reason.
