@@ -217,6 +217,30 @@ def test_the_password_of_a_user_is_changed_where_it_is_checked(start_node, tmp_p
     assert "bob" in file.read_text()
 
 
+def test_the_password_of_a_user_is_changed_in_the_source_that_decides_in_the_running_node(start_node, tmp_path):
+    """The command has other settings than the node."""
+    file = tmp_path / "passwd"
+    data = ("--data-dir", str(tmp_path / "data"))
+    assert martlet_process.run("passwd", "-c", "-b", str(file), "bob", "a-long-password").returncode == 0
+    for name in ("bob", "anna", "carl"):
+        assert martlet_process.run("user", "add", name, "--generate", *data).returncode == 0
+    settings = [f"auth.password_file={file}", "auth.order=credentials,password-file,registry"]
+    variables = {"MARTLET_AUTH__CREDENTIALS": "carl:a-long-password"}
+    node = start_node(settings=settings, variables=variables.items(), data_dir=tmp_path / "data")
+    for name, place in [("anna", "martlet.db"), ("bob", "passwd")]:
+        changed = json.loads(martlet_process.run("user", "passwd", name, "--generate", "--json", *data).stdout)
+        assert changed["file"].endswith(place), changed
+        with Client(node, name).credentials(name, changed["password"]) as client:
+            client.publish("t", "x")
+    for action in ("passwd", "add"):
+        done = martlet_process.run("user", action, "carl", "--generate", *data)
+        assert done.returncode == 1 and "carl is a user of auth.credentials (" in done.stderr, done
+    # What is left in the tables can be removed.
+    assert martlet_process.run("user", "rm", "carl", *data).returncode == 0
+    done = martlet_process.run("user", "rm", "carl", *data)
+    assert done.returncode == 1 and "remove the user there, and restart the node" in done.stderr, done
+
+
 def test_an_empty_user_name_is_no_user_to_add(start_node, tmp_path):
     data = ("--data-dir", str(tmp_path / "data"))
     assert martlet_process.run("user", "add", "anna", "--generate", *data).returncode == 0

@@ -124,11 +124,14 @@ def test_lint_looks_at_roles_and_says_how_much_it_has_seen(start, place):
 
 def test_lint_looks_at_groups_and_at_stars(start_node, place):
     place.run("role", "add", "writer", "--rule", "topic write d/*/up")
+    place.run("role", "add", "reader", "--rule", "topic read a/#", "--rule", "topic deny a/b")
     secret = place.device("d1", "--type", "tls-guide")
     node = start_node(data_dir=place.path, http=True, variables=KEYS)
     group = call(node, "POST", "/groups", {"name": "hall"}, 201)["id"]
     # What a group forbids applies first, wherever it stands: the last rule decides.
     rules = ["topic read news/#", "topic read news/hall", "topic deny device/data/*", "topic readwrite hall/#", "topic deny hall/door"]
+    problem = call(node, "PUT", f"/groups/{group}/rules", {"rules": [*rules, "topic deny $share/g/hall/door"]}, 422)
+    assert problem["errors"][0]["pointer"] == "/rules/5" and "write hall/door" in problem["detail"], problem
     call(node, "PUT", f"/groups/{group}/rules", {"rules": rules})
     star = "* is an ordinary character in a Topic Filter; write + for one level, or # for all further levels"
     for running in (True, False):
@@ -138,6 +141,8 @@ def test_lint_looks_at_groups_and_at_stars(start_node, place):
             f"group hall rule 3: `topic deny device/data/*`: {star}"]
         [covered] = [line for line in found if "never decides" in line]
         assert "group hall rule 2: `topic read news/hall` never decides: group hall rule 1" in covered, found
+        late = "role reader rule 2: `topic deny a/b` does not forbid what role reader rule 1 (`topic read a/#`) permits"
+        assert [line for line in found if "does not forbid" in line and line.startswith(late)], found
         if running:
             expect_deny_to_decide(node, secret, group)
             node.close()

@@ -200,6 +200,9 @@ def test_publishers_wait_when_the_queue_of_rules_is_full_and_nothing_is_lost(sta
             return any("clients that publish for it wait" in one for one in call(node, "GET", "/health")["warnings"])
 
         until(holds, node.log)
+        # Rules have neither the key nor a target.
+        told = json.dumps(node.why("rules/main"))
+        assert "its queue is full" in told and "martlet rule ls" in told and "max_bytes" not in told, told
         call(node, "POST", "/integrations/rules/main/resume", status=204)
         assert [monitor.receive_payload() for _ in sent] == [f"from/{number}" for number in range(len(sent))]
         for one in sent:

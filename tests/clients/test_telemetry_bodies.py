@@ -5,6 +5,7 @@ import gzip
 import http.client
 import json
 import pathlib
+import re
 import threading
 import time
 from urllib.parse import urlsplit
@@ -57,6 +58,12 @@ def test_a_body_is_stored_as_a_whole_or_not_at_all_and_rules_see_what_is_stored(
         client.subscribe(topic)
         told = call(node, "POST", f"/devices/{name}/telemetry{past}", lines(*objects), headers={"Content-Type": LINES}, status=422)
         assert "nothing of the body is stored" in told["detail"] and words in told["detail"], told
+        if "keys" in case:
+            number = len(objects)
+            [error] = told["errors"]
+            # It names the line and the first key beyond the limit.
+            assert re.fullmatch(rf"/{number - 1}/\w+", error["pointer"]), told
+            assert f"line {number}: {error['pointer'].rpartition('/')[2]}: " in told["detail"], told
         assert readings(node, name) == []
         assert call(node, "GET", f"/devices/{name}/telemetry/keys")["items"] == []
         # The keys of the body that was rejected take no place. The rule sees this value first.

@@ -105,3 +105,17 @@ def test_several_integrations_have_the_name(tmp_path):
         assert "file/crm" in told["sentence"] and "webhook/crm" in told["sentence"], told
         assert "file/crm" in node.bash(told)
         assert not node.why("file/crm")["wrong"]
+
+
+def test_a_sink_that_may_not_connect_is_named_before_a_message_comes(tmp_path):
+    hook = '[[sinks.webhook]]\nname = "crm"\nfilters = ["crm/#"]\nurl = "http://localhost:9/x"\n'
+    with configured(tmp_path, hook) as node:
+        said = "127.0.0.1 and ::1 are private"
+        until(lambda: said in node.why(CRM)["sentence"], "it is named")
+        assert node.why(CRM)["cause"] == "integration-failing", node.why(CRM)
+        warnings = json.loads(node.node.admin.ask("GET", "/api/v1/status")[1])["warnings"]
+        assert any("webhook/crm" in one and said in one for one in warnings), warnings
+        assert "retrying" in node.run("integration", "ls")
+        # Not only until it was tried.
+        assert said in node.run("integration", "test", CRM, code=1)
+        assert said in node.why(CRM)["sentence"] and "an integration cannot deliver" in node.node.log()

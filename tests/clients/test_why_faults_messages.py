@@ -54,6 +54,16 @@ def test_the_queue_of_a_subscriber_is_full_with_messages_of_a_device_behind_a_ga
         assert said not in node.why("child-5")["sentence"]
 
 
+def test_the_queue_is_full_of_a_subscriber_to_topics_that_the_device_itself_may_not_use(node, boss):
+    node.device("leaf1")
+    with node.client("ann", client_id="q16", **KEPT) as app:
+        app.subscribe("gw/+/data", 1)
+    for _ in range(20):
+        assert published(boss, "gw/leaf1/data")
+    said = "15 messages were dropped for q16, which is subscribed to gw/+/data, of this device or others: "
+    until(lambda: said in str(node.why("leaf1").get("also")), "it is told beside what is more likely")
+
+
 def test_messages_expire_before_a_client_comes(node, boss):
     with node.client("ann", client_id="q2", **KEPT) as app:
         app.subscribe("q/2", 1)

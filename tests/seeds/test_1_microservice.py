@@ -402,7 +402,21 @@ def test_a_webhook_at_this_machine_is_refused_at_once_unless_it_is_permitted(nod
         for method, path in (("POST", "/webhooks"), ("PUT", other)):
             status, _, body = asked(node, method, path, {"url": url, "topic_filter": "a"})
             assert (status, body["status"]) == (400, "error") and "integrations.allow_private" in body["message"], body
+    told = asked(node, "POST", "/webhooks", {"url": "http://localhost:9/x", "topic_filter": "a"})[2]["message"]
+    assert "127.0.0.1 and ::1 are private" in told and "add 127.0.0.0/8 and ::1, this machine, to" in told, told
     assert asked(node, "DELETE", other)[0] == 200
+
+
+def test_a_webhook_at_this_machine_needs_the_address_at_which_servers_listen(receiver):
+    hook = {"url": receiver.url.replace("127.0.0.1", "localhost"), "topic_filter": "a"}
+    with martlet_process.Node(http=True, settings=["integrations.allow_private=::1"]) as node:
+        status, _, body = asked(node, "POST", "/webhooks", hook)
+        assert status == 400 and "127.0.0.1 is a private" in body["message"], body
+    with martlet_process.Node(http=True, settings=["integrations.allow_private=127.0.0.0/8"]) as node:
+        assert asked(node, "POST", "/webhooks", hook)[0] == 201
+        with Client(node, "pump") as client:
+            client.publish("a", "x")
+        until(lambda: payloads(receiver) == ["x"], node.log)
 
 
 def test_a_webhook_at_a_name_with_a_private_address_is_refused_at_once_and_one_without_an_address_is_not(node):

@@ -433,6 +433,11 @@ def test_what_is_refused_by_a_limit_names_its_variable(tmp_path):
         why = node.why("carl")
         assert "according to MQTT_BROKER_CREDENTIALS" in json.dumps(why), why
         assert "MQTT_BROKER_CREDENTIALS (auth.credentials)" in why["remedy"], why
+        # The commands need not have the variable.
+        for action in ("passwd", "add"):
+            done = martlet_process.run("user", action, "carl", "--generate", *of_node)
+            place = "MQTT_BROKER_CREDENTIALS (auth.credentials), which decides: change the password there"
+            assert done.returncode == 1 and f"carl is a user of {place}" in done.stderr, done
 
 
 def test_a_url_of_a_webhook_that_is_not_enabled_is_warned_of(tmp_path):

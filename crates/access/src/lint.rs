@@ -2,6 +2,8 @@
 
 use std::fmt;
 
+use martlet_permission::{Actions, shared_filter};
+
 use crate::acl_line::{Access, AclLine, LineSubject};
 use crate::by_owner::{LinesByOwner, Permitted};
 use crate::coverage::{covers, is_all};
@@ -83,6 +85,9 @@ impl AclFile {
             if let Some(why) = star_warning(&line.filter) {
                 odd(format!("`{}`: {why}", line.text()));
             }
+            if let Some(why) = shared_warning(&line.filter) {
+                odd(format!("`{}` never decides: {why}", line.text()));
+            }
             if line.of == LineSubject::Everybody && !line.has_names() {
                 odd(format!(
                     "`{}` applies to everybody, also to anonymous clients, because it has neither \
@@ -120,6 +125,15 @@ fn star_warning(filter: &str) -> Option<&'static str> {
         "* is an ordinary character in a Topic Filter; write + for one level, or # for all further \
          levels",
     )
+}
+
+/// Warning about a filter of a Shared Subscription: permissions do not have the share group.
+fn shared_warning(filter: &str) -> Option<String> {
+    let (filter, why) = (
+        shared_filter(filter)?,
+        "permissions are checked without the share group",
+    );
+    Some(format!("{why}; write {filter}"))
 }
 
 /// Warning about the first of these filters that has `*`.
@@ -171,6 +185,13 @@ pub fn lint_rules(
                 why: format!("`{rule}`: {why}"),
             });
         }
+        if let Some(why) = shared_warning(&rule.filter) {
+            found.push(Lint {
+                place: place(at + 1),
+                line: at + 1,
+                why: format!("`{rule}` never decides: {why}"),
+            });
+        }
         let covers_it = |other: &&RuleLine| {
             let applies_before = !denies_first || !other.allows || rule.allows;
             applies_before && other.actions.has(rule.actions) && covers(&other.filter, &rule.filter)
@@ -185,9 +206,31 @@ pub fn lint_rules(
                     rules[before]
                 ),
             });
+        } else if let Some(before) = permitted_before(rule, &rules[..at]).filter(|_| !denies_first)
+        {
+            found.push(Lint {
+                place: place(at + 1),
+                line: at + 1,
+                why: format!(
+                    "`{rule}` does not forbid what {} (`{}`) permits: the first rule that matches \
+                     decides; put the one that forbids first",
+                    place(before + 1),
+                    rules[before]
+                ),
+            });
         }
     }
     found
+}
+
+/// Index of the rule that permits a part of what a later rule, which forbids, names.
+fn permitted_before(rule: &RuleLine, before: &[RuleLine]) -> Option<usize> {
+    let permits = |other: &RuleLine| {
+        let mut actions = [Actions::PUBLISH, Actions::SUBSCRIBE, Actions::RECEIVE].into_iter();
+        let is_of_both = actions.any(|one| other.actions.has(one) && rule.actions.has(one));
+        other.allows && is_of_both && covers(&other.filter, &rule.filter)
+    };
+    before.iter().position(permits).filter(|_| !rule.allows)
 }
 
 #[cfg(test)]
@@ -222,6 +265,7 @@ mod tests {
         assert_eq!(lines("user a\ntopic d/%c\n"), [2]);
         assert_eq!(lines("pattern readwrite #\n").len(), 2);
         assert_eq!(lines("user a\ntopic read a/*\ntopic read b/+\n"), [2]);
+        assert_eq!(lines("user a\ntopic read $share/g/a\n"), [2]);
     }
 
     #[test]
@@ -262,10 +306,14 @@ mod tests {
         let rules: Vec<RuleLine> = lines.iter().map(parse).collect();
         let found = lint_rules(&rules, false, |number| format!("role r rule {number}"));
         let said: Vec<String> = found.iter().map(Lint::to_string).collect();
-        assert_eq!(said.len(), 1, "{said:?}");
-        assert!(
-            said[0]
-                .starts_with("role r rule 3: `pattern read a/%c/#` never decides: role r rule 1")
-        );
+        let [first, second] = &*said else {
+            panic!("{said:?}")
+        };
+        let words = "role r rule 2: `pattern deny a/%c/x` does not forbid what role r rule 1 (`";
+        assert!(first.starts_with(words), "{first}");
+        let words = "role r rule 3: `pattern read a/%c/#` never decides: role r rule 1";
+        assert!(second.starts_with(words), "{second}");
+        let first_is_narrower = ["topic read a/b", "topic deny a/#"].map(|line| parse(&line));
+        assert!(lint_rules(&first_is_narrower, false, |_| String::new()).is_empty());
     }
 }

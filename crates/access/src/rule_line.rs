@@ -5,7 +5,7 @@
 
 use std::fmt;
 
-use martlet_permission::Actions;
+use martlet_permission::{Actions, shared_filter};
 
 use crate::acl_line::{Access, Statement, statement};
 
@@ -24,8 +24,23 @@ impl RuleLine {
     /// Parses a line.
     ///
     /// # Errors
-    /// The expected syntax.
+    /// The expected syntax, or the line would never decide.
     pub fn parse(line: &str) -> Result<Self, String> {
+        let rule = Self::parse_known(line)?;
+        match shared_filter(&rule.filter) {
+            None => Ok(rule),
+            Some(inner) => Err(format!(
+                "{line:?} would never decide, since permissions are checked without the share \
+                 group: write {inner}"
+            )),
+        }
+    }
+
+    /// Parses a line, also one that would never decide, as earlier versions stored them.
+    ///
+    /// # Errors
+    /// The expected syntax.
+    pub fn parse_known(line: &str) -> Result<Self, String> {
         match statement(line)? {
             Statement::Rule { access, filter, .. } => Ok(Self {
                 allows: access != Access::Deny,
@@ -87,7 +102,15 @@ mod tests {
 
     #[test]
     fn what_is_no_rule_is_refused() {
-        for line in ["", "# a", "user bob", "topic", "topic read a/#/b", "read a"] {
+        for line in [
+            "",
+            "# a",
+            "user bob",
+            "topic",
+            "topic read a/#/b",
+            "read a",
+            "topic deny $share/g/a",
+        ] {
             assert!(RuleLine::parse(line).is_err(), "{line:?}");
         }
     }

@@ -4,9 +4,10 @@ use std::collections::BTreeMap;
 use std::sync::Arc;
 
 use axum::Json;
-use axum::extract::State;
+use axum::extract::{Extension, State};
 use axum::http::StatusCode;
 use axum::response::{IntoResponse as _, Response};
+use martlet_control::principal::{Principal, Scope};
 use martlet_control::{Control, HealthAudience, ReloadOf, Reloaded, UserConfiguration};
 use serde::{Deserialize, Serialize};
 use serde_json::json;
@@ -106,8 +107,13 @@ const LIMIT_MAX: usize = 100_000;
 pub(crate) async fn status(
     State(api): State<Api>,
     State(control): State<Arc<Control>>,
+    Extension(principal): Extension<Principal>,
 ) -> Result<Json<Status>, Problem> {
     api.settle_unclaimed().await;
+    let mut users = control.user_configuration();
+    if !principal.scopes.has(Scope::UsersRead) {
+        users.credential_users.clear();
+    }
     let counters = control.snapshot().await?;
     let health =
         control.health_report_with(&counters, api.integrations(), HealthAudience::Operator);
@@ -121,7 +127,7 @@ pub(crate) async fn status(
         uptime_secs: control.uptime().as_secs(),
         listeners: control.info.listeners.clone(),
         data_dir: control.info.data_dir.clone(),
-        users: control.user_configuration(),
+        users,
         durability: control.info.durability.to_owned(),
         interval_ms: control.info.interval_ms,
         sockets_open: control.sockets_open(),

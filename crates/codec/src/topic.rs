@@ -160,6 +160,36 @@ impl<'a> TopicFilter<'a> {
         }
         topic_levels.next().is_none()
     }
+
+    /// The topics that both filters match, as a Topic Filter; `None`: no topic matches both.
+    pub fn intersection(self, other: TopicFilter<'_>) -> Option<String> {
+        let is_apart =
+            |one: &str, other: &str| one.starts_with('$') && other.starts_with(['+', '#']);
+        // [MQTT-4.7.2-1]
+        if is_apart(self.0, other.0) || is_apart(other.0, self.0) {
+            return None;
+        }
+        let (mut one, mut other) = (self.levels(), other.levels());
+        let mut common = Vec::new();
+        loop {
+            match (one.next(), other.next()) {
+                (None, None) => break,
+                // `a/#` matches `a` too.
+                (Some("#"), next) => {
+                    common.extend(next.into_iter().chain(other));
+                    break;
+                }
+                (next, Some("#")) => {
+                    common.extend(next.into_iter().chain(one));
+                    break;
+                }
+                (Some("+"), Some(level)) | (Some(level), Some("+")) => common.push(level),
+                (Some(level), Some(of_other)) if level == of_other => common.push(level),
+                _ => return None,
+            }
+        }
+        Some(common.join("/"))
+    }
 }
 
 impl fmt::Display for TopicFilter<'_> {

@@ -14,6 +14,26 @@ fn matches(filter: &str, topic: &str) -> bool {
 }
 
 #[test]
+fn two_filters_match_their_common_topics() {
+    for (one, other, common) in [
+        ("a/#", "a", Some("a")),
+        ("a/#", "+/b/+", Some("a/b/+")),
+        ("#", "a/#", Some("a/#")),
+        ("+/b", "a/+", Some("a/b")),
+        ("a/b", "a/c", None),
+        ("a/+", "a", None),
+        ("$SYS/#", "#", None),
+        ("+/a", "$SYS/a", None),
+    ] {
+        let of = |text| TopicFilter::new(text).expect("a filter");
+        for (one, other) in [(one, other), (other, one)] {
+            let found = of(one).intersection(of(other));
+            assert_eq!(found.as_deref(), common, "{one} {other}");
+        }
+    }
+}
+
+#[test]
 fn filters_match_as_the_specification_lists() {
     let yes = [
         ("sport/tennis/player1/#", "sport/tennis/player1"),

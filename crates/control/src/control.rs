@@ -101,6 +101,15 @@ pub struct OwnTopics {
 /// Where users are, by the configuration in force.
 #[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize, utoipa::ToSchema)]
 pub struct UserConfiguration {
+    /// Sources of credentials by their names in `auth.order`; the first that has a user decides.
+    #[serde(default)]
+    pub order: Vec<String>,
+    /// The variable or key with the users of `auth.credentials`; none: there are none.
+    #[serde(default)]
+    pub credentials: Option<String>,
+    /// Names of the users of `auth.credentials`; empty for callers without the scope `users:read`.
+    #[serde(default)]
+    pub credential_users: Vec<String>,
     /// The node's password file.
     pub password_file: Option<String>,
     /// Password files that listeners have of their own.

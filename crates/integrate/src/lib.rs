@@ -17,7 +17,7 @@
 //! * `sink_state`: state that a sink keeps between deliveries, such as a connection
 //! * `networks`: addresses that integrations may connect to
 //! * `via`: the nodes that a message has passed
-//! * `words`: texts of errors of other crates
+//! * `words`: texts of errors of other crates, and counts
 //! * `kind`, `kinds`: a kind of sink with its configuration keys; all kinds
 //! * `table`: a table of the configuration
 //! * `configured_sink`: a configured sink, ready to be started
@@ -99,4 +99,4 @@ pub use sink_message::{SinkMessage, by_publisher};
 pub use sink_state::SinkState;
 pub use source::{MessageSource, SourceAnswer, SourceMessage, What};
 pub use table::{Table, TableValue};
-pub use words::{error_words, not_permitted};
+pub use words::{counted, error_words, not_permitted};

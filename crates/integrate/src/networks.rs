@@ -117,79 +117,107 @@ impl AllowedNetworks {
         }
     }
 
-    /// The permitted addresses of a host, and why another one is not.
+    /// The permitted addresses of a host, and why others are not.
     async fn addresses(
         &self,
         host: &str,
         port: u16,
     ) -> Result<(Vec<SocketAddr>, Option<String>), String> {
-        let host = host.trim_start_matches('[').trim_end_matches(']');
-        let found = match is_localhost(host) {
-            true => LOOPBACK.map(|ip| SocketAddr::new(ip, port)).to_vec(),
-            false => {
-                let found = lookup_host((host, port)).await;
-                let found = found.map_err(|error| format!("{host} has no address: {error}"))?;
-                found.collect()
-            }
-        };
-        let (mut permitted, mut why) = (Vec::new(), None);
-        for address in found {
-            match self.check(address.ip()) {
-                Ok(()) => permitted.push(address),
-                Err(refused) => why = Some(refused),
-            }
-        }
-        Ok((permitted, why))
+        let found = look_up(host, port).await?;
+        let why = self.why_refused(found.iter().map(SocketAddr::ip));
+        let permits = |address: &SocketAddr| self.permits(address.ip());
+        Ok((found.into_iter().filter(permits).collect(), why))
     }
 
     /// Whether an integration may connect to this address.
+    fn permits(&self, address: IpAddr) -> bool {
+        let address = address.to_canonical();
+        self.0.iter().any(|network| network.contains(&address)) || is_public(address)
+    }
+
+    /// Why an integration may not connect to some of these addresses; `None`: it may to all.
+    fn why_refused(&self, addresses: impl IntoIterator<Item = IpAddr>) -> Option<String> {
+        let addresses = addresses.into_iter().map(|address| address.to_canonical());
+        let mut refused: Vec<IpAddr> = addresses.filter(|one| !self.permits(*one)).collect();
+        refused.dedup();
+        let shown: Vec<String> = refused.iter().map(IpAddr::to_string).collect();
+        let shown = match &*shown {
+            [] => return None,
+            [one] => format!("{one} is a private or special address: add"),
+            [all @ .., last] if all.len() < NAMED_MAX => {
+                let all = all.join(", ");
+                format!("{all} and {last} are private or special addresses: add")
+            }
+            all => {
+                let (first, more) = (all[..NAMED_MAX].join(", "), all.len() - NAMED_MAX);
+                format!("{first} and {more} more are private or special addresses: add")
+            }
+        };
+        let loopback = refused.iter().map(|address| match address {
+            IpAddr::V4(own) => own.is_loopback().then_some("127.0.0.0/8"),
+            IpAddr::V6(own) => own.is_loopback().then_some("::1"),
+        });
+        let networks = match loopback.collect::<Option<Vec<&str>>>() {
+            Some(own) => own.join(" and ") + ", this machine,",
+            None if refused.len() == 1 => "its network".to_owned(),
+            None => "their networks".to_owned(),
+        };
+        let them = if refused.len() == 1 { "it" } else { "them" };
+        Some(format!(
+            "{shown} {networks} to `integrations.allow_private` to permit {them}"
+        ))
+    }
+
+    /// Checks that an integration may connect to this address.
     ///
     /// # Errors
     /// It may not; the reason.
     pub fn check(&self, address: IpAddr) -> Result<(), String> {
-        let address = address.to_canonical();
-        let is_allowed = self.0.iter().any(|network| network.contains(&address));
-        if is_allowed || is_public(address) {
-            return Ok(());
-        }
-        let network = match address {
-            IpAddr::V4(own) if own.is_loopback() => "127.0.0.0/8, this machine,",
-            IpAddr::V6(own) if own.is_loopback() => "::1, this machine,",
-            _ => "its network",
-        };
-        Err(format!(
-            "{address} is a private or special address: add {network} to \
-             `integrations.allow_private` to permit it"
-        ))
+        self.why_refused([address]).map_or(Ok(()), Err)
     }
 
-    /// Whether an integration may connect to this host. A name is resolved when it connects, and
-    /// is permitted until then; `localhost` is known (RFC 6761, 6.3).
+    /// Checks that an integration may connect to this host. A name is resolved when it connects,
+    /// and is permitted until then; `localhost` is known (RFC 6761, 6.3).
     ///
     /// # Errors
-    /// It may not; the reason.
+    /// It may not, or would miss a server at one of its addresses; the reason.
     pub fn check_host(&self, host: &str) -> Result<(), String> {
-        // Also in the forms that resolvers take, such as 127.1 and 0x7f000001, and in letters that
-        // URLs replace, such as fullwidth ones.
-        let is_local = match (host.parse(), Host::parse(host)) {
-            (Ok(address), _) => return self.check(address),
-            (_, Ok(Host::Ipv4(address))) => return self.check(address.into()),
-            (_, Ok(Host::Domain(name))) => is_localhost(&name),
-            _ => is_localhost(host),
-        };
-        let [v4, v6] = LOOPBACK.map(|address| self.check(address));
-        match is_local {
-            true => v6.or(v4),
-            false => Ok(()),
+        let known = known_addresses(host);
+        self.why_missed(&known).map_or(Ok(()), Err)
+    }
+
+    /// Why an integration would miss a server at one of the addresses of its host. As nearly all
+    /// servers have an address of IPv4, one of IPv6 beside it need not be permitted.
+    fn why_missed(&self, addresses: &[IpAddr]) -> Option<String> {
+        let is_v4 = |address: &IpAddr| address.to_canonical().is_ipv4();
+        let has_v4 = addresses.iter().any(is_v4);
+        let mut missed = addresses.iter().filter(|one| !self.permits(**one));
+        match missed.any(|one| is_v4(one) || !has_v4) {
+            true => self.why_refused(addresses.iter().copied()),
+            false => None,
         }
     }
 
-    /// Why an integration may not connect to the hosts of a URL. `None` if it may. A URL of brokers
+    /// Why an integration may not connect to a host of a URL. `None` if it may. A URL of brokers
     /// may have several addresses, separated by commas.
     pub fn refuses(&self, url: &str) -> Option<String> {
-        let url = without_breaks(url);
-        let mut hosts = url.split(',').filter_map(|one| host_of(one.trim()));
-        hosts.find_map(|host| self.check_host(host).err())
+        hosts_of(url)
+            .iter()
+            .find_map(|host| self.check_host(host).err())
+    }
+
+    /// Why an integration can connect to no host of a URL. `None` if it may connect to an address
+    /// of one, or a name has to be resolved.
+    pub fn refuses_all(&self, url: &str) -> Option<String> {
+        let hosts = hosts_of(url);
+        let may_connect = |host: &String| {
+            let known = known_addresses(host);
+            known.is_empty() || known.into_iter().any(|address| self.permits(address))
+        };
+        match hosts.iter().any(may_connect) {
+            true => None,
+            false => self.refuses(url),
+        }
     }
 
     /// As [`AllowedNetworks::refuses`], with the addresses that names have now. A name without an
@@ -201,14 +229,12 @@ impl AllowedNetworks {
     }
 
     async fn refused_name(&self, url: &str) -> Option<String> {
-        let url = without_breaks(url);
-        let hosts = url.split(',').filter_map(|one| host_of(one.trim()));
         // A secret is not known here, and `refuses` knows addresses.
-        let is_name = |host: &&str| !host.contains("${") && self.check_host(host).is_ok();
-        for host in hosts.filter(is_name) {
-            if let Ok((permitted, Some(why))) = self.addresses(host, 0).await
-                && permitted.is_empty()
-            {
+        let is_name = |host: &&String| !host.contains("${") && known_addresses(host).is_empty();
+        for host in hosts_of(url).iter().filter(is_name) {
+            let found = look_up(host, 0).await.unwrap_or_default();
+            let found: Vec<IpAddr> = found.iter().map(SocketAddr::ip).collect();
+            if let Some(why) = self.why_missed(&found) {
                 return Some(format!("{host}: {why}"));
             }
         }
@@ -216,9 +242,44 @@ impl AllowedNetworks {
     }
 }
 
-/// URLs are read without tabs and line breaks.
-fn without_breaks(url: &str) -> String {
-    url.replace(['\t', '\n', '\r'], "")
+/// Addresses that a refusal names, at most.
+const NAMED_MAX: usize = 4;
+
+/// The addresses of a host, with this port.
+async fn look_up(host: &str, port: u16) -> Result<Vec<SocketAddr>, String> {
+    let host = host.trim_start_matches('[').trim_end_matches(']');
+    if is_localhost(host) {
+        return Ok(LOOPBACK.map(|ip| SocketAddr::new(ip, port)).to_vec());
+    }
+    let found = lookup_host((host, port)).await;
+    let found = found.map_err(|error| format!("{host} has no address: {error}"))?;
+    Ok(found.collect())
+}
+
+/// The addresses of a host that is an address itself, or `localhost`; of another name none.
+fn known_addresses(host: &str) -> Vec<IpAddr> {
+    // The zone of an address says by which interface it is reached.
+    let bare = host.split_once('%').map_or(host, |(address, _)| address);
+    // Also in the forms that resolvers take, such as 127.1 and 0x7f000001, and in letters that
+    // URLs replace, such as fullwidth ones.
+    let is_local = match (bare.parse(), Host::parse(host)) {
+        (Ok(address), _) => return vec![address],
+        (_, Ok(Host::Ipv4(address))) => return vec![address.into()],
+        (_, Ok(Host::Domain(name))) => is_localhost(&name),
+        _ => is_localhost(host),
+    };
+    match is_local {
+        true => LOOPBACK.to_vec(),
+        false => Vec::new(),
+    }
+}
+
+/// The hosts of a URL, which may have several addresses, separated by commas. URLs are read without
+/// tabs and line breaks.
+fn hosts_of(url: &str) -> Vec<String> {
+    let url = url.replace(['\t', '\n', '\r'], "");
+    let hosts = url.split(',').filter_map(|one| host_of(one.trim()));
+    hosts.map(str::to_owned).collect()
 }
 
 /// Time limit for the addresses of the names of a URL where a caller waits for them.
@@ -295,7 +356,7 @@ mod tests {
             "255.255.255.255",
         ] {
             let address: IpAddr = private.parse().expect("an address");
-            assert!(none.check(address).is_err(), "{private}");
+            assert!(!none.permits(address), "{private}");
         }
         for public in [
             "1.1.1.1",
@@ -304,7 +365,7 @@ mod tests {
             "64:ff9b::101:101",
         ] {
             let address: IpAddr = public.parse().expect("an address");
-            assert_eq!(none.check(address), Ok(()), "{public}");
+            assert!(none.permits(address), "{public}");
         }
         for url in [
             "http://127.0.0.1:8000/a,b",
@@ -316,8 +377,10 @@ mod tests {
             "http://a.localhost/",
             "mqtt://127.1:1883",
             "mqtt://0x7f000001",
+            "mqtt://[fe80::1%25eth0]:1883",
         ] {
             assert!(none.refuses(url).is_some(), "{url}");
+            assert_eq!(none.refuses_all(url).is_some(), !url.contains("a.example"));
         }
         for url in [
             "https://a.example/127.0.0.1",
@@ -328,14 +391,28 @@ mod tests {
             assert_eq!(none.refuses(url), None, "{url}");
         }
         let some = AllowedNetworks::parse(["10.0.0.0/8", "::1"]).expect("networks");
-        assert_eq!(some.refuses("http://localhost/"), None);
+        // The server may be at the other address.
+        let local = "http://localhost/";
+        let why = some.refuses(local).unwrap_or_default();
+        assert!(why.starts_with("127.0.0.1 is a private"), "{why}");
+        assert_eq!(some.refuses_all(local), None);
+        let usual = AllowedNetworks::parse(["127.0.0.0/8"]).expect("a network");
+        assert_eq!(usual.refuses(local), None);
+        assert!(usual.refuses("http://[::1]/").is_some());
+        let why = none.refuses(local).unwrap_or_default();
+        let both = "127.0.0.1 and ::1 are private or special addresses: add 127.0.0.0/8 and ::1, ";
+        assert!(why.starts_with(both), "{why}");
+        let refused = none.why_refused((0..9).map(|last| Ipv4Addr::new(10, 0, 0, last).into()));
+        let refused = refused.unwrap_or_default();
+        assert!(refused.contains("10.0.0.3 and 5 more are"), "{refused}");
+        assert!(refused.contains("add their networks to"), "{refused}");
         assert_eq!(some.refuses("nats://10.1.1.1:4222"), None);
         for listed in ["10.9.9.9", "::ffff:10.9.9.9", "::1"] {
             let address: IpAddr = listed.parse().expect("an address");
-            assert_eq!(some.check(address), Ok(()), "{listed}");
+            assert!(some.permits(address), "{listed}");
         }
         let other: IpAddr = "192.168.0.1".parse().expect("an address");
-        assert!(some.check(other).is_err());
+        assert!(!some.permits(other));
         assert_eq!(AllowedNetworks::parse(["lan"]), Err("lan".to_owned()));
     }
 

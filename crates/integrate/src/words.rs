@@ -17,6 +17,14 @@ pub fn error_words(error: &dyn Error) -> String {
     text
 }
 
+/// A count with its noun in the right number.
+pub fn counted(count: u64, noun: &str) -> String {
+    match count {
+        1 => format!("1 {noun}"),
+        count => format!("{count} {noun}s"),
+    }
+}
+
 /// Error when the rules of a user or device forbid publishing a message.
 pub fn not_permitted(name: &str, topic: &str) -> String {
     format!("the rules of {name:?} do not permit it to publish to {topic:?}")

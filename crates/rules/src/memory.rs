@@ -1,6 +1,6 @@
 //! State of rules between messages.
 
-use std::collections::{BTreeMap, HashMap, VecDeque};
+use std::collections::{BTreeMap, BTreeSet, HashMap, VecDeque};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
 use cel::Value;
@@ -89,6 +89,17 @@ impl Previous {
             let most = self.tenants.iter().max_by_key(|(_, of)| of.order.len());
             self.drop_oldest_of(most.map_or(tenant, |(most, _)| *most));
         }
+    }
+
+    /// Drops the values of rules other than these: tenants and names.
+    pub fn keep_rules(&mut self, rules: &BTreeSet<(u32, &str)>) {
+        let is_kept = |key: &PreviousKey| rules.contains(&(key.tenant, &*key.rule));
+        self.tenants.retain(|_, own| {
+            own.values.retain(|key, _| is_kept(key));
+            own.order.retain(is_kept);
+            !own.order.is_empty()
+        });
+        self.count = self.tenants.values().map(|own| own.order.len()).sum();
     }
 
     fn drop_oldest_of(&mut self, tenant: u32) {
@@ -191,5 +202,20 @@ mod tests {
             previous.put(key(0, of), &Value::Int(1));
         }
         assert!(previous.counts().all(|(_, count)| count >= 3) && previous.count == 10);
+    }
+
+    #[test]
+    fn values_of_removed_rules_make_room() {
+        let mut previous = Previous::new(3);
+        for tenant in [1, 2] {
+            previous.put(key(tenant, 0), &Value::Int(1));
+        }
+        previous.keep_rules(&BTreeSet::from([(2, "r"), (1, "other")]));
+        assert_eq!(previous.counts().collect::<Vec<_>>(), [(2, 1)]);
+        for of in 1..3 {
+            previous.put(key(2, of), &Value::Int(1));
+        }
+        assert_eq!((previous.count, previous.dropped()), (3, 0));
+        assert!(previous.get(&key(2, 0)).is_some() && previous.get(&key(1, 0)).is_none());
     }
 }

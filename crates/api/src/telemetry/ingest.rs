@@ -100,8 +100,11 @@ pub(crate) async fn store(
         false => decoder,
     };
     let received = received_now();
-    let decode = move |payload: &[u8]| decoder.decode_whole(payload, received);
-    let decoded = read_payload(&api, request, decode).await?;
+    let decode = move |payload: &Bytes| {
+        let decoded = decoder.decode_whole(payload, received);
+        (decoded, (decoder, payload.clone()))
+    };
+    let (decoded, (decoder, payload)) = read_payload(&api, request, decode).await?;
     let tenant = device.tenant;
     let path = || format!("POST /api/v1/devices/{id}/telemetry");
     let device = TelemetryDevice {
@@ -115,6 +118,7 @@ pub(crate) async fn store(
         Ok(decoded) if of.past => telemetry.store_past(&device, (decoded, received)).await,
         Ok(decoded) => telemetry.store(&device, (decoded, received)).await,
     };
+    let stored = stored.map_err(|error| error.placed(&decoder, &payload, received));
     let stored = stored.map_err(|error: StoreError| match error.reason() {
         Some(reason) => {
             telemetry.reject(
@@ -186,7 +190,7 @@ pub(crate) fn is_lines(headers: &HeaderMap) -> bool {
 pub(crate) async fn read_payload<T: Send + 'static>(
     api: &Api,
     request: Request,
-    read: impl FnOnce(&[u8]) -> T + Send + 'static,
+    read: impl FnOnce(&Bytes) -> T + Send + 'static,
 ) -> Result<T, Problem> {
     let reader = reader_of(&request).unwrap_or_else(|| api.large_bodies.reader(Visibility::All));
     let encoding = request.headers().get(header::CONTENT_ENCODING);

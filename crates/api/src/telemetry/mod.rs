@@ -60,9 +60,13 @@ impl From<StoreError> for Problem {
                     None => problem,
                 }
             }
-            StoreError::Refused { .. } => {
+            StoreError::Refused { ref place, .. } => {
                 let detail = format!("nothing of the body is stored: {error}");
-                Self::new(ProblemKind::Invalid, detail)
+                let problem = Self::new(ProblemKind::Invalid, detail);
+                match place {
+                    Some(place) => problem.of_field(place.pointer(), error.to_string()),
+                    None => problem,
+                }
             }
             StoreError::Storage(error) => error.into(),
             StoreError::SharedRegistry(error) => error.into(),

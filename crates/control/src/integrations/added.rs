@@ -127,8 +127,6 @@ impl Integrations {
     /// Its settings are unusable, its name is taken, or the tables cannot be changed. Nothing has
     /// changed then.
     pub async fn set_added(&self, actor: Actor, change: AddedChange) -> Result<bool, AddedError> {
-        self.maker.check_names(&change.settings).await?;
-        let _changing = self.changing.lock().await;
         let AddedChange {
             kind,
             name,
@@ -141,6 +139,9 @@ impl Integrations {
             .maker
             .make(kind, &full_name, &team, &settings, sees_node)?;
         self.maker.check_new(kind, &settings)?;
+        // Not while others wait: names may be looked up.
+        self.maker.check_names(&settings).await?;
+        let _changing = self.changing.lock().await;
         self.expect_not_configured(kind, (&team, &name))?;
         let is_enabled = is_enabled(&settings);
         let text = Value::Object(settings).to_string();

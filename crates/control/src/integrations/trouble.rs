@@ -1,7 +1,7 @@
 //! Trouble of integrations, in words.
 
 use martlet_broker::{OnFull, PartQueueState, TenantId};
-use martlet_integrate::{Activity, State};
+use martlet_integrate::{Activity, State, counted};
 
 /// Part of its bound, in percent, at which a queue is near it.
 const NEAR_PERCENT: u64 = 80;
@@ -93,8 +93,9 @@ fn delivery_trouble(state: &State) -> Option<String> {
                 "has not been able to deliver since {since}: {error}"
             ));
         }
+        let attempts = counted(u64::from(attempts), "attempt");
         return Some(format!(
-            "has not delivered since {since} ({attempts} attempts): {error}"
+            "has not delivered since {since} ({attempts}): {error}"
         ));
     }
     let health = state.sink_health.as_ref()?;
@@ -107,12 +108,14 @@ pub(crate) fn queue_trouble(queue: &PartQueueState, on_full: OnFull) -> Option<S
         return Some("its queue is full, and clients that publish for it wait".to_owned());
     }
     let percent = u128::from(queue.bytes) * 100 / u128::from(queue.bytes_max.max(1));
-    let then = match on_full {
-        OnFull::DropOldest => "the oldest messages are dropped",
-        OnFull::Hold | OnFull::HoldFromOutside => "clients that publish for it wait",
+    let (of, then) = match on_full {
+        OnFull::DropOldest => ("`max_bytes`", "the oldest messages are dropped"),
+        OnFull::Hold => ("`max_bytes`", "clients that publish for it wait"),
+        // Rules have no key for it.
+        OnFull::HoldFromOutside => ("its limit", "clients that publish for it wait"),
     };
     (percent >= u128::from(NEAR_PERCENT))
-        .then(|| format!("its queue uses {percent} % of `max_bytes`, at which {then}"))
+        .then(|| format!("its queue uses {percent} % of {of}, at which {then}"))
 }
 
 #[cfg(test)]
@@ -162,15 +165,21 @@ mod tests {
         failing.failure = Some(Failure {
             error: "no route".to_owned(),
             since_ms: 1_700_000_000_000,
-            attempts: 3,
+            attempts: 1,
         });
         let text = trouble(&failing, OnFull::Hold);
         assert_eq!(
             text.as_deref(),
             Some(
-                "has not delivered since 2023-11-14 22:13:20 UTC (3 attempts): no route; its queue \
+                "has not delivered since 2023-11-14 22:13:20 UTC (1 attempt): no route; its queue \
                  is full, and clients that publish for it wait"
             )
+        );
+        let (rules, on_full) = (state(800, false), OnFull::HoldFromOutside);
+        let text = trouble(&rules, on_full).unwrap_or_default();
+        assert!(
+            text.contains("uses 80 % of its limit, at which clients"),
+            "{text}"
         );
         let mut paused = state(900, false);
         paused.activity = Activity::Paused;

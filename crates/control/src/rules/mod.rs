@@ -360,6 +360,9 @@ impl Rules {
             counts.entry(key).or_default();
         }
         drop(counts);
+        let tagged = rules.iter().map(|rule| &rule.tagged);
+        let names = tagged.map(|one| (one.tenant, one.rule.name())).collect();
+        lock(&self.previous).keep_rules(&names);
         let set = guarded::set_of(&self.evaluator, &rules);
         self.publish_kinds(&set.events());
         let mut in_force = self

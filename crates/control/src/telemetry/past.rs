@@ -62,11 +62,13 @@ impl TelemetryAtRest {
         let keys: Vec<_> = points.iter().map(|point| point.key.clone()).collect();
         let written = self.storage.write_whole(points).await?;
         let refused = written.refused.into_iter().next();
-        match refused.and_then(|one| Some((keys.get(one.index)?, one.refusal))) {
-            Some((key, refusal)) => Err(StoreError::Refused {
-                reason: reason_of(refusal),
+        match refused.and_then(|one| Some((keys.get(one.index)?, one))) {
+            Some((key, one)) => Err(StoreError::Refused {
+                index: one.index,
+                place: self.decoder.place_of(payload, 0, one.index),
+                reason: reason_of(one.refusal),
                 key: key.clone(),
-                why: words_of(refusal),
+                why: words_of(one.refusal),
             }),
             None => Ok(values),
         }

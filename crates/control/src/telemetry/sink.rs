@@ -75,9 +75,8 @@ impl Telemetry {
     /// none that would be stored.
     pub(crate) fn readings_of(&self, message: &SinkMessage) -> Option<(Name, Vec<KeyedReading>)> {
         let taken = self.taken(message)?.ok()?;
-        let received = i64::try_from(message.received_ms()).unwrap_or(i64::MAX);
         let decoder = &taken.rule.decoder;
-        let decoded = decoder.decode(message.payload(), received.saturating_mul(1_000));
+        let decoded = decoder.decode(message.payload(), received_micros(message));
         let readings = decoded.ok()?.readings.into_iter();
         let keyed = readings.map(|reading| {
             let key = taken.rule.key.key(&reading.key, &taken.names);
@@ -139,8 +138,7 @@ impl Telemetry {
                 not_stored.push((message, Some(one.device.1), UNKNOWN_DEVICE, why));
                 continue;
             };
-            let received = i64::try_from(message.received_ms()).unwrap_or(i64::MAX);
-            let received = received.saturating_mul(1_000);
+            let received = received_micros(message);
             match one.rule.decoder.decode(message.payload(), received) {
                 Err(rejection) => {
                     let (device, reason) = (Some(one.device.1), rejection.reason());
@@ -180,16 +178,9 @@ impl Telemetry {
             let who = (message.client_id(), device.as_deref());
             self.reject(tenant, message.topic(), who, (reason, why));
         }
-        for (index, (key, reason, why)) in refused {
-            if let Some(message) = sources.get(index) {
-                rejected.insert(*message);
-                let why = format!("{key}: {why}");
-                let tenant = message.tenant().0;
-                let one = self.taken(message).and_then(Result::ok);
-                let device = one.map(|one| one.device.1);
-                let who = (message.client_id(), device.as_deref());
-                self.reject(tenant, message.topic(), who, (reason, why));
-            }
+        for (index, refused) in refused {
+            rejected.extend(sources.get(index).map(|one| std::ptr::from_ref(*one)));
+            self.reject_value(&sources, index, refused);
         }
         self.note_stored(|| {
             let stored: HashSet<*const SinkMessage> =
@@ -205,6 +196,29 @@ impl Telemetry {
             topics
         });
         Ok(())
+    }
+
+    /// Notes that the value at this index is not stored. `sources` are the messages of all values.
+    fn reject_value(
+        &self,
+        sources: &[&SinkMessage],
+        index: usize,
+        (key, reason, why): (Arc<str>, &'static str, String),
+    ) {
+        let Some(message) = sources.get(index) else {
+            return;
+        };
+        let one = self.taken(message).and_then(Result::ok);
+        let first = sources.iter().position(|of| std::ptr::eq(*of, *message));
+        let place = one.as_ref().and_then(|one| {
+            let (decoder, received) = (&one.rule.decoder, received_micros(message));
+            decoder.place_of(message.payload(), received, index - first?)
+        });
+        let place = place.map_or_else(String::new, |place| place.to_string());
+        let device = one.map(|one| one.device.1);
+        let who = (message.client_id(), device.as_deref());
+        let why = (reason, format!("{place}{key}: {why}"));
+        self.reject(message.tenant().0, message.topic(), who, why);
     }
 
     /// The first rule that matches a topic, and what its names stand for there.
@@ -238,6 +252,12 @@ impl Telemetry {
             names,
         }))
     }
+}
+
+/// Time of receipt of a message, µs since the Unix epoch.
+fn received_micros(message: &SinkMessage) -> i64 {
+    let received = i64::try_from(message.received_ms()).unwrap_or(i64::MAX);
+    received.saturating_mul(1_000)
 }
 
 /// The rejections of a message, those of each reason as one text.

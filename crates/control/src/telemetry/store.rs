@@ -7,7 +7,7 @@ use std::sync::{Arc, RwLock};
 use std::time::{Duration, Instant, SystemTime, UNIX_EPOCH};
 
 use martlet_broker::TenantId;
-use martlet_telemetry::decode::{Decoded, Decoder, Rejection};
+use martlet_telemetry::decode::{Decoded, Decoder, Place, Rejection};
 use martlet_telemetry::{Damage, Location, Point, Settings, Storage, StorageError, TenantBytes};
 use tokio::runtime::Handle;
 use tokio::sync::Mutex;
@@ -112,11 +112,15 @@ pub enum StoreError {
     #[error(transparent)]
     Rejected(#[from] Rejection),
     /// A value cannot be stored: nothing of the payload is.
-    #[error("{key}: {why}")]
+    #[error("{}{key}: {why}", place.as_deref().map(ToString::to_string).unwrap_or_default())]
     Refused {
+        /// Index of the first such value among those of the payload.
+        index: usize,
+        /// Place of that value in the payload, see [`StoreError::placed`].
+        place: Option<Box<Place>>,
         /// Word of the reason.
         reason: &'static str,
-        /// The key of the first such value.
+        /// Key of that value.
         key: Arc<str>,
         /// Error of the value.
         why: String,
@@ -140,6 +144,15 @@ impl StoreError {
             Self::Refused { reason, .. } => Some(reason),
             Self::Storage(_) | Self::SharedRegistry(_) | Self::Rules(_) => None,
         }
+    }
+
+    /// Adds the place of the value in this payload, which this decoder has accepted.
+    #[must_use]
+    pub fn placed(mut self, decoder: &Decoder, payload: &[u8], received: i64) -> Self {
+        if let Self::Refused { index, place, .. } = &mut self {
+            *place = decoder.place_of(payload, received, *index);
+        }
+        self
     }
 
     /// Text for operators and callers.
@@ -425,6 +438,8 @@ impl Telemetry {
         let name = (tenant, id.to_owned());
         let mut found = self.devices(BTreeSet::from([name.clone()])).await?;
         found.remove(&name).ok_or_else(|| StoreError::Refused {
+            index: 0,
+            place: None,
             reason: super::rejected::UNKNOWN_DEVICE,
             key: key.into(),
             why: format!("there is no device {id:?}"),
@@ -553,7 +568,13 @@ impl Telemetry {
     /// One of them can never be stored, or nothing is stored for sure.
     pub(super) async fn write_whole(&self, points: Vec<Point>) -> Result<(), StoreError> {
         match self.write_as(points, true).await?.into_iter().next() {
-            Some((_, (key, reason, why))) => Err(StoreError::Refused { reason, key, why }),
+            Some((index, (key, reason, why))) => Err(StoreError::Refused {
+                index,
+                place: None,
+                reason,
+                key,
+                why,
+            }),
             None => Ok(()),
         }
     }

@@ -1,5 +1,7 @@
 //! Address of another broker.
 
+use std::net::Ipv6Addr;
+
 use crate::networks::AllowedNetworks;
 
 /// Address of the other broker.
@@ -56,11 +58,12 @@ fn address(text: &str) -> Result<Address, String> {
     let (host, port) = match place.strip_prefix('[') {
         Some(inside) => {
             let (host, behind) = inside.split_once(']').ok_or_else(wrong)?;
+            let host = ipv6(host).ok_or_else(wrong)?;
             (host, behind.strip_prefix(':'))
         }
         None => match place.rsplit_once(':') {
-            Some((host, port)) => (host, Some(port)),
-            None => (place, None),
+            Some((host, port)) => (host.to_owned(), Some(port)),
+            None => (place.to_owned(), None),
         },
     };
     let port = match port {
@@ -75,6 +78,21 @@ fn address(text: &str) -> Result<Address, String> {
         port,
         tls,
     })
+}
+
+/// An IPv6 address between brackets, as the resolver takes it: `fe80::1%eth0` for
+/// `fe80::1%25eth0` (RFC 6874). None: it is no address.
+fn ipv6(inside: &str) -> Option<String> {
+    let (address, zone) = match inside.split_once('%') {
+        Some((address, zone)) => (address, Some(zone.strip_prefix("25").unwrap_or(zone))),
+        None => (inside, None),
+    };
+    address.parse::<Ipv6Addr>().ok()?;
+    match zone {
+        Some("") => None,
+        Some(zone) => Some(format!("{address}%{zone}")),
+        None => Some(address.to_owned()),
+    }
 }
 
 #[cfg(test)]
@@ -92,6 +110,9 @@ mod tests {
         assert_eq!(one("mqtt://a.example"), Ok(of("a.example", 1883, false)));
         assert_eq!(one("mqtts://a.example/"), Ok(of("a.example", 8883, true)));
         assert_eq!(one("mqtt://[::1]:1884"), Ok(of("::1", 1884, false)));
+        for zone in ["mqtt://[fe80::1%25eth0]:1", "mqtt://[fe80::1%eth0]:1"] {
+            assert_eq!(one(zone), Ok(of("fe80::1%eth0", 1, false)));
+        }
         assert_eq!(
             addresses("mqtt://a:1, mqtts://b").map(|all| all.len()),
             Ok(2)
@@ -104,6 +125,8 @@ mod tests {
             "mqtt://u:pw@a",
             "mqtt://a:x",
             "mqtt://a/b",
+            "mqtt://[a]:1",
+            "mqtt://[fe80::1%25]",
         ] {
             let why = addresses(bad).expect_err(bad);
             assert!(!why.contains("pw"), "{why}");

@@ -193,7 +193,12 @@ impl BroughtTopics {
             == (&other.local_prefix, &other.remote_prefix)
             || self.local_prefix == self.remote_prefix && other.local_prefix == other.remote_prefix;
         let of = |one: &Self| format!("{}{}", one.local_prefix, one.filter);
-        intersection(&of(self), &of(other)).filter(|_| is_renamed_alike)
+        let (one, other) = (of(self), of(other));
+        let filters = TopicFilter::new(&one)
+            .ok()
+            .zip(TopicFilter::new(&other).ok());
+        let (one, other) = filters.filter(|_| is_renamed_alike)?;
+        one.intersection(other)
     }
 
     fn renamed(&self, topic: &str, from: &str, to: &str) -> Option<String> {
@@ -306,30 +311,6 @@ impl Prepared {
             false => Cow::Owned(format!("{to}{rest}")),
         };
         Some((topic, self.rule.qos))
-    }
-}
-
-/// The topics that two Topic Filters match, as one; `None`: no topic matches both.
-fn intersection(one: &str, other: &str) -> Option<String> {
-    let levels = |filter: &str| filter.split('/').map(str::to_owned).collect::<Vec<_>>();
-    Some(common_levels(&levels(one), &levels(other))?.join("/"))
-}
-
-fn common_levels(one: &[String], other: &[String]) -> Option<Vec<String>> {
-    match (one, other) {
-        // `a/#` matches `a` too.
-        ([wild], rest) | (rest, [wild]) if wild == "#" => Some(rest.to_vec()),
-        ([], []) => Some(Vec::new()),
-        ([first, one @ ..], [of_other, other @ ..]) => {
-            let level = match (&**first, &**of_other) {
-                ("+", level) | (level, "+") => level,
-                (level, of_other) => (level == of_other).then_some(level)?,
-            };
-            let mut levels = vec![level.to_owned()];
-            levels.extend(common_levels(one, other)?);
-            Some(levels)
-        }
-        _ => None,
     }
 }
 

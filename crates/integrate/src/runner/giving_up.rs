@@ -4,6 +4,7 @@
 //! without a delivery between them, the next message is retried without end.
 
 use crate::outcome::Outcome;
+use crate::words::counted;
 
 /// Maximum number of consecutive messages that are refused.
 const IN_A_ROW_MAX: u32 = 3;
@@ -67,7 +68,8 @@ impl GivingUp {
         let is_last = self.attempts_max > 0 && failures.count >= self.attempts_max;
         if failures.is_skipped || is_last && self.in_a_row < IN_A_ROW_MAX {
             self.in_a_row += u32::from(!failures.is_skipped);
-            return Outcome::Refused(format!("{why} ({} attempts)", failures.count));
+            let attempts = counted(u64::from(failures.count), "attempt");
+            return Outcome::Refused(format!("{why} ({attempts})"));
         }
         Outcome::FailedAtMessage(why)
     }
@@ -84,7 +86,8 @@ mod tests {
     fn is_given_up(giving_up: &mut GivingUp, failures: &mut Failures) -> bool {
         match giving_up.judged(failures, 0, failed()) {
             Outcome::Refused(why) => {
-                assert_eq!(why, format!("500 ({} attempts)", failures.count));
+                let attempts = counted(u64::from(failures.count), "attempt");
+                assert_eq!(why, format!("500 ({attempts})"));
                 true
             }
             outcome => {

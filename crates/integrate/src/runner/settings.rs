@@ -58,6 +58,9 @@ pub struct Settings {
     pub keeps_qos0: bool,
     /// Bounds of the queue.
     pub queue: PartQueueLimits,
+    /// Why the node may not connect to any address of its target; `None`: it may, or that is not
+    /// known before it connects.
+    pub unreachable: Option<Box<str>>,
     /// Handling of messages that the sink refuses.
     pub on_reject: OnReject,
     /// Number of attempts per message, as counted by
@@ -111,6 +114,7 @@ impl Settings {
             order: Order::default(),
             keeps_qos0: false,
             queue: PartQueueLimits::default(),
+            unreachable: None,
             on_reject: OnReject::default(),
             max_attempts: MAX_ATTEMPTS,
             batch_messages: 1_000,

@@ -22,7 +22,7 @@ use super::settings::{Settings, TEST_WITHIN};
 use crate::host::{Host, SavedState};
 use crate::part::Part;
 use crate::source::{MessageSource, SourceAnswer, SourceMessage, What};
-use crate::words::not_permitted;
+use crate::words::{counted, not_permitted};
 
 /// Pause before the runner tries the node again.
 const NODE_PAUSE: Duration = Duration::from_secs(1);
@@ -406,8 +406,8 @@ impl<S: MessageSource> SourceRunner<S> {
         let (why, at) = self.refused_last.as_ref()?;
         (at.elapsed() < REFUSED_LATELY).then(|| {
             format!(
-                "it has refused {} messages since the start, the last one because {why}",
-                self.counts.refused
+                "it has refused {} since the start, the last one because {why}",
+                counted(self.counts.refused, "message")
             )
         })
     }

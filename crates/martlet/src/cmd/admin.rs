@@ -18,6 +18,7 @@ use martlet_api::page::Page;
 use martlet_api::{ClientView, Status};
 use martlet_control::Reloaded;
 use martlet_control::text::printable;
+use martlet_integrate::counted;
 use serde::Deserialize;
 use serde::de::DeserializeOwned;
 use tokio::net::UnixStream;
@@ -25,7 +26,7 @@ use tokio::net::UnixStream;
 use crate::cmd::columns::{columns, left_out};
 use crate::cmd::errors::{error_text, in_words_of_commands, in_words_of_files};
 use crate::cmd::node_options::{NodeOptions, for_node};
-use crate::cmd::print::{counted, errln, outln};
+use crate::cmd::print::{errln, outln};
 use crate::cmd::query::encoded;
 use crate::serve::admin_socket::{self, SocketPath};
 

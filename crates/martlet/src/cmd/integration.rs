@@ -13,13 +13,13 @@ use martlet_api::{
     WholeDeadLetterView,
 };
 use martlet_control::text::printable;
+use martlet_integrate::counted;
 use serde_json::json;
 
 use crate::cmd::admin::{AdminOptions, ask, ask_with, finish_as};
 use crate::cmd::columns::{columns, cut};
 use crate::cmd::listing;
 use crate::cmd::node_options::{TeamOption, for_node};
-use crate::cmd::print::counted;
 use crate::cmd::query::encoded;
 
 /// Additional time limit of a command or a test, which waits for a delivery.
@@ -337,7 +337,11 @@ fn one_text(one: &IntegrationView) -> String {
     }
     line(
         "refused",
-        format!("{}, {} failed attempts", one.refused, one.failed_attempts),
+        format!(
+            "{}, {}",
+            one.refused,
+            counted(one.failed_attempts, "failed attempt")
+        ),
     );
     let stored = one.dead_letters_stored;
     let stored = stored.map_or_else(|| "unknown".to_owned(), |stored| stored.to_string());

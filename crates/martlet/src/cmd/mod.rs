@@ -73,5 +73,6 @@ pub(crate) mod topic;
 pub(crate) mod trace;
 mod url;
 pub(crate) mod user;
+mod user_source;
 pub(crate) mod version;
 pub(crate) mod why;

@@ -202,14 +202,6 @@ impl Output {
     }
 }
 
-/// A count with its noun in the right number.
-pub(crate) fn counted(count: u64, what: &str) -> String {
-    match count {
-        1 => format!("1 {what}"),
-        count => format!("{count} {what}s"),
-    }
-}
-
 #[cfg(test)]
 mod tests {
     use super::*;

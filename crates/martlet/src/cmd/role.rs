@@ -162,7 +162,10 @@ impl OneRule {
             true => text.to_owned(),
             false => format!("topic {text}"),
         };
-        let rule = RuleLine::parse(&line);
+        let rule = match change {
+            Change::Remove => RuleLine::parse_known(&line),
+            Change::Allow | Change::Deny => RuleLine::parse(&line),
+        };
         let mut rule = rule.map_err(|why| {
             anyhow::anyhow!(
                 "rule {:?}: {why}; expected [read|write|readwrite|deny] FILTER, such as \"read a/#\"",

@@ -232,7 +232,7 @@ fn screen(look: &Look, columns: usize) -> String {
         format!(
             "{} connected, {}, {}/s connect, {}/s refused",
             status.connections,
-            crate::cmd::print::counted(status.sessions, "session"),
+            martlet_integrate::counted(status.sessions, "session"),
             rate("connects"),
             rate("refused")
         ),

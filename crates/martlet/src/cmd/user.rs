@@ -2,23 +2,20 @@
 //! node reloads both by itself, and is notified at once.
 
 use std::collections::HashMap;
-use std::os::unix::fs::MetadataExt as _;
-use std::path::{Path, PathBuf};
+use std::path::PathBuf;
 use std::process::ExitCode;
 
-use anyhow::{Context as _, bail};
+use anyhow::bail;
 use clap::{Args, Subcommand};
 use martlet_access::edit;
 use martlet_access::hash::{self, Kind};
-use martlet_access::{PasswordFile, Plain};
 use martlet_control::text::{printable, typed, typed_names};
 use martlet_control::use_cases::{
-    AddUser, ChangeUser, DeleteUser, FindDevice, FindUser, ListTeamNames, ListUsers,
-    ListUsersInTeams, NewPassword, PurgeUser, RestoreUser, SetPassword,
+    AddUser, ChangeUser, DeleteUser, FindDevice, ListTeamNames, ListUsers, ListUsersInTeams,
+    NewPassword, PurgeUser, RestoreUser, SetPassword,
 };
 use martlet_registry::{ApiRole, Expected, NewUser, USER_ROLE, UserChange};
 
-use crate::cmd::admin;
 use crate::cmd::columns::columns;
 use crate::cmd::deleted::DeletedKept;
 use crate::cmd::errors::error_text;
@@ -27,8 +24,8 @@ use crate::cmd::node_options::{NodeOptions, for_node};
 use crate::cmd::passwd::HashName;
 use crate::cmd::print::{errln, out};
 use crate::cmd::prompt::Strength;
+use crate::cmd::user_source::{UserSource, are_in_tables, password_file, users};
 use crate::cmd::{listing, passwd, prompt, tables};
-use crate::config::{self, regular_file};
 
 /// Arguments of `martlet user`.
 #[derive(Args, Debug)]
@@ -223,80 +220,17 @@ impl FileOptions {
         }
     }
 
-    /// The password file that decides about an existing user; `None` if the tables do.
-    fn path_of(&self, user: &str) -> anyhow::Result<Option<PathBuf>> {
-        let Some(path) = self.path()? else {
-            return Ok(None);
-        };
-        let configured = self.node.load()?;
-        if self.file.is_some() || config::tables_unasked(&configured).is_some() {
-            return Ok(Some(path));
+    /// The password file in which a user is, or is added; `None` if that is the tables. `change`
+    /// is what has to be done to the user.
+    ///
+    /// # Errors
+    /// `auth.credentials` decides about the user.
+    fn path_of(&self, user: &str, is_new: bool, change: &str) -> anyhow::Result<Option<PathBuf>> {
+        match &self.file {
+            Some(file) => Ok(Some(file.clone())),
+            None => UserSource::of(&self.node, user, is_new)?.file(user, change),
         }
-        let name = user.to_owned();
-        let is_in_tables = tables::read(&self.node, async |open| {
-            Ok(open.run(FindUser { name }).await.is_ok())
-        })?;
-        if !is_in_tables {
-            return Ok(Some(path));
-        }
-        // The first source of auth.order that has the name decides.
-        let mut order = configured.settings().auth.order.items();
-        let is_first = order.find(|name| ["registry", "password-file"].contains(name));
-        let is_in_file = users(&path).is_ok_and(|known| known.iter().any(|known| known == user));
-        Ok((is_in_file && is_first == Some("password-file")).then_some(path))
     }
-}
-
-/// The password file of a node; `None` if its users are in the tables.
-pub(super) fn password_file(node: &NodeOptions) -> anyhow::Result<Option<PathBuf>> {
-    // A running node may have been started with other options.
-    if let Some(places) = tables::user_configuration(node)? {
-        let own = &places.listener_password_files;
-        if let (None, Some(_)) = (&places.password_file, &places.tables_unasked)
-            && !own.is_empty()
-        {
-            bail!(
-                "the node's listeners have password files of their own; name one: --file {}",
-                own.join(", --file ")
-            );
-        }
-        let file = places.password_file.map(PathBuf::from);
-        if let Some(file) = &file {
-            expect_nodes_own(&node.data_dir()?, file)?;
-        }
-        return Ok(file);
-    }
-    let configured = node.load()?;
-    let path = &configured.settings().auth.password_file;
-    Ok((!path.is_empty()).then(|| PathBuf::from(path)))
-}
-
-/// For a node that runs as another user, root changes only files of that user. Otherwise a
-/// compromised node could make root change any file.
-fn expect_nodes_own(data_dir: &Path, file: &Path) -> anyhow::Result<()> {
-    if !rustix::process::geteuid().is_root() {
-        return Ok(());
-    }
-    let node = admin::user_of_node(data_dir)?;
-    let owner = file.metadata().map(|found| found.uid());
-    if node == 0 || owner.is_ok_and(|owner| owner == node) {
-        return Ok(());
-    }
-    bail!(
-        "the password file {} does not belong to the user {node}, which runs the node: to use it \
-         anyway, name it: --file {}",
-        file.display(),
-        typed(&file.display().to_string())
-    )
-}
-
-fn users(path: &Path) -> anyhow::Result<Vec<String>> {
-    let text = regular_file::read_named(path)
-        .with_context(|| format!("cannot read {}", path.display()))?;
-    let file = PasswordFile::parse(&path.display().to_string(), &text, Plain::Accepted)?;
-    let mut users: Vec<String> = file.users().map(str::to_owned).collect();
-    users.sort_unstable();
-    Ok(users)
 }
 
 /// Settings that only users of the tables have.
@@ -318,11 +252,8 @@ fn change(
     is_there: bool,
 ) -> anyhow::Result<String> {
     let UserOptions { user, file } = &options.user;
-    let path = match is_there {
-        true => file.path_of(user)?,
-        false => file.path()?,
-    };
-    let Some(path) = path else {
+    let change = "change the password";
+    let Some(path) = file.path_of(user, !is_there, change)? else {
         return change_in_tables(options, of_tables, is_there);
     };
     if *of_tables != OfTables::default() {
@@ -431,18 +362,9 @@ fn change_in_tables(
                 name: user.clone(),
                 password: new,
             };
-            tables::run(&file.node, set).map_err(|error| {
-                if is_device(&file.node, user) {
-                    return no_user(&file.node, user);
-                }
-                let effective = file.node.load().ok();
-                let place = effective.and_then(|all| config::place_of_credentials(&all, user));
-                place.map_or(error, |place| {
-                    anyhow::anyhow!(
-                        "{user} is a user of auth.credentials ({place}): change the password \
-                         there, and restart the node"
-                    )
-                })
+            tables::run(&file.node, set).map_err(|error| match is_device(&file.node, user) {
+                true => no_user(&file.node, user),
+                false => error,
             })?;
         }
         false => {
@@ -585,7 +507,11 @@ fn remove(options: &RemoveOptions) -> anyhow::Result<String> {
     let path = match options.purge && file.file.is_none() {
         // The tables may have a deleted user of the name, which is in the file too.
         true => None,
-        false => file.path_of(user)?,
+        // Another user of the name may be left in the tables, and is not needed.
+        false => match UserSource::of(&file.node, user, false) {
+            Ok(UserSource::Credentials(_)) if are_in_tables(&file.node, user)? => None,
+            _ => file.path_of(user, false, "remove the user")?,
+        },
     };
     let Some(path) = path else {
         return remove_from_tables(options);

@@ -604,7 +604,7 @@ pub(crate) fn subscribing(effective: &Effective) -> Subscribing {
 }
 
 /// Returns where users are configured.
-pub(super) fn user_configuration(effective: &Effective) -> UserConfiguration {
+pub(crate) fn user_configuration(effective: &Effective) -> UserConfiguration {
     let absolute = |path: &str| {
         let path = std::path::absolute(path).unwrap_or_else(|_| PathBuf::from(path));
         path.display().to_string()
@@ -613,7 +613,11 @@ pub(super) fn user_configuration(effective: &Effective) -> UserConfiguration {
     let own = own.filter_map(|table| table.password_file.as_ref());
     let own = own.filter(|path| !path.is_empty());
     let auth = &effective.settings().auth;
+    let users = credentials(auth.credentials.text()).unwrap_or_default();
     UserConfiguration {
+        order: auth.order.items().map(str::to_owned).collect(),
+        credentials: place_of_credentials(effective),
+        credential_users: users.iter().map(|one| one.user_name.to_string()).collect(),
         password_file: (!auth.password_file.is_empty()).then(|| absolute(&auth.password_file)),
         listener_password_files: own.map(|path| absolute(path)).collect(),
         tables_unasked: tables_unasked(effective),
@@ -641,11 +645,17 @@ pub(crate) fn tables_unasked(effective: &Effective) -> Option<String> {
     tables_left_out(effective)
 }
 
-/// Where `auth.credentials` is set, if it has a user of this name.
-pub(crate) fn place_of_credentials(effective: &Effective, user: &str) -> Option<String> {
-    let users = credentials(effective.settings().auth.credentials.text()).ok()?;
-    let is_there = users.iter().any(|one| *one.user_name == *user);
-    is_there.then(|| effective.source(key!(auth.credentials)).to_owned())
+/// The variable of another program that sets `auth.credentials`, or the place where it is set;
+/// none: it is not set.
+fn place_of_credentials(effective: &Effective) -> Option<String> {
+    let key = key!(auth.credentials);
+    if effective.settings().auth.credentials.text().is_empty() {
+        return None;
+    }
+    Some(match effective.name_of(key) {
+        name if name == key => format!("{key} ({})", effective.source(key)),
+        variable => format!("{variable} ({key})"),
+    })
 }
 
 fn tables_left_out(effective: &Effective) -> Option<String> {

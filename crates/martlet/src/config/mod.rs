@@ -54,7 +54,7 @@ mod topic_memory;
 mod way_in;
 
 pub(crate) use authentication::{
-    IGNORES_TABLES, TablesRead, place_of_credentials, subscribing, tables_unasked,
+    IGNORES_TABLES, TablesRead, subscribing, tables_unasked, user_configuration,
 };
 pub(crate) use broken::data_dir_in;
 pub(crate) use data_dir::{command_options, data_dir, options_of};

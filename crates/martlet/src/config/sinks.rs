@@ -59,8 +59,9 @@ pub(super) fn sinks(effective: &Effective, data_dir: &Path) -> Result<SinksConfi
                 false => &allowed,
             },
         };
-        let sink = sink(table, &surroundings).map_err(unusable)?;
-        refused.extend(refused_url(table, &surroundings));
+        let values = values_of(table);
+        let sink = sink_of(&table.kind, &values, &surroundings).map_err(unusable)?;
+        refused.extend(refused_target(table, &values, &surroundings));
         if let Some(why) = sink.files().iter().find_map(|path| own_files.refuses(path)) {
             return Err(unusable(why));
         }
@@ -83,18 +84,23 @@ pub(super) fn sinks(effective: &Effective, data_dir: &Path) -> Result<SinksConfi
     })
 }
 
-/// A warning if an integration may not connect to the address of its URL.
-fn refused_url(table: &SinkTable, surroundings: &Surroundings<'_>) -> Option<String> {
-    let url = match &table.keys.get("url")?.value {
-        Value::Text(url) => url.as_str(),
-        Value::Secret(url) => url.text(),
-        _ => return None,
+/// A warning if an integration may not connect to an address of its target.
+fn refused_target(
+    table: &SinkTable,
+    values: &Table,
+    surroundings: &Surroundings<'_>,
+) -> Option<String> {
+    let url = target_of(values)?;
+    let allowed = surroundings.allowed;
+    let (what, why) = match allowed.refuses_all(&url) {
+        Some(why) => ("it will not connect", why),
+        None => (
+            "it will not connect to each address of its target",
+            allowed.refuses(&url)?,
+        ),
     };
-    let why = surroundings.allowed.refuses(url)?;
     let (place, section) = (&table.place, table.section());
-    Some(format!(
-        "{place}: [[{section}]]: it will not connect: {why}"
-    ))
+    Some(format!("{place}: [[{section}]]: {what}: {why}"))
 }
 
 /// Integrations that cannot write or connect at present because of their files, one sentence each.
@@ -168,13 +174,12 @@ fn allowed_networks(effective: &Effective, more: &[&str]) -> Result<AllowedNetwo
     })
 }
 
-/// Converts a table to a sink.
-fn sink(table: &SinkTable, surroundings: &Surroundings<'_>) -> Result<ConfiguredSink, String> {
+/// The values of a table.
+fn values_of(table: &SinkTable) -> Table {
     let values = table.keys.iter();
-    let values: Table = values
+    values
         .map(|(key, sourced)| (key.clone(), value_of(&sourced.value)))
-        .collect();
-    sink_of(&table.kind, &values, surroundings)
+        .collect()
 }
 
 /// Converts values to a sink of this kind.
@@ -196,7 +201,23 @@ pub(super) fn sink_of(
             names.join(", ")
         )
     })?;
-    (kind.make)(values, surroundings, common(kind.name, values)?)
+    let mut sink = (kind.make)(values, surroundings, common(kind.name, values)?)?;
+    let target = target_of(values);
+    let refused = target.and_then(|url| surroundings.allowed.refuses_all(&url));
+    sink.settings.unreachable = refused.map(Into::into);
+    Ok(sink)
+}
+
+/// The URL of the target of an integration; none: it has none.
+fn target_of(values: &Table) -> Option<String> {
+    let url = values.text("url").map(str::to_owned);
+    // The server of mails, whose address of IPv6 may have no brackets.
+    let server = || {
+        values
+            .text("server")
+            .map(|host| host.trim_matches(['[', ']']))
+    };
+    url.or_else(|| Some(format!("smtp://[{}]", server()?)))
 }
 
 fn value_of(value: &Value) -> TableValue {

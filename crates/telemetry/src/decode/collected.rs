@@ -1,6 +1,6 @@
 //! The values of a payload, during and after decoding.
 
-use super::decoder::{Decoder, MissingTime, Skew};
+use super::decoder::{Decoder, Format, MissingTime, Skew};
 use super::key::check_key;
 use super::rejection::Rejection;
 use crate::Value;
@@ -49,18 +49,46 @@ pub(super) struct Collected<'a> {
     pub(super) decoder: &'a Decoder,
     received: i64,
     pub(super) decoded: Decoded,
+    /// Whole text of the payload.
+    text: &'a str,
+    /// Maximum number of values.
+    values_max: usize,
     /// Number of the object or line in its payload.
     unit: i64,
 }
 
 impl<'a> Collected<'a> {
-    /// No values yet, for a payload received at that time.
-    pub(super) fn new(decoder: &'a Decoder, received: i64) -> Self {
+    /// No values yet, for a payload received at that time. More than `values_max` of them are
+    /// rejected.
+    pub(super) fn new(
+        decoder: &'a Decoder,
+        (text, received): (&'a str, i64),
+        values_max: usize,
+    ) -> Self {
         Self {
             decoder,
             received,
             decoded: Decoded::default(),
+            text,
+            values_max,
             unit: 0,
+        }
+    }
+
+    /// Where in the payload an error in a part of it is: ` at line 2 column 7`, or without the line
+    /// where each line is a payload of its own.
+    pub(super) fn place_in_text(&self, part: &str, error: &serde_json::Error) -> String {
+        let (line, column) = (error.line(), error.column());
+        // A part of the text, so that it begins behind it.
+        let begin = (part.as_ptr() as usize).saturating_sub(self.text.as_ptr() as usize);
+        let before = self.text.get(..begin).unwrap_or_default();
+        let lines = before.bytes().filter(|byte| *byte == b'\n').count();
+        let in_line = before.len() - before.rfind('\n').map_or(0, |end| end + 1);
+        let column = if line == 1 { in_line + column } else { column };
+        match (line, self.decoder.format) {
+            (0, _) => String::new(),
+            (_, Format::JsonLines) => format!(" at column {column}"),
+            (line, _) => format!(" at line {} column {column}", lines + line),
         }
     }
 
@@ -135,7 +163,7 @@ impl<'a> Collected<'a> {
     /// It exceeds the limits of a payload.
     pub(super) fn put(&mut self, key: String, timed: Timed, value: Value) -> Result<(), Rejection> {
         let limits = &self.decoder.limits;
-        if self.decoded.readings.len() >= limits.values {
+        if self.decoded.readings.len() >= self.values_max {
             return Err(Rejection::TooManyValues { max: limits.values });
         }
         check_key(&key, limits.key_bytes)?;

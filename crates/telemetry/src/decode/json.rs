@@ -219,8 +219,13 @@ fn parse(text: &str, out: &Collected<'_>) -> Result<Json, Rejection> {
     let marked = marked_numbers(text).and_then(|marked| serde_json::from_str(&marked).ok());
     match marked {
         Some(json) => Ok(json),
-        None => serde_json::from_str(text)
-            .map_err(|error| Rejection::NotJson(format!("{error}{}", mistake(text, &error)))),
+        None => serde_json::from_str(text).map_err(|error| {
+            let whole = error.to_string();
+            let own = format!(" at line {} column {}", error.line(), error.column());
+            let why = whole.strip_suffix(&own).unwrap_or(&whole);
+            let place = out.place_in_text(text, &error);
+            Rejection::NotJson(format!("{why}{place}{}", mistake(text, &error)))
+        }),
     }
 }
 

@@ -31,7 +31,7 @@ pub use decoder::{Decoder, Format, Holder, MissingTime, SECRET_MEMBER, Skew};
 pub use json::marked_numbers;
 pub use key::check_key;
 pub use limits::Limits;
-pub use rejection::{REASONS, Rejection};
+pub use rejection::{Place, REASONS, Rejection};
 pub use time::{TimeUnit, has_valid_offset, of_text as time_of_text};
 
 impl Decoder {
@@ -41,12 +41,34 @@ impl Decoder {
     /// The payload is invalid, or the policy rejects it, or each of its values is left out: none
     /// may be stored.
     pub fn decode(&self, payload: &[u8], received: i64) -> Result<Decoded, Rejection> {
+        self.decode_up_to(self.limits.values, payload, received)
+    }
+
+    /// Place of a value in a payload that this decoder has accepted, by its index; `None`: there is
+    /// no such value, or the payload has a single one without a place.
+    pub fn place_of(&self, payload: &[u8], received: i64, index: usize) -> Option<Box<Place>> {
+        match self.decode_up_to(index, payload, received) {
+            Err(Rejection::At { place, .. }) => Some(place),
+            _ => None,
+        }
+    }
+
+    fn decode_up_to(
+        &self,
+        values_max: usize,
+        payload: &[u8],
+        received: i64,
+    ) -> Result<Decoded, Rejection> {
         let text = std::str::from_utf8(payload).map_err(|_| match payload {
             [0x1f, 0x8b, ..] => Rejection::Gzip,
             _ => Rejection::NotText,
         })?;
-        let mut out = Collected::new(self, received);
         let bare = text_without_bom(text);
+        let whole = match self.format {
+            Format::Value => text,
+            _ => bare,
+        };
+        let mut out = Collected::new(self, (whole, received), values_max);
         match self.format {
             Format::Json => json::read(bare, &mut out)?,
             Format::JsonLines => json::read_lines(bare, &mut out)?,

@@ -163,6 +163,19 @@ impl std::fmt::Display for Place {
     }
 }
 
+impl Place {
+    /// JSON pointer of the part of the payload, whose lines are elements too.
+    pub fn pointer(&self) -> String {
+        let numbers = [self.line, self.item].into_iter().flatten();
+        numbers.map(pointer_of).collect::<String>() + &self.member
+    }
+}
+
+/// JSON pointer of an element by its number, from 1.
+fn pointer_of(number: usize) -> String {
+    format!("/{}", number.saturating_sub(1))
+}
+
 impl Rejection {
     /// The rejection of a payload that is a single value, whose key is not in the payload.
     pub(super) fn of_single_value(mut self) -> Self {
@@ -182,7 +195,8 @@ impl Rejection {
     }
 
     /// Adds the number of the line, from 1.
-    pub(super) fn in_line(self, number: usize) -> Self {
+    #[must_use]
+    pub fn in_line(self, number: usize) -> Self {
         self.in_place(|place| place.line = Some(number))
     }
 
@@ -225,13 +239,9 @@ impl Rejection {
     /// JSON pointer of the part of the payload, whose lines are elements too; none: it is the whole
     /// payload.
     pub fn pointer(&self) -> Option<String> {
-        let index = |number: usize| format!("/{}", number.saturating_sub(1));
         match self {
-            Self::At { place, .. } => {
-                let numbers = [place.line, place.item].into_iter().flatten();
-                Some(numbers.map(index).collect::<String>() + &place.member)
-            }
-            Self::NotLine { line, .. } => Some(index(*line)),
+            Self::At { place, .. } => Some(place.pointer()),
+            Self::NotLine { line, .. } => Some(pointer_of(*line)),
             _ => None,
         }
     }

@@ -402,6 +402,68 @@ fn a_part_that_is_rejected_is_named() {
 }
 
 #[test]
+fn the_place_of_each_value_is_found_again() {
+    for (format, payload, pointers) in [
+        (
+            Format::Json,
+            r#"{"data": {"a": 1}, "metadata": {"b": 2}}"#,
+            &["/data/a", "/metadata/b"][..],
+        ),
+        (
+            Format::Json,
+            r#"[{"a": 1}, {"b": 2, "c": 3}]"#,
+            &["/0/a", "/1/b", "/1/c"],
+        ),
+        (
+            Format::JsonLines,
+            "{\"a\": 1}\n\n{\"b\": 2}",
+            &["/0/a", "/2/b"],
+        ),
+        (Format::Line, "m a=1\nm b=2,c=3", &["/0", "/1", "/1"]),
+    ] {
+        let decoder = Decoder {
+            format,
+            ..Decoder::default()
+        };
+        let decoded = decoder.decode_whole(payload.as_bytes(), RECEIVED).unwrap();
+        let all = 0..decoded.readings.len();
+        let found = all.map(|index| decoder.place_of(payload.as_bytes(), RECEIVED, index));
+        let found: Vec<String> = found.flatten().map(|place| place.pointer()).collect();
+        assert_eq!(found, pointers, "{payload}");
+        let beyond = decoder.place_of(payload.as_bytes(), RECEIVED, pointers.len());
+        assert_eq!(beyond, None);
+    }
+}
+
+#[test]
+fn an_error_of_json_is_named_by_its_place_in_the_payload() {
+    for (format, payload, said) in [
+        (
+            Format::JsonLines,
+            "{\"a\": 1}\n\n{\"b\":",
+            "line 3: the payload is not JSON: EOF while parsing a value at column 5",
+        ),
+        (
+            Format::Json,
+            "[{\"a\": 1},\n  {\"b\": 1}, {\"c\": x}]",
+            "item 3: the payload is not JSON: expected value at line 2 column 20",
+        ),
+        (
+            Format::Json,
+            "{\"a\":\n  x}",
+            "the payload is not JSON: expected value at line 2 column 3",
+        ),
+    ] {
+        let decoder = Decoder {
+            format,
+            ..Decoder::default()
+        };
+        let rejection = decoder.decode(payload.as_bytes(), RECEIVED).unwrap_err();
+        assert_eq!(rejection.to_string(), said);
+    }
+}
+
+#[test]
 fn a_payload_may_begin_with_a_byte_order_mark() {
     for (format, payload) in [
         (Format::Json, "\u{feff}{\"t\": 1}"),

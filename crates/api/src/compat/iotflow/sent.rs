@@ -108,13 +108,14 @@ fn of_lines(body: &[u8], limits: DecodeLimits) -> Result<BodyObjects, Problem> {
         if line.trim_ascii().is_empty() {
             continue;
         }
-        let max = limits.values;
-        if all.len() >= max {
-            return Err(rejected(Rejection::TooManyValues { max }));
-        }
-        limits.check_parts(line).map_err(rejected)?;
-        let read = read_object(line);
+        let (read, max) = (line, limits.values);
         let line = at + 1;
+        let exceeds = match all.len() >= max {
+            true => Err(Rejection::TooManyValues { max }),
+            false => limits.check_parts(read),
+        };
+        exceeds.map_err(|rejection| rejected(rejection.in_line(line)))?;
+        let read = read_object(read);
         let payload = read.and_then(SentRecord::payload);
         let payload = payload.map_err(|problem| of_line(line, &problem))?;
         all.push(SentObject { line, payload });
@@ -128,7 +129,11 @@ fn of_lines(body: &[u8], limits: DecodeLimits) -> Result<BodyObjects, Problem> {
 
 /// Problem with the number of its line.
 fn of_line(number: usize, problem: &Problem) -> Problem {
-    let detail = format!("line {number}: {}", problem.detail());
+    // Each line is read alone.
+    let detail = problem
+        .detail()
+        .replace(" at line 1 column ", " at column ");
+    let detail = format!("line {number}: {detail}");
     let told = Problem::new(problem.kind(), detail);
     match problem.extra().heading {
         Some(heading) => told.with_heading(heading),

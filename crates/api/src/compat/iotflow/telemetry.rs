@@ -51,11 +51,17 @@ async fn stored(
         device_type: device.device_type.as_str().into(),
     };
     let received = received_now();
-    let decode = move || decoder.decode_whole(sent.body().as_bytes(), received);
-    let stored = match reader.read(bytes, decode).await? {
+    let decode = move || {
+        let decoded = decoder.decode_whole(sent.body().as_bytes(), received);
+        (decoded, (decoder, sent))
+    };
+    let (decoded, (decoder, sent)) = reader.read(bytes, decode).await?;
+    let stored = match decoded {
         Err(rejection) => Err(rejection.into()),
         Ok(decoded) => telemetry.store(&known, (decoded, received)).await,
     };
+    let stored = stored
+        .map_err(|error: StoreError| error.placed(&decoder, sent.body().as_bytes(), received));
     if stored.is_ok() {
         telemetry.stored((device.tenant, &device.id), || format!("POST {path}"));
     }

@@ -96,6 +96,7 @@ pub(super) struct Lines {
     pub(super) test: Option<Command>,
     pub(super) letters: Option<Command>,
     pub(super) send_again: Option<Command>,
+    pub(super) rules: Option<Command>,
 }
 
 /// Why an integration does not deliver, and the command that helps.

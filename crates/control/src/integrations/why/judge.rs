@@ -7,6 +7,7 @@ use super::facts::{InsteadOfMissing, Integration, IntegrationFacts, NotDeliverin
 use crate::cause::{Bearing, Cause};
 use crate::event_words;
 use crate::journal::{remedy_of_drop, remedy_of_limit};
+use crate::remedy::Command;
 use crate::why::{
     Asked, Finding, Findings, Side, first_of, is_nearly_matched, messages, messages_wait,
     nearest_in_words, uncapitalized,
@@ -21,9 +22,6 @@ const NAMED: usize = 8;
 
 /// The HTTP status for a known caller without the right.
 const FORBIDDEN: u16 = 403;
-
-/// The bound of the queue of an integration, as the end of a clause.
-const FULL: &str = "its queue is full (max_bytes)";
 
 /// Adds findings about integrations.
 pub(super) fn judge(facts: &IntegrationFacts, asked: &Asked, findings: &mut Findings) {
@@ -67,7 +65,7 @@ fn examine(facts: &IntegrationFacts, one: &Integration, asked: &Asked, findings:
         (false, false) => {
             let topic = asked.question.topic.as_deref().unwrap_or_default();
             // The filters of the rules' integration are those of the rules.
-            let is_near = !one.name.starts_with(RULES) && is_nearly_matched(&one.filters, topic);
+            let is_near = !is_of_rules(&one.name) && is_nearly_matched(&one.filters, topic);
             if is_near && misses_topic(one, asked) {
                 findings.add_as(Bearing::Aside, not_taken(one, asked));
             }
@@ -162,9 +160,13 @@ fn dropped(one: &Integration, asked: &Asked, findings: &mut Findings) {
                  {name}",
                 reason.name()
             );
-            Finding {
-                remedy,
-                ..Finding::new(Cause::of_drop(*reason), sentence)
+            let finding = Finding::new(Cause::of_drop(*reason), sentence);
+            match is_full && is_of_rules(name) {
+                true => {
+                    let (remedy, command) = relief(one);
+                    finding.remedy(remedy).command(command)
+                }
+                false => Finding { remedy, ..finding },
             }
         });
         findings.add_as(Bearing::Topic, finding.lost(*count, *at));
@@ -181,7 +183,12 @@ fn full(one: &Integration, dropped: &str) -> Option<Finding> {
         NotDelivering::Starting => return None,
     };
     let name = &one.name;
-    let sentence = format!("the integration {name} {does}, and {FULL}: {dropped}");
+    let limit = match is_of_rules(name) {
+        true => "",
+        false => " (max_bytes)",
+    };
+    let sentence =
+        format!("the integration {name} {does}, and its queue is full{limit}: {dropped}");
     Some(advised(why, sentence))
 }
 
@@ -359,14 +366,21 @@ fn slow_finding(now_ms: u64, one: &Integration) -> Option<Finding> {
         1 => format!("1 message waits{}", for_secs(now_ms, one)),
         count => messages_wait(count as usize) + &oldest(now_ms, one),
     };
+    let (what, remedy, command) = match is_of_rules(name) {
+        true => {
+            let remedy = "see which rule is slow, and give it fewer topics; to list the rules, run";
+            ("they have handled", remedy, &one.lines.rules)
+        }
+        false => {
+            let remedy = "find out why the target is slow; to test whether it answers, run";
+            ("its target has accepted", remedy, &one.lines.test)
+        }
+    };
     let sentence = format!(
-        "the integration {name} falls behind: {waiting}; its target has accepted {delivered} since \
-         the start"
+        "the integration {name} falls behind: {waiting}; {what} {delivered} since the start"
     );
-    let finding = Finding::new(Cause::IntegrationFailing, sentence)
-        .since(oldest_ms)
-        .remedy("find out why the target is slow; to test whether it answers, run");
-    Some(finding.command(&one.lines.test))
+    let finding = Finding::new(Cause::IntegrationFailing, sentence);
+    Some(finding.since(oldest_ms).remedy(remedy).command(command))
 }
 
 /// For how long the only message that waits has done so, as the end of a clause.
@@ -495,11 +509,37 @@ fn of_letters(one: &Integration, whose: &str, count: u64, reason: &str) -> Findi
 fn queue_finding(one: &Integration) -> Option<Finding> {
     let (name, queue) = (&one.name, one.queue.as_ref()?);
     let sentence = format!("the integration {name} falls behind: {queue}");
-    let finding = Finding::new(Cause::IntegrationFailing, sentence).remedy(
-        "see why the target of the integration is down or slow, or raise `max_bytes` of the \
-         integration and restart the node; to test whether it reaches its target, run",
-    );
-    Some(finding.command(&one.lines.test))
+    let (remedy, command) = relief(one);
+    let finding = Finding::new(Cause::IntegrationFailing, sentence).remedy(remedy);
+    Some(finding.command(command))
+}
+
+/// Remedy that makes room in the queue of an integration, and the command that ends it.
+fn relief(one: &Integration) -> (&'static str, &Option<Command>) {
+    match one.name.split('/').next() {
+        Some("rules") => (
+            "see which rule fails or is slow, and give costly rules fewer topics; or free space on \
+             the disk and restart the node: the queue may have a tenth of the space that is free \
+             at the start; to list the rules, run",
+            &one.lines.rules,
+        ),
+        Some("telemetry" | "log") => (
+            "see why the storage is away or slow; or free space on the disk and restart the node: \
+             the queue may have a tenth of the space that is free at the start; to see its state, \
+             run",
+            &one.lines.show,
+        ),
+        _ => (
+            "see why the target of the integration is down or slow, or raise `max_bytes` of the \
+             integration and restart the node; to test whether it reaches its target, run",
+            &one.lines.test,
+        ),
+    }
+}
+
+/// Whether it is the integration of the rules of a tenant.
+fn is_of_rules(name: &str) -> bool {
+    name.starts_with(RULES)
 }
 
 /// Something is wrong although it delivers, such as messages of a source that were refused.

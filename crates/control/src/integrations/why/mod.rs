@@ -325,6 +325,7 @@ impl Control {
                 test: line(form::INTEGRATION_TEST),
                 letters: line(form::LETTERS_LS),
                 send_again: line(form::LETTERS_SEND),
+                rules: self.command(form::RULE_LS, &[]),
             },
             name,
             ..Integration::default()

@@ -10,7 +10,7 @@ use super::facts::{
     LEVELS_MAX, NearSubscriber, Retained, SUBSCRIPTIONS_MAX, Subscriber, TOLD, TopicFacts,
     Unreadable,
 };
-use super::near::{is_nearly_matched, matches, near_miss, nearly_same, overlap};
+use super::near::{is_nearly_matched, matches, near_miss, nearly_same};
 use crate::control::{Control, ControlError};
 use crate::explain::{self, Outcome};
 use crate::integrations::Integrations;
@@ -172,8 +172,8 @@ impl Control {
                 all.filter_map(|filter| Some((filter, SubscriptionFilter::parse(filter).ok()?)))
             };
             let is_own = |of: &SubscriptionFilter<'_>| {
-                let own = of.filter.as_str();
-                written.iter().any(|written| overlap(own, written))
+                let mut written = written.iter().filter_map(|one| TopicFilter::new(one).ok());
+                written.any(|written| of.filter.intersection(written).is_some())
             };
             // It may have the name of the device in topics of a gateway.
             let may_name = |of: &SubscriptionFilter<'_>| {

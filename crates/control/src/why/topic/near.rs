@@ -34,18 +34,6 @@ fn would_match(filter: &str, topic: &str) -> bool {
     filter.matches(topic)
 }
 
-/// Whether there is a topic that both filters match. Neither is a Shared Subscription.
-pub(crate) fn overlap(one: &str, other: &str) -> bool {
-    let (mut one, mut other) = (one.split('/'), other.split('/'));
-    loop {
-        match (one.next(), other.next()) {
-            (Some("#"), _) | (_, Some("#")) | (None, None) => return true,
-            (Some(a), Some(b)) if a == b || a == "+" || b == "+" => {}
-            _ => return false,
-        }
-    }
-}
-
 /// How a subscription misses a topic that it nearly matches. None: it matches, or is about
 /// something else.
 pub(crate) fn near_miss(filter: &str, topic: &str) -> Option<NearMiss> {

@@ -175,6 +175,14 @@ impl Core {
         told: UnboundedReceiver<RunnerCommand>,
     ) -> Self {
         let look_at_tenant = clock.now();
+        let outage = settings.unreachable.as_deref().map(|error| Failure {
+            error: error.to_owned(),
+            since_ms: host.now_ms(),
+            attempts: 0,
+        });
+        if let Some(Failure { error, .. }) = &outage {
+            warn!(integration = %settings.client_id(), error, "an integration cannot deliver");
+        }
         Self {
             client_id: settings.client_id().into(),
             giving_up: GivingUp::after(settings.max_attempts),
@@ -215,12 +223,12 @@ impl Core {
             tests: Vec::new(),
             sink_health: None,
             access_refused: None,
-            outage: None,
             looks_at_sink: false,
             queue: None,
             counts: Counts::default(),
             delivered_ms: None,
-            last_error: None,
+            last_error: outage.as_ref().map(|one| (one.error.clone(), one.since_ms)),
+            outage,
         }
     }
 
@@ -502,17 +510,18 @@ impl Core {
         self.sink_health.clone_from(&said.health);
         self.access_refused = said.access_refused;
         self.counts.skipped = said.skipped;
-        let Some(why) = &said.outage else {
+        let unreachable = self.settings.unreachable.clone().map(String::from);
+        let Some(why) = said.outage.clone().or(unreachable) else {
             self.outage = None;
             return;
         };
         let now_ms = self.host.now_ms();
         let since_ms = self.outage.as_ref().map_or(now_ms, |one| one.since_ms);
-        if self.outage.as_ref().is_none_or(|one| one.error != *why) {
+        if self.outage.as_ref().is_none_or(|one| one.error != why) {
             self.last_error = Some((why.clone(), now_ms));
         }
         self.outage = Some(Failure {
-            error: why.clone(),
+            error: why,
             since_ms,
             attempts: 0,
         });

@@ -17,7 +17,8 @@ use super::managed_node::ManagedNode;
 use crate::cmd::argv::MANAGE_SCRIPT;
 use crate::cmd::print::errln;
 use crate::cmd::tables::{self, OpenTables};
-use crate::cmd::user;
+use crate::cmd::user_source::UserSource;
+use crate::cmd::{user, user_source};
 use crate::private_file;
 
 /// Name of the administrator.
@@ -36,7 +37,7 @@ const PASSWORD_CHARACTERS: usize = 10;
 pub(super) fn setup_admin(managed: &ManagedNode, password: Option<&str>) -> anyhow::Result<String> {
     let node = managed.node();
     managed.wait_for_database()?;
-    expect_tables(managed)?;
+    expect_tables_to_decide(managed, ADMIN)?;
     let made = match password {
         Some(_) => String::new(),
         None => hash::made_up_password().map_err(anyhow::Error::msg)?,
@@ -88,7 +89,7 @@ pub(super) fn create_user(
 ) -> anyhow::Result<String> {
     let node = managed.node();
     managed.wait_for_database()?;
-    expect_tables(managed)?;
+    expect_tables_to_decide(managed, name)?;
     warn_of_weak(password);
     let (user, password) = (name.to_owned(), NewPassword::given(password.to_owned()));
     let is_new = tables::with(&node, async |open| {
@@ -217,13 +218,20 @@ pub(super) fn generate_device(managed: &ManagedNode, id: &str) -> anyhow::Result
 /// Checks that users are in the tables. Users of a password file have no roles, so the script does
 /// not change them.
 fn expect_tables(managed: &ManagedNode) -> anyhow::Result<()> {
-    match user::password_file(&managed.node())? {
+    match user_source::password_file(&managed.node())? {
         None => Ok(()),
         Some(path) => bail!(
             "the users of this node are in the password file {0}: martlet passwd {0} USER",
             typed(&path.display().to_string())
         ),
     }
+}
+
+/// Checks that the tables decide about the password of a user.
+fn expect_tables_to_decide(managed: &ManagedNode, user: &str) -> anyhow::Result<()> {
+    expect_tables(managed)?;
+    let source = UserSource::of(&managed.node(), user, false)?;
+    source.file(user, "change the password").map(drop)
 }
 
 fn warn_of_weak(password: &str) {
