@@ -1,5 +1,5 @@
-//! The interface of the engine to a disk: ten calls on one flat directory, and its free space, so that a
-//! simulator can replace it ([`SimDisk`](crate::SimDisk)) and fail at each call.
+//! The interface of the engine to a disk: ten calls on one flat directory, so that a simulator can
+//! replace it ([`SimDisk`](crate::SimDisk)) and fail at each call.
 //!
 //! It does not know what the files mean. All guarantees about what survives a power loss are
 //! defined here: contents by [`Disk::sync`], names by [`Disk::sync_dir`].

@@ -43,7 +43,7 @@ const RELEASED_PART_OF_TURN: u64 = 8;
 
 impl Shard {
     /// Sets the store's state: in all states but [`StoreState::KeepsUp`] packets that make it grow
-    /// are held back; QoS 0 continues. The same holds for tenants that have their share of it, which
+    /// are held back; QoS 0 continues. So are those of tenants that have their share of it, which
     /// are listed in order.
     pub fn store_is(&mut self, state: StoreState, at_share: Arc<[TenantId]>) {
         let was = core::mem::replace(&mut self.store.state, state);

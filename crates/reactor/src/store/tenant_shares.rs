@@ -1,5 +1,5 @@
-//! Which tenants have their share of the store. What makes it grow waits for these tenants alone, so
-//! that the others have room.
+//! Which tenants have their share of the store. What makes it grow waits for these tenants alone,
+//! so that the others have room.
 
 use std::time::{Duration, Instant};
 

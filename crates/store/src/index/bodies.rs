@@ -8,68 +8,11 @@
 use super::live::{Live, class_bytes};
 use super::location::Location;
 use super::number_map::NumberMap;
+use super::packed::{Packed, REFS_MANY};
 use crate::record::{BodyId, Holds, QueueId, read_u32, read_u64};
 use martlet_fault::{self as fault, Fault};
 use martlet_rows::{put_varint, take_varint};
 use std::collections::BTreeMap;
-
-/// Segment's slot: 16 bits, offset / 8: 23, holds: 3, size class: 6, references: 16.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
-struct Packed(u64);
-
-/// Number of references from which on the number is stored in `many`.
-const REFS_MANY: u64 = 0xffff;
-
-impl Packed {
-    fn location(self) -> Option<Location> {
-        let slot = (self.0 >> 48) as u16;
-        let at = (self.0 >> 25 & 0x7f_ffff) as u32;
-        (slot != 0).then_some(Location { slot, at })
-    }
-
-    fn holds(self) -> Holds {
-        Holds::from_bits((self.0 >> 22 & 7) as u8)
-    }
-
-    fn class(self) -> u8 {
-        (self.0 >> 16 & 0x3f) as u8
-    }
-
-    fn refs(self) -> u64 {
-        self.0 & REFS_MANY
-    }
-
-    fn put_location(&mut self, location: Location, class: u8) {
-        let place = u64::from(location.slot) << 48 | u64::from(location.at & 0x7f_ffff) << 25;
-        self.0 = place | u64::from(class & 0x3f) << 16 | self.0 & (7 << 22 | REFS_MANY);
-    }
-
-    fn put_holds(&mut self, holds: Holds) {
-        self.0 = self.0 & !(7 << 22) | u64::from(holds.bits()) << 22;
-    }
-
-    fn put_refs(&mut self, refs: u64) {
-        self.0 = self.0 & !REFS_MANY | refs.min(REFS_MANY);
-    }
-
-    /// Whether it exists and is not yet in all queues that should get it.
-    fn is_routed(self) -> bool {
-        self.location().is_some() && self.holds().contains(Holds::ROUTING)
-    }
-
-    fn is_dead(self) -> bool {
-        self.0 & (7 << 22 | REFS_MANY) == 0
-    }
-
-    /// Empties the slot of a body that exists and is no longer needed. Returns its old location
-    /// and size class.
-    fn take_if_dead(&mut self) -> Option<(Location, u8)> {
-        let location = self.location().filter(|_| self.is_dead())?;
-        let class = self.class();
-        self.0 = 0;
-        Some((location, class))
-    }
-}
 
 /// The existing bodies among 64 neighbouring ids.
 #[derive(Clone, Debug)]

@@ -9,6 +9,7 @@ pub(crate) mod bodies;
 pub(crate) mod live;
 mod location;
 mod number_map;
+mod packed;
 pub(crate) mod queues;
 pub(crate) mod states;
 

@@ -101,7 +101,8 @@ impl SqliteWriter {
         after: i64,
     ) -> Result<Option<i64>, StorageError> {
         let sql = "SELECT id, coalesce(tenant, 0), \
-                   (SELECT coalesce(sum(bytes + ?3 + iif(bytes > ?4 * samples, ?5 * samples, 0)), 0) \
+                   (SELECT \
+                   coalesce(sum(bytes + ?3 + iif(bytes > ?4 * samples, ?5 * samples, 0)), 0) \
                    FROM days WHERE days.series = series.id) \
                    FROM series LEFT JOIN tenants USING (device) \
                    WHERE id > ?1 AND EXISTS (SELECT 1 FROM tenants) ORDER BY id LIMIT ?2";

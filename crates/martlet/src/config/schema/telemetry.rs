@@ -103,8 +103,8 @@ table! {
         device_type as "type": String;
         /// Days after which their values are deleted; 0: never. Default: telemetry.keep_days.
         keep_days: u64, in 0..=36_500;
-        /// Maximum number of bytes of all their values; above it the team with most loses its oldest
-        /// days. Default: 0, no limit.
+        /// Maximum number of bytes of all their values; above it the team with most loses its
+        /// oldest days. Default: 0, no limit.
         keep_bytes: u64, zero or from 1_048_576;
     }
 }
