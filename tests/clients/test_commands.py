@@ -352,6 +352,8 @@ def test_a_port_for_tls_is_told_from_others(start_node, tmp_path):
     for command in (["sub", "-t", "t"], ["pub", "-t", "t", "-m", "m"], ["rr", "-t", "t", "-e", "r", "-m", "m"]):
         said = martlet(*command, "-h", "127.0.0.1", "-p", str(port), code=2)
         assert f"Port {port} may be a TLS port" in said and "--cafile FILE" in said, said
+    said = martlet("bench", "pipes", "--clients", "1", "--port", str(port), code=1)
+    assert "answered with TLS" in said and "--cafile FILE" in said, said
     said = martlet("pub", "-h", "127.0.0.1", "-p", str(port), "--cafile", authority / "ca.crt", "-t", "t", "-m", "m")
     assert said == ""
     # A port of HTTP, and one without it.

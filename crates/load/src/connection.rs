@@ -173,11 +173,20 @@ impl Connection {
 
 /// Text about bytes that are no packet.
 fn fault(error: &DecodeError, phase: Phase, bytes: &[u8]) -> String {
-    match phase == Phase::AwaitingConnAck && bytes.starts_with(b"HTTP/") {
-        true => "the server answered with HTTP, not with MQTT. The port is a port of HTTP, or of \
-                 MQTT over WebSocket: give the port of MQTT, often 1883"
-            .to_owned(),
-        false => error.to_string(),
+    match bytes {
+        _ if phase != Phase::AwaitingConnAck => error.to_string(),
+        [b'H', b'T', b'T', b'P', b'/', ..] => {
+            "the server answered with HTTP, not with MQTT. The port is a port of HTTP, or of \
+             MQTT over WebSocket: give the port of MQTT, often 1883"
+                .to_owned()
+        }
+        // The alert of a TLS server, whatever its version.
+        [0x15, 0x03, ..] => {
+            "the server answered with TLS. The port is a TLS port: give the CA of the server with \
+             --cafile FILE, or --tls-use-os-certs"
+                .to_owned()
+        }
+        _ => error.to_string(),
     }
 }
 
