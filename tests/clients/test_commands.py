@@ -364,6 +364,8 @@ def test_a_port_for_tls_is_told_from_others(start_node, tmp_path):
         assert f"Port {port} is a port of HTTP" in said, said
         said = martlet("bench", "pipes", "--clients", "1", "--port", str(port), code=1)
         assert "answered with HTTP, not with MQTT" in said and "give the port of MQTT" in said, said
+        said = martlet("bench", "fairness", "--port", str(port), code=1)
+        assert "answered with HTTP, not with MQTT" in said and "give the port of MQTT" in said, said
     for port, told in ((web.port("mqtt"), "may be a port of MQTT without WebSocket"),
                        (int(web.http_url.rsplit(":")[-1]), "is a port of HTTP without a WebSocket at this path")):
         said = martlet("pub", "--ws", "-h", "127.0.0.1", "-p", str(port), "-t", "t", "-m", "m", code=1)

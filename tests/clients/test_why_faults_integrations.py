@@ -75,7 +75,7 @@ def test_a_webhook_refuses_a_message(node):
     told = node.headline("integration-failing", "refused 1 message: it is a dead letter; its reason: the target answered 400",
                          "pump-1", "crm/1")
     assert "integration dead-letter ls" in told["command"], told
-    told = node.headline("integration-failing", "refused 1 message that it published: it is a dead letter; its reason: "
+    told = node.headline("integration-failing", "refused 1 message from it or about it: it is a dead letter; its reason: "
                          "the target answered 400", "pump-1")
     assert "webhook/crm" in told["sentence"], told
     with Client(node.node, "pump-2"):

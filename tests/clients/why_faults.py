@@ -102,8 +102,10 @@ class Faults:
                 return True
             # A connection that comes and goes may have changed in between: then both are asked for again.
             printed.append(self.why_printed(*asked, **of))
-            return said in printed[-1].partition("\n")[0] and all(
-                answers[-1].get(key, "") in printed[-1] for key in ("command", "remedy"))
+            # Commands in printed text name the node.
+            plain = lambda text: re.sub(r" --data-dir[= ]\S+", "", text)
+            return plain(said) in plain(printed[-1]).partition("\n")[0] and all(
+                plain(answers[-1].get(key, "")) in plain(printed[-1]) for key in ("command", "remedy"))
 
         try:
             until(is_it, cause, within)

@@ -2,11 +2,12 @@
 
 use std::fmt;
 
-use martlet_permission::{Actions, shared_filter};
+use martlet_permission::Actions;
 
 use crate::acl_line::{Access, AclLine, LineSubject};
 use crate::by_owner::{LinesByOwner, Permitted};
 use crate::coverage::{covers, is_all};
+use crate::rule_line::without_group;
 use crate::subscribing::Subscribing;
 use crate::{AclFile, RuleLine};
 
@@ -129,11 +130,10 @@ fn star_warning(filter: &str) -> Option<&'static str> {
 
 /// Warning about a filter of a Shared Subscription: permissions do not have the share group.
 fn shared_warning(filter: &str) -> Option<String> {
-    let (filter, why) = (
-        shared_filter(filter)?,
-        "permissions are checked without the share group",
-    );
-    Some(format!("{why}; write {filter}"))
+    let advice = without_group(filter)?;
+    Some(format!(
+        "permissions are checked without the share group; {advice}"
+    ))
 }
 
 /// Warning about the first of these filters that has `*`.

@@ -27,11 +27,11 @@ impl RuleLine {
     /// The expected syntax, or the line would never decide.
     pub fn parse(line: &str) -> Result<Self, String> {
         let rule = Self::parse_known(line)?;
-        match shared_filter(&rule.filter) {
+        match without_group(&rule.filter) {
             None => Ok(rule),
-            Some(inner) => Err(format!(
+            Some(advice) => Err(format!(
                 "{line:?} would never decide, since permissions are checked without the share \
-                 group: write {inner}"
+                 group: {advice}"
             )),
         }
     }
@@ -57,6 +57,15 @@ impl RuleLine {
             )),
         }
     }
+}
+
+/// What to write in place of a filter of Shared Subscriptions; none: it is another one.
+pub(crate) fn without_group(filter: &str) -> Option<String> {
+    let is_shared = filter.split('/').next() == Some("$share");
+    is_shared.then(|| match shared_filter(filter) {
+        Some(inner) if !inner.is_empty() => format!("use the filter {inner}"),
+        _ => "use the filter behind $share/NAME/".to_owned(),
+    })
 }
 
 impl fmt::Display for RuleLine {
@@ -110,6 +119,9 @@ mod tests {
             "topic read a/#/b",
             "read a",
             "topic deny $share/g/a",
+            "topic deny $share/#",
+            "topic deny $share/+",
+            "topic deny $share",
         ] {
             assert!(RuleLine::parse(line).is_err(), "{line:?}");
         }

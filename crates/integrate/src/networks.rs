@@ -320,12 +320,12 @@ fn is_public(address: IpAddr) -> bool {
     !networks.any(|network| network.contains(&address))
 }
 
-/// The IPv4 address embedded by a translator or tunnel: NAT64 and 6to4.
+/// The IPv4 address embedded by a translator or tunnel: NAT64, IPv4-translated and 6to4.
 fn inner_v4(address: Ipv6Addr) -> Option<Ipv4Addr> {
     let [a, b, c, d, e, f, g, h] = address.segments();
     let of = |high: u16, low: u16| Ipv4Addr::from(u32::from(high) << 16 | u32::from(low));
     match [a, b, c, d, e, f] {
-        [0x64, 0xff9b, 0, 0, 0, 0] => Some(of(g, h)),
+        [0x64, 0xff9b, 0, 0, 0, 0] | [0, 0, 0, 0, 0xffff, 0] => Some(of(g, h)),
         [0x2002, high, low, ..] => Some(of(high, low)),
         _ => None,
     }
@@ -352,6 +352,7 @@ mod tests {
             "::ffff:10.0.0.1",
             "::127.0.0.1",
             "64:ff9b::a00:1",
+            "::ffff:0:7f00:1",
             "2002:7f00:1::",
             "255.255.255.255",
         ] {

@@ -173,20 +173,23 @@ impl Connection {
 
 /// Text about bytes that are no packet.
 fn fault(error: &DecodeError, phase: Phase, bytes: &[u8]) -> String {
+    let other = other_protocol(bytes).filter(|_| phase == Phase::AwaitingConnAck);
+    other.map_or_else(|| error.to_string(), str::to_owned)
+}
+
+/// What a server speaks, if its first bytes are of another protocol than MQTT.
+pub(crate) fn other_protocol(bytes: &[u8]) -> Option<&'static str> {
     match bytes {
-        _ if phase != Phase::AwaitingConnAck => error.to_string(),
-        [b'H', b'T', b'T', b'P', b'/', ..] => {
-            "the server answered with HTTP, not with MQTT. The port is a port of HTTP, or of \
-             MQTT over WebSocket: give the port of MQTT, often 1883"
-                .to_owned()
-        }
+        [b'H', b'T', b'T', b'P', b'/', ..] => Some(
+            "the server answered with HTTP, not with MQTT. The port is a port of HTTP, or of MQTT \
+             over WebSocket: give the port of MQTT, often 1883",
+        ),
         // The alert of a TLS server, whatever its version.
-        [0x15, 0x03, ..] => {
+        [0x15, 0x03, ..] => Some(
             "the server answered with TLS. The port is a TLS port: give the CA of the server with \
-             --cafile FILE, or --tls-use-os-certs"
-                .to_owned()
-        }
-        _ => error.to_string(),
+             --cafile FILE, or --tls-use-os-certs",
+        ),
+        _ => None,
     }
 }
 

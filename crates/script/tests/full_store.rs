@@ -431,6 +431,14 @@ fn clients_of_a_tenant_that_has_its_share_of_the_store_wait_alone() {
     node.send(late, &connect);
     let told = node.take(late);
     assert!(String::from_utf8_lossy(&told).contains("limits.team_percent"));
+    // It may take retained messages away.
+    let passing = node.open();
+    node.send(passing, &connect("$passing", CLEAN, 0));
+    node.take(passing);
+    node.send(passing, b"\x33\x05\0\x01t\0\x09");
+    assert_eq!(node.take(passing), b"\x40\x02\0\x09");
+    node.end(passing, TransportEnd::EndOfStream);
+    let received = node.counters().publishes_received;
     // Room again, for it alone.
     node.set_store_state_for(StoreState::KeepsUp, &[TenantId(4)]);
     assert_eq!(node.counters().publishes_received, received + 1);

@@ -69,10 +69,13 @@ impl<D: Disk> Engine<D> {
     }
 
     /// Live bytes for which the disk has room: half of what the store takes and what is free, since
-    /// the store may take twice what lives. `None`: the disk does not say what is free.
+    /// the store may take twice what lives; without the ballast and the file of the next segment.
+    /// `None`: the disk does not say what is free.
     pub fn shared_bytes(&self) -> Option<u64> {
         let free = self.disk.free_bytes()?;
-        Some(free.saturating_add(self.disk_bytes()) / 2)
+        let kept = self.options.ballast_bytes() + self.next_segment_bytes();
+        let room = free.saturating_add(self.disk_bytes());
+        Some(room.saturating_sub(kept) / 2)
     }
 
     /// Approximate number of bytes of the index in memory, at no cost.

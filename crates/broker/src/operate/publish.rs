@@ -236,10 +236,13 @@ impl Shard {
     /// Whether memory and the store have room for a message of this tenant.
     fn has_room_for(&self, tenant: TenantId, message: &NewMessage) -> bool {
         // An empty one takes a retained message away, which makes room.
-        let needs_memory =
-            message.qos > QoS::AtMostOnce && !(message.retain && message.payload.is_empty());
-        let no_memory = self.memory.is_spent() && needs_memory;
-        let no_store = self.store.state_for(tenant) >= StoreState::Full && message.grows_store();
+        let clears = message.retain && message.payload.is_empty();
+        let no_memory = self.memory.is_spent() && message.qos > QoS::AtMostOnce && !clears;
+        let store = match clears {
+            true => self.store.state,
+            false => self.store.state_for(tenant),
+        };
+        let no_store = store >= StoreState::Full && message.grows_store();
         !no_memory && !no_store
     }
 }

@@ -8,7 +8,7 @@
 use std::collections::VecDeque;
 use std::sync::Arc;
 
-use martlet_codec::{Connect, FixedHeader, PacketType, Subscribe};
+use martlet_codec::{Connect, FixedHeader, PacketType, Publish, Subscribe};
 use martlet_permission::{Limit, RefusalCause, TenantId};
 
 use crate::connect_request::{ConnectingClient, requested_expiry_secs};
@@ -160,7 +160,8 @@ impl Shard {
             _ => return PacketHandling::Now,
         };
         let store = self.store_state_for(index);
-        let for_store = store > StoreState::KeepsUp && self.grows_store(cx, index, header, body);
+        let for_store =
+            store > StoreState::KeepsUp && self.grows_store(cx, index, store, (header, body));
         if self.connections.at(index).flags.transport_closed() {
             // A client that has gone sends no more: what came before the end is worked off. But one
             // client after the other could come and go, and a reserve has an end. So has the queue
@@ -219,14 +220,21 @@ impl Shard {
         &mut self,
         cx: &Cx<'_, N>,
         index: u32,
-        header: &FixedHeader,
-        body: &[u8],
+        store: StoreState,
+        (header, body): (&FixedHeader, &[u8]),
     ) -> bool {
         let connection = self.connections.at(index);
         let (session, version) = (connection.session(), connection.version);
         let session = session.filter(|session| self.sessions.at(*session).durable);
         match (header.packet_type, session) {
-            (PacketType::Publish, _) => header.flags & PUBLISH_STORED != 0,
+            (PacketType::Publish, _) => {
+                let clears = || {
+                    let publish = Publish::decode(header.flags, body, version);
+                    publish.is_ok_and(|publish| publish.retain && publish.payload.is_empty())
+                };
+                // What takes a retained message away makes room for its tenant.
+                header.flags & PUBLISH_STORED != 0 && !(store == StoreState::AtShare && clears())
+            }
             (PacketType::Unsubscribe, Some(_)) => true,
             (PacketType::Subscribe, Some(_)) if connection.is_half_done() => true,
             (PacketType::Subscribe, Some(session)) => {

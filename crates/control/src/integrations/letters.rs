@@ -14,7 +14,7 @@ use crate::shared_registry::SharedRegistry;
 /// Letters of a page, at most.
 const PAGE_MAX: usize = 1_000;
 
-/// Letters that are looked through for those of one client.
+/// Letters that are looked through for those of one client or device.
 const LOOKED_THROUGH: u32 = 10_000;
 
 /// A page of the list of dead letters, the oldest first.
@@ -71,12 +71,13 @@ impl Letters {
         })
     }
 
-    /// The letters of an integration (kind and name) that this client has published, among the
-    /// first ones.
-    pub(super) async fn published_by(
+    /// The letters of an integration (kind and name) of this tenant that `is_wanted` takes, by their
+    /// publisher and topic, among the first ones.
+    pub(super) async fn find(
         &self,
         (kind, name): (&str, &str),
-        (tenant, client_id): (u32, &str),
+        tenant: u32,
+        is_wanted: impl Fn(Option<&str>, &str) -> bool,
     ) -> Result<Vec<DeadLetterHead>, String> {
         let (node, kind, name) = (self.node.clone(), kind.to_owned(), name.to_owned());
         let read = self.tables.read(move |registry| {
@@ -88,7 +89,7 @@ impl Letters {
         let rows = read.await.map_err(|error| error.caller_text())?;
         let letters = rows.into_iter().map(letter_of).filter(|letter| {
             let by = letter.publisher.client_id.as_deref();
-            letter.head.tenant == tenant && by == Some(client_id)
+            letter.head.tenant == tenant && is_wanted(by, &letter.head.topic)
         });
         Ok(letters.map(|letter| letter.head).collect())
     }

@@ -229,18 +229,21 @@ impl Integrations {
             .map(|letter| letter.reason)
     }
 
-    /// The dead letters of an integration, `KIND/NAME`, that a client has published; none if the
-    /// tables do not answer in time.
-    pub(crate) async fn letters_published_by(
+    /// The dead letters of an integration, `KIND/NAME`, that a client has published, or that name
+    /// this device in their topic; none if the tables do not answer in time.
+    pub(crate) async fn letters_about(
         &self,
         integration: &str,
         tenant: TenantId,
-        client_id: &str,
+        (client_id, device): (&str, &str),
     ) -> Vec<DeadLetterHead> {
         let Some(of) = integration.split_once('/') else {
             return Vec::new();
         };
-        let read = self.host.letters().published_by(of, (tenant.0, client_id));
+        let is_about = |by: Option<&str>, topic: &str| {
+            by == Some(client_id) || topic.split('/').any(|level| level == device)
+        };
+        let read = self.host.letters().find(of, tenant.0, is_about);
         let read = tokio::time::timeout(LETTERS_WITHIN, read).await;
         read.ok().and_then(Result::ok).unwrap_or_default()
     }

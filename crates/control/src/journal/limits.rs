@@ -81,7 +81,12 @@ pub(crate) fn by_limit(limit: Limit) -> Option<WordedRemedy> {
             "the client, or the network to it, is silent for too long: have it ping more often, or \
              {raise}"
         ),
-        Limit::StoreBytes | Limit::TeamStore => format!(
+        Limit::TeamStore => format!(
+            "make room: have the clients of the team connect whose messages are queued, end their \
+             sessions (martlet session ls), or delete retained messages; or {raise}; martlet team \
+             show has what each team uses"
+        ),
+        Limit::StoreBytes => format!(
             "{raise}, or make room: have the clients connect whose messages are queued, or end \
              their sessions (martlet session ls); martlet health shows when there is room again"
         ),

@@ -20,7 +20,8 @@ const POSTED_MAX: usize = 256;
 const STORED_MAX: usize = 256;
 
 /// Why a message waits.
-const SHORT: &str = "the message waits, since the memory or the message store of the node is full";
+const SHORT: &str = "the message waits, since the memory or the message store of the node is full, \
+                     or the team has its share of the store";
 
 /// Which rule does something, and for which message.
 #[derive(Clone, Copy, Debug)]

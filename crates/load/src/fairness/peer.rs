@@ -6,7 +6,7 @@ use std::net::{SocketAddr, TcpStream, ToSocketAddrs};
 use std::sync::{PoisonError, RwLockReadGuard};
 use std::time::Duration;
 
-use anyhow::{Context, bail, ensure};
+use anyhow::{Context, anyhow, bail, ensure};
 use martlet_codec::{
     Connect, ConnectProperties, OutgoingPublish, Packet, PacketId, ProtocolVersion,
     PublishProperties, QoS, RetainHandling, Subscribe, SubscribeFilter, SubscriptionOptions,
@@ -14,6 +14,7 @@ use martlet_codec::{
 };
 
 use super::left_behind::LeftBehind;
+use crate::connection::other_protocol;
 use crate::random;
 use crate::target::Target;
 
@@ -158,11 +159,16 @@ impl Peer {
         loop {
             let mut done = 0;
             let mut found = false;
+            let rest = &self.input[..];
+            let fault = |error| match other_protocol(rest) {
+                Some(other) => anyhow!(other),
+                None => anyhow::Error::from(error),
+            };
             while !found
-                && let Some(header) = decode_fixed_header(&self.input[done..])?
-                && self.input.len() - done >= header.packet_len()
+                && let Some(header) = decode_fixed_header(&rest[done..]).map_err(fault)?
+                && rest.len() - done >= header.packet_len()
             {
-                if let Some((packet, _)) = decode_packet(&self.input[done..], V5)? {
+                if let Some((packet, _)) = decode_packet(&rest[done..], V5).map_err(fault)? {
                     found = seen(&packet)?;
                 }
                 done += header.packet_len();

@@ -58,7 +58,7 @@ fn hint(endpoint: &Endpoint, error: &NetError) -> Option<&'static str> {
         // The server speaks HTTP, and nobody opens a WebSocket there.
         NetError::Handshake(Some(200..=399 | 400 | 404 | 405 | 426 | 501)) => Some(
             "is a port of HTTP without a WebSocket at this path: give the port and the path of \
-             WebSocket, such as -L ws://HOST:9001/mqtt/TOPIC.",
+             WebSocket, such as -L ws://HOST:9001/mqtt -t TOPIC.",
         ),
         NetError::Io(error)
             if has_tls
@@ -194,7 +194,7 @@ impl ClientRun {
         match &self.target.connect.username {
             None if matches!(code, 2 | 0x85) => None,
             None => Some("Give credentials with -u USER -P PASSWORD.".to_owned()),
-            Some(user) => self.advice_about(user),
+            Some(_) => self.advice_of_refusal(),
         }
     }
 
@@ -203,9 +203,9 @@ impl ClientRun {
     pub(crate) fn advice_of_refusal(&self) -> Option<String> {
         let connect = &self.target.connect;
         match &connect.username {
-            Some(user) => self.advice_about(user),
-            None if connect.client_id.is_empty() => None,
-            None => self.advice_about(&connect.client_id),
+            Some(user) if !user.trim().is_empty() => self.advice_about(user),
+            _ if connect.client_id.trim().is_empty() => None,
+            _ => self.advice_about(&connect.client_id),
         }
     }
 

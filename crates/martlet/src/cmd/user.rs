@@ -2,7 +2,8 @@
 //! node reloads both by itself, and is notified at once.
 
 use std::collections::HashMap;
-use std::path::PathBuf;
+use std::fs;
+use std::path::{Path, PathBuf};
 use std::process::ExitCode;
 
 use anyhow::bail;
@@ -220,6 +221,24 @@ impl FileOptions {
         }
     }
 
+    /// Makes the running node read a changed password file. Returns the result as a line.
+    fn reload(&self, path: &Path) -> anyhow::Result<String> {
+        let running = match self.file {
+            Some(_) => tables::user_configuration(&self.node)?,
+            None => None,
+        };
+        let real = fs::canonicalize(path).ok();
+        let is_used = running.is_none_or(|running| {
+            let files = running.password_file.into_iter();
+            let mut files = files.chain(running.listener_password_files);
+            files.any(|file| fs::canonicalize(file).ok() == real)
+        });
+        Ok(match is_used {
+            true => tables::reload_files(&self.node),
+            false => "The running node does not use this file.\n".to_owned(),
+        })
+    }
+
     /// The password file in which a user is, or is added; `None` if that is the tables. `change`
     /// is what has to be done to the user.
     ///
@@ -292,7 +311,7 @@ fn change(
     }
     let line = passwd::set(&path, user, &password, kind)?;
     let shown = options.generate.then_some(&*password);
-    let reload_note = tables::reload_files(&file.node);
+    let reload_note = file.reload(&path)?;
     if file.json {
         let answer = serde_json::json!({
             "name": user, "file": path.display().to_string(), "password": shown,
@@ -517,7 +536,7 @@ fn remove(options: &RemoveOptions) -> anyhow::Result<String> {
         return remove_from_tables(options);
     };
     edit::remove_user(&path, user)?;
-    let reload_note = tables::reload_files(&file.node);
+    let reload_note = file.reload(&path)?;
     Ok(match file.json {
         true => format!("{}\n", serde_json::json!({ "removed": user })),
         false => format!(

@@ -45,6 +45,18 @@ const BEHIND_PART_OF_MEMORY: usize = 16;
 const STUCK_PART: usize = 2;
 const STUCK_PART_OF_MEMORY: usize = 4;
 
+/// Divisor of a limited space: a backlog of this part is long, since the records in it are counted
+/// for the share of a tenant only when they are written.
+const BEHIND_PART_OF_DISK: u64 = 64;
+
+/// The backlog above which publishers are held back, for this limit of the disk; 0: no limit.
+fn behind_of(disk: u64) -> usize {
+    match disk {
+        0 => usize::MAX,
+        disk => usize::try_from(disk / BEHIND_PART_OF_DISK).unwrap_or(usize::MAX),
+    }
+}
+
 /// Why a store was not opened.
 #[derive(Debug, thiserror::Error)]
 #[non_exhaustive]
@@ -143,7 +155,9 @@ impl<D: Disk> DiskStore<D> {
         let group_bytes = segment_bytes / GROUPS_PER_SEGMENT;
         let (engine, opened) = Engine::open(disk, options)?;
         let inbox = Arc::new(Inbox::new(BacklogLimits {
-            behind: (segment_bytes / BEHIND_PART).min(room.memory / BEHIND_PART_OF_MEMORY),
+            behind: (segment_bytes / BEHIND_PART)
+                .min(room.memory / BEHIND_PART_OF_MEMORY)
+                .min(behind_of(room.disk)),
             stuck: (segment_bytes / STUCK_PART).min(room.memory / STUCK_PART_OF_MEMORY),
         }));
         Ok(Self {

@@ -36,7 +36,7 @@ pub(super) struct Twice {
     pub(super) show: Option<Command>,
 }
 
-/// Dead letters of the client that was asked about.
+/// Dead letters of the client that was asked about, or with its name in their topic.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub(super) struct OwnLetters {
     pub(super) count: u64,

@@ -480,7 +480,7 @@ fn own_letters_finding(one: &Integration, letters: &OwnLetters) -> Finding {
         last_ms,
         reason,
     } = letters;
-    of_letters(one, " that it published", *count, reason).last(*last_ms)
+    of_letters(one, " from it or about it", *count, reason).last(*last_ms)
 }
 
 /// Finding about this number of dead letters; `whose` follows their number.

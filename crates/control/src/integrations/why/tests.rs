@@ -159,7 +159,7 @@ fn dead_letters_of_a_client_are_told_without_a_topic() {
         diagnosis(client, one, false)
     };
     let expected =
-        "webhook/crm refused 1 message that it published: it is a dead letter; its reason";
+        "webhook/crm refused 1 message from it or about it: it is a dead letter; its reason";
     let found = letters(1_000);
     let cause = Cause::IntegrationFailing;
     expect(&found, cause, State::Connected, expected);

@@ -154,8 +154,8 @@ impl Control {
         Ok((subscribers, groups))
     }
 
-    /// Clients whose queues were full recently, and whether they are subscribed to what the device
-    /// may publish; else to what may have its name.
+    /// Clients whose queues were full recently, and whether they are subscribed to topics with the
+    /// name of the device to which it may publish; else to what may have its name.
     async fn lost_by(&self, asked: &Asked) -> Result<Vec<(Subscriber, bool)>, ControlError> {
         let tenant = asked.question.tenant;
         let written = self.may_publish_to(tenant, &asked.question.name);
@@ -171,9 +171,13 @@ impl Control {
                 let all = subscriptions.clone().map(|one| &*one.filter);
                 all.filter_map(|filter| Some((filter, SubscriptionFilter::parse(filter).ok()?)))
             };
+            // A device that may publish to all topics is not meant by each filter.
+            let names_it =
+                |topics: &str| topics.split('/').any(|level| level == asked.question.name);
             let is_own = |of: &SubscriptionFilter<'_>| {
-                let mut written = written.iter().filter_map(|one| TopicFilter::new(one).ok());
-                written.any(|written| of.filter.intersection(written).is_some())
+                let written = written.iter().filter_map(|one| TopicFilter::new(one).ok());
+                let mut common = written.filter_map(|written| of.filter.intersection(written));
+                common.any(|topics| names_it(&topics))
             };
             // It may have the name of the device in topics of a gateway.
             let may_name = |of: &SubscriptionFilter<'_>| {

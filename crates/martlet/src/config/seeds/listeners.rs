@@ -111,9 +111,11 @@ impl SettingNames<'_> {
         const HERE: &str = "127.0.0.1";
         const EVERYWHERE: &str = "0.0.0.0";
         let Some(name) = self.first(&HOSTS) else {
-            return match self.first(&SERVICE_MQTT) {
-                Some(_) => EVERYWHERE.to_owned(),
-                None => HERE.to_owned(),
+            // Beside a port also a name that other programs use.
+            let is_set = |name: &&str| self.variables.value(name).is_some();
+            return match SERVICE_MQTT.iter().any(is_set) {
+                true => EVERYWHERE.to_owned(),
+                false => HERE.to_owned(),
             };
         };
         let host = self.get(name).unwrap_or(HERE).to_owned();
