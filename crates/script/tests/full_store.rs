@@ -425,10 +425,10 @@ fn clients_of_a_tenant_that_has_its_share_of_the_store_wait_alone() {
     assert_eq!(answer(&mut node, "$new", 0, 0), SERVER_UNAVAILABLE);
     assert_eq!(answer(&mut node, "$new", CLEAN, 0), b"\x20\x02\0\0");
     let late = node.open();
-    let mut connect = lasting_v5(0);
-    connect.truncate(connect.len() - 2);
-    connect.extend(*b"$5");
-    node.send(late, &connect);
+    let mut of_v5 = lasting_v5(0);
+    of_v5.truncate(of_v5.len() - 2);
+    of_v5.extend(*b"$5");
+    node.send(late, &of_v5);
     let told = node.take(late);
     assert!(String::from_utf8_lossy(&told).contains("limits.team_percent"));
     // It may take retained messages away.
