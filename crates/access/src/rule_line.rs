@@ -59,7 +59,7 @@ impl RuleLine {
     }
 }
 
-/// What to write in place of a filter of Shared Subscriptions; none: it is another one.
+/// Advice for a rule whose filter is one of Shared Subscriptions; none: it is another one.
 pub(crate) fn without_group(filter: &str) -> Option<String> {
     let is_shared = filter.split('/').next() == Some("$share");
     is_shared.then(|| match shared_filter(filter) {

@@ -40,7 +40,7 @@ pub fn warning_of_skipped(path: &Path, lines: &[usize]) -> Option<String> {
     ))
 }
 
-/// What a `.env` contains.
+/// Contents of a `.env`.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct Parsed {
     /// Variables, in their order. The last one of a name applies.

@@ -177,7 +177,7 @@ fn fault(error: &DecodeError, phase: Phase, bytes: &[u8]) -> String {
     other.map_or_else(|| error.to_string(), str::to_owned)
 }
 
-/// What a server speaks, if its first bytes are of another protocol than MQTT.
+/// Text about a server whose first bytes are of another protocol than MQTT; none: they are not.
 pub(crate) fn other_protocol(bytes: &[u8]) -> Option<&'static str> {
     match bytes {
         [b'H', b'T', b'T', b'P', b'/', ..] => Some(

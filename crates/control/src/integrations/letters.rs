@@ -71,8 +71,8 @@ impl Letters {
         })
     }
 
-    /// The letters of an integration (kind and name) of this tenant that `is_wanted` takes, by their
-    /// publisher and topic, among the first ones.
+    /// The letters of an integration (kind and name) of this tenant that `is_wanted` takes, by
+    /// their publisher and topic, among the first ones.
     pub(super) async fn find(
         &self,
         (kind, name): (&str, &str),
