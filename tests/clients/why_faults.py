@@ -103,7 +103,7 @@ class Faults:
             # A connection that comes and goes may have changed in between: then both are asked for again.
             printed.append(self.why_printed(*asked, **of))
             # Commands in printed text name the node.
-            plain = lambda text: re.sub(r" --data-dir[= ]\S+", "", text)
+            plain = lambda text: re.sub(r" --data-dir[= ][^\s`),;:]+", "", text)
             return plain(said) in plain(printed[-1]).partition("\n")[0] and all(
                 plain(answers[-1].get(key, "")) in plain(printed[-1]) for key in ("command", "remedy"))
 

@@ -8,7 +8,7 @@
 use std::collections::VecDeque;
 use std::sync::Arc;
 
-use martlet_codec::{Connect, FixedHeader, PacketType, Publish, Subscribe};
+use martlet_codec::{Connect, FixedHeader, PacketType, ProtocolVersion, Subscribe};
 use martlet_permission::{Limit, RefusalCause, TenantId};
 
 use crate::connect_request::{ConnectingClient, requested_expiry_secs};
@@ -16,6 +16,7 @@ use crate::connection::Since;
 use crate::fault::{self, Fault};
 use crate::id::ConnectionId;
 use crate::node::{Cx, Node};
+use crate::part::hold::looked_at;
 use crate::shard::Shard;
 use crate::shard::store::StoreState;
 use crate::work::NODE;
@@ -159,15 +160,14 @@ impl Shard {
             // Nothing answers it, nothing is asked of the store, or the connection ends with it.
             _ => return PacketHandling::Now,
         };
-        let store = self.store_state_for(index);
-        let for_store =
-            store > StoreState::KeepsUp && self.grows_store(cx, index, store, (header, body));
+        let takes_all = self.store.takes_all();
+        let for_store = !takes_all && self.is_too_much_for_store(cx, index, (header, body));
         if self.connections.at(index).flags.transport_closed() {
             // A client that has gone sends no more: what came before the end is worked off. But one
             // client after the other could come and go, and a reserve has an end. So has the queue
             // of a part.
             let for_part = for_part && !fault::is(Fault::HoldSparesLeavers);
-            return match for_part || for_store && store >= StoreState::Full {
+            return match for_part || for_store && self.is_store_full_for(index) {
                 true => PacketHandling::Never,
                 false => PacketHandling::Now,
             };
@@ -182,14 +182,25 @@ impl Shard {
         }
     }
 
-    /// Amount that the store can take from the client of a connection.
-    #[inline]
-    fn store_state_for(&mut self, index: u32) -> StoreState {
-        if self.store.at_share.is_empty() {
-            return self.store.state;
-        }
+    /// Whether a packet makes the store grow by what that cannot take from the client now.
+    #[cold]
+    #[inline(never)]
+    fn is_too_much_for_store<N: Node>(
+        &mut self,
+        cx: &Cx<'_, N>,
+        index: u32,
+        (header, body): (&FixedHeader, &[u8]),
+    ) -> bool {
         let tenant = self.tenant_of(index);
-        self.store.state_for(tenant)
+        let store = self.store.state_for(tenant);
+        store > StoreState::KeepsUp && self.grows_store(cx, index, store, (header, body))
+    }
+
+    /// Whether the store has no room but its reserve for what comes from the client.
+    #[cold]
+    fn is_store_full_for(&mut self, index: u32) -> bool {
+        let tenant = self.tenant_of(index);
+        self.store.state_for(tenant) >= StoreState::Full
     }
 
     /// The ending for the client of a connection that has waited too long for the store.
@@ -228,12 +239,10 @@ impl Shard {
         let session = session.filter(|session| self.sessions.at(*session).durable);
         match (header.packet_type, session) {
             (PacketType::Publish, _) => {
-                let clears = || {
-                    let publish = Publish::decode(header.flags, body, version);
-                    publish.is_ok_and(|publish| publish.retain && publish.payload.is_empty())
-                };
                 // What takes a retained message away makes room for its tenant.
-                header.flags & PUBLISH_STORED != 0 && !(store == StoreState::AtShare && clears())
+                let makes_room =
+                    store == StoreState::AtShare && clears_retained(header, body, version);
+                header.flags & PUBLISH_STORED != 0 && !makes_room
             }
             (PacketType::Unsubscribe, Some(_)) => true,
             (PacketType::Subscribe, Some(_)) if connection.is_half_done() => true,
@@ -294,6 +303,12 @@ impl Shard {
             _ => Some(RefusalCause::StoreFailing),
         }
     }
+}
+
+/// Whether a PUBLISH takes a retained message away [MQTT-3.3.1-6].
+fn clears_retained(header: &FixedHeader, body: &[u8], version: ProtocolVersion) -> bool {
+    let publish = looked_at(header, body, version);
+    publish.is_some_and(|publish| publish.retain && publish.payload.is_empty())
 }
 
 /// Bytes of a CONNECT that go into the record of its session, if there is one.

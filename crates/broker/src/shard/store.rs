@@ -52,6 +52,12 @@ pub(crate) struct Store {
 }
 
 impl Store {
+    /// Whether it takes what comes from every tenant.
+    #[inline(always)]
+    pub(crate) fn takes_all(&self) -> bool {
+        self.state == StoreState::KeepsUp && self.at_share.is_empty()
+    }
+
     /// Amount that it can take from a tenant.
     #[inline]
     pub(crate) fn state_for(&self, tenant: TenantId) -> StoreState {

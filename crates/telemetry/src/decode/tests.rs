@@ -446,7 +446,7 @@ fn an_error_of_json_is_named_by_its_place_in_the_payload() {
         (
             Format::Json,
             "[{\"a\": 1},\n  {\"b\": 1}, {\"c\": x}]",
-            "item 3: the payload is not JSON: expected value at line 2 column 20",
+            "item 3: the payload is not JSON: expected value at line 2 column 19",
         ),
         (
             Format::Json,
