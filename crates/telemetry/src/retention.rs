@@ -275,7 +275,7 @@ mod tests {
         assert_eq!(first(None, 1_000), [all, 95, all]);
         // 110 bytes leave 195 to each of the others.
         assert_eq!(first(None, 500), [92, 100, all]);
-        // Today's values stay, whoever has too much.
+        // Values of today are not deleted, also of a tenant that has too much.
         assert_eq!(first(None, 1), [100, 100, 100]);
         // What is too old leaves its bytes to others.
         assert_eq!(first(Some(2), 400), [98, 98, 98]);
