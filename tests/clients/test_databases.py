@@ -42,17 +42,20 @@ def start(start_node, tmp_path):
     return start
 
 
+def once_it_waits(log, act):
+    """Calls a function as soon as the node with this log waits for its database."""
+    def wait():
+        until = time.monotonic() + martlet_process.DEADLINE_SECS
+        while time.monotonic() < until and not (log.exists() and "waiting for it" in log.read_text()):
+            time.sleep(0.05)
+        act()
+    threading.Thread(target=wait, daemon=True).start()
+
+
 def appears_late(postgres, place):
     """URL of a database whose server appears later, and a function that has it appear as soon as a node waits for it."""
     url, there = postgres.new_database(has_tables=False), place / "pg"
-    def show(log):
-        def once_it_waits():
-            until = time.monotonic() + martlet_process.DEADLINE_SECS
-            while time.monotonic() < until and not (log.exists() and "waiting for it" in log.read_text()):
-                time.sleep(0.05)
-            there.symlink_to(postgres.place)
-        threading.Thread(target=once_it_waits, daemon=True).start()
-    return url.replace(postgres.place, str(there)), show
+    return url.replace(postgres.place, str(there)), lambda log: once_it_waits(log, lambda: there.symlink_to(postgres.place))
 
 
 def warnings(node):
@@ -205,15 +208,21 @@ def test_users_in_a_file_that_is_not_used_are_named(start, postgres, tmp_path):
     assert "environment DATABASE_URL" in warning and "MARTLET_" not in warning
 
 
-def test_a_database_that_was_used_has_to_be_reached(start, postgres):
+def test_a_database_that_was_used_has_to_be_reached_and_is_waited_for_until_it_is_created(start, postgres, tmp_path):
     url = postgres.new_database(has_tables=False)
+    name = url.split('/')[3].split('?')[0]
+    rename = lambda one, other: postgres.run("psql", "-d", "postgres", "-c", f"ALTER DATABASE {one} RENAME TO {other}")
     start(DATABASE_URL=url, ENABLE_JETSTREAM="true")
-    gone = f"ALTER DATABASE {url.split('/')[3].split('?')[0]} RENAME TO gone_{url.split('/')[3].split('?')[0]}"
-    start(DATABASE_URL=url).close()
-    postgres.run("psql", "-d", "postgres", "-c", gone)
+    node = start(DATABASE_URL=url)
+    call(node, "POST", "/api/v1/devices", {"id": "ours"})
+    node.close()
+    rename(name, f"gone_{name}")
     with pytest.raises(RuntimeError) as told:
-        start(DATABASE_URL=url)
-    assert "does not exist" in str(told.value)
+        start(DATABASE_URL=url, MARTLET_REGISTRY__WAIT_SECS="1")
+    assert "does not exist" in str(told.value) and "has waited for 1 s" in str(told.value)
+    (tmp_path / "log2").unlink()
+    once_it_waits(tmp_path / "log2", lambda: rename(f"gone_{name}", name))
+    assert devices(start(DATABASE_URL=url)) == ["ours"]
 
 
 @pytest.mark.parametrize("tables, system", [(IOTFLOW, "seed3"), (SERVICE_MQTT, "seed4")])

@@ -225,8 +225,8 @@ def test_the_password_of_a_user_is_changed_in_the_source_that_decides_in_the_run
     for name in ("bob", "anna", "carl"):
         assert martlet_process.run("user", "add", name, "--generate", *data).returncode == 0
     settings = [f"auth.password_file={file}", "auth.order=credentials,password-file,registry"]
-    variables = {"MARTLET_AUTH__CREDENTIALS": "carl:a-long-password"}
-    node = start_node(settings=settings, variables=variables.items(), data_dir=tmp_path / "data")
+    variables = {**KEYS, "MARTLET_AUTH__CREDENTIALS": "carl:a-long-password"}
+    node = start_node(settings=settings, variables=variables.items(), data_dir=tmp_path / "data", http=True)
     for name, place in [("anna", "martlet.db"), ("bob", "passwd")]:
         changed = json.loads(martlet_process.run("user", "passwd", name, "--generate", "--json", *data).stdout)
         assert changed["file"].endswith(place), changed
@@ -239,6 +239,39 @@ def test_the_password_of_a_user_is_changed_in_the_source_that_decides_in_the_run
     assert martlet_process.run("user", "rm", "carl", *data).returncode == 0
     done = martlet_process.run("user", "rm", "carl", *data)
     assert done.returncode == 1 and "remove the user there, and restart the node" in done.stderr, done
+    for action in (["set", "carl", "--disable"], ["restore", "nobody-carl"]):
+        done = martlet_process.run("user", *action, *data)
+        assert done.returncode == 1, done
+    # Another source takes the name over, or has it before.
+    done = martlet_process.run("user", "rm", "bob", *data)
+    assert "But bob is a user of the node's tables too, which decides" in done.stdout, done
+    done = martlet_process.run("user", "restore", "carl", *data)
+    assert "But carl is a user of auth.credentials (" in done.stdout, done
+    shown = {name: call(node, "GET", f"/api/v1/users/{name}")["mqtt_decided_by"] for name in ("anna", "bob", "carl")}
+    assert shown["anna"] is None and shown["bob"] is None and "auth.credentials" in shown["carl"], shown
+
+
+def test_a_name_of_the_tables_is_not_added_to_a_password_file_that_comes_behind_them(start_node, tmp_path):
+    """The node would refuse it all the same."""
+    data = ("--data-dir", str(tmp_path / "data"))
+    for name in ("bob", "anna"):
+        assert martlet_process.run("user", "add", name, "--generate", *data).returncode == 0
+    assert martlet_process.run("user", "rm", "bob", *data).returncode == 0
+    assert martlet_process.run("device", "add", "meter", *data).returncode == 0
+    file = mosquitto_passwd(tmp_path / "passwd", ("sam", "secret"))
+    start_node(settings=[f"auth.password_file={file}"], data_dir=tmp_path / "data")
+    for name, said in [("anna", "exists"), ("meter", "is a device"), ("bob", "martlet user restore")]:
+        done = martlet_process.run("user", "add", name, "--generate", *data)
+        assert done.returncode == 1 and said in done.stderr and name not in open(file).read(), done
+    done = martlet_process.run("user", "add", "bob", "--generate", "--file", str(file), *data)
+    assert "But bob is a deleted user of the node's tables too, which decides" in done.stdout, done
+    done = martlet_process.run("user", "passwd", "bob", "--generate", *data)
+    assert done.returncode == 1, done
+    remedy = re.search(r"martlet (user rm [^,]*--purge bob) frees", done.stderr).group(1)
+    martlet(*shlex.split(remedy), "--yes")
+    changed = json.loads(martlet_process.run("user", "passwd", "bob", "--generate", "--json", *data).stdout)
+    with Client(node, "bob").credentials("bob", changed["password"]) as client:
+        client.publish("t", "x")
 
 
 def test_an_empty_user_name_is_no_user_to_add(start_node, tmp_path):

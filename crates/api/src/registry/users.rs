@@ -1,13 +1,16 @@
 //! Users: they connect with a password, and may use the API and the panel.
 
+use std::sync::Arc;
+
 use axum::extract::State;
 use axum::http::{HeaderMap, StatusCode};
 use axum::response::{IntoResponse, Response};
+use martlet_control::Control;
 use martlet_control::use_cases::{
     AddUser, ChangeUser, DeleteUser, FindUser, NewPassword, PageOfUsers, PurgeUser, RestoreUser,
     SetPassword,
 };
-use martlet_registry::{ApiRole, NewUser, User, UserChange};
+use martlet_registry::{ApiRole, COMMON_TENANT, NewUser, User, UserChange};
 use serde::{Deserialize, Serialize};
 use utoipa::{IntoParams, ToSchema};
 
@@ -52,11 +55,16 @@ pub(crate) struct UserView {
     /// When it was deleted; null: it is there.
     #[schema(value_type = Option<String>, format = DateTime)]
     deleted_at: Option<Moment>,
+    /// A source that has the name too and comes before the tables in `auth.order`, so that MQTT
+    /// clients need its password; null: the tables decide.
+    mqtt_decided_by: Option<String>,
 }
 
-impl From<User> for UserView {
-    fn from(user: User) -> Self {
+impl UserView {
+    fn of(user: User, control: &Control) -> Self {
+        let policy = control.policy().filter(|_| user.tenant == COMMON_TENANT);
         Self {
+            mqtt_decided_by: policy.and_then(|policy| policy.decides_before_tables(&user.name)),
             name: user.name,
             role: user.role,
             api_role: user.api_role.word(),
@@ -72,9 +80,9 @@ impl From<User> for UserView {
     }
 }
 
-fn answer(status: StatusCode, user: User) -> Response {
+fn answer(status: StatusCode, user: User, control: &Control) -> Response {
     let tag = version(user.revision).header();
-    (status, [tag], axum::Json(UserView::from(user))).into_response()
+    (status, [tag], axum::Json(UserView::of(user, control))).into_response()
 }
 
 pub(super) fn api_role(pointer: &str, text: &str) -> Result<ApiRole, Problem> {
@@ -112,6 +120,7 @@ impl UserParams {
     responses((status = 200, description = "A page of the list, sorted by name", body = Page<UserView>)))]
 pub(crate) async fn list(
     State(api): State<Api>,
+    State(control): State<Arc<Control>>,
     CalledBy(caller): CalledBy,
     QueryOf(params): QueryOf<UserParams>,
 ) -> Result<axum::Json<Page<UserView>>, Problem> {
@@ -123,7 +132,9 @@ pub(crate) async fn list(
         page: request,
     };
     let page = api.run(caller, page).await?;
-    Ok(axum::Json(page_of(&api, &of, page, UserView::from)))
+    Ok(axum::Json(page_of(&api, &of, page, |user| {
+        UserView::of(user, &control)
+    })))
 }
 
 /// A user to be added.
@@ -158,6 +169,7 @@ pub(crate) struct NewUserBody {
     responses((status = 201, description = "Added", body = UserView)))]
 pub(crate) async fn create(
     State(api): State<Api>,
+    State(control): State<Arc<Control>>,
     CalledBy(caller): CalledBy,
     JsonBody(body): JsonBody<NewUserBody>,
 ) -> Result<Response, Problem> {
@@ -172,7 +184,7 @@ pub(crate) async fn create(
     };
     let password = NewPassword::chosen(body.password)?;
     let added = api.run(caller, AddUser { user, password }).await?;
-    Ok(answer(StatusCode::CREATED, added))
+    Ok(answer(StatusCode::CREATED, added, &control))
 }
 
 /// A user
@@ -182,13 +194,14 @@ pub(crate) async fn create(
         (status = 404, description = "Not found")))]
 pub(crate) async fn show(
     State(api): State<Api>,
+    State(control): State<Arc<Control>>,
     CalledBy(caller): CalledBy,
     PathOf(name): PathOf<String>,
     headers: HeaderMap,
 ) -> Result<Response, Problem> {
     let found = api.run(caller, FindUser { name }).await?;
     let version = version(found.revision);
-    Ok(version.unless_unchanged(&headers, axum::Json(UserView::from(found))))
+    Ok(version.unless_unchanged(&headers, axum::Json(UserView::of(found, &control))))
 }
 
 /// Changes of a user; what is not named stays.
@@ -221,6 +234,7 @@ pub(crate) struct UserChangeBody {
         (status = 428, description = "The header If-Match is required")))]
 pub(crate) async fn change(
     State(api): State<Api>,
+    State(control): State<Arc<Control>>,
     CalledBy(caller): CalledBy,
     PathOf(name): PathOf<String>,
     headers: HeaderMap,
@@ -243,7 +257,7 @@ pub(crate) async fn change(
         expected_revision: expected,
     };
     let changed = api.run(caller, change).await?;
-    Ok(answer(StatusCode::OK, changed))
+    Ok(answer(StatusCode::OK, changed, &control))
 }
 
 /// Another password.
@@ -320,9 +334,10 @@ pub(crate) async fn purge(
         (status = 404, description = "No such object is deleted")))]
 pub(crate) async fn restore(
     State(api): State<Api>,
+    State(control): State<Arc<Control>>,
     CalledBy(caller): CalledBy,
     PathOf(name): PathOf<String>,
 ) -> Result<Response, Problem> {
     let restored = api.run(caller, RestoreUser { name }).await?;
-    Ok(answer(StatusCode::OK, restored))
+    Ok(answer(StatusCode::OK, restored, &control))
 }

@@ -311,6 +311,17 @@ impl Policy {
         Some(Refusal::operators_only(RefusalCause::Banned, detail))
     }
 
+    /// The source that has this User Name too and comes before the tables, so that it decides about
+    /// clients of the common tenant with this name; none: the tables decide.
+    pub fn decides_before_tables(&self, user_name: &str) -> Option<String> {
+        let sources = &self.realms.get(&Realm::COMMON)?.sources;
+        let mut before = sources
+            .iter()
+            .take_while(|source| source.kind() != SourceKind::Registry);
+        let decides = before.find(|source| source.knows(user_name) == Knowledge::Yes);
+        decides.map(|source| source.name())
+    }
+
     /// The answer to a client with this name and the proof of it.
     pub fn standing(&self, realm: Realm, user_name: &str, client_id: &str) -> Standing {
         let chain = self.realms.get(&realm);

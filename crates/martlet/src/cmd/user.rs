@@ -25,7 +25,9 @@ use crate::cmd::node_options::{NodeOptions, for_node};
 use crate::cmd::passwd::HashName;
 use crate::cmd::print::{errln, out};
 use crate::cmd::prompt::Strength;
-use crate::cmd::user_source::{UserSource, are_in_tables, password_file, users};
+use crate::cmd::user_source::{
+    Change, UserSource, are_in_tables, note_of_other, password_file, users,
+};
 use crate::cmd::{listing, passwd, prompt, tables};
 
 /// Arguments of `martlet user`.
@@ -222,7 +224,7 @@ impl FileOptions {
     }
 
     /// Makes the running node read a changed password file. Returns the result as a line.
-    fn reload(&self, path: &Path) -> anyhow::Result<String> {
+    fn reload(&self, path: &Path, user: &str) -> anyhow::Result<String> {
         let running = match self.file {
             Some(_) => tables::user_configuration(&self.node)?,
             None => None,
@@ -233,21 +235,27 @@ impl FileOptions {
             let mut files = files.chain(running.listener_password_files);
             files.any(|file| fs::canonicalize(file).ok() == real)
         });
-        Ok(match is_used {
-            true => tables::reload_files(&self.node),
-            false => "The running node does not use this file.\n".to_owned(),
-        })
+        if !is_used {
+            return Ok("The running node does not use this file.\n".to_owned());
+        }
+        let other = match password_file(&self.node) {
+            Ok(Some(own)) if fs::canonicalize(&own).ok() == real => {
+                note_of_other(&self.node, user, true)
+            }
+            // The file of a listener.
+            _ => String::new(),
+        };
+        Ok(format!("{}{other}", tables::reload_files(&self.node)))
     }
 
-    /// The password file in which a user is, or is added; `None` if that is the tables. `change`
-    /// is what has to be done to the user.
+    /// The password file in which a user is, or is added; `None` if that is the tables.
     ///
     /// # Errors
-    /// `auth.credentials` decides about the user.
-    fn path_of(&self, user: &str, is_new: bool, change: &str) -> anyhow::Result<Option<PathBuf>> {
+    /// Another source decides about the user.
+    fn path_of(&self, user: &str, change: Change) -> anyhow::Result<Option<PathBuf>> {
         match &self.file {
             Some(file) => Ok(Some(file.clone())),
-            None => UserSource::of(&self.node, user, is_new)?.file(user, change),
+            None => UserSource::of(&self.node, user, change)?.file(user, change),
         }
     }
 }
@@ -271,8 +279,11 @@ fn change(
     is_there: bool,
 ) -> anyhow::Result<String> {
     let UserOptions { user, file } = &options.user;
-    let change = "change the password";
-    let Some(path) = file.path_of(user, !is_there, change)? else {
+    let change = match is_there {
+        true => Change::Password,
+        false => Change::Add,
+    };
+    let Some(path) = file.path_of(user, change)? else {
         return change_in_tables(options, of_tables, is_there);
     };
     if *of_tables != OfTables::default() {
@@ -311,7 +322,7 @@ fn change(
     }
     let line = passwd::set(&path, user, &password, kind)?;
     let shown = options.generate.then_some(&*password);
-    let reload_note = file.reload(&path)?;
+    let reload_note = file.reload(&path, user)?;
     if file.json {
         let answer = serde_json::json!({
             "name": user, "file": path.display().to_string(), "password": shown,
@@ -402,7 +413,7 @@ fn change_in_tables(
         }
     }
     let shown = options.generate.then_some(&*password);
-    let reload_note = tables::reload_tables(&file.node);
+    let reload_note = reload_tables(&file.node, user);
     let place = tables::place(&file.node)?;
     if file.json {
         let mut answer = serde_json::json!({
@@ -478,7 +489,7 @@ fn set(options: &SetOptions) -> anyhow::Result<String> {
         (false, false) => None,
         (enable, _) => Some(enable),
     };
-    refuse_in_password_file(node, user)?;
+    expect_in_tables(node, user, false)?;
     let before = administrators(node)?;
     let change = ChangeUser {
         name: user.clone(),
@@ -493,32 +504,46 @@ fn set(options: &SetOptions) -> anyhow::Result<String> {
     };
     tables::run(node, change)?;
     warn_of_none(node, before)?;
-    let reload_note = tables::reload_tables(node);
+    let reload_note = reload_tables(node, user);
     Ok(match options.json {
         true => format!("{}\n", serde_json::json!({ "changed": user })),
         false => format!("Changed user {}\n{reload_note}", printable(user)),
     })
 }
 
-/// Rejects options that a password file does not support, for a user in a password file.
-fn refuse_in_password_file(node: &NodeOptions, user: &String) -> anyhow::Result<()> {
-    let file = password_file(node).ok().flatten();
-    let Some(path) = file.filter(|path| users(path).is_ok_and(|all| all.contains(user))) else {
-        return Ok(());
-    };
-    let known = tables::run(node, ListUsers { deleted: false })?;
+/// Makes the running node reload the tables. Returns the result as lines, with the source that
+/// decides about the user if that is another.
+fn reload_tables(node: &NodeOptions, user: &str) -> String {
+    let reload_note = tables::reload_tables(node);
+    format!("{reload_note}{}", note_of_other(node, user, false))
+}
+
+/// Rejects what only users of the tables have, for a user of another source.
+fn expect_in_tables(node: &NodeOptions, user: &str, deleted: bool) -> anyhow::Result<()> {
+    let known = tables::run(node, ListUsers { deleted })?;
     if known.iter().any(|known| known.name == *user) {
         return Ok(());
     }
-    let path = path.display().to_string();
-    bail!(
-        "{} is in the password file {path}, whose users have no role and cannot be disabled: \
-         auth.acl_file contains the rights of users, and martlet user rm --file={} {} removes this \
-         one",
-        printable(user),
-        typed(&path),
-        typed_names(&[user])
-    )
+    let shown = printable(user);
+    match UserSource::of(node, user, Change::Remove) {
+        Ok(UserSource::File(path))
+            if users(&path).is_ok_and(|all| all.iter().any(|one| one == user)) =>
+        {
+            let path = path.display().to_string();
+            bail!(
+                "{shown} is in the password file {path}, whose users have no role, and cannot be \
+                 disabled or restored: auth.acl_file contains the rights of users, and martlet \
+                 user rm --file={} {} removes this one",
+                typed(&path),
+                typed_names(&[user])
+            )
+        }
+        Ok(UserSource::Credentials(place)) => bail!(
+            "{shown} is a user of {place}, whose users have no role, and cannot be disabled or \
+             restored: change them there, and restart the node"
+        ),
+        _ => Ok(()),
+    }
 }
 
 fn remove(options: &RemoveOptions) -> anyhow::Result<String> {
@@ -527,16 +552,16 @@ fn remove(options: &RemoveOptions) -> anyhow::Result<String> {
         // The tables may have a deleted user of the name, which is in the file too.
         true => None,
         // Another user of the name may be left in the tables, and is not needed.
-        false => match UserSource::of(&file.node, user, false) {
+        false => match UserSource::of(&file.node, user, Change::Remove) {
             Ok(UserSource::Credentials(_)) if are_in_tables(&file.node, user)? => None,
-            _ => file.path_of(user, false, "remove the user")?,
+            _ => file.path_of(user, Change::Remove)?,
         },
     };
     let Some(path) = path else {
         return remove_from_tables(options);
     };
     edit::remove_user(&path, user)?;
-    let reload_note = file.reload(&path)?;
+    let reload_note = file.reload(&path, user)?;
     Ok(match file.json {
         true => format!("{}\n", serde_json::json!({ "removed": user })),
         false => format!(
@@ -567,7 +592,7 @@ fn remove_from_tables(options: &RemoveOptions) -> anyhow::Result<String> {
         }
     }
     warn_of_none(&file.node, before)?;
-    let reload_note = tables::reload_tables(&file.node);
+    let reload_note = reload_tables(&file.node, user);
     let place = tables::place(&file.node)?;
     let view = serde_json::json!({ "removed": user, "can_be_restored": !options.purge });
     Ok(match (file.json, options.purge) {
@@ -583,8 +608,9 @@ fn remove_from_tables(options: &RemoveOptions) -> anyhow::Result<String> {
 fn restore(options: &RestoreOptions) -> anyhow::Result<String> {
     let RestoreOptions { user, on } = options;
     let name = user.clone();
+    expect_in_tables(&on.node, user, true)?;
     tables::run(&on.node, RestoreUser { name })?;
-    let reload_note = tables::reload_tables(&on.node);
+    let reload_note = reload_tables(&on.node, user);
     Ok(match on.json {
         true => format!("{}\n", serde_json::json!({ "restored": user })),
         false => format!("Restored user {}\n{reload_note}", printable(user)),

@@ -6,8 +6,9 @@ use std::path::{Path, PathBuf};
 use anyhow::{Context as _, bail};
 use martlet_access::{PasswordFile, Plain};
 use martlet_control::UserConfiguration;
-use martlet_control::text::{printable, typed};
-use martlet_control::use_cases::FindUser;
+use martlet_control::text::{printable, typed, typed_names};
+use martlet_control::use_cases::{FindDevice, FindUser, ListUsers};
+use martlet_registry::{COMMON_TENANT, User};
 
 use crate::cmd::admin;
 use crate::cmd::node_options::NodeOptions;
@@ -25,52 +26,162 @@ pub(super) enum UserSource {
     Tables,
 }
 
+/// What the tables have under a User Name that clients without a team log in with.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Holder {
+    User,
+    /// A user that was deleted and can be restored: logins with its name are refused.
+    DeletedUser,
+    Device,
+}
+
+/// What is done to a user.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum Change {
+    Add,
+    Password,
+    Remove,
+}
+
 impl UserSource {
-    /// The source that decides about a user: the first of `auth.order` that has the name. If none
-    /// has it, or it is added, the password file, and without one the tables.
-    pub(super) fn of(node: &NodeOptions, user: &str, is_new: bool) -> anyhow::Result<Self> {
+    /// The source in which a user is added, or is.
+    ///
+    /// A user is in the first source of `auth.order` that has the name. If none has it, or none
+    /// before the password file does and the user is added: the password file, and without one the
+    /// tables.
+    ///
+    /// # Errors
+    /// The name is kept for a deleted user or a device of the tables, which decide.
+    pub(super) fn of(node: &NodeOptions, user: &str, change: Change) -> anyhow::Result<Self> {
         let path = password_file(node)?;
-        let configured = user_configuration(node)?;
         let (target, place) = match &path {
             Some(path) => (Self::File(path.clone()), "password-file"),
             None => (Self::Tables, "registry"),
         };
-        if path.is_none() && configured.credentials.is_none() {
+        let Some((source, holder)) = Self::first(node, user, path.as_deref())? else {
             return Ok(target);
+        };
+        let order = user_configuration(node)?.order;
+        let rank = |name: &str| order.iter().position(|one| one == name);
+        match (change, holder) {
+            // The new user decides.
+            (Change::Add, _) if rank(source.name()) >= rank(place) => Ok(target),
+            // The user of the file may be removed, which never logged in.
+            (Change::Remove, Some(Holder::DeletedUser | Holder::Device)) => Ok(target),
+            (_, Some(Holder::DeletedUser)) if target != Self::Tables => bail!(
+                "{} is a deleted user of the tables, which decide before the password file \
+                 (auth.order): martlet user restore {name} restores it, martlet user rm --purge \
+                 {name} frees the name",
+                printable(user),
+                name = typed_names(&[user])
+            ),
+            (_, Some(Holder::Device)) if target != Self::Tables => bail!(
+                "{} is a device of the tables, which decide before the password file (auth.order)",
+                printable(user)
+            ),
+            _ => Ok(source),
         }
+    }
+
+    /// The first source of `auth.order` that has a user, and what the tables have of it.
+    fn first(
+        node: &NodeOptions,
+        user: &str,
+        path: Option<&Path>,
+    ) -> anyhow::Result<Option<(Self, Option<Holder>)>> {
+        let configured = user_configuration(node)?;
         for source in &configured.order {
             match source.as_str() {
-                // It decides when it has been added.
-                source if is_new && source == place => break,
                 "credentials" if configured.credential_users.iter().any(|one| one == user) => {
                     let place = configured.credentials.unwrap_or_default();
-                    return Ok(Self::Credentials(place));
+                    return Ok(Some((Self::Credentials(place), None)));
                 }
-                "password-file" if path.as_deref().is_some_and(|path| has(path, user)) => {
-                    return Ok(target);
+                "password-file" if path.is_some_and(|path| has(path, user)) => {
+                    let path = path.unwrap_or(Path::new("")).to_owned();
+                    return Ok(Some((Self::File(path), None)));
                 }
-                "registry" if configured.tables_unasked.is_none() && are_in_tables(node, user)? => {
-                    return Ok(Self::Tables);
+                "registry" if configured.tables_unasked.is_none() => {
+                    if let Some(holder) = Holder::of(node, user)? {
+                        return Ok(Some((Self::Tables, Some(holder))));
+                    }
                 }
                 _ => {}
             }
         }
-        Ok(target)
+        Ok(None)
+    }
+
+    /// Name in `auth.order`.
+    fn name(&self) -> &'static str {
+        match self {
+            Self::Credentials(_) => "credentials",
+            Self::File(_) => "password-file",
+            Self::Tables => "registry",
+        }
     }
 
     /// The password file, or none for the tables.
     ///
     /// # Errors
     /// The user is in neither of them. `change` is what has to be done to the user.
-    pub(super) fn file(self, user: &str, change: &str) -> anyhow::Result<Option<PathBuf>> {
+    pub(super) fn file(self, user: &str, change: Change) -> anyhow::Result<Option<PathBuf>> {
         match self {
             Self::File(path) => Ok(Some(path)),
             Self::Tables => Ok(None),
             Self::Credentials(place) => bail!(
-                "{} is a user of {place}, which decides: {change} there, and restart the node",
-                printable(user)
+                "{} is a user of {place}, which decides: {} there, and restart the node",
+                printable(user),
+                match change {
+                    Change::Add | Change::Password => "change the password",
+                    Change::Remove => "remove the user",
+                }
             ),
         }
+    }
+}
+
+/// A line about the source that decides about a user, if it is not the one that was changed, which
+/// is the node's password file (`in_file`) or the tables; else empty.
+pub(super) fn note_of_other(node: &NodeOptions, user: &str, in_file: bool) -> String {
+    let found = password_file(node).and_then(|path| UserSource::first(node, user, path.as_deref()));
+    let (place, what) = match found {
+        Ok(Some((UserSource::Credentials(place), _))) => (place, "a user"),
+        Ok(Some((UserSource::File(path), _))) if !in_file => {
+            (format!("the password file {}", path.display()), "a user")
+        }
+        Ok(Some((UserSource::Tables, Some(holder)))) if in_file => {
+            let what = match holder {
+                Holder::User => "a user",
+                Holder::DeletedUser => "a deleted user",
+                Holder::Device => "a device",
+            };
+            ("the node's tables".to_owned(), what)
+        }
+        _ => return String::new(),
+    };
+    format!(
+        "But {} is {what} of {place} too, which decides about its MQTT logins (auth.order).\n",
+        printable(user)
+    )
+}
+
+impl Holder {
+    fn of(node: &NodeOptions, user: &str) -> anyhow::Result<Option<Self>> {
+        let name = user.to_owned();
+        tables::read(node, async |open| {
+            let user = open.run(FindUser { name: name.clone() }).await;
+            if user.is_ok_and(|user| user.tenant == COMMON_TENANT) {
+                return Ok(Some(Self::User));
+            }
+            let device = name.clone().into();
+            let device = open.run(FindDevice { device }).await;
+            if device.is_ok_and(|device| device.tenant == COMMON_TENANT && *device.id == *name) {
+                return Ok(Some(Self::Device));
+            }
+            let deleted = open.run(ListUsers { deleted: true }).await?;
+            let is_it = |user: &User| user.name == name && user.tenant == COMMON_TENANT;
+            Ok(deleted.iter().any(is_it).then_some(Self::DeletedUser))
+        })
     }
 }
 
@@ -140,8 +251,5 @@ fn has(path: &Path, user: &str) -> bool {
 
 /// Whether the tables have a user of this name.
 pub(super) fn are_in_tables(node: &NodeOptions, user: &str) -> anyhow::Result<bool> {
-    let name = user.to_owned();
-    tables::read(node, async |open| {
-        Ok(open.run(FindUser { name }).await.is_ok())
-    })
+    Ok(Holder::of(node, user)? == Some(Holder::User))
 }

@@ -114,8 +114,9 @@ pub enum RegistryError {
 }
 
 impl RegistryError {
-    /// Whether the server of the database does not respond, is starting or stopping, or has no free
-    /// connection. All other errors need a change by an operator.
+    /// Whether the server of the database does not respond, is starting or stopping, has no free
+    /// connection, or has not created the database yet. All other errors need a change by an
+    /// operator.
     #[must_use]
     pub fn is_unreachable(&self) -> bool {
         let Self::Database { error, .. } = self else {
@@ -125,8 +126,9 @@ impl RegistryError {
             sqlx::Error::Io(_) => true,
             sqlx::Error::Database(error) => {
                 let code = error.code().unwrap_or_default();
+                // 3D000: no database of this name.
                 code.len() == 5
-                    && ["08", "53", "57"]
+                    && ["08", "3D", "53", "57"]
                         .iter()
                         .any(|class| code.starts_with(class))
             }

@@ -17,7 +17,7 @@ use super::managed_node::ManagedNode;
 use crate::cmd::argv::MANAGE_SCRIPT;
 use crate::cmd::print::errln;
 use crate::cmd::tables::{self, OpenTables};
-use crate::cmd::user_source::UserSource;
+use crate::cmd::user_source::{Change, UserSource};
 use crate::cmd::{user, user_source};
 use crate::private_file;
 
@@ -230,8 +230,8 @@ fn expect_tables(managed: &ManagedNode) -> anyhow::Result<()> {
 /// Checks that the tables decide about the password of a user.
 fn expect_tables_to_decide(managed: &ManagedNode, user: &str) -> anyhow::Result<()> {
     expect_tables(managed)?;
-    let source = UserSource::of(&managed.node(), user, false)?;
-    source.file(user, "change the password").map(drop)
+    let source = UserSource::of(&managed.node(), user, Change::Password)?;
+    source.file(user, Change::Password).map(drop)
 }
 
 fn warn_of_weak(password: &str) {
