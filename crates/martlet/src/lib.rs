@@ -106,13 +106,13 @@ enum Command {
     Commands(cmd::command::CommandCommand),
     /// Add, revoke and list API keys
     #[command(subcommand)]
-    Key(cmd::people::KeyCommand),
+    Key(cmd::key::KeyCommand),
     /// Add, delete and list teams
     #[command(subcommand)]
-    Team(cmd::people::TeamCommand),
+    Team(cmd::team::TeamCommand),
     /// Ban clients, by Client Identifier, user name or address
     #[command(subcommand)]
-    Ban(cmd::people::BanCommand),
+    Ban(cmd::ban::BanCommand),
     /// List alarms, acknowledge, shelve and clear them
     Alarm(cmd::alarm::AlarmCommand),
     /// Add, change, remove and test rules about messages
@@ -125,9 +125,9 @@ enum Command {
     Secret(cmd::secret::SecretCommand),
     /// Provisioning keys, with which devices register themselves
     #[command(subcommand)]
-    Provision(cmd::people::ProvisionCommand),
+    Provision(cmd::key::ProvisionCommand),
     /// Show the audit log
-    Audit(cmd::people::AuditCommand),
+    Audit(cmd::audit::AuditCommand),
     /// Roles: rights of users as MQTT clients
     Role(cmd::role::RoleCommand),
     /// Certificates for servers and devices, from your own authority
@@ -275,16 +275,16 @@ fn run(command: Command) -> ExitCode {
         Command::Rollout(command) => cmd::rollout::run(&command),
         Command::Group(command) => cmd::group::run(&command),
         Command::Commands(command) => cmd::command::run(&command),
-        Command::Key(command) => cmd::people::key(&command),
-        Command::Team(command) => cmd::people::team(&command),
-        Command::Ban(command) => cmd::people::ban(&command),
+        Command::Key(command) => cmd::key::key(&command),
+        Command::Team(command) => cmd::team::team(&command),
+        Command::Ban(command) => cmd::ban::ban(&command),
         Command::Alarm(command) => cmd::alarm::run(&command),
         Command::Rule(command) => cmd::rule::run(&command),
         Command::Lockout(command) => cmd::lockout::run(&command),
         Command::Integration(command) => cmd::integration::run(&command),
         Command::Secret(command) => cmd::secret::run(&command),
-        Command::Provision(command) => cmd::people::provision(&command),
-        Command::Audit(options) => cmd::people::audit(&options),
+        Command::Provision(command) => cmd::key::provision(&command),
+        Command::Audit(options) => cmd::audit::audit(&options),
         Command::Role(command) => cmd::role::run(&command),
         Command::Cert(command) => cmd::cert::run(&command),
         Command::Acl(command) => cmd::acl::run(&command),

@@ -349,24 +349,7 @@ impl Registry {
         work.end(done).await
     }
 
-    /// All bans, newest first; those that have ended too.
-    ///
-    /// # Errors
-    /// The database cannot be read.
-    pub async fn bans(&mut self, visibility: &Visibility) -> Result<Vec<Ban>, RegistryError> {
-        let mut reading = self.reading().await?;
-        let on = reading.connection();
-        let read = async {
-            let tenant = tenant_of(&mut *on, visibility).await?;
-            let mut bans = all_bans(on).await?;
-            bans.retain(|ban| tenant.is_none_or(|own| own != 0 && own == i64::from(ban.tenant)));
-            Ok(bans)
-        };
-        let read: Result<_, Fault> = read.await;
-        reading.end(read).await
-    }
-
-    /// A page of the same, by id; with a time only those that have not ended then.
+    /// A page of the bans, by id; with a time only those that have not ended then.
     ///
     /// # Errors
     /// The database cannot be read, or the cursor is none.

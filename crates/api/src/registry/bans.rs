@@ -2,7 +2,7 @@
 
 use axum::extract::State;
 use axum::http::StatusCode;
-use martlet_control::use_cases::{self, PageOfBans, RemoveBan};
+use martlet_control::use_cases::{self, FindBan, PageOfBans, RemoveBan};
 use martlet_registry::{Ban, BanKind, NewBan};
 use serde::{Deserialize, Serialize};
 use utoipa::{IntoParams, ToSchema};
@@ -58,6 +58,20 @@ impl From<Ban> for BanView {
     }
 }
 
+/// A ban that was added.
+#[derive(Debug, Serialize, ToSchema)]
+pub(crate) struct AddedBanView {
+    #[serde(flatten)]
+    view: BanView,
+    /// Id of the ban of the same name that it replaces; null: there was none.
+    replaced: Option<String>,
+}
+
+/// Words for kinds of bans.
+fn kinds() -> Vec<&'static str> {
+    BanKind::ALL.into_iter().map(BanKind::word).collect()
+}
+
 /// Which bans.
 #[derive(Debug, Deserialize, IntoParams)]
 #[serde(deny_unknown_fields)]
@@ -75,18 +89,41 @@ pub(crate) struct BanParams {
     /// Bans that have ended too. They are kept for a day.
     #[serde(default)]
     ended: bool,
+    /// The one ban of this name or address, in any spelling, or of `NAME@TEAM`; `kind` is needed.
+    value: Option<String>,
+    /// Kind of `value`.
+    #[param(schema_with = words::ban_kinds, required = false)]
+    kind: Option<String>,
 }
 
 /// List bans
 ///
 /// Without `ended` only those that have not ended.
 #[utoipa::path(get, path = "/api/v1/bans", tag = "clients", params(BanParams),
-    responses((status = 200, description = "A page of the list, sorted by id", body = Page<BanView>)))]
+    responses((status = 200, description = "A page of the list, sorted by id", body = Page<BanView>),
+        (status = 404, description = "No such ban, where `value` is given")))]
 pub(crate) async fn list(
     State(api): State<Api>,
     CalledBy(caller): CalledBy,
     QueryOf(params): QueryOf<BanParams>,
 ) -> Result<axum::Json<Page<BanView>>, Problem> {
+    if let Some(value) = params.value {
+        let kind = params.kind.unwrap_or_default();
+        let find = FindBan {
+            kind: BanKind::from_word(&kind).ok_or_else(|| {
+                let detail = format!("{kind:?} is not a kind of ban: {}", kinds().join(", "));
+                Problem::bad_request(format!("kind: {detail}")).of_parameter("kind", detail)
+            })?,
+            value,
+            team: params.team,
+        };
+        let found = api.run(caller, find).await?;
+        return Ok(axum::Json(Page {
+            total: params.total.map(|_| 1),
+            items: vec![found.into()],
+            next: None,
+        }));
+    }
     let caller = within(&api, caller, params.team.as_deref()).await?;
     let of = format!("bans {} {:?}", params.ended, caller.visibility());
     let paging = (params.limit, params.cursor.as_deref(), params.total);
@@ -140,14 +177,13 @@ pub(crate) struct BanBody {
 /// Their connections end. A caller bans a user, and a Client Identifier that a user has a session
 /// with, only if it has all rights of that user.
 #[utoipa::path(post, path = "/api/v1/bans", tag = "clients", params(OfTeam), request_body = BanBody,
-    responses((status = 201, description = "Banned", body = BanView)))]
+    responses((status = 201, description = "Banned", body = AddedBanView)))]
 pub(crate) async fn add(
     State(api): State<Api>,
     CalledBy(caller): CalledBy,
     QueryOf(of): QueryOf<OfTeam>,
     JsonBody(body): JsonBody<BanBody>,
-) -> Result<(StatusCode, axum::Json<BanView>), Problem> {
-    let accepted_words: Vec<&str> = BanKind::ALL.iter().map(|kind| kind.word()).collect();
+) -> Result<(StatusCode, axum::Json<AddedBanView>), Problem> {
     if let (Some(query), Some(body)) = (&of.team, &body.team)
         && query != body
     {
@@ -156,13 +192,17 @@ pub(crate) async fn add(
     }
     let new = NewBan {
         team: of.team.or(body.team),
-        kind: word("/kind", &body.kind, BanKind::from_word, &accepted_words)?,
+        kind: word("/kind", &body.kind, BanKind::from_word, &kinds())?,
         value: body.value,
         why: body.why,
         until_ms: time("/until", body.until.as_deref())?,
     };
     let added = use_cases::add_ban(api.tables()?, caller, new).await?;
-    Ok((StatusCode::CREATED, axum::Json(added.into())))
+    let added = AddedBanView {
+        view: added.ban.into(),
+        replaced: added.replaced,
+    };
+    Ok((StatusCode::CREATED, axum::Json(added)))
 }
 
 /// Remove a ban

@@ -252,6 +252,10 @@ pub(crate) struct Members {
 /// Number of devices that were changed.
 #[derive(Debug, Serialize, ToSchema)]
 pub(crate) struct Moved {
+    /// Id of the group.
+    id: String,
+    /// Name of the group.
+    group: String,
     /// Devices whose membership has changed.
     changed: u64,
 }
@@ -297,8 +301,12 @@ async fn change_members(
         devices: members.devices,
         is_added,
     };
-    let (_, changed) = api.run(caller, change).await?;
-    Ok(axum::Json(Moved { changed }))
+    let (group, changed) = api.run(caller, change).await?;
+    Ok(axum::Json(Moved {
+        id: group.id,
+        group: group.name,
+        changed,
+    }))
 }
 
 /// Rules of a group

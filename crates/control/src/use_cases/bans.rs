@@ -13,25 +13,6 @@ use crate::use_cases::teams::FindTeamId;
 use crate::use_cases::use_case::{UseCase, UseCaseEffect};
 use crate::wall_clock::now_signed_ms;
 
-/// Lists all bans, newest first.
-#[derive(Debug)]
-pub struct ListBans {
-    /// Whether bans that have ended are listed too, which are kept for a day.
-    pub with_ended: bool,
-}
-
-impl UseCase for ListBans {
-    type Output = Vec<Ban>;
-    const EFFECT: UseCaseEffect = UseCaseEffect::Reads;
-
-    async fn run(self, registry: &mut Registry, caller: &Caller) -> Result<Vec<Ban>, UseCaseError> {
-        let mut bans = registry.bans(&caller.visibility()).await?;
-        let now_ms = now_signed_ms();
-        bans.retain(|ban| self.with_ended || ban.holds(now_ms));
-        Ok(bans)
-    }
-}
-
 /// Reads a page of the bans, by id.
 #[derive(Debug)]
 pub struct PageOfBans {
@@ -127,14 +108,13 @@ pub async fn add_ban(
     tables: &Arc<SharedRegistry>,
     caller: Caller,
     ban: NewBan,
-) -> Result<Ban, UseCaseError> {
+) -> Result<AddedBan, UseCaseError> {
     if let (false, Some(team)) = (caller.sees_all(), &ban.team) {
         let team = team.clone();
         tables.run(caller.clone(), FindTeamId { team }).await?;
     }
     let users = refused_users(tables, &caller, &ban).await?;
-    let added = tables.run(caller, AddBan { ban, users }).await?;
-    Ok(added.ban)
+    tables.run(caller, AddBan { ban, users }).await
 }
 
 /// Names of users that a ban may refuse. A ban of an address has none: an address belongs to no

@@ -37,7 +37,7 @@ mod use_case;
 
 pub use api_keys::{AddApiKey, ChangeApiKey, ListApiKeys, RevokeApiKey};
 pub use audit::ReadAuditLog;
-pub use bans::{AddBan, FindBan, ListBans, PageOfBans, RemoveBan, add_ban};
+pub use bans::{AddBan, FindBan, PageOfBans, RemoveBan, add_ban};
 pub use bulk::{AddDevices, ExportNames, ReadExportNames, TryDevices};
 pub use configuration::{
     CountActiveSettings, ReadConfiguration, RemoveConfiguration, SetConfiguration,

@@ -329,7 +329,8 @@ pub(crate) struct NodeRefusal {
 }
 
 impl NodeRefusal {
-    fn new(status: hyper::StatusCode, body: String) -> Self {
+    /// The refusal in an answer with this status and body.
+    pub(crate) fn new(status: hyper::StatusCode, body: String) -> Self {
         let detail = in_words_of_commands(&body)
             .unwrap_or_else(|| format!("the node answered {status}: {body}"));
         let status = status.as_u16();
@@ -365,27 +366,49 @@ impl std::fmt::Display for NodeRefusal {
 
 impl std::error::Error for NodeRefusal {}
 
+/// The host of requests to a node.
+const HOST: &str = "martlet";
+
 /// Time limit for a response.
-const PATIENCE: Duration = Duration::from_secs(20);
+pub(crate) const PATIENCE: Duration = Duration::from_secs(20);
 
 /// A request to a node.
 #[derive(Clone, Copy)]
-struct AdminRequest<'a> {
-    method: &'a str,
-    path: &'a str,
+pub(crate) struct AdminRequest<'a> {
+    pub(crate) method: &'a str,
+    pub(crate) path: &'a str,
     /// Accepted media type.
-    accept: &'a str,
+    pub(crate) accept: &'a str,
     /// Body in JSON.
-    body: Option<&'a str>,
+    pub(crate) body: Option<&'a str>,
+    /// Entity tag that an object must have to be changed.
+    pub(crate) if_match: Option<&'a str>,
 }
 
 impl<'a> AdminRequest<'a> {
-    fn get(path: &'a str) -> Self {
+    pub(crate) fn get(path: &'a str) -> Self {
         Self {
             method: "GET",
             path,
             accept: "*/*",
             body: None,
+            if_match: None,
+        }
+    }
+
+    /// The request without its body.
+    pub(crate) fn head(&self) -> hyper::http::request::Builder {
+        let mut request = hyper::Request::builder()
+            .method(self.method)
+            .uri(self.path)
+            .header(hyper::header::HOST, HOST)
+            .header(hyper::header::ACCEPT, self.accept);
+        if let Some(tag) = self.if_match {
+            request = request.header(hyper::header::IF_MATCH, tag);
+        }
+        match self.body {
+            Some(_) => request.header(hyper::header::CONTENT_TYPE, "application/json"),
+            None => request,
         }
     }
 }
@@ -414,7 +437,11 @@ pub(crate) fn ask_with(
     answer(data_dir, question, PATIENCE + longer)
 }
 
-fn answer(
+/// Sends a request and returns the body of the response.
+///
+/// # Errors
+/// [`NodeRefusal`], or there is no response in time.
+pub(crate) fn answer(
     data_dir: &Path,
     question: AdminRequest<'_>,
     patience: Duration,
@@ -545,7 +572,7 @@ pub(crate) fn upload(data_dir: &Path, path: &str, file: &Path) -> anyhow::Result
     let request = hyper::Request::builder()
         .method("POST")
         .uri(path)
-        .header(hyper::header::HOST, "martlet")
+        .header(hyper::header::HOST, HOST)
         .header(hyper::header::CONTENT_TYPE, "application/octet-stream")
         .header(hyper::header::CONTENT_LENGTH, length)
         .body(axum::body::Body::from_stream(pieces))?;
@@ -608,16 +635,8 @@ async fn send(
     let (mut sender, connection) =
         hyper::client::conn::http1::handshake(TokioIo::new(stream)).await?;
     tokio::spawn(connection);
-    let mut request = hyper::Request::builder()
-        .method(question.method)
-        .uri(question.path)
-        .header(hyper::header::HOST, "martlet")
-        .header(hyper::header::ACCEPT, question.accept);
-    if question.body.is_some() {
-        request = request.header(hyper::header::CONTENT_TYPE, "application/json");
-    }
     let body = Bytes::copy_from_slice(question.body.unwrap_or_default().as_bytes());
-    let request = request.body(Full::new(body))?;
+    let request = question.head().body(Full::new(body))?;
     let response = sender.send_request(request).await?;
     let status = response.status();
     if !status.is_success() {

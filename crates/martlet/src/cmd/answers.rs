@@ -7,16 +7,17 @@ use crate::cmd::columns::columns;
 use crate::cmd::listing;
 use crate::cmd::node_and_form::NodeAndForm;
 
-/// A list, as JSON or in columns.
+/// Items of a list, as JSON or in columns.
 pub(super) fn listed<const N: usize>(
     on: &NodeAndForm,
     headers: [&str; N],
-    rows: Vec<(Value, [String; N])>,
+    items: Vec<Value>,
+    row: impl Fn(&Value) -> [String; N],
     none: &str,
 ) -> String {
     match on.json {
-        true => listing::items(rows.into_iter().map(|(view, _)| view)),
-        false => columns(headers, rows.into_iter().map(|(_, row)| row), none),
+        true => listing::items(items),
+        false => columns(headers, items.iter().map(row), none),
     }
 }
 

@@ -9,29 +9,24 @@ use std::process::ExitCode;
 use std::time::Duration;
 
 use clap::{Args, Subcommand, ValueEnum};
-use martlet_api::json_of_device;
-use martlet_control::devices::DeviceName;
 use martlet_control::text::{printable, typed};
-use martlet_control::use_cases::{
-    AddDevice, ChangeDevice, DeleteDevice, FindDevice, FindGroup, FindTeam, GroupName,
-    ListTeamNames, PurgeDevice, RestoreDevice, RotateSecret, UseCaseError,
-};
-use martlet_registry::{
-    DEVICE_TYPE, Device, DeviceChange, DeviceSecret, Expected, NewDevice, NotFound, Owner,
-    RegistryError, Secret, Status, Visibility,
-};
+use martlet_registry::{DEVICE_TYPE, Owner};
+use serde_json::{Value, json};
 
-use crate::cmd::admin::finish_as;
+use crate::cmd::admin::{NodeRefusal, finish_as};
+use crate::cmd::answers::done;
 use crate::cmd::deleted::DeletedKept;
+use crate::cmd::door::Door;
 use crate::cmd::duration::{grace, time};
-use crate::cmd::listing;
 use crate::cmd::node_and_form::NodeAndForm;
-use crate::cmd::node_options::TeamOption;
+use crate::cmd::node_options::{NodeOptions, TeamOption};
 use crate::cmd::print::err;
 use crate::cmd::prompt;
+use crate::cmd::query::encoded;
 use crate::cmd::role;
-use crate::cmd::tables::{self, OpenTables};
-use list::{ListOptions, listed};
+use crate::cmd::tables;
+use crate::cmd::view::text;
+use list::ListOptions;
 
 /// Arguments of `martlet device`.
 #[derive(Args, Debug)]
@@ -68,7 +63,7 @@ enum Action {
     Restore(NamedOptions),
     /// List the devices of all teams
     #[command(alias = "list")]
-    Ls(ListOptions),
+    Ls(list::ListDevices),
     /// Replace the credential of a device; the new one is printed once
     Rotate(RotateOptions),
     /// Change a device: its status, type, team or description
@@ -91,6 +86,42 @@ struct NamedOptions {
     of: TeamOption,
     #[command(flatten)]
     on: NodeAndForm,
+}
+
+/// The path of a device in the API, or of what belongs to it.
+fn path(id: &str, rest: &str, team: Option<&str>) -> String {
+    let team = team.map_or_else(String::new, |team| format!("?team={}", encoded(team)));
+    format!("{DEVICES}/{}{rest}{team}", encoded(id))
+}
+
+/// The path of what belongs to this device.
+fn path_of(device: &Value, rest: &str) -> String {
+    let team = device["team"].as_str().filter(|team| !team.is_empty());
+    path(&text(device, "id"), rest, team)
+}
+
+/// The path of devices in the API.
+const DEVICES: &str = "/api/v1/devices";
+
+impl NamedOptions {
+    /// The device, as the API shows it. `ID@TEAM`, the form used in logins, is a device of the
+    /// team, unless a device has this id.
+    fn find(&self, door: &Door<'_>) -> anyhow::Result<Value> {
+        let team = self.of.team.as_deref();
+        let found = door.get(&path(&self.id, "", team));
+        let is_missing = |error: &anyhow::Error| {
+            NodeRefusal::of(error).is_some_and(|refusal| refusal.status() == 404)
+        };
+        match (&found, team, self.id.rsplit_once('@')) {
+            (Err(error), None, Some((id, team))) if is_missing(error) => {
+                match door.get(&path(id, "", Some(team))) {
+                    Err(error) if is_missing(&error) => found,
+                    of_team => of_team,
+                }
+            }
+            _ => found,
+        }
+    }
 }
 
 #[derive(Args, Debug)]
@@ -237,11 +268,12 @@ enum StatusName {
 }
 
 impl StatusName {
-    fn status(self) -> Status {
+    /// The word for it in the API.
+    fn word(self) -> &'static str {
         match self {
-            Self::Active => Status::Active,
-            Self::Inactive => Status::Inactive,
-            Self::Maintenance => Status::Maintenance,
+            Self::Active => "active",
+            Self::Inactive => "inactive",
+            Self::Maintenance => "maintenance",
         }
     }
 }
@@ -255,7 +287,7 @@ pub(crate) fn run(command: &DeviceCommand) -> ExitCode {
         Action::Restore(options) => restore(options),
         Action::Add(options) => add(options),
         Action::Rm(options) => remove(options),
-        Action::Ls(options) => list(options),
+        Action::Ls(options) => list::list(options),
         Action::Rotate(options) => rotate(options),
         Action::Set(options) => set(options),
         Action::Twin(options) => return finish_as(options.admin.json, twin::run(options)),
@@ -263,94 +295,51 @@ pub(crate) fn run(command: &DeviceCommand) -> ExitCode {
     })
 }
 
-/// Finds a device. `ID@TEAM`, the form used in logins, is a device of the team, unless a device has
-/// this id.
-async fn found(open: &mut OpenTables, named: &NamedOptions) -> Result<Device, UseCaseError> {
-    let find = |id: &str| FindDevice {
-        device: DeviceName::Id(id.to_owned()),
+fn add(options: &AddOptions) -> anyhow::Result<String> {
+    let (on, said) = (&options.on, &options.said);
+    let door = Door::of(&on.node)?;
+    let text_or_none = |text: &Option<String>| text.clone().unwrap_or_default();
+    let body = json!({
+        "id": options.id, "name": options.name, "type": options.device_type,
+        "kind": text_or_none(&said.kind), "status": options.status.word(),
+        "description": text_or_none(&said.description), "location": text_or_none(&said.location),
+        "firmware_version": text_or_none(&said.firmware_version),
+        "hardware_version": text_or_none(&said.hardware_version),
+        "owner": text_or_none(&said.owner), "team": options.team, "tags": options.tags,
+        "groups": options.groups, "with_secret": !options.no_secret,
+    });
+    let mut device = door.ask("POST", DEVICES, Some(&body))?;
+    err!("{}", bans::notes(&door, &on.node, &device));
+    let members = ["id", "user_name", "type"];
+    let [id, user_name, device_type] = members.map(|member| text(&device, member));
+    let what = format!(
+        "Added device {id} of the type {device_type}{}",
+        comes_as(&id, &user_name)
+    );
+    let Some(secret) = device["secret"].as_str().map(str::to_owned) else {
+        let line = format!("{what}, without a credential");
+        return Ok(done(on, &device, &line, &door.note()));
     };
-    let team = named.of.team.as_deref();
-    let device = open.run_in(team, find(&named.id)).await;
-    let (Err(error), None, Some((id, team))) = (&device, team, named.id.rsplit_once('@')) else {
-        return device;
-    };
-    if !error.is_not_found() {
-        return device;
-    }
-    let name = team.to_owned();
-    match open.run(FindTeam { team: name }).await {
-        Err(error) if error.is_not_found() => device,
-        Err(error) => Err(error),
-        Ok(team) => open.run_in(Some(&team.id), find(id)).await,
-    }
+    let line = line_to_try(&on.node, &device, &secret);
+    device["try"] = line.clone().into();
+    let shown = format!(
+        "Its credential, shown this once: {secret}\n{}Try it: {line}\n",
+        door.note()
+    );
+    Ok(done(on, &device, &what, &shown))
 }
 
-fn add(options: &AddOptions) -> anyhow::Result<String> {
-    let AddOptions { id, team, on, .. } = options;
-    let (device_type, said) = (&options.device_type, &options.said);
-    let device = NewDevice {
-        number: None,
-        name: options.name.clone(),
-        device_type: device_type.clone(),
-        kind: said.kind.clone().unwrap_or_default(),
-        status: options.status.status(),
-        description: said.description.clone().unwrap_or_default(),
-        location: said.location.clone().unwrap_or_default(),
-        firmware_version: said.firmware_version.clone().unwrap_or_default(),
-        hardware_version: said.hardware_version.clone().unwrap_or_default(),
-        owner: said.owner.clone().unwrap_or_default(),
-        team: team.clone(),
-        tags: options.tags.clone(),
-        groups: options.groups.clone(),
-        secret: match options.no_secret {
-            true => DeviceSecret::None,
-            false => DeviceSecret::MadeUp,
-        },
-        id: id.clone(),
-    };
-    let add = AddDevice {
-        device,
-        kind_is_type: false,
-    };
-    let (added, secret) = tables::run(&on.node, add)?;
-    let reload_note = tables::reload_tables(&on.node);
-    err!("{}", bans::notes(&on.node, &added));
-    let (id, user_name) = (&added.id, &added.user_name);
-    let Some(secret) = secret.as_ref().map(Secret::text) else {
-        return Ok(match on.json {
-            true => {
-                let answer = serde_json::json!({
-                    "id": id, "user_name": user_name, "type": device_type, "secret": null,
-                });
-                format!("{answer}\n")
-            }
-            false => format!(
-                "Added device {id} of the type {device_type}{}, without a credential\n{reload_note}",
-                comes_as(id, user_name)
-            ),
-        });
-    };
+/// A command line with which a device publishes.
+fn line_to_try(node: &NodeOptions, device: &Value, secret: &str) -> String {
+    let members = ["id", "user_name", "type"];
+    let [id, user_name, device_type] = members.map(|member| text(device, member));
     let given = tables::Given {
-        id,
-        user_name,
-        device_type,
+        id: &id,
+        user_name: &user_name,
+        device_type: &device_type,
         secret,
     };
-    let line = tables::line_to_try(&on.node, &given);
-    Ok(match on.json {
-        true => {
-            let answer = serde_json::json!({
-                "id": id, "user_name": user_name, "type": device_type, "secret": secret,
-                "try": line,
-            });
-            format!("{answer}\n")
-        }
-        false => format!(
-            "Added device {id} of the type {device_type}{}\nIts credential, shown this once: \
-             {secret}\n{reload_note}Try it: {line}\n",
-            comes_as(id, user_name)
-        ),
-    })
+    tables::line_to_try(node, &given)
 }
 
 /// Note on the user name of a device, if it differs from the id.
@@ -362,91 +351,64 @@ fn comes_as(id: &str, user_name: &str) -> String {
 }
 
 fn rotate(options: &RotateOptions) -> anyhow::Result<String> {
-    let NamedOptions { on, .. } = &options.device;
+    let on = &options.device.on;
     let grace = match options.now {
         true => Duration::ZERO,
         false => options.grace,
     };
-    let (secret, device) = tables::with(&on.node, async |open| {
-        let device = found(open, &options.device).await?;
-        let renew = RotateSecret {
-            device: DeviceName::Number(device.number),
-            grace,
-        };
-        Ok((open.run(renew).await?, device))
-    })?;
-    let reload_note = tables::reload_tables(&on.node);
-    // The actual id, whatever form the argument has.
-    let id = &device.id;
-    let given = tables::Given {
-        id,
-        user_name: &device.user_name,
-        device_type: &device.device_type,
-        secret: secret.text(),
-    };
-    let line = tables::line_to_try(&on.node, &given);
+    let door = Door::of(&on.node)?;
+    let device = options.device.find(&door)?;
+    let body = json!({ "grace_secs": grace.as_secs() });
+    let mut rotated = door.ask("POST", &path_of(&device, "/rotate"), Some(&body))?;
+    let secret = text(&rotated, "secret");
+    let line = line_to_try(&on.node, &device, &secret);
     let old = match options.now {
         true => "The old one is no longer valid.".to_owned(),
         false => format!("The old one stays valid for {}.", time(grace)),
     };
-    Ok(match on.json {
-        true => {
-            let answer = serde_json::json!({
-                "id": id, "user_name": device.user_name, "secret": secret.text(),
-                "grace_secs": grace.as_secs(), "try": line,
-            });
-            format!("{answer}\n")
-        }
-        false => format!(
-            "The credential of device {id}, shown this once: {}\n{old}\n{reload_note}Try it: {line}\n",
-            secret.text()
-        ),
-    })
+    // The actual id, whatever form the argument has.
+    let what = format!(
+        "The credential of device {}, shown this once: {secret}",
+        text(&device, "id")
+    );
+    rotated["user_name"] = device["user_name"].clone();
+    rotated["try"] = line.clone().into();
+    let shown = format!("{old}\n{}Try it: {line}\n", door.note());
+    Ok(done(on, &rotated, &what, &shown))
 }
 
 fn set(options: &SetOptions) -> anyhow::Result<String> {
     let NamedOptions { id, on, .. } = &options.device;
     let changes = &options.changes;
-    let changed = tables::with(&on.node, async |open| {
-        let device = found(open, &options.device).await?;
-        let change = DeviceChange {
-            name: changes.name.clone(),
-            device_type: changes.device_type.clone(),
-            kind: changes.said.kind.clone(),
-            status: changes.status.map(StatusName::status),
-            description: changes.said.description.clone(),
-            location: changes.said.location.clone(),
-            firmware_version: changes.said.firmware_version.clone(),
-            hardware_version: changes.said.hardware_version.clone(),
-            owner: changes.said.owner.clone(),
-            team: changes.to_team.clone(),
-            tags: changed_list(&device.tags, &changes.tags, &changes.untags),
-            groups: groups_after(open, &device, changes).await?,
-        };
-        let change = ChangeDevice {
-            device: DeviceName::Number(device.number),
-            within: Visibility::All,
-            change,
-            // The change applies only to the revision that was read.
-            expected_revision: device.revision.into(),
-        };
-        open.run(change).await
-    })?;
-    let reload_note = tables::reload_tables(&on.node);
-    // In a team with a separate tenant, its user name changes.
-    let user_name = changes.to_team.as_ref().map(|_| &changed.user_name);
-    Ok(match (on.json, user_name) {
-        (true, None) => format!("{}\n", serde_json::json!({ "changed": id })),
-        (true, Some(user_name)) => {
-            let answer = serde_json::json!({ "changed": id, "user_name": user_name });
-            format!("{answer}\n")
-        }
-        (false, None) => format!("Changed device {id}\n{reload_note}"),
-        (false, Some(user_name)) => format!(
-            "Changed device {id}: its User Name is {} now\n{reload_note}",
-            printable(user_name)
+    let door = Door::of(&on.node)?;
+    let device = options.device.find(&door)?;
+    let said = &changes.said;
+    let body = json!({
+        "name": changes.name, "type": changes.device_type, "kind": said.kind,
+        "status": changes.status.map(StatusName::word), "description": said.description,
+        "location": said.location, "firmware_version": said.firmware_version,
+        "hardware_version": said.hardware_version, "owner": said.owner, "team": changes.to_team,
+        "tags": changed_list(&list_of(&device, "tags"), &changes.tags, &changes.untags),
+        "groups": groups_after(&door, &device, changes)?,
+    });
+    // The change applies only to the revision that was read.
+    let changed = door.change(&path_of(&device, ""), &body, &device["revision"])?;
+    let line = match changes.to_team {
+        // In a team with a separate tenant, its user name changes.
+        Some(_) => format!(
+            "Changed device {id}: its User Name is {} now",
+            text(&changed, "user_name")
         ),
-    })
+        None => format!("Changed device {id}"),
+    };
+    Ok(done(on, &changed, &line, &door.note()))
+}
+
+/// The texts in a list of an object.
+fn list_of(object: &Value, member: &str) -> Vec<String> {
+    let all = object[member].as_array().into_iter().flatten();
+    all.filter_map(|one| one.as_str().map(str::to_owned))
+        .collect()
 }
 
 /// The list after adding and removing elements; `None` if it is unchanged.
@@ -460,36 +422,37 @@ fn changed_list(all: &[String], more: &[String], less: &[String]) -> Option<Vec<
 
 /// The device's groups after the change, if they change. A device that leaves its team leaves its
 /// groups too.
-async fn groups_after(
-    open: &mut OpenTables,
-    device: &Device,
+fn groups_after(
+    door: &Door<'_>,
+    device: &Value,
     changes: &Changes,
-) -> Result<Option<Vec<String>>, UseCaseError> {
+) -> anyhow::Result<Option<Vec<String>>> {
     if changes.joins.is_empty() && changes.leaves.is_empty() {
         return Ok(None);
     }
     let (mut left, mut stays) = (Vec::new(), Vec::new());
-    for id in &device.groups {
-        let group = GroupName {
-            text: id.clone(),
-            team: None,
-        };
-        let group = open.run(FindGroup { group }).await?;
-        let named = |text: &&String| **text == group.id || **text == group.name;
+    for id in list_of(device, "groups") {
+        let group = door.get(&format!("/api/v1/groups/{}", encoded(&id)))?;
+        let named = |text: &&String| group["id"] == **text || group["name"] == **text;
         match changes.leaves.iter().find(named) {
             Some(text) => left.push(text),
-            None => stays.push(group),
+            None if changes.to_team.is_some() && group["team"] != "" => {}
+            None => stays.push(id),
         }
     }
     if let Some(odd) = changes.leaves.iter().find(|text| !left.contains(text)) {
-        let missing = NotFound::GroupOfDevice(device.object_name(), (*odd).clone());
-        return Err(RegistryError::from(missing).into());
+        let id = text(device, "id");
+        anyhow::bail!(
+            "the device {id} is in no group {odd}: martlet device show {} shows its groups",
+            typed(&id)
+        );
     }
-    if changes.to_team.is_some() {
-        stays.retain(|group| group.team.is_empty());
-    }
-    let stays = stays.into_iter().map(|group| group.id);
-    Ok(Some(stays.chain(changes.joins.iter().cloned()).collect()))
+    Ok(Some(
+        stays
+            .into_iter()
+            .chain(changes.joins.iter().cloned())
+            .collect(),
+    ))
 }
 
 fn remove(options: &RemoveOptions) -> anyhow::Result<String> {
@@ -500,72 +463,52 @@ fn remove(options: &RemoveOptions) -> anyhow::Result<String> {
             "Remove the device {id} permanently, with everything that belongs to it?"
         ))?;
     }
-    let (team, device) = (of.team.as_deref(), DeviceName::Id(id.clone()));
+    let door = Door::of(&on.node)?;
+    let team = of.team.as_deref();
     match options.purge {
-        true => {
-            let keeps_telemetry = false;
-            let purge = PurgeDevice {
-                device,
-                keeps_telemetry,
-            };
-            tables::run_in(&on.node, team, purge)?
-        }
-        false => {
-            let delete = DeleteDevice {
-                device,
-                expected_revision: Expected::any(),
-            };
-            tables::run_in(&on.node, team, delete)?;
-        }
+        true => door.ask("POST", &path(id, "/purge", team), None)?,
+        false => door.ask("DELETE", &path(id, "", team), None)?,
+    };
+    let view = json!({ "removed": id, "can_be_restored": !options.purge });
+    if options.purge {
+        let line = format!("Removed device {id} permanently");
+        return Ok(done(on, &view, &line, &door.note()));
     }
-    let reload_note = tables::reload_tables(&on.node);
-    let view = serde_json::json!({ "removed": id, "can_be_restored": !options.purge });
-    Ok(match (on.json, options.purge) {
-        (true, _) => format!("{view}\n"),
-        (false, true) => format!("Removed device {id} permanently\n{reload_note}"),
-        (false, false) => {
-            let team = of.team.as_ref();
-            let team = team.map_or_else(String::new, |team| format!("--team={} ", typed(team)));
-            let note = DeletedKept::of(&on.node)?.note(&on.node, "device", id, &team);
-            format!("Deleted device {id}\n{reload_note}{note}")
-        }
-    })
+    let team = team.map_or_else(String::new, |team| format!("--team={} ", typed(team)));
+    let kept = DeletedKept::of(&on.node)?.note(&on.node, "device", id, &team);
+    let note = format!("{}{kept}", door.note());
+    Ok(done(on, &view, &format!("Deleted device {id}"), &note))
 }
 
 fn restore(options: &NamedOptions) -> anyhow::Result<String> {
     let NamedOptions { id, of, on } = options;
-    let restore = RestoreDevice {
-        device: DeviceName::Id(id.clone()),
-    };
-    let device = tables::run_in(&on.node, of.team.as_deref(), restore)?;
-    let reload_note = tables::reload_tables(&on.node);
-    Ok(match on.json {
-        true => format!("{}\n", json_of_device(device)),
-        false => format!("Restored device {id}\n{reload_note}"),
-    })
+    let door = Door::of(&on.node)?;
+    let path = path(id, "/restore", of.team.as_deref());
+    let device = door.ask("POST", &path, None)?;
+    Ok(done(
+        on,
+        &device,
+        &format!("Restored device {id}"),
+        &door.note(),
+    ))
 }
 
 fn show(options: &NamedOptions) -> anyhow::Result<String> {
     let on = &options.on;
-    let (device, teams) = tables::read(&on.node, async |open| {
-        Ok((found(open, options).await?, open.run(ListTeamNames).await?))
-    })?;
-    let team = teams.get(&device.team).cloned();
-    let mut view = json_of_device(device);
+    let door = Door::of(&on.node)?;
+    let mut view = options.find(&door)?;
     if on.json {
         return Ok(format!("{view}\n"));
     }
     // In JSON it is the id.
-    if let Some(team) = team {
-        view["team"] = team.into();
-    }
+    view["team"] = door.team_of(&view).into();
     let fields = view.as_object().into_iter().flatten();
-    let line = |(name, value): (&String, &serde_json::Value)| {
+    let line = |(name, value): (&String, &Value)| {
         let text = match value {
-            serde_json::Value::String(text) => text.clone(),
-            serde_json::Value::Null => String::new(),
-            serde_json::Value::Array(all) => {
-                let all = all.iter().filter_map(serde_json::Value::as_str);
+            Value::String(text) => text.clone(),
+            Value::Null => String::new(),
+            Value::Array(all) => {
+                let all = all.iter().filter_map(Value::as_str);
                 all.collect::<Vec<_>>().join(", ")
             }
             other => other.to_string(),
@@ -574,25 +517,4 @@ fn show(options: &NamedOptions) -> anyhow::Result<String> {
         format!("{}\n", printable(line.trim_end()))
     };
     Ok(fields.map(line).collect())
-}
-
-fn list(options: &ListOptions) -> anyhow::Result<String> {
-    let all = listed(options)?;
-    let kept = DeletedKept::of(&options.on.node)?;
-    if options.on.json {
-        let all = all.iter().map(|device| {
-            let is_deleted = device.deleted_ms > 0;
-            let until = kept.until(device.deleted_ms).filter(|_| is_deleted);
-            let until = until.map_or(0, jiff::Timestamp::as_millisecond);
-            serde_json::json!({
-                "id": device.id, "user_name": device.user_name, "team": device.team,
-                "name": device.name, "type": device.device_type, "kind": device.kind,
-                "status": device.status.word(), "credentials": device.credentials,
-                "created_at": listing::time(device.created_ms), "deleted_at": listing::time(device.deleted_ms),
-                "kept_until": listing::time(until),
-            })
-        });
-        return Ok(listing::items(all));
-    }
-    Ok(list::table(&all, options.deleted.then_some(kept)))
 }

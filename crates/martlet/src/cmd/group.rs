@@ -4,21 +4,17 @@ use std::process::ExitCode;
 
 use clap::{Args, Subcommand};
 use martlet_control::text::printable;
-use martlet_control::use_cases::{
-    self, AddGroup, ChangeMembers, FindGroup, GroupName, ListTeamNames, ReadGroupRules, RemoveGroup,
-};
-use martlet_registry::{Expected, Group, NewGroup, RuleLine};
 use serde_json::{Value, json};
 
 use crate::cmd::admin::{AdminOptions, ask, finish_as};
-use crate::cmd::columns::columns;
+use crate::cmd::answers::{done, listed};
 use crate::cmd::desired::DesiredChange;
-use crate::cmd::listing;
+use crate::cmd::door::Door;
 use crate::cmd::node_and_form::NodeAndForm;
 use crate::cmd::node_options::TeamOption;
 use crate::cmd::query::encoded;
 use crate::cmd::role;
-use crate::cmd::tables;
+use crate::cmd::view::text;
 
 /// Arguments of `martlet group`.
 #[derive(Subcommand, Debug)]
@@ -72,6 +68,15 @@ pub(crate) struct ListGroups {
     team: Option<String>,
     #[command(flatten)]
     on: NodeAndForm,
+}
+
+/// The path of groups in the API.
+const PATH: &str = "/api/v1/groups";
+
+/// The path of a group, or of what belongs to it.
+fn path(group: &str, rest: &str, team: Option<&str>) -> String {
+    let team = team.map_or_else(String::new, |team| format!("?team={}", encoded(team)));
+    format!("{PATH}/{}{rest}{team}", encoded(group))
 }
 
 #[derive(Args, Debug)]
@@ -136,39 +141,8 @@ fn work(command: &GroupCommand) -> anyhow::Result<String> {
             let of = (&*options.name, options.team.as_deref());
             change(of, &options.devices, &options.on, true)
         }
-        GroupCommand::Add(options) => {
-            let group = NewGroup {
-                name: options.name.clone(),
-                description: options.description.clone().unwrap_or_default(),
-                colour: String::new(),
-                team: options.team.clone(),
-            };
-            let group = tables::run(&options.on.node, AddGroup { group })?;
-            let line = format!("Added the group {} ({})", group.name, group.id);
-            Ok(match options.on.json {
-                true => format!("{}\n", json!({ "id": group.id, "name": group.name })),
-                false => format!("{}\n", printable(&line)),
-            })
-        }
-        GroupCommand::Rm(named) => {
-            let (found, on) = (find(named)?.0, &named.on);
-            let remove = RemoveGroup {
-                group: GroupName {
-                    text: found.id.clone(),
-                    team: None,
-                },
-                expected_revision: Expected::any(),
-            };
-            tables::run(&on.node, remove)?;
-            let reload_note = tables::reload_tables(&on.node);
-            Ok(match on.json {
-                true => format!("{}\n", json!({ "removed": found.id })),
-                false => format!(
-                    "Removed the group {}\n{reload_note}",
-                    printable(&found.name)
-                ),
-            })
-        }
+        GroupCommand::Add(options) => add(options),
+        GroupCommand::Rm(named) => remove(named),
         GroupCommand::Member(MemberCommand::Add(members)) => members.change(true),
         GroupCommand::Member(MemberCommand::Rm(members)) | GroupCommand::Remove(members) => {
             members.change(false)
@@ -198,45 +172,48 @@ fn desired(options: &DesiredOptions) -> anyhow::Result<String> {
     Ok(format!("{}\n", printable(&line)))
 }
 
-/// The group with this id or name, the name of its team, and its rules.
-fn find(named: &NamedGroup) -> anyhow::Result<(Group, String, Vec<RuleLine>)> {
-    let name = |text: &str, team: &Option<String>| GroupName {
-        text: text.to_owned(),
-        team: team.clone(),
-    };
-    tables::read(&named.on.node, async |open| {
-        let group = name(&named.group, &named.team);
-        let found = open.run(FindGroup { group }).await?;
-        let team = open.run(ListTeamNames).await?.remove(&found.team);
-        let group = name(&found.id, &None);
-        let rules = open.run(ReadGroupRules { group }).await?.rules;
-        Ok((found, team.unwrap_or_default(), rules))
-    })
+fn add(options: &AddGroupOptions) -> anyhow::Result<String> {
+    let door = Door::of(&options.on.node)?;
+    let body = json!({
+        "name": options.name, "description": options.description.as_deref().unwrap_or_default(),
+        "team": options.team,
+    });
+    let group = door.ask("POST", PATH, Some(&body))?;
+    let line = format!(
+        "Added the group {} ({})",
+        text(&group, "name"),
+        text(&group, "id")
+    );
+    Ok(done(&options.on, &group, &line, ""))
 }
 
-fn json_of(group: &Group, team: &str) -> Value {
-    json!({
-        "id": group.id, "name": group.name, "description": group.description,
-        "team": group.team, "team_name": team, "devices": group.devices,
-    })
+fn remove(named: &NamedGroup) -> anyhow::Result<String> {
+    let door = Door::of(&named.on.node)?;
+    let group = door.get(&path(&named.group, "", named.team.as_deref()))?;
+    let (id, name) = (text(&group, "id"), text(&group, "name"));
+    door.ask("DELETE", &path(&id, "", None), None)?;
+    let line = format!("Removed the group {name}");
+    Ok(done(
+        &named.on,
+        &json!({ "removed": id }),
+        &line,
+        &door.note(),
+    ))
 }
 
 fn show(named: &NamedGroup) -> anyhow::Result<String> {
-    let (group, team, rules) = find(named)?;
-    let rules: Vec<String> = rules.iter().map(RuleLine::to_string).collect();
-    let mut view = json_of(&group, &team);
+    let door = Door::of(&named.on.node)?;
+    let mut group = door.get(&path(&named.group, "", named.team.as_deref()))?;
+    let rules = door.get(&path(&text(&group, "id"), "/rules", None))?;
+    group["rules"] = rules["rules"].clone();
     if named.on.json {
-        view["rules"] = json!(rules);
-        return Ok(format!("{view}\n"));
+        return Ok(format!("{group}\n"));
     }
-    let fields = [
-        ("id", group.id),
-        ("name", group.name),
-        ("description", group.description),
-        ("team", team),
-        ("devices", group.devices.to_string()),
-        ("rules", rules.join(", ")),
-    ];
+    let field = |name: &'static str| match name {
+        "team" => (name, door.team_of(&group)),
+        name => (name, text(&group, name)),
+    };
+    let fields = ["id", "name", "description", "team", "devices", "rules"].map(field);
     let line = |(name, text): (&str, String)| {
         let line = format!("{name:<18} {text}");
         format!("{}\n", printable(line.trim_end()))
@@ -245,35 +222,26 @@ fn show(named: &NamedGroup) -> anyhow::Result<String> {
 }
 
 fn list(options: &ListGroups) -> anyhow::Result<String> {
-    let team = options.team.as_deref();
-    let (all, teams) = tables::read(&options.on.node, async |open| {
-        let all = open.run_in(team, use_cases::ListGroups).await?;
-        Ok((all, open.run(ListTeamNames).await?))
-    })?;
-    let team_of = |group: &Group| teams.get(&group.team).map_or("", String::as_str);
-    if options.on.json {
-        let views = all.iter().map(|group| json_of(group, team_of(group)));
-        return Ok(listing::items(views));
-    }
-    let row = |group: &Group| {
-        [
-            group.id.clone(),
-            group.name.clone(),
-            group.devices.to_string(),
-            team_of(group).to_owned(),
-            group.description.clone(),
-        ]
+    let door = Door::of(&options.on.node)?;
+    let team = options.team.as_deref().map(|team| ("team", team));
+    let all = door.all(PATH, team.as_slice())?;
+    let row = |group: &Value| {
+        let members = ["id", "name", "devices", "description"];
+        let [id, name, devices, description] = members.map(|member| text(group, member));
+        [id, name, devices, door.team_of(group), description]
     };
     let headers = ["ID", "GROUP", ">DEVICES", "TEAM", "DESCRIPTION"];
-    Ok(columns(
+    Ok(listed(
+        &options.on,
         headers,
-        all.iter().map(row),
+        all,
+        row,
         "There are no groups.",
     ))
 }
 
-fn counted(devices: u64) -> String {
-    match devices {
+fn counted(devices: Option<u64>) -> String {
+    match devices.unwrap_or_default() {
         1 => "1 device".to_owned(),
         count => format!("{count} devices"),
     }
@@ -293,28 +261,18 @@ fn change(
     on: &NodeAndForm,
     is_added: bool,
 ) -> anyhow::Result<String> {
-    let group = GroupName {
-        text: group.to_owned(),
-        team: team.map(str::to_owned),
+    let door = Door::of(&on.node)?;
+    let rest = if is_added {
+        "/devices"
+    } else {
+        "/devices/remove"
     };
-    let change = ChangeMembers {
-        group,
-        devices: devices.to_vec(),
-        is_added,
+    let body = json!({ "devices": devices });
+    let moved = door.ask("POST", &path(group, rest, team), Some(&body))?;
+    let (group, count) = (text(&moved, "group"), counted(moved["changed"].as_u64()));
+    let line = match is_added {
+        true => format!("Added {count} to the group {group}"),
+        false => format!("Removed {count} from the group {group}"),
     };
-    let (found, changed) = tables::run(&on.node, change)?;
-    // The rules of the group apply from now on.
-    let reload_note = tables::reload_tables(&on.node);
-    let name = printable(&found.name);
-    Ok(match (on.json, is_added) {
-        (true, _) => format!("{}\n", json!({ "group": found.id, "changed": changed })),
-        (_, true) => format!(
-            "Added {} to the group {name}\n{reload_note}",
-            counted(changed)
-        ),
-        (_, false) => format!(
-            "Removed {} from the group {name}\n{reload_note}",
-            counted(changed)
-        ),
-    })
+    Ok(done(on, &moved, &line, &door.note()))
 }

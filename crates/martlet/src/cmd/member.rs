@@ -1,14 +1,16 @@
 //! `martlet team member`: members of a team and their rights.
 
 use clap::{Args, Subcommand};
-use martlet_control::use_cases;
 use martlet_registry::ApiRole;
-use serde_json::json;
+use serde_json::{Value, json};
 
 use crate::cmd::answers::{done, listed};
+use crate::cmd::door::Door;
 use crate::cmd::node_and_form::NodeAndForm;
-use crate::cmd::tables;
+use crate::cmd::query::encoded;
+use crate::cmd::team::path;
 use crate::cmd::user::api_role;
+use crate::cmd::view::text;
 
 /// Arguments of `martlet team member`.
 #[derive(Subcommand, Debug)]
@@ -57,40 +59,39 @@ pub(crate) struct SetMember {
 pub(super) fn run(command: &MemberCommand) -> anyhow::Result<String> {
     match command {
         MemberCommand::Ls { team, on } => {
-            let team = team.clone();
-            let all = tables::run(&on.node, use_cases::ListMembers { team })?;
-            let row = |member: martlet_registry::Member| {
-                let role = member.role.word();
-                let view = json!({ "user": member.user, "role": role });
-                (view, [member.user, role.to_owned()])
-            };
-            let rows = all.into_iter().map(row).collect();
-            let none = "The team has no members.";
-            Ok(listed(on, ["USER", "ROLE"], rows, none))
+            let all = Door::of(&on.node)?.whole(&format!("{}/members", path(team)))?;
+            let row = |member: &Value| ["user", "role"].map(|name| text(member, name));
+            Ok(listed(
+                on,
+                ["USER", "ROLE"],
+                all,
+                row,
+                "The team has no members.",
+            ))
         }
         MemberCommand::Set(SetMember { member, role }) => {
-            give(member, Some(*role))?;
-            let Member { team, user, on } = member;
-            let view = json!({ "user": user, "team": team, "role": role.word() });
-            let line = format!("{user} is {} in the team {team}", role.word());
-            Ok(done(on, &view, &line, &tables::reload_tables(&on.node)))
+            let role = role.word();
+            let set = ("PUT", Some(json!({ "role": role })));
+            let line = format!("{} is {role} in the team {}", member.user, member.team);
+            give(member, set, &line)
         }
         MemberCommand::Rm(member) => {
-            give(member, None)?;
-            let Member { team, user, on } = member;
-            let view = json!({ "user": user, "team": team, "role": null });
-            let line = format!("{user} has no role in the team {team}");
-            Ok(done(on, &view, &line, &tables::reload_tables(&on.node)))
+            let line = format!("{} has no role in the team {}", member.user, member.team);
+            give(member, ("DELETE", None), &line)
         }
     }
 }
 
-fn give(member: &Member, role: Option<ApiRole>) -> anyhow::Result<()> {
+fn give(
+    member: &Member,
+    (method, body): (&str, Option<Value>),
+    line: &str,
+) -> anyhow::Result<String> {
     let Member { team, user, on } = member;
-    let set = use_cases::SetMember {
-        team: team.clone(),
-        user: user.clone(),
-        role,
-    };
-    tables::run(&on.node, set)
+    let door = Door::of(&on.node)?;
+    let path = format!("{}/members/{}", path(team), encoded(user));
+    door.ask(method, &path, body.as_ref())?;
+    let role = body.map_or(Value::Null, |body| body["role"].clone());
+    let view = json!({ "user": user, "team": team, "role": role });
+    Ok(done(on, &view, line, &door.note()))
 }

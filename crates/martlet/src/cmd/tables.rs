@@ -12,6 +12,7 @@ use martlet_broker::Actions;
 use martlet_certificates::ClientCertificates;
 use martlet_control::callers::Caller;
 use martlet_control::devices::DeviceName;
+use martlet_control::shared_registry::TablesSettings;
 use martlet_control::text::{typed, typed_names};
 use martlet_control::use_cases::{
     FindDevice, FindRuleSet, FindTeamId, UseCase, UseCaseEffect, UseCaseError,
@@ -80,13 +81,7 @@ pub(crate) fn with_or_dry_run<T>(
     work: impl AsyncFnOnce(&mut OpenTables) -> Result<T, UseCaseError>,
 ) -> anyhow::Result<T> {
     let effective = node.load()?;
-    let mut settings = config::tables_settings(&effective)?;
-    if let Some(running) = expect_same(node, &settings.location)? {
-        // A node may have been started with other options.
-        settings.keeps_scram |= running.keeps_scram;
-        settings.devices_per_user_max = running.devices_per_user_max;
-    }
-    check_restored(&node.data_dir()?)?;
+    let settings = settings(node, &effective)?;
     let is_there = |file: &Path| file.try_exists().is_ok_and(|there| there);
     let is_new = !settings.location.file().is_none_or(is_there);
     if !is_dry_run {
@@ -105,6 +100,25 @@ pub(crate) fn with_or_dry_run<T>(
         OpenTables { registry }.work(work).await
     })
     .map_err(|error| named(error, &effective))
+}
+
+/// How the tables of a node are kept.
+///
+/// # Errors
+/// The configuration is faulty, or that of another node; or a restore into the data directory was
+/// interrupted.
+pub(crate) fn settings(
+    node: &NodeOptions,
+    effective: &Effective,
+) -> anyhow::Result<TablesSettings> {
+    let mut settings = config::tables_settings(effective)?;
+    if let Some(running) = expect_same(node, &settings.location)? {
+        // A node may have been started with other options.
+        settings.keeps_scram |= running.keeps_scram;
+        settings.devices_per_user_max = running.devices_per_user_max;
+    }
+    check_restored(&node.data_dir()?)?;
+    Ok(settings)
 }
 
 /// Names the keys in the text of an error by the variables of other programs that set them.
@@ -158,7 +172,8 @@ pub(crate) fn place(node: &NodeOptions) -> anyhow::Result<String> {
     Ok(config::location(&node.load()?)?.to_string())
 }
 
-fn make_data_dir(data_dir: &Path) -> anyhow::Result<()> {
+/// Creates the data directory, for this user only, if it does not exist.
+pub(crate) fn make_data_dir(data_dir: &Path) -> anyhow::Result<()> {
     owned::check_directory(data_dir)?;
     martlet_store::make_directory(data_dir)
         .with_context(|| format!("cannot make the data directory {}", data_dir.display()))
@@ -228,23 +243,41 @@ pub(crate) fn reload_tables(node: &NodeOptions) -> String {
         return String::new();
     };
     let reload_note = request_reload(node, "/api/v1/reload?only=tables");
-    if reload_note.is_empty() {
-        let unasked = node.load().ok().as_ref().and_then(config::tables_unasked);
-        let unasked =
-            unasked.map(|why| format!("This configuration does not use them for logins: {why}.\n"));
-        return format!(
-            "No node runs with the data directory {} now; it applies at the next start there. If \
-             your node has another data directory, name it: --data-dir DIR or -c FILE.\n{}",
-            data_dir.display(),
-            unasked.unwrap_or_default()
-        );
+    match reload_note.is_empty() {
+        true => not_running(node, &data_dir),
+        false => format!("{reload_note}{}", unasked(node)),
     }
+}
+
+/// Lines about a change of the tables of a node that does not run.
+pub(crate) fn not_running(node: &NodeOptions, data_dir: &Path) -> String {
+    let unasked = node.load().ok().as_ref().and_then(config::tables_unasked);
+    let unasked =
+        unasked.map(|why| format!("This configuration does not use them for logins: {why}.\n"));
+    format!(
+        "No node runs with the data directory {} now; it applies at the next start there. If your \
+         node has another data directory, name it: --data-dir DIR or -c FILE.\n{}",
+        data_dir.display(),
+        unasked.unwrap_or_default()
+    )
+}
+
+/// Lines about a change that the running node has made.
+pub(crate) fn applied(node: &NodeOptions) -> String {
+    format!("{APPLIED}{}", unasked(node))
+}
+
+/// A line about a running node that does not use the tables for logins; else empty.
+fn unasked(node: &NodeOptions) -> String {
     let places = user_configuration(node).ok().flatten();
     let unasked = places.and_then(|places| places.tables_unasked);
-    let unasked =
-        unasked.map(|why| format!("But the node does not use the tables for logins: {why}.\n"));
-    format!("{reload_note}{}", unasked.unwrap_or_default())
+    unasked.map_or_else(String::new, |why| {
+        format!("But the node does not use the tables for logins: {why}.\n")
+    })
 }
+
+/// The line about a change that is in force.
+const APPLIED: &str = "Applied to the running node.\n";
 
 /// Where the running node has its users; `None` if no node runs.
 ///
@@ -272,7 +305,7 @@ fn request_reload(node: &NodeOptions, path: &str) -> String {
     };
     let done = answer.and_then(|body| Ok(serde_json::from_str::<Reloaded>(&body)?));
     match done {
-        Ok(_) => "Applied to the running node.\n".to_owned(),
+        Ok(_) => APPLIED.to_owned(),
         Err(error) => format!("NOT applied to the running node: {error:#}\n"),
     }
 }

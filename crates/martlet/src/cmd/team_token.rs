@@ -2,13 +2,14 @@
 
 use clap::{Args, Subcommand};
 use martlet_control::text::typed_names;
-use martlet_control::use_cases::{AddTeamToken, ListTeamTokens, RestoreTeamToken, RevokeTeamToken};
-use martlet_registry::TeamToken;
 use serde_json::{Value, json};
 
 use crate::cmd::answers::{done, listed};
+use crate::cmd::door::Door;
 use crate::cmd::node_and_form::NodeAndForm;
-use crate::cmd::{listing, tables};
+use crate::cmd::query::encoded;
+use crate::cmd::team::path;
+use crate::cmd::view::text;
 
 /// Arguments of `martlet team token`.
 #[derive(Subcommand, Debug)]
@@ -53,81 +54,61 @@ pub(crate) struct NamedToken {
     on: NodeAndForm,
 }
 
-fn view(token: &TeamToken) -> Value {
-    json!({
-        "id": token.id, "number": token.number, "team": token.team, "name": token.name,
-        "created_at": listing::time(token.created_ms), "revoked_at": listing::time(token.revoked_ms),
-    })
+impl NamedToken {
+    fn path(&self) -> String {
+        format!("{}/{}", tokens(&self.team), encoded(&self.id))
+    }
+}
+
+/// The path of the tokens of a team.
+fn tokens(team: &str) -> String {
+    format!("{}/tokens", path(team))
 }
 
 /// Runs the command.
 pub(super) fn run(command: &TokenCommand) -> anyhow::Result<String> {
     match command {
         TokenCommand::Add { team, name, on } => {
-            let add = AddTeamToken {
-                team: team.clone(),
-                name: name.clone(),
-            };
-            let added = tables::run(&on.node, add)?;
-            let (key, secret) = (added.key.text(), added.secret.text());
-            let mut view = view(&added.token);
-            view["credentials"] = json!({ "key": key, "secret": secret });
-            let line = format!("Added the team token {name} ({})", added.token.id);
-            let reload_note = tables::reload_tables(&on.node);
+            let door = Door::of(&on.node)?;
+            let body = json!({ "name": name });
+            let token = door.ask("POST", &tokens(team), Some(&body))?;
+            let shown = &token["credentials"];
+            let (key, secret) = (text(shown, "key"), text(shown, "secret"));
+            let line = format!("Added the team token {name} ({})", text(&token, "id"));
             let shown = format!(
                 "Devices of the team log in with it, shown this once:\n  user name {key}\n  password  \
-                 {secret}\n{reload_note}"
+                 {secret}\n{}",
+                door.note()
             );
-            Ok(done(on, &view, &line, &shown))
+            Ok(done(on, &token, &line, &shown))
         }
         TokenCommand::Ls { team, on } => {
-            let team = team.clone();
-            let all = tables::run(&on.node, ListTeamTokens { team })?;
-            let row = |token: TeamToken| {
-                let state = if token.revoked_ms > 0 {
-                    "revoked"
-                } else {
-                    "valid"
-                };
-                let view = view(&token);
-                (view, [token.id, token.name, state.to_owned()])
+            let all = Door::of(&on.node)?.whole(&tokens(team))?;
+            let row = |token: &Value| {
+                let is_valid = token["revoked_at"].is_null();
+                let state = if is_valid { "valid" } else { "revoked" };
+                [text(token, "id"), text(token, "name"), state.to_owned()]
             };
-            let rows = all.into_iter().map(row).collect();
             let none = "The team has no team tokens.";
-            Ok(listed(on, ["ID", "TOKEN", "STATE"], rows, none))
+            Ok(listed(on, ["ID", "TOKEN", "STATE"], all, row, none))
         }
-        TokenCommand::Rm(NamedToken { team, id, on }) => {
-            let revoke = RevokeTeamToken {
-                team: team.clone(),
-                token: id.clone(),
-            };
-            let token = tables::run(&on.node, revoke)?;
+        TokenCommand::Rm(named) => {
+            let NamedToken { team, id, on } = named;
+            let door = Door::of(&on.node)?;
+            door.ask("DELETE", &named.path(), None)?;
             let line = format!(
-                "Revoked the team token {}; martlet team token restore {}{} restores it",
-                token.name,
+                "Revoked the team token {id}; martlet team token restore {}{} restores it",
                 on.node.in_command(),
                 typed_names(&[team, id])
             );
-            Ok(done(
-                on,
-                &view(&token),
-                &line,
-                &tables::reload_tables(&on.node),
-            ))
+            Ok(done(on, &json!({ "revoked": id }), &line, &door.note()))
         }
-        TokenCommand::Restore(NamedToken { team, id, on }) => {
-            let restore = RestoreTeamToken {
-                team: team.clone(),
-                token: id.clone(),
-            };
-            let token = tables::run(&on.node, restore)?;
-            let line = format!("Restored the team token {}", token.name);
-            Ok(done(
-                on,
-                &view(&token),
-                &line,
-                &tables::reload_tables(&on.node),
-            ))
+        TokenCommand::Restore(named) => {
+            let on = &named.on;
+            let door = Door::of(&on.node)?;
+            let token = door.ask("POST", &format!("{}/restore", named.path()), None)?;
+            let line = format!("Restored the team token {}", text(&token, "name"));
+            Ok(done(on, &token, &line, &door.note()))
         }
     }
 }

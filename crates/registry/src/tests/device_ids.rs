@@ -1,3 +1,4 @@
+use super::bans::all_bans;
 use super::{all, both, new_device};
 use crate::{
     AuditFilter, BanKind, DeviceChange, Expected, Import, Location, NewBan, NewDevice, NewTeam,
@@ -82,7 +83,7 @@ both!(devices_with_a_reserved_id_are_renamed, registry, {
     assert_eq!((found.number, &*found.name), (1, "old"));
     assert!(found.presence.is_some_and(|one| one.address == "192.0.2.7"));
     migrated.restore_device(&actor, "status-1".into()).await?;
-    let bans = migrated.bans(&Visibility::All).await?;
+    let bans = all_bans(&mut migrated, &Visibility::All).await?;
     assert_eq!(bans[0].value, "summary-3");
     let tables = Snapshot::load(&location).await?;
     let tables = tables.expect("they are there");

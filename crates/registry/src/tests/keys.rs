@@ -1,3 +1,4 @@
+use super::bans::all_bans;
 use super::{all, both, is_not_found, new_device, of_team};
 use crate::secret::digest_text;
 use crate::{
@@ -309,7 +310,7 @@ both!(who_is_banned_is_kept_out_until_the_ban_ends, registry, {
                  ELSE 23 END WHERE value IN ('c3', 'c4')";
     registry.run_sql(ended).await?;
     assert_eq!(registry.remove_ended_bans().await?, 1);
-    assert_eq!(registry.bans(&Visibility::All).await?.len(), 3);
+    assert_eq!(all_bans(registry, &Visibility::All).await?.len(), 3);
     let after = Snapshot::read(registry).await?;
     assert!(is_out(&after, "c2", "ann", "192.0.2.200", 1));
     assert!(!is_out(&after, "c2", "bob", "192.0.2.200", 1));

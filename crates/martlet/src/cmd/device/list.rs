@@ -1,13 +1,18 @@
-//! Selects the devices that a command lists, and their table.
+//! `martlet device ls`: which devices it lists, and their table.
 
-use clap::Args;
+use clap::{Args, ValueEnum};
 use martlet_control::use_cases::PageOfDevices;
 use martlet_registry::{Device, DeviceFilter, DeviceOrder, PageRequest};
+use serde_json::Value;
 
+use super::StatusName;
 use crate::cmd::columns::columns;
 use crate::cmd::deleted::DeletedKept;
+use crate::cmd::door::Door;
+use crate::cmd::listing;
 use crate::cmd::node_and_form::NodeAndForm;
 use crate::cmd::tables;
+use crate::cmd::view::text;
 
 #[derive(Args, Debug)]
 pub(super) struct ListOptions {
@@ -49,39 +54,133 @@ pub(super) fn listed(options: &ListOptions) -> anyhow::Result<Vec<Device>> {
     })
 }
 
+/// Arguments of `martlet device ls`.
+#[derive(Args, Debug)]
+pub(super) struct ListDevices {
+    #[command(flatten)]
+    of: ListOptions,
+    /// Only devices of this type
+    #[arg(long = "type", value_name = "TYPE")]
+    device_type: Option<String>,
+    /// Only devices with this status
+    #[arg(long)]
+    status: Option<StatusName>,
+    /// Only devices with this tag
+    #[arg(long, value_name = "TAG")]
+    tag: Option<String>,
+    /// Only devices of this group, by id or name
+    #[arg(long, value_name = "GROUP")]
+    group: Option<String>,
+    /// Only devices of this user
+    #[arg(long, value_name = "USER")]
+    owner: Option<String>,
+    /// Only devices that are connected (true) or are not (false)
+    #[arg(long, value_name = "true|false", num_args = 0..=1, default_missing_value = "true")]
+    online: Option<bool>,
+    /// Only devices that are inactive (true) or are not (false)
+    #[arg(long, value_name = "true|false", num_args = 0..=1, default_missing_value = "true")]
+    inactive: Option<bool>,
+    /// Only devices with this text in their id, name or description
+    #[arg(long, short = 's', value_name = "TEXT")]
+    search: Option<String>,
+    /// Order of the list
+    #[arg(long, default_value = "id")]
+    sort: Order,
+    /// List the first N devices
+    #[arg(long, value_name = "N")]
+    limit: Option<usize>,
+}
+
+/// An order of devices.
+#[derive(Clone, Copy, Debug, ValueEnum)]
+enum Order {
+    Id,
+    Created,
+    LastSeen,
+}
+
+impl ListDevices {
+    /// Parameters of the request.
+    fn filters(&self) -> Vec<(&'static str, String)> {
+        let of = &self.of;
+        let sort = match self.sort {
+            Order::Id => "id",
+            Order::Created => "created",
+            Order::LastSeen => "last_seen",
+        };
+        let all = [
+            ("team", of.team.clone()),
+            ("kind", of.kind.clone()),
+            ("deleted", of.deleted.then(|| true.to_string())),
+            ("type", self.device_type.clone()),
+            ("status", self.status.map(|status| status.word().to_owned())),
+            ("tag", self.tag.clone()),
+            ("group", self.group.clone()),
+            ("owner", self.owner.clone()),
+            ("online", self.online.map(|it| it.to_string())),
+            ("inactive", self.inactive.map(|it| it.to_string())),
+            ("q", self.search.clone()),
+            ("sort", Some(sort.to_owned())),
+        ];
+        let given = all.into_iter();
+        given
+            .filter_map(|(name, value)| Some((name, value?)))
+            .collect()
+    }
+}
+
+/// The devices, as JSON or as a table.
+pub(super) fn list(options: &ListDevices) -> anyhow::Result<String> {
+    let on = &options.of.on;
+    let filters = options.filters();
+    let filters: Vec<_> = filters
+        .iter()
+        .map(|(name, value)| (*name, &**value))
+        .collect();
+    let door = Door::of(&on.node)?;
+    let limit = options.limit.unwrap_or(usize::MAX);
+    let (all, more) = door.items("/api/v1/devices", &filters, limit)?;
+    if on.json {
+        return Ok(listing::items(all));
+    }
+    let kept = DeletedKept::of(&on.node)?;
+    let text = table(&all, options.of.deleted.then_some(kept));
+    let hidden = if more {
+        "There are more (--limit N shows more)\n"
+    } else {
+        ""
+    };
+    Ok(text + hidden)
+}
+
 /// The devices as a table. It has a column of kinds if any of them has a kind. Of deleted devices,
 /// it shows until when they are kept.
-pub(super) fn table(devices: &[Device], deleted: Option<DeletedKept>) -> String {
+fn table(devices: &[Value], deleted: Option<DeletedKept>) -> String {
     let third = if deleted.is_some() { "UNTIL" } else { "ONLINE" };
     let none = "There are no devices.";
     let fields = devices.iter().map(|device| {
-        let status = match device.deleted_ms > 0 {
-            true => "deleted",
-            false => device.status.word(),
+        let deleted_at = device["deleted_at"].as_str().and_then(|at| at.parse().ok());
+        let status = match deleted_at {
+            Some(_) => "deleted".to_owned(),
+            None => text(device, "status"),
         };
-        let online = match (&device.presence, deleted) {
-            (_, Some(kept)) => kept.day(device.deleted_ms),
-            (Some(presence), None) if presence.online => "yes".to_owned(),
-            (Some(_), None) => "no".to_owned(),
-            (None, None) => "never".to_owned(),
+        let online = match deleted {
+            Some(kept) => deleted_at.map_or_else(String::new, |at: jiff::Timestamp| {
+                kept.day(at.as_millisecond())
+            }),
+            None if device["online"] == true => "yes".to_owned(),
+            None if device["online_changed_at"].is_null() => "never".to_owned(),
+            None => "no".to_owned(),
         };
-        let name = match device.name == device.id {
+        let name = match device["name"] == device["id"] {
             true => String::new(),
-            false => device.name.clone(),
+            false => text(device, "name"),
         };
-        let first = [
-            device.user_name.clone(),
-            status.to_owned(),
-            online,
-            device.device_type.clone(),
-        ];
-        (
-            first,
-            device.kind.clone(),
-            [device.credentials.to_string(), name],
-        )
+        let [user_name, of] = ["user_name", "type"].map(|member| text(device, member));
+        let [kind, count] = ["kind", "credentials"].map(|member| text(device, member));
+        ([user_name, status, online, of], kind, [count, name])
     });
-    match devices.iter().any(|device| !device.kind.is_empty()) {
+    match devices.iter().any(|device| device["kind"] != "") {
         true => columns(
             [
                 "DEVICE",

@@ -1,0 +1,60 @@
+//! `martlet audit`: which caller changed what.
+
+use std::process::ExitCode;
+
+use clap::Args;
+use serde_json::Value;
+
+use crate::cmd::answers::listed;
+use crate::cmd::door::Door;
+use crate::cmd::node_and_form::NodeAndForm;
+use crate::cmd::role;
+use crate::cmd::view::{text, time};
+
+/// Arguments of `martlet audit`.
+#[derive(Args, Debug)]
+pub(crate) struct AuditCommand {
+    /// Only actions of this caller: ada, or as in the output, user:ada, key:ID, device:ID, "uid 0"
+    #[arg(long, value_name = "WHO")]
+    who: Option<String>,
+    /// Only this action; device. means all actions that begin with it
+    #[arg(long, value_name = "ACTION")]
+    action: Option<String>,
+    /// Show the newest N lines
+    #[arg(long, short = 'n', value_name = "N", default_value_t = 100)]
+    limit: usize,
+    #[command(flatten)]
+    on: NodeAndForm,
+}
+
+/// Runs `martlet audit`.
+pub(crate) fn audit(options: &AuditCommand) -> ExitCode {
+    role::finish(try_audit(options))
+}
+
+fn try_audit(options: &AuditCommand) -> anyhow::Result<String> {
+    let AuditCommand {
+        who,
+        action,
+        limit,
+        on,
+    } = options;
+    let filters = [("who", who), ("action", action)];
+    let filters = filters
+        .iter()
+        .filter_map(|(name, value)| Some((*name, value.as_deref()?)));
+    let filters: Vec<_> = filters.collect();
+    let (found, _) = Door::of(&on.node)?.items("/api/v1/audit", &filters, *limit)?;
+    let row = |line: &Value| {
+        [
+            time(line, "at"),
+            text(line, "who"),
+            text(line, "action"),
+            text(line, "object_id"),
+            text(line, "outcome"),
+            text(line, "changed"),
+        ]
+    };
+    let headers = ["TIME", "WHO", "ACTION", "OBJECT", "OUTCOME", "CHANGED"];
+    Ok(listed(on, headers, found, row, "There are no entries."))
+}
