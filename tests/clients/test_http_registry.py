@@ -601,6 +601,20 @@ def test_what_is_built_in_is_shown_with_the_rules_that_hold(node):
     assert listed["none"] == [] and listed["user"] == held("roles/user")[0]
 
 
+@pytest.mark.parametrize("of", ["roles", "device-types"])
+def test_one_rule_is_put_first_or_removed_and_the_others_stay(node, of):
+    call(node, "POST", f"/api/v1/{of}", {"name": "one", "rules": ["topic read a"]})
+    path = f"/api/v1/{of}/one/rules"
+    for changed in (True, False):
+        found = call(node, "POST", path, {"rule": "read b/#"})
+        assert (found["rules"], found["changed"]) == (["topic read b/#", "topic read a"], changed)
+    assert call(node, "DELETE", f"{path}?rule=read%20a")["rules"] == ["topic read b/#"]
+    assert "has no rule" in call(node, "DELETE", f"{path}?rule=read%20a", expect=404)["detail"]
+    assert call(node, "POST", path, {"rule": "see b/#"}, expect=422)["errors"][0]["pointer"] == "/rule"
+    built_in = {"roles": "user", "device-types": "device"}[of]
+    call(node, "POST", f"/api/v1/{of}/{built_in}/rules", {"rule": "read b/#"}, expect=409)
+
+
 def test_groups_of_one_name_are_told_apart_by_their_team(node):
     ids = {}
     for team in ("north", "south"):

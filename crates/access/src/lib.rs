@@ -49,7 +49,7 @@ pub use explain::{Explanation, explain};
 pub use lint::{Lint, lint_rules, locks_out, star_warning_of};
 pub use password::{PASSWORD_MIN, check_password, is_short};
 pub use password_file::{Check, PasswordFile, Plain, commonest};
-pub use rule_line::RuleLine;
+pub use rule_line::{RuleLine, with_keyword};
 pub use subscribing::Subscribing;
 pub use traffic::{Needs, RuleReview, USES_MIN, Use, judge_rules_by};
 

@@ -3,6 +3,7 @@
 //! Unlike in ACL files, only the order of the lines decides: the first matching rule applies.
 //! Reading includes subscribing, so a filter that no rule covers cannot be subscribed to.
 
+use std::borrow::Cow;
 use std::fmt;
 
 use martlet_permission::{Actions, shared_filter};
@@ -56,6 +57,19 @@ impl RuleLine {
                  FILTER"
             )),
         }
+    }
+}
+
+/// The rule with `topic` before it, if it has neither that nor `pattern`: `read a/#`, `a/#`.
+pub fn with_keyword(rule: &str) -> Cow<'_, str> {
+    let text = rule.trim_start();
+    let has_one = ["topic", "pattern"].iter().any(|keyword| {
+        let rest = text.strip_prefix(keyword);
+        rest.is_some_and(|rest| rest.starts_with([' ', '\t']))
+    });
+    match has_one {
+        true => text.into(),
+        false => format!("topic {text}").into(),
     }
 }
 

@@ -196,7 +196,7 @@ pub use twins::{
 };
 pub use users::{ApiRole, NewUser, User, UserChange};
 
-pub use martlet_access::{IOTFLOW, RuleLine, SERVICE_MQTT, check_password};
+pub use martlet_access::{IOTFLOW, RuleLine, SERVICE_MQTT, check_password, with_keyword};
 
 /// The tenant of all users and devices that are in no team with a tenant.
 pub const COMMON_TENANT: u32 = 0;

@@ -121,6 +121,10 @@ pub(crate) fn add_to(routes: Routes) -> Routes {
         )
         .add_of_tables(Scoped(AclWrite), routes!(rule_sets::delete_type))
         .add_of_tables(
+            Scoped(AclWrite),
+            routes!(rule_sets::put_type_rule, rule_sets::remove_type_rule),
+        )
+        .add_of_tables(
             ScopedOrOfTeam(AclRead, UsersRead),
             routes!(rule_sets::roles),
         )
@@ -131,6 +135,10 @@ pub(crate) fn add_to(routes: Routes) -> Routes {
         )
         .add_of_tables(Scoped(AclWrite), routes!(rule_sets::set_role))
         .add_of_tables(Scoped(AclWrite), routes!(rule_sets::delete_role))
+        .add_of_tables(
+            Scoped(AclWrite),
+            routes!(rule_sets::put_role_rule, rule_sets::remove_role_rule),
+        )
         .add_of_tables(Scoped(UsersRead), routes!(users::list))
         .add_of_tables(Scoped(UsersWrite), routes!(users::create))
         .add_of_tables(Scoped(UsersRead), routes!(users::show))

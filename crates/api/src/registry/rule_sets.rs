@@ -1,15 +1,16 @@
 //! Types of devices and roles of users: which topics they may use.
 
+use axum::Json;
 use axum::extract::State;
 use axum::http::{HeaderMap, StatusCode};
 use axum::response::{IntoResponse, Response};
 use martlet_control::callers::Caller;
 use martlet_control::use_cases::{
-    AddRuleSet, ChangeRuleSet, DeleteRuleSet, FindRuleSet, ListRuleSets,
+    AddRuleSet, ChangeOneRule, ChangeRuleSet, DeleteRuleSet, FindRuleSet, ListRuleSets, RuleChange,
 };
-use martlet_registry::{ClientIds, Owner, RuleLine, RuleSet, TypeSettings};
+use martlet_registry::{ClientIds, Owner, RuleLine, RuleSet, TypeSettings, with_keyword};
 use serde::{Deserialize, Serialize};
-use utoipa::ToSchema;
+use utoipa::{IntoParams, ToSchema};
 
 use super::CalledBy;
 use super::forms::{page_of_all, version};
@@ -102,6 +103,9 @@ pub(crate) struct NewRuleSet {
     client_id: Option<String>,
     /// For a device type with `client_id` `any`: sessions that a device may have. Without it: 10.
     max_sessions: Option<u32>,
+    /// For a device type: after how many seconds without a message its devices are inactive: 10 to
+    /// 31622400; 0: never.
+    inactive_after_secs: Option<u32>,
 }
 
 /// All rules that it is to have.
@@ -118,36 +122,68 @@ pub(crate) struct RuleSetChange {
     max_sessions: Option<u32>,
 }
 
-/// Changes of a type that concern no rules.
+/// Changes of a type; what is not named stays.
 #[derive(Debug, Deserialize, ToSchema)]
 #[serde(deny_unknown_fields)]
 pub(crate) struct TypeChange {
+    /// All rules that it is to have, as of [`RuleLines`].
+    rules: Option<Vec<String>>,
+    /// Which Client Identifiers its devices may use.
+    #[schema(example = "any")]
+    client_id: Option<String>,
+    /// With `client_id` `any`: sessions that a device may have.
+    max_sessions: Option<u32>,
     /// After how many seconds without a message its devices are inactive: 10 to 31622400; 0: never.
     #[schema(example = 600)]
-    inactive_after_secs: u32,
+    inactive_after_secs: Option<u32>,
 }
 
-/// Settings of a type: which Client Identifiers its devices may use, if that is given.
+/// A rule that is put first.
+#[derive(Debug, Deserialize, ToSchema)]
+#[serde(deny_unknown_fields)]
+pub(crate) struct OneRule {
+    /// The rule, with or without `topic` or `pattern` before it.
+    #[schema(example = "read a/#")]
+    rule: String,
+}
+
+/// A type or role after a change of one rule.
+#[derive(Debug, Serialize, ToSchema)]
+pub(crate) struct ChangedRules {
+    #[serde(flatten)]
+    view: RuleSetView,
+    /// `false`: the rule was the first one already.
+    changed: bool,
+}
+
+/// Settings of a type: which Client Identifiers its devices may use, and after how many seconds
+/// they are inactive, if that is given.
 fn settings(
     owner: Owner,
     client_id: Option<&str>,
     max_sessions: Option<u32>,
+    inactive_after_secs: Option<u32>,
 ) -> Result<TypeSettings, Problem> {
-    let field = match (client_id, max_sessions) {
-        (None, None) => return Ok(TypeSettings::default()),
-        (Some(_), _) => "/client_id",
-        (None, Some(_)) => "/max_sessions",
+    let field = match (client_id, max_sessions, inactive_after_secs) {
+        (None, None, None) => return Ok(TypeSettings::default()),
+        (Some(_), _, _) => "/client_id",
+        (None, Some(_), _) => "/max_sessions",
+        (None, None, Some(_)) => "/inactive_after_secs",
     };
+    let of_clients = client_id.is_some() || max_sessions.is_some();
     let read = match owner {
-        Owner::DeviceType => ClientIds::from_words(client_id.unwrap_or("any"), max_sessions),
+        Owner::DeviceType if of_clients => {
+            ClientIds::from_words(client_id.unwrap_or("any"), max_sessions).map(Some)
+        }
+        Owner::DeviceType => Ok(None),
         Owner::Role | Owner::Group => Err("it is of device types alone".to_owned()),
     };
     let read = read.map_err(|why| {
         Problem::new(ProblemKind::Invalid, why.clone()).of_field(field.to_owned(), why)
     });
     Ok(TypeSettings {
-        client_ids: Some(read?),
-        inactive_after_secs: None,
+        client_ids: read?,
+        inactive_after_secs,
     })
 }
 
@@ -156,11 +192,11 @@ async fn list_of(
     caller: Caller,
     owner: Owner,
     params: &PageParams,
-) -> Result<axum::Json<Page<RuleSetView>>, Problem> {
+) -> Result<Json<Page<RuleSetView>>, Problem> {
     let shown = api.run(caller, ListRuleSets { owner }).await?.into_iter();
     let all: Vec<RuleSetView> = shown.map(|set| RuleSetView::of(owner, set)).collect();
     let page = page_of_all(api, owner.word(), all, |set| &set.name, params.paging())?;
-    Ok(axum::Json(page))
+    Ok(Json(page))
 }
 
 async fn answer_of(
@@ -172,7 +208,7 @@ async fn answer_of(
 ) -> Result<Response, Problem> {
     let found = api.run(caller, FindRuleSet { owner, name }).await?;
     let tag = version(found.revision).header();
-    Ok((status, [tag], axum::Json(RuleSetView::of(owner, found))).into_response())
+    Ok((status, [tag], Json(RuleSetView::of(owner, found))).into_response())
 }
 
 async fn create_of(
@@ -186,7 +222,12 @@ async fn create_of(
         owner,
         name: name.clone(),
         rules: parse(&body.rules)?,
-        settings: settings(owner, body.client_id.as_deref(), body.max_sessions)?,
+        settings: settings(
+            owner,
+            body.client_id.as_deref(),
+            body.max_sessions,
+            body.inactive_after_secs,
+        )?,
     };
     api.run(caller.clone(), add).await?;
     answer_of(api, caller, owner, name, StatusCode::CREATED).await
@@ -204,7 +245,7 @@ async fn set_of(
         name: name.clone(),
         rules: Some(parse(&body.rules)?),
         expected_revision: expected(&headers)?,
-        settings: settings(owner, body.client_id.as_deref(), body.max_sessions)?,
+        settings: settings(owner, body.client_id.as_deref(), body.max_sessions, None)?,
     };
     api.run(caller.clone(), change).await?;
     answer_of(api, caller, owner, name, StatusCode::OK).await
@@ -221,11 +262,69 @@ async fn delete_of(
 }
 
 /// The routes of one kind.
+async fn change_one_of(
+    api: &Api,
+    caller: Caller,
+    (owner, name): (Owner, String),
+    (rule, change): (RuleLine, RuleChange),
+) -> Result<Json<ChangedRules>, Problem> {
+    let one = ChangeOneRule {
+        owner,
+        name,
+        rule,
+        change,
+    };
+    let (changed, set) = api.run(caller, one).await?;
+    let view = RuleSetView::of(owner, set);
+    Ok(Json(ChangedRules { view, changed }))
+}
+
+/// Puts a rule first, so that it decides.
+async fn put_first_of(
+    api: &Api,
+    caller: Caller,
+    of: (Owner, String),
+    body: &OneRule,
+) -> Result<Json<ChangedRules>, Problem> {
+    let rule = RuleLine::parse(&with_keyword(&body.rule))
+        .map_err(|why| Problem::new(ProblemKind::Invalid, why.clone()).of_field("/rule", why))?;
+    change_one_of(api, caller, of, (rule, RuleChange::First)).await
+}
+
+/// Removes a rule; the others stay in their order.
+async fn remove_of(
+    api: &Api,
+    caller: Caller,
+    (owner, name): (Owner, String),
+    which: &WhichRule,
+) -> Result<Json<ChangedRules>, Problem> {
+    let rule = RuleLine::parse_known(&with_keyword(&which.rule))
+        .map_err(|why| Problem::bad_request(format!("rule: {why}")).of_parameter("rule", why))?;
+    let missing = format!("the {} {name} has no rule \"{rule}\"", owner.word());
+    let of = (owner, name);
+    let changed = change_one_of(api, caller, of, (rule, RuleChange::Removed)).await?;
+    match changed.0.changed {
+        true => Ok(changed),
+        false => Err(Problem::new(ProblemKind::NotFound, missing)),
+    }
+}
+
+/// A rule of a type or role.
+#[derive(Debug, Deserialize, IntoParams)]
+#[serde(deny_unknown_fields)]
+#[into_params(parameter_in = Query)]
+pub(crate) struct WhichRule {
+    /// The rule, with or without `topic` or `pattern` before it.
+    #[param(example = "read a/#")]
+    rule: String,
+}
+
 macro_rules! routes_of {
-    ($owner:expr, $path:literal, $one:literal,
+    ($owner:expr, $path:literal, $one:literal, $rules:literal,
      $list:ident $list_title:literal, $create:ident $create_title:literal,
      $show:ident $show_title:literal, $set:ident $set_title:literal,
-     $delete:ident $delete_title:literal) => {
+     $delete:ident $delete_title:literal, $first:ident $first_title:literal,
+     $remove:ident $remove_title:literal) => {
         #[doc = $list_title]
         #[utoipa::path(get, path = $path, tag = "permissions", params(PageParams),
             responses((status = 200, description = "A page of the list, sorted by name",
@@ -234,7 +333,7 @@ macro_rules! routes_of {
             State(api): State<Api>,
             CalledBy(caller): CalledBy,
             QueryOf(params): QueryOf<PageParams>,
-        ) -> Result<axum::Json<Page<RuleSetView>>, Problem> {
+        ) -> Result<Json<Page<RuleSetView>>, Problem> {
             list_of(&api, caller, $owner, &params).await
         }
 
@@ -294,6 +393,38 @@ macro_rules! routes_of {
         ) -> Result<StatusCode, Problem> {
             delete_of(&api, caller, $owner, name).await
         }
+
+        #[doc = $first_title]
+        ///
+        /// The other rules stay in their order.
+        #[utoipa::path(post, path = $rules, tag = "permissions",
+            params(("name" = String, Path, description = "Name")), request_body = OneRule,
+            responses((status = 200, description = "The current state", body = ChangedRules),
+                (status = 404, description = "Not found")))]
+        pub(crate) async fn $first(
+            State(api): State<Api>,
+            CalledBy(caller): CalledBy,
+            PathOf(name): PathOf<String>,
+            JsonBody(body): JsonBody<OneRule>,
+        ) -> Result<Json<ChangedRules>, Problem> {
+            put_first_of(&api, caller, ($owner, name), &body).await
+        }
+
+        #[doc = $remove_title]
+        ///
+        /// The other rules stay in their order.
+        #[utoipa::path(delete, path = $rules, tag = "permissions",
+            params(("name" = String, Path, description = "Name"), WhichRule),
+            responses((status = 200, description = "The current state", body = ChangedRules),
+                (status = 404, description = "No such rule, type or role")))]
+        pub(crate) async fn $remove(
+            State(api): State<Api>,
+            CalledBy(caller): CalledBy,
+            PathOf(name): PathOf<String>,
+            QueryOf(which): QueryOf<WhichRule>,
+        ) -> Result<Json<ChangedRules>, Problem> {
+            remove_of(&api, caller, ($owner, name), &which).await
+        }
     };
 }
 
@@ -316,11 +447,13 @@ pub(crate) async fn change_type(
     let change = ChangeRuleSet {
         owner: Owner::DeviceType,
         name: name.clone(),
-        rules: None,
-        settings: TypeSettings {
-            client_ids: None,
-            inactive_after_secs: Some(body.inactive_after_secs),
-        },
+        rules: body.rules.as_deref().map(parse).transpose()?,
+        settings: settings(
+            Owner::DeviceType,
+            body.client_id.as_deref(),
+            body.max_sessions,
+            body.inactive_after_secs,
+        )?,
         expected_revision: expected(&headers)?,
     };
     api.run(caller.clone(), change).await?;
@@ -329,14 +462,17 @@ pub(crate) async fn change_type(
 
 routes_of!(
     Owner::DeviceType, "/api/v1/device-types", "/api/v1/device-types/{name}",
+    "/api/v1/device-types/{name}/rules",
     types "Types of devices", create_type "Add a type of devices",
     show_type "A type of devices", set_type "Give a type of devices other rules",
-    delete_type "Remove a type of devices"
+    delete_type "Remove a type of devices", put_type_rule "Put a rule of a type of devices first",
+    remove_type_rule "Remove a rule of a type of devices"
 );
 
 routes_of!(
-    Owner::Role, "/api/v1/roles", "/api/v1/roles/{name}",
+    Owner::Role, "/api/v1/roles", "/api/v1/roles/{name}", "/api/v1/roles/{name}/rules",
     roles "Roles of users", create_role "Add a role of users",
     show_role "A role of users", set_role "Give a role of users other rules",
-    delete_role "Remove a role of users"
+    delete_role "Remove a role of users", put_role_rule "Put a rule of a role first",
+    remove_role_rule "Remove a rule of a role"
 );

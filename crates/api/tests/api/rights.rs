@@ -258,12 +258,18 @@ async fn rules_are_given_and_taken_by_who_has_what_they_permit() {
             let body = json!({ "name": "target", "rules": [rule] });
             let given = json!({ "rules": [rule] });
             let none = json!({ "rules": [] });
+            let (single, first) = (format!("{one}/rules"), json!({ "rule": rule }));
+            let typed = rule.replace('%', "%25").replace(' ', "%20").replace('#', "%23");
+            let this = format!("{single}?rule={typed}");
             for caller in &callers {
                 let rights = rights_for(caller.1);
                 if !expect(&node, caller, ("POST", &all, &body), rights).await {
                     administrator(&node, "POST", &all, &body).await;
                 }
                 if expect(&node, caller, ("PUT", &one, &none), rights).await {
+                    if expect(&node, caller, ("POST", &single, &first), rights).await {
+                        expect(&node, caller, ("DELETE", &this, &Value::Null), rights).await;
+                    }
                     expect(&node, caller, ("PUT", &one, &given), rights).await;
                 }
                 if !expect(&node, caller, ("DELETE", &one, &Value::Null), rights).await {

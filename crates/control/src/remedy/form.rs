@@ -124,7 +124,8 @@ forms! {
     PROVISION_LS = "provision ls", View GET "/api/v1/provisioning-keys";
     RETAINED_LS = "retained ls", View GET "/api/v1/retained";
     RETAINED_RM = "retained rm {team} {0}", Request DELETE "/api/v1/retained/{/0}{?team}";
-    ROLE_ALLOW = "role allow {0} {1}";
+    ROLE_ALLOW = "role allow {0} {1}",
+        Request POST "/api/v1/roles/{0}/rules", r#"{"rule": {1}}"#;
     ROLE_LS = "role ls", View GET "/api/v1/roles";
     ROLLOUT_DEVICES = "rollout devices {0}", View GET "/api/v1/rollouts/{0}/devices";
     ROLLOUT_LS = "rollout ls", View GET "/api/v1/rollouts";
@@ -148,8 +149,10 @@ forms! {
     TELEMETRY_QUERY = "telemetry query {team} --table --from={1} --to={2} {0}";
     TELEMETRY_REJECTED = "telemetry rejected";
     TRACE = "trace {team} {0}";
-    TYPE_ALLOW = "device type allow {0} {1}";
-    TYPE_SESSIONS = "device type rules --client-id=any --max-sessions={1} {0}";
+    TYPE_ALLOW = "device type allow {0} {1}",
+        Request POST "/api/v1/device-types/{0}/rules", r#"{"rule": {1}}"#;
+    TYPE_SESSIONS = "device type rules --client-id=any --max-sessions={1} {0}",
+        Request PATCH "/api/v1/device-types/{0}", r#"{"client_id": "any", "max_sessions": {=1}}"#;
     USER_ADD = "user add {team} --file={1} --role={2} {0}";
     USER_API_ROLE = "user set --api-role={1} {0}",
         Request PATCH "/api/v1/users/{0}", r#"{"api_role": {1}}"#;

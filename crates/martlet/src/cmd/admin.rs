@@ -352,6 +352,11 @@ impl NodeRefusal {
         in_words_of_files(&self.body)
     }
 
+    /// Whether the error is that the node has no such object.
+    pub(crate) fn is_not_found(error: &anyhow::Error) -> bool {
+        Self::of(error).is_some_and(|refusal| refusal.status == 404)
+    }
+
     /// Returns the node's refusal, if it is the cause of the error.
     pub(crate) fn of(error: &anyhow::Error) -> Option<&Self> {
         error.downcast_ref()

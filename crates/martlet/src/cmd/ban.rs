@@ -176,7 +176,9 @@ fn remove(options: &RemoveBan) -> anyhow::Result<String> {
             let team = team.as_deref().map(|team| ("team", team));
             let filters: Vec<_> = filters.into_iter().chain(team).collect();
             let found = door.all(PATH, &filters)?;
-            found.first().map_or_else(String::new, |ban| text(ban, "id"))
+            found
+                .first()
+                .map_or_else(String::new, |ban| text(ban, "id"))
         }
     };
     door.ask("DELETE", &format!("{PATH}/{}", encoded(&id)), None)?;

@@ -109,13 +109,10 @@ impl NamedOptions {
     fn find(&self, door: &Door<'_>) -> anyhow::Result<Value> {
         let team = self.of.team.as_deref();
         let found = door.get(&path(&self.id, "", team));
-        let is_missing = |error: &anyhow::Error| {
-            NodeRefusal::of(error).is_some_and(|refusal| refusal.status() == 404)
-        };
         match (&found, team, self.id.rsplit_once('@')) {
-            (Err(error), None, Some((id, team))) if is_missing(error) => {
+            (Err(error), None, Some((id, team))) if NodeRefusal::is_not_found(error) => {
                 match door.get(&path(id, "", Some(team))) {
-                    Err(error) if is_missing(&error) => found,
+                    Err(error) if NodeRefusal::is_not_found(&error) => found,
                     of_team => of_team,
                 }
             }

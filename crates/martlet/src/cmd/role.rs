@@ -5,20 +5,21 @@ use std::process::ExitCode;
 
 use anyhow::{Context as _, bail};
 use clap::{Args, Subcommand};
-use martlet_access::{IotflowBase, RuleLine};
+use martlet_access::{RuleLine, with_keyword};
 use martlet_broker::Actions;
 use martlet_control::text::printable;
-use martlet_control::use_cases::{
-    AddRuleSet, ChangeOneRule, ChangeRuleSet, DeleteRuleSet, FindRuleSet, ListRuleSets, RuleChange,
-};
-use martlet_registry::{ClientIds, Expected, Owner, RuleSet, TypeSettings};
+use martlet_registry::Owner;
+use serde_json::{Map, Value, json};
 
-use crate::cmd::columns::columns;
+use crate::cmd::admin::NodeRefusal;
+use crate::cmd::answers;
+use crate::cmd::door::Door;
 use crate::cmd::duration::duration;
 use crate::cmd::errors::error_text;
 use crate::cmd::node_and_form::NodeAndForm;
 use crate::cmd::print::{errln, out};
-use crate::cmd::{listing, tables};
+use crate::cmd::query::encoded;
+use crate::cmd::view::text;
 use crate::config::regular_file;
 
 /// Arguments of `martlet role`.
@@ -141,27 +142,9 @@ enum Change {
     Remove,
 }
 
-impl Change {
-    fn of_rules(self) -> RuleChange {
-        match self {
-            // The first matching rule decides, so the new one comes first.
-            Self::Allow | Self::Deny => RuleChange::First,
-            Self::Remove => RuleChange::Removed,
-        }
-    }
-}
-
 impl OneRule {
     fn read(&self, change: Change) -> anyhow::Result<RuleLine> {
-        let text = self.rule.trim_start();
-        let is_whole = ["topic", "pattern"].iter().any(|keyword| {
-            let rest = text.strip_prefix(keyword);
-            rest.is_some_and(|rest| rest.starts_with([' ', '\t']))
-        });
-        let line = match is_whole {
-            true => text.to_owned(),
-            false => format!("topic {text}"),
-        };
+        let line = with_keyword(&self.rule);
         let rule = match change {
             Change::Remove => RuleLine::parse_known(&line),
             Change::Allow | Change::Deny => RuleLine::parse(&line),
@@ -189,57 +172,53 @@ impl OneRule {
 
 fn change(owner: Owner, options: &OneRule, change: Change) -> anyhow::Result<String> {
     let NamedOptions { name, on } = &options.named;
-    let rule = options.read(change)?;
-    let one = ChangeOneRule {
-        owner,
-        name: name.clone(),
-        rule: rule.clone(),
-        change: change.of_rules(),
+    let rule = options.read(change)?.to_string();
+    let door = Door::of(&on.node)?;
+    let rules = path(owner, name, "/rules");
+    if change == Change::Remove {
+        let target = format!("{rules}?rule={}", encoded(&rule));
+        let set = door.ask("DELETE", &target, None).map_err(|error| {
+            match door.get(&path(owner, name, "")) {
+                Ok(set) if NodeRefusal::is_not_found(&error) => {
+                    anyhow::anyhow!("{error:#}; its rules are:\n{}", shown(&set).trim_end())
+                }
+                _ => error,
+            }
+        })?;
+        return Ok(done(on, &set, &door.note()));
+    }
+    let set = door.ask("POST", &rules, Some(&json!({ "rule": rule })))?;
+    let note = match set["changed"] == true {
+        true => door.note(),
+        false => "It was the first rule already.\n".to_owned(),
     };
-    let (is_changed, set) = tables::run(&on.node, one)?;
-    let reload_note = match (is_changed, change) {
-        (true, _) => tables::reload_tables(&on.node),
-        (false, Change::Remove) => bail!(
-            "the {} {name} has no rule \"{rule}\"; its rules are:\n{}",
-            owner.word(),
-            text(owner, &set).trim_end()
-        ),
-        (false, _) => "It was the first rule already.\n".to_owned(),
-    };
-    Ok(match on.json {
-        true => format!("{}\n", json(owner, &set)),
-        false => format!("{}{reload_note}", text(owner, &set)),
-    })
+    Ok(done(on, &set, &note))
 }
 
 impl RulesOptions {
-    /// Client Identifiers required for devices of the type; `None` if the option was not given.
-    fn client_ids(&self, owner: Owner) -> anyhow::Result<Option<ClientIds>> {
-        let Some(word) = &self.client_id else {
-            return Ok(None);
-        };
-        if owner != Owner::DeviceType {
+    /// Members of a request for the settings in the options, and for these rules.
+    fn members(
+        &self,
+        owner: Owner,
+        rules: Option<&[RuleLine]>,
+    ) -> anyhow::Result<Map<String, Value>> {
+        if self.client_id.is_some() && owner != Owner::DeviceType {
             bail!("--client-id is an option of device types alone");
         }
-        let read = ClientIds::from_words(word, self.max_sessions);
-        read.map(Some).map_err(anyhow::Error::msg)
-    }
-
-    /// Seconds after which devices of the type count as inactive; `None` if the option was not
-    /// given.
-    fn inactive_after(&self, owner: Owner) -> anyhow::Result<Option<u32>> {
         if self.inactive_after.is_some() && owner != Owner::DeviceType {
             bail!("--inactive-after is an option of device types alone");
         }
-        Ok(self.inactive_after)
-    }
-
-    /// The settings of a type in the options.
-    fn settings(&self, owner: Owner) -> anyhow::Result<TypeSettings> {
-        Ok(TypeSettings {
-            client_ids: self.client_ids(owner)?,
-            inactive_after_secs: self.inactive_after(owner)?,
-        })
+        let rules = rules.map(|rules| rules.iter().map(RuleLine::to_string).collect::<Vec<_>>());
+        let all = [
+            ("rules", json!(rules)),
+            ("client_id", json!(self.client_id)),
+            ("max_sessions", json!(self.max_sessions)),
+            ("inactive_after_secs", json!(self.inactive_after)),
+        ];
+        let given = all.into_iter().filter(|(_, value)| !value.is_null());
+        Ok(given
+            .map(|(name, value)| (name.to_owned(), value))
+            .collect())
     }
 
     /// The rules on the command line or on standard input; `None` if there are none.
@@ -269,104 +248,97 @@ fn add(owner: Owner, options: &RulesOptions) -> anyhow::Result<String> {
              everything else is denied"
         );
     };
-    let settings = options.settings(owner)?;
-    let add = AddRuleSet {
-        owner,
-        name: name.clone(),
-        rules: rules.clone(),
-        settings,
-    };
-    tables::run(&on.node, add)?;
-    let reload_note = tables::reload_tables(&on.node);
-    let set = RuleSet {
-        name: name.clone(),
-        is_builtin: false,
-        rules,
-        client_ids: settings.client_ids.unwrap_or_default(),
-        inactive_after_secs: settings.inactive_after_secs.unwrap_or(0),
-        revision: 1,
-        iotflow_base: IotflowBase::default(),
-    };
+    let mut body = options.members(owner, Some(&rules))?;
+    body.insert("name".to_owned(), name.clone().into());
+    let door = Door::of(&on.node)?;
+    let set = door.ask("POST", collection(owner), Some(&body.into()))?;
     Ok(match on.json {
-        true => format!("{}\n", json(owner, &set)),
+        true => format!("{set}\n"),
         false => format!(
-            "Added the {} {name}\n{}{reload_note}",
+            "Added the {} {name}\n{}{}",
             owner.word(),
-            text(owner, &set)
+            shown(&set),
+            door.note()
         ),
     })
 }
 
 fn remove(owner: Owner, options: &NamedOptions) -> anyhow::Result<String> {
     let NamedOptions { name, on } = options;
-    let delete = DeleteRuleSet {
-        owner,
-        name: name.clone(),
-    };
-    tables::run(&on.node, delete)?;
-    let reload_note = tables::reload_tables(&on.node);
-    Ok(match on.json {
-        true => format!("{}\n", serde_json::json!({ "removed": name })),
-        false => format!("Deleted the {} {name}\n{reload_note}", owner.word()),
-    })
+    let door = Door::of(&on.node)?;
+    door.ask("DELETE", &path(owner, name, ""), None)?;
+    let line = format!("Deleted the {} {name}", owner.word());
+    Ok(answers::done(
+        on,
+        &json!({ "removed": name }),
+        &line,
+        &door.note(),
+    ))
 }
 
 fn list(owner: Owner, options: &NodeAndForm) -> anyhow::Result<String> {
-    let all = tables::run(&options.node, ListRuleSets { owner })?;
-    if options.json {
-        return Ok(listing::items(all.iter().map(|set| json(owner, set))));
-    }
-    let row = |set: &RuleSet| {
-        let rules = match set.is_builtin {
+    let all = Door::of(&options.node)?.all(collection(owner), &[])?;
+    let row = |set: &Value| {
+        let rules = match set["built_in"] == true {
             true => "built in".to_owned(),
-            false => set.rules.len().to_string(),
+            false => set["rules"].as_array().map_or(0, Vec::len).to_string(),
         };
-        [set.name.clone(), rules]
+        [text(set, "name"), rules]
     };
     let header = match owner {
         Owner::Role => "ROLE",
         Owner::DeviceType => "TYPE",
         Owner::Group => "GROUP",
     };
-    Ok(columns(
-        [header, "RULES"],
-        all.iter().map(row),
+    let headers = [header, "RULES"];
+    Ok(answers::listed(
+        options,
+        headers,
+        all,
+        row,
         "There are none.",
     ))
 }
 
-fn find(owner: Owner, named: &NamedOptions) -> anyhow::Result<RuleSet> {
-    let name = named.name.clone();
-    tables::run(&named.on.node, FindRuleSet { owner, name })
+/// The path of all roles or types in the API.
+fn collection(owner: Owner) -> &'static str {
+    match owner {
+        Owner::Role => "/api/v1/roles",
+        Owner::DeviceType | Owner::Group => "/api/v1/device-types",
+    }
+}
+
+/// The path of one of them, or of what belongs to it.
+fn path(owner: Owner, name: &str, rest: &str) -> String {
+    format!("{}/{}{rest}", collection(owner), encoded(name))
+}
+
+/// The rules as JSON, or as lines with a note behind them.
+fn done(on: &NodeAndForm, set: &Value, note: &str) -> String {
+    match on.json {
+        true => format!("{set}\n"),
+        false => format!("{}{note}", shown(set)),
+    }
 }
 
 fn rules(owner: Owner, options: &RulesOptions) -> anyhow::Result<String> {
     let NamedOptions { name, on } = &options.named;
-    let (rules, settings) = (options.given_rules()?, options.settings(owner)?);
-    let mut reload_note = String::new();
-    if rules.is_some() || settings != TypeSettings::default() {
-        let replaced = match rules {
-            Some(_) => format!(
-                "These replace all rules that it had; martlet {} allow|deny|remove changes one.\n",
-                command(owner)
-            ),
-            None => String::new(),
-        };
-        let change = ChangeRuleSet {
-            owner,
-            name: name.clone(),
-            rules,
-            settings,
-            expected_revision: Expected::any(),
-        };
-        tables::run(&on.node, change)?;
-        reload_note = format!("{replaced}{}", tables::reload_tables(&on.node));
+    let rules = options.given_rules()?;
+    let body = options.members(owner, rules.as_deref())?;
+    let (door, target) = (Door::of(&on.node)?, path(owner, name, ""));
+    if body.is_empty() {
+        return Ok(done(on, &door.get(&target)?, ""));
     }
-    let set = find(owner, &options.named)?;
-    Ok(match on.json {
-        true => format!("{}\n", json(owner, &set)),
-        false => format!("{}{reload_note}", text(owner, &set)),
-    })
+    let replaced = match rules {
+        Some(_) => format!(
+            "These replace all rules that it had; martlet {} allow|deny|remove changes one.\n",
+            command(owner)
+        ),
+        None => String::new(),
+    };
+    let method = if owner == Owner::Role { "PUT" } else { "PATCH" };
+    let set = door.ask(method, &target, Some(&body.into()))?;
+    Ok(done(on, &set, &format!("{replaced}{}", door.note())))
 }
 
 fn command(owner: Owner) -> &'static str {
@@ -376,41 +348,30 @@ fn command(owner: Owner) -> &'static str {
     }
 }
 
-fn text(owner: Owner, set: &RuleSet) -> String {
-    let mut text = match set.in_force(owner) {
-        None => "everything that a client may do\n".to_owned(),
-        Some(rules) if rules.is_empty() => "nothing\n".to_owned(),
-        Some(rules) => {
-            let lines = rules.iter();
-            let lines = lines.map(|rule| format!("{}\n", printable(&rule.to_string())));
-            lines.collect()
-        }
+/// The rules of a role or type, a line each, and the settings of a type.
+fn shown(set: &Value) -> String {
+    let rules = set["rules"].as_array().into_iter().flatten();
+    let rules = rules.filter_map(Value::as_str);
+    let lines: String = rules.map(|rule| format!("{}\n", printable(rule))).collect();
+    let mut shown = match (set["permits_all"] == true, lines.is_empty()) {
+        (true, _) => "everything that a client may do\n".to_owned(),
+        (false, true) => "nothing\n".to_owned(),
+        (false, false) => lines,
     };
-    if let ClientIds::Any { sessions_max } = set.client_ids {
-        text.push_str(&format!(
-            "any Client Identifier, up to {sessions_max} sessions per device\n"
+    if set["client_id"] == "any" {
+        shown.push_str(&format!(
+            "any Client Identifier, up to {} sessions per device\n",
+            set["max_sessions"]
         ));
     }
-    if set.inactive_after_secs > 0 {
-        text.push_str(&format!(
+    if set["inactive_after_secs"]
+        .as_u64()
+        .is_some_and(|secs| secs > 0)
+    {
+        shown.push_str(&format!(
             "inactive after {} s without a message\n",
-            set.inactive_after_secs
+            set["inactive_after_secs"]
         ));
     }
-    text
-}
-
-fn json(owner: Owner, set: &RuleSet) -> serde_json::Value {
-    let rules = set.in_force(owner);
-    let lines = rules.iter().flatten().map(RuleLine::to_string);
-    let mut json = serde_json::json!({
-        "name": set.name, "built_in": set.is_builtin, "permits_all": rules.is_none(),
-        "rules": lines.collect::<Vec<_>>(),
-    });
-    if owner == Owner::DeviceType {
-        json["client_id"] = set.client_ids.word().into();
-        json["max_sessions"] = set.client_ids.sessions_max().into();
-        json["inactive_after_secs"] = set.inactive_after_secs.into();
-    }
-    json
+    shown
 }
