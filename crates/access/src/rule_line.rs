@@ -5,7 +5,8 @@
 
 use std::fmt;
 
-use martlet_permission::{Actions, shared_filter};
+use martlet_codec::SubscriptionFilter;
+use martlet_permission::Actions;
 
 use crate::acl_line::{Access, Statement, statement};
 
@@ -61,10 +62,9 @@ impl RuleLine {
 
 /// Advice for a rule whose filter is one of Shared Subscriptions; none: it is another one.
 pub(crate) fn without_group(filter: &str) -> Option<String> {
-    let is_shared = filter.split('/').next() == Some("$share");
-    is_shared.then(|| match shared_filter(filter) {
-        Some(inner) if !inner.is_empty() => format!("use the filter {inner}"),
-        _ => "use the filter behind $share/NAME/".to_owned(),
+    SubscriptionFilter::is_shared(filter).then(|| match SubscriptionFilter::parse(filter) {
+        Ok(shared) => format!("use the filter {}", shared.filter),
+        Err(_) => "use the filter behind $share/NAME/".to_owned(),
     })
 }
 
