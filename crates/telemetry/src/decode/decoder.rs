@@ -64,6 +64,8 @@ pub struct Decoder {
     pub time_unit: TimeUnit,
     /// Handling of a missing time.
     pub missing_time: MissingTime,
+    /// Whether the values are historical: each must have a time.
+    pub is_of_past: bool,
     /// Handling of a time that is too far off.
     pub skew: Skew,
     /// Maximum time after the time of receipt, µs; `None`: no limit.
@@ -86,6 +88,7 @@ impl Decoder {
     pub fn of_past(&self) -> Self {
         Self {
             missing_time: MissingTime::Reject,
+            is_of_past: true,
             skew: Skew::Keep,
             ..self.clone()
         }
