@@ -48,7 +48,7 @@ def short_path():
 
 @pytest.fixture
 def resolving(tmp_path):
-    """Variables of a node for which a name has other addresses: resolving(NAME, ADDRESSES), at each look-up the next."""
+    """Variables of a node for which a name has these addresses in turn: resolving(NAME, "ADDRESS ADDRESS")."""
     def variables(name, addresses):
         library = tmp_path / "resolve.so"
         source = pathlib.Path(__file__).with_name("resolve.c")

@@ -297,14 +297,14 @@ mod tests {
     #[test]
     fn a_rule_behind_one_that_covers_it_is_found() {
         let parse = |line: &&str| RuleLine::parse(line).unwrap();
-        let lines = [
+        let role = [
             "topic read a/+/#",
             "topic deny a/%c/x",
             "pattern read a/%c/#",
             "topic write a/b",
             "topic deny a/b",
         ];
-        let rules: Vec<RuleLine> = lines.iter().map(parse).collect();
+        let rules: Vec<RuleLine> = role.iter().map(parse).collect();
         let found = lint_rules(&rules, false, |number| format!("role r rule {number}"));
         let said: Vec<String> = found.iter().map(Lint::to_string).collect();
         let [first, second, third] = &*said else {
