@@ -59,7 +59,7 @@ pub struct Settings {
     pub keeps_qos0: bool,
     /// Bounds of the queue.
     pub queue: PartQueueLimits,
-    /// What it connects to; `None`: it connects to nothing, or is not of the configuration.
+    /// The hosts that it connects to; `None`: there are none, or they are not known.
     pub target: Option<Target>,
     /// Handling of messages that the sink refuses.
     pub on_reject: OnReject,

@@ -290,9 +290,9 @@ it has read.
 
 `martlet config show` prints each value and where it came from. `martlet config check` reports
 whether a node would start; its ports are not tried. An unknown key is an error, an unknown
-`MARTLET_` variable is a warning; both name the nearest known one. `martlet config check` looks up the
-names in the targets of integrations, for 2 s at most, and warns if `integrations.allow_private` does
-not permit their addresses. A name without an address is no error.
+`MARTLET_` variable is a warning; both name the nearest known one. `martlet config check` looks up
+the names in the targets of integrations, for 2 s at most, and warns if `integrations.allow_private`
+does not permit their addresses. A name without an address is no error.
 
 Keep secrets in files that other users cannot read. `serve`, `config check` and health warn about
 the files of the configuration, and the files that it names, if other users of the machine may

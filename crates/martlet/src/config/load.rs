@@ -91,8 +91,8 @@ pub(crate) fn load(
     Ok(effective)
 }
 
-/// A note on listeners that are not opened because of `--listen`: those of the configuration, or the
-/// default ones.
+/// A note on listeners that are not opened because of `--listen`: those of the configuration, or
+/// the default ones.
 fn not_opened(before: &[ListenerTable], given: &[String]) -> Option<String> {
     let is_given = |schemes: [&str; 2]| {
         let mut given = given.iter().filter_map(|url| url.split_once("://"));

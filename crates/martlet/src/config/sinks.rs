@@ -33,7 +33,7 @@ pub(crate) struct SinksConfig {
     /// Whether queues of sinks that are no longer configured are removed. Not without a
     /// configuration file, since it was then probably forgotten.
     pub(crate) removes_others: bool,
-    /// What integrations connect to, each after its place in the configuration.
+    /// Targets of integrations, each after its place in the configuration.
     pub(crate) targets: Vec<(String, Target)>,
 }
 

@@ -1,7 +1,6 @@
 //! The values of a payload, during and after decoding.
 
-use super::decoder::{Decoder, Format, MissingTime, Skew};
-use super::json::TIMES;
+use super::decoder::{Decoder, Format, MissingTime, Skew, TIMES};
 use super::key::check_key;
 use super::rejection::Rejection;
 use crate::Value;

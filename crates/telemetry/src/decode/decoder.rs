@@ -53,6 +53,9 @@ pub struct Holder {
     pub prefix: &'static str,
 }
 
+/// Members with the time of an object; the first existing one is used.
+pub(super) const TIMES: [&str; 2] = ["timestamp", "ts"];
+
 /// Settings for decoding payloads.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct Decoder {

@@ -4,15 +4,13 @@ use serde::de::IgnoredAny;
 use serde_json::Number;
 
 use super::collected::{Collected, Timed};
-use super::decoder::SECRET_MEMBER;
+use super::decoder::{SECRET_MEMBER, TIMES};
 use super::marks::Marks;
 use super::ordered::{Json, Members, take};
 use super::rejection::Rejection;
 use super::time::{TimeUnit, of_integer, of_number, of_text, shown};
 use crate::Value;
 
-/// Members with the time of an object; the first existing one is used.
-pub(super) const TIMES: [&str; 2] = ["timestamp", "ts"];
 /// Prefix of the keys of `metadata` members.
 const METADATA: &str = "meta_";
 

@@ -1,5 +1,5 @@
-//! JSON whose objects keep the order of their members: of more values than a limit permits, the last
-//! ones in the text are too many.
+//! JSON whose objects keep the order of their members: of more values than a limit permits, the
+//! last ones in the text are too many.
 
 use std::collections::HashSet;
 

@@ -154,7 +154,7 @@ pub(super) struct Core {
     access_refused: Option<AccessRefused>,
     /// Why it can connect to no address of its target.
     unreachable: Option<String>,
-    /// Outage reported by the sink, or of an unreachable target: the other system cannot be reached.
+    /// Outage that the sink reports, or of a target that is unreachable.
     pub(super) outage: Option<Failure>,
     /// Whether the health of the sink must be read.
     pub(super) looks_at_sink: bool,
