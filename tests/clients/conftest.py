@@ -1,6 +1,7 @@
 """What the black-box tests share: nodes to talk to and the tools they need."""
 
 import pathlib
+import subprocess
 import sys
 import tempfile
 
@@ -43,6 +44,18 @@ def short_path():
     """A directory for a socket, whose path must not be long, wherever temporary files lie."""
     with tempfile.TemporaryDirectory(prefix="martlet-", dir="/tmp") as path:
         yield pathlib.Path(path)
+
+
+@pytest.fixture
+def resolving(tmp_path):
+    """Variables of a node for which a name has these addresses in turn: resolving(NAME, "ADDRESS ADDRESS")."""
+    def variables(name, addresses):
+        library = tmp_path / "resolve.so"
+        source = pathlib.Path(__file__).with_name("resolve.c")
+        subprocess.run(["cc", "-shared", "-fPIC", "-o", library, source, "-ldl"], check=True)
+        return {"LD_PRELOAD": str(library), "RESOLVE_NAME": name, "RESOLVE_ADDRESSES": addresses}
+
+    return variables
 
 
 @pytest.fixture(scope="session")

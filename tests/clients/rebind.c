@@ -1,6 +1,7 @@
 /* Preloaded into a node: a name whose address changes between two look-ups.
  *
- * The first look-up of REBIND_NAME gives REBIND_FIRST, each later one REBIND_LATER. The file REBIND_NOTES gets a line
+ * The first two look-ups of REBIND_NAME give REBIND_FIRST: that at the start of an integration, and that of its first
+ * connection. Each later one gives REBIND_LATER. The file REBIND_NOTES gets a line
  * for each look-up of the name (`lookup ADDRESS`), and for each address that is connected to (`connect ADDRESS`). */
 
 #define _GNU_SOURCE
@@ -31,7 +32,7 @@ static void note(const char *what, const char *address) {
 
 int getaddrinfo(const char *node, const char *service, const struct addrinfo *hints, struct addrinfo **found) {
     if (node != NULL && strcmp(node, getenv("REBIND_NAME")) == 0) {
-        node = getenv(atomic_fetch_add(&lookups, 1) == 0 ? "REBIND_FIRST" : "REBIND_LATER");
+        node = getenv(atomic_fetch_add(&lookups, 1) < 2 ? "REBIND_FIRST" : "REBIND_LATER");
         note("lookup", node);
     }
     return REAL(getaddrinfo)(node, service, hints, found);

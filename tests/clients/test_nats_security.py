@@ -1,9 +1,7 @@
 """TLS, client certificates and files of credentials of the NATS sink, against nats-server."""
 
-import pathlib
 import socket
 import ssl
-import subprocess
 import threading
 
 import pytest
@@ -53,10 +51,7 @@ def test_tls_with_a_client_certificate(start_node, tmp_path, source):
         nats.close()
 
 
-def test_what_is_connected_to_is_the_address_that_was_checked(start_node, tmp_path, source):
-    library = tmp_path / "resolve.so"
-    subprocess.run(["cc", "-shared", "-fPIC", "-o", library, pathlib.Path(__file__).with_name("resolve.c"), "-ldl"],
-                   check=True)
+def test_what_is_connected_to_is_the_address_that_was_checked(start_node, tmp_path, source, resolving):
     authority = Authority(tmp_path / "ca")
     certificate, key = authority.sign("server", names="DNS:moves.example")
     nats = nats_process.Server(f'tls {{ cert_file: "{certificate}", key_file: "{key}" }}',
@@ -68,8 +63,7 @@ def test_what_is_connected_to_is_the_address_that_was_checked(start_node, tmp_pa
             options = configured(tmp_path, f"tls://moves.example:{nats.port}", allowed='["127.0.0.1"]',
                                  ca_file=authority.certificate)
             node = start_node(**{**options, "variables": {
-                **options["variables"], "LD_PRELOAD": str(library), "RESOLVE_NAME": "moves.example",
-                "RESOLVE_ADDRESSES": "127.0.0.1 127.0.0.2"}})
+                **options["variables"], **resolving("moves.example", "127.0.0.1 127.0.0.2")}})
             with Client(node, "pump-1") as client:
                 for at in range(3):
                     client.publish(f"plant/{at}", "x")

@@ -627,6 +627,11 @@ def test_a_first_start_is_healthy_and_warns_once_of_one_thing(tmp_path):
         for command in ("health", "status"):
             told = martlet_process.run(command, *health[1:]).stdout
             assert f"martlet user add --data-dir={tmp_path}/data NAME --role administrator" in told, told
+            [warning] = json.loads(martlet_process.run(command, *health[1:], "--json").stdout)["warnings"]
+            assert f"martlet user add --data-dir={tmp_path}/data NAME --role administrator" in warning, warning
+        # The listener of this node alone is open.
+        closed = "command line: only the listeners that are named are open; to open the default ones too, add "
+        assert f"{closed}--listen ws://127.0.0.1:9001/mqtt" in node.log()
         assert martlet_process.run(*health, "--strict").returncode == 3
 
 

@@ -257,7 +257,8 @@ def test_a_sign_that_there_is_not_is_named_with_its_place(start_node, tmp_path):
     node = start_node(**configured(tmp_path, text=""))
     for when, said in (("payload >> 3", "1:10: unexpected '>'"), ("payload > ", "unexpected end of the expression"),
                        ("payload => 3", "1:9: unexpected '=>'"), ("payload ; 1", "1:9: unexpected ';'"),
-                       ("payload[", "1:9: unexpected end of the expression")):
+                       ("payload[", "1:9: unexpected end of the expression"),
+                       ("payload.t = 5", "; write == to compare")):
         problem = call(node, "PUT", "/rules/wrong", {"topics": ["a"], "actions": ["stop"], "when": when}, 422)
         assert said in problem["errors"][0]["detail"], problem
 

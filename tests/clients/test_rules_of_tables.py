@@ -124,7 +124,7 @@ def test_lint_looks_at_roles_and_says_how_much_it_has_seen(start, place):
 
 def test_lint_looks_at_groups_and_at_stars(start_node, place):
     place.run("role", "add", "writer", "--rule", "topic write d/*/up")
-    place.run("role", "add", "reader", "--rule", "topic read a/#", "--rule", "topic deny a/b")
+    place.run("role", "add", "reader", "--rule", "topic readwrite a/#", "--rule", "topic deny a/b")
     secret = place.device("d1", "--type", "tls-guide")
     node = start_node(data_dir=place.path, http=True, variables=KEYS)
     group = call(node, "POST", "/groups", {"name": "hall"}, 201)["id"]
@@ -141,7 +141,7 @@ def test_lint_looks_at_groups_and_at_stars(start_node, place):
             f"group hall rule 3: `topic deny device/data/*`: {star}"]
         [covered] = [line for line in found if "never decides" in line]
         assert "group hall rule 2: `topic read news/hall` never decides: group hall rule 1" in covered, found
-        late = "role reader rule 2: `topic deny a/b` does not forbid what role reader rule 1 (`topic read a/#`) permits"
+        late = "role reader rule 2: `topic deny a/b` does not forbid what role reader rule 1 (`topic readwrite a/#`) permits"
         assert [line for line in found if "does not forbid" in line and line.startswith(late)], found
         if running:
             expect_deny_to_decide(node, secret, group)

@@ -239,6 +239,9 @@ def test_a_device_that_is_not_there_is_told(node, name):
     assert one["reason"] == "unknown_device" and f"martlet device add {name}" in one["detail"]
     shown = martlet_process.run("telemetry", "rejected", "--data-dir", node.data_dir).stdout
     assert f"martlet device add --data-dir={node.data_dir} {name}" in shown, shown
+    shown = martlet_process.run("telemetry", "rejected", "--json", "--data-dir", node.data_dir).stdout
+    details = [one["detail"] for one in json.loads(shown)["items"]]
+    assert any(f"martlet device add --data-dir={node.data_dir} {name}" in detail for detail in details), details
     call(node, "POST", "/publish", {"topic": "plain/telemetry", "payload": '{"a": 1}', "qos": 1})
     assert rejected(node, "plain/telemetry")[0]["reason"] == "no_device"
     # From then on it is there.

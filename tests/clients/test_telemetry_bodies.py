@@ -5,7 +5,6 @@ import gzip
 import http.client
 import json
 import pathlib
-import re
 import threading
 import time
 from urllib.parse import urlsplit
@@ -40,7 +39,7 @@ REFUSED = {
     "a time before all that are stored": ([{"speed": 5, "ts": 1700000500}, {"speed": 3, "ts": YEAR_0}], "years"),
     "a time after all that are stored": ([{"speed": 5, "ts": 1700000500}, {"speed": 3, "ts": "9999-01-01T00:00:00Z"}], "years"),
     "too many keys in sum": ([{"speed": 5, "ts": 1700000500}, keys(5, ts=1700000501)], "telemetry.keys_per_device"),
-    "too many keys at once": ([keys(5, speed=5, ts=1700000500)], "telemetry.keys_per_device"),
+    "too many keys at once": ([{"speed": 5, **keys(5, ts=1700000500)}], "telemetry.keys_per_device"),
 }
 
 
@@ -61,9 +60,8 @@ def test_a_body_is_stored_as_a_whole_or_not_at_all_and_rules_see_what_is_stored(
         if "keys" in case:
             number = len(objects)
             [error] = told["errors"]
-            # It names the line and the first key beyond the limit.
-            assert re.fullmatch(rf"/{number - 1}/\w+", error["pointer"]), told
-            assert f"line {number}: {error['pointer'].rpartition('/')[2]}: " in told["detail"], told
+            # It names the line and the first key beyond the limit, in the order of the text.
+            assert error["pointer"] == f"/{number - 1}/k4" and f"line {number}: k4: " in told["detail"], told
         assert readings(node, name) == []
         assert call(node, "GET", f"/devices/{name}/telemetry/keys")["items"] == []
         # The keys of the body that was rejected take no place. The rule sees this value first.

@@ -212,6 +212,7 @@ def test_a_refused_body_names_line_or_element_and_member(node, name):
         (b'{"a": 1}\n\n{"b": 18446744073709551615}\n', lines, "/2/b", "line 3"),
         (b'{"data": {"a": 1, "b": 1e400}}', {}, "/data/b", "b"),
         (b"m a=1\nm b=nan", {"Content-Type": "text/plain"}, "/1", "line 2"),
+        (b'{"a": 1}\n\n{"b": "\xff"}\n', lines, "/2", "line 3: the payload is not UTF-8 text"),
     ]:
         told = call(node, "POST", f"/devices/{name}/telemetry", body, 422, headers)
         assert [one["pointer"] for one in told["errors"]] == [pointer] and words in told["detail"], told

@@ -2,8 +2,11 @@
 is printed ends it, or says whether it is over."""
 
 import json
+import subprocess
 
 import pytest
+
+import martlet_process
 
 from paho_client import Client
 from test_access import until
@@ -107,10 +110,12 @@ def test_several_integrations_have_the_name(tmp_path):
         assert not node.why("file/crm")["wrong"]
 
 
-def test_a_sink_that_may_not_connect_is_named_before_a_message_comes(tmp_path):
-    hook = '[[sinks.webhook]]\nname = "crm"\nfilters = ["crm/#"]\nurl = "http://localhost:9/x"\n'
-    with configured(tmp_path, hook) as node:
-        said = "127.0.0.1 and ::1 are private"
+@pytest.mark.parametrize(("host", "said"), [("localhost", "127.0.0.1 and ::1 are private"),
+                                            ("crm.example", "10.0.0.7 is a private")])
+def test_a_sink_that_may_not_connect_is_named_before_a_message_comes(tmp_path, resolving, host, said):
+    hook = f'[[sinks.webhook]]\nname = "crm"\nfilters = ["crm/#"]\nurl = "http://{host}:9/x"\n'
+    variables = resolving("crm.example", "10.0.0.7")
+    with configured(tmp_path, hook, variables=variables) as node:
         until(lambda: said in node.why(CRM)["sentence"], "it is named")
         assert node.why(CRM)["cause"] == "integration-failing", node.why(CRM)
         warnings = json.loads(node.node.admin.ask("GET", "/api/v1/status")[1])["warnings"]
@@ -119,3 +124,8 @@ def test_a_sink_that_may_not_connect_is_named_before_a_message_comes(tmp_path):
         # Not only until it was tried.
         assert said in node.run("integration", "test", CRM, code=1)
         assert said in node.why(CRM)["sentence"] and "an integration cannot deliver" in node.node.log()
+    checked = subprocess.run([martlet_process.binary(), "config", "check", "-c", str(tmp_path / "martlet.toml")],
+                             capture_output=True, text=True, timeout=60, cwd=tmp_path,
+                             env={**martlet_process.environment(), **variables})
+    assert checked.returncode == 0 and f"line 1: [[sinks.webhook]]: it will not connect: " in checked.stdout, checked
+    assert said in checked.stdout, checked

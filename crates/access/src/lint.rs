@@ -196,24 +196,24 @@ pub fn lint_rules(
             let applies_before = !denies_first || !other.allows || rule.allows;
             applies_before && other.actions.has(rule.actions) && covers(&other.filter, &rule.filter)
         };
-        if let Some(before) = rules[..at].iter().position(|other| covers_it(&other)) {
-            found.push(Lint {
-                place: place(at + 1),
-                line: at + 1,
-                why: format!(
-                    "`{rule}` never decides: {} (`{}`) covers all of it; remove one of them",
-                    place(before + 1),
-                    rules[before]
-                ),
-            });
-        } else if let Some(before) = permitted_before(rule, &rules[..at]).filter(|_| !denies_first)
-        {
+        let forbids_late = permitted_before(rule, &rules[..at]).filter(|_| !denies_first);
+        if let Some(before) = forbids_late {
             found.push(Lint {
                 place: place(at + 1),
                 line: at + 1,
                 why: format!(
                     "`{rule}` does not forbid what {} (`{}`) permits: the first rule that matches \
                      decides; put the one that forbids first",
+                    place(before + 1),
+                    rules[before]
+                ),
+            });
+        } else if let Some(before) = rules[..at].iter().position(|other| covers_it(&other)) {
+            found.push(Lint {
+                place: place(at + 1),
+                line: at + 1,
+                why: format!(
+                    "`{rule}` never decides: {} (`{}`) covers all of it; remove one of them",
                     place(before + 1),
                     rules[before]
                 ),
@@ -297,22 +297,36 @@ mod tests {
     #[test]
     fn a_rule_behind_one_that_covers_it_is_found() {
         let parse = |line: &&str| RuleLine::parse(line).unwrap();
-        let lines = [
+        let role = [
             "topic read a/+/#",
             "topic deny a/%c/x",
             "pattern read a/%c/#",
             "topic write a/b",
+            "topic deny a/b",
         ];
-        let rules: Vec<RuleLine> = lines.iter().map(parse).collect();
+        let rules: Vec<RuleLine> = role.iter().map(parse).collect();
         let found = lint_rules(&rules, false, |number| format!("role r rule {number}"));
         let said: Vec<String> = found.iter().map(Lint::to_string).collect();
-        let [first, second] = &*said else {
+        let [first, second, third] = &*said else {
             panic!("{said:?}")
         };
         let words = "role r rule 2: `pattern deny a/%c/x` does not forbid what role r rule 1 (`";
         assert!(first.starts_with(words), "{first}");
         let words = "role r rule 3: `pattern read a/%c/#` never decides: role r rule 1";
         assert!(second.starts_with(words), "{second}");
+        let words = "role r rule 5: `topic deny a/b` does not forbid what role r rule 1 (`";
+        assert!(third.starts_with(words), "{third}");
+        let both = ["topic readwrite a/#", "topic deny a/b"].map(|line| parse(&line));
+        let late = lint_rules(&both, false, |number| number.to_string());
+        let [late] = &*late else { panic!("{late:?}") };
+        let advice = "put the one that forbids first";
+        assert!(late.why.ends_with(advice), "{late}");
+        // In a group and in an ACL file it narrows what is permitted.
+        assert!(lint_rules(&both, true, |_| String::new()).is_empty());
+        assert_eq!(
+            lines("user a\ntopic readwrite a/#\ntopic deny a/b\n"),
+            [0; 0]
+        );
         let first_is_narrower = ["topic read a/b", "topic deny a/#"].map(|line| parse(&line));
         assert!(lint_rules(&first_is_narrower, false, |_| String::new()).is_empty());
     }

@@ -6,7 +6,8 @@
 use std::borrow::Cow;
 use std::fmt;
 
-use martlet_permission::{Actions, shared_filter};
+use martlet_codec::SubscriptionFilter;
+use martlet_permission::Actions;
 
 use crate::acl_line::{Access, Statement, statement};
 
@@ -75,10 +76,9 @@ pub fn with_keyword(rule: &str) -> Cow<'_, str> {
 
 /// Advice for a rule whose filter is one of Shared Subscriptions; none: it is another one.
 pub(crate) fn without_group(filter: &str) -> Option<String> {
-    let is_shared = filter.split('/').next() == Some("$share");
-    is_shared.then(|| match shared_filter(filter) {
-        Some(inner) if !inner.is_empty() => format!("use the filter {inner}"),
-        _ => "use the filter behind $share/NAME/".to_owned(),
+    SubscriptionFilter::is_shared(filter).then(|| match SubscriptionFilter::parse(filter) {
+        Ok(shared) => format!("use the filter {}", shared.filter),
+        Err(_) => "use the filter behind $share/NAME/".to_owned(),
     })
 }
 

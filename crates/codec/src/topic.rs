@@ -208,6 +208,12 @@ pub struct SubscriptionFilter<'a> {
 }
 
 impl<'a> SubscriptionFilter<'a> {
+    /// Whether `text` is meant as a Shared Subscription, valid or not: its first level is `$share`.
+    pub fn is_shared(text: &str) -> bool {
+        let rest = text.strip_prefix("$share");
+        rest.is_some_and(|rest| rest.is_empty() || rest.starts_with('/'))
+    }
+
     /// Parses `text`: a Shared Subscription if it begins with `$share/` or equals `$share`.
     ///
     /// # Errors

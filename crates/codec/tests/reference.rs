@@ -150,6 +150,7 @@ fn shared_subscriptions_are_split_into_share_name_and_filter() {
     for plain in ["a/b", "$shared/g/t", "share/g/t", "$SYS/#", "$sharex"] {
         let parsed = SubscriptionFilter::parse(plain).unwrap();
         assert_eq!((parsed.share_name, parsed.filter.as_str()), (None, plain));
+        assert!(!SubscriptionFilter::is_shared(plain), "{plain}");
     }
     // [MQTT-4.8.2-1] [MQTT-4.8.2-2]
     let bad = [
@@ -167,6 +168,7 @@ fn shared_subscriptions_are_split_into_share_name_and_filter() {
             Err(TopicError::ShareName),
             "{bad}"
         );
+        assert!(SubscriptionFilter::is_shared(bad), "{bad}");
     }
     let inner = SubscriptionFilter::parse("$share/g/a#");
     assert_eq!(inner, Err(TopicError::MultiLevelWildcard));

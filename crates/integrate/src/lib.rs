@@ -15,7 +15,7 @@
 //! * `masking`: replaces secrets in texts that are shown or stored
 //! * `each`: delivers a batch one message at a time
 //! * `sink_state`: state that a sink keeps between deliveries, such as a connection
-//! * `networks`: addresses that integrations may connect to
+//! * `networks`, `target`: addresses that integrations may connect to, and those of a target
 //! * `via`: the nodes that a message has passed
 //! * `words`: texts of errors of other crates, and counts
 //! * `kind`, `kinds`: a kind of sink with its configuration keys; all kinds
@@ -63,6 +63,7 @@ mod sink_message;
 mod sink_state;
 mod source;
 mod table;
+mod target;
 mod via;
 pub mod webhook;
 mod words;
@@ -99,4 +100,5 @@ pub use sink_message::{SinkMessage, by_publisher};
 pub use sink_state::SinkState;
 pub use source::{MessageSource, SourceAnswer, SourceMessage, What};
 pub use table::{Table, TableValue};
+pub use target::Target;
 pub use words::{counted, error_words, not_permitted};

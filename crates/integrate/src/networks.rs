@@ -4,7 +4,6 @@
 
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr};
 use std::sync::Arc;
-use std::time::Duration;
 
 use ipnet::{IpNet, Ipv4Net, Ipv6Net};
 use tokio::net::{TcpStream, lookup_host};
@@ -130,7 +129,7 @@ impl AllowedNetworks {
     }
 
     /// Whether an integration may connect to this address.
-    fn permits(&self, address: IpAddr) -> bool {
+    pub(crate) fn permits(&self, address: IpAddr) -> bool {
         let address = address.to_canonical();
         self.0.iter().any(|network| network.contains(&address)) || is_public(address)
     }
@@ -188,7 +187,7 @@ impl AllowedNetworks {
 
     /// Why an integration would miss a server at one of the addresses of its host. As nearly all
     /// servers have an address of IPv4, one of IPv6 beside it need not be permitted.
-    fn why_missed(&self, addresses: &[IpAddr]) -> Option<String> {
+    pub(crate) fn why_missed(&self, addresses: &[IpAddr]) -> Option<String> {
         let is_v4 = |address: &IpAddr| address.to_canonical().is_ipv4();
         let has_v4 = addresses.iter().any(is_v4);
         let mut missed = addresses.iter().filter(|one| !self.permits(**one));
@@ -197,56 +196,13 @@ impl AllowedNetworks {
             false => None,
         }
     }
-
-    /// Why an integration may not connect to a host of a URL. `None` if it may. A URL of brokers
-    /// may have several addresses, separated by commas.
-    pub fn refuses(&self, url: &str) -> Option<String> {
-        hosts_of(url)
-            .iter()
-            .find_map(|host| self.check_host(host).err())
-    }
-
-    /// Why an integration can connect to no host of a URL. `None` if it may connect to an address
-    /// of one, or a name has to be resolved.
-    pub fn refuses_all(&self, url: &str) -> Option<String> {
-        let hosts = hosts_of(url);
-        let may_connect = |host: &String| {
-            let known = known_addresses(host);
-            known.is_empty() || known.into_iter().any(|address| self.permits(address))
-        };
-        match hosts.iter().any(may_connect) {
-            true => None,
-            false => self.refuses(url),
-        }
-    }
-
-    /// As [`AllowedNetworks::refuses`], with the addresses that names have now. A name without an
-    /// address, or without an answer in time, is not refused: it is resolved again when the
-    /// integration connects.
-    pub async fn refuses_now(&self, url: &str) -> Option<String> {
-        let looked_up = tokio::time::timeout(LOOK_UP_WITHIN, self.refused_name(url)).await;
-        looked_up.ok().flatten()
-    }
-
-    async fn refused_name(&self, url: &str) -> Option<String> {
-        // A secret is not known here, and `refuses` knows addresses.
-        let is_name = |host: &&String| !host.contains("${") && known_addresses(host).is_empty();
-        for host in hosts_of(url).iter().filter(is_name) {
-            let found = look_up(host, 0).await.unwrap_or_default();
-            let found: Vec<IpAddr> = found.iter().map(SocketAddr::ip).collect();
-            if let Some(why) = self.why_missed(&found) {
-                return Some(format!("{host}: {why}"));
-            }
-        }
-        None
-    }
 }
 
 /// Addresses that a refusal names, at most.
 const NAMED_MAX: usize = 4;
 
 /// The addresses of a host, with this port.
-async fn look_up(host: &str, port: u16) -> Result<Vec<SocketAddr>, String> {
+pub(crate) async fn look_up(host: &str, port: u16) -> Result<Vec<SocketAddr>, String> {
     let host = host.trim_start_matches('[').trim_end_matches(']');
     if is_localhost(host) {
         return Ok(LOOPBACK.map(|ip| SocketAddr::new(ip, port)).to_vec());
@@ -257,7 +213,7 @@ async fn look_up(host: &str, port: u16) -> Result<Vec<SocketAddr>, String> {
 }
 
 /// The addresses of a host that is an address itself, or `localhost`; of another name none.
-fn known_addresses(host: &str) -> Vec<IpAddr> {
+pub(crate) fn known_addresses(host: &str) -> Vec<IpAddr> {
     // The zone of an address says by which interface it is reached.
     let bare = host.split_once('%').map_or(host, |(address, _)| address);
     // Also in the forms that resolvers take, such as 127.1 and 0x7f000001, and in letters that
@@ -274,17 +230,6 @@ fn known_addresses(host: &str) -> Vec<IpAddr> {
     }
 }
 
-/// The hosts of a URL, which may have several addresses, separated by commas. URLs are read without
-/// tabs and line breaks.
-fn hosts_of(url: &str) -> Vec<String> {
-    let url = url.replace(['\t', '\n', '\r'], "");
-    let hosts = url.split(',').filter_map(|one| host_of(one.trim()));
-    hosts.map(str::to_owned).collect()
-}
-
-/// Time limit for the addresses of the names of a URL where a caller waits for them.
-const LOOK_UP_WITHIN: Duration = Duration::from_secs(2);
-
 /// Addresses of `localhost`, and of each name below it: no server is asked for them (RFC 6761,
 /// 6.3).
 const LOOPBACK: [IpAddr; 2] = [
@@ -296,17 +241,6 @@ fn is_localhost(host: &str) -> bool {
     let name = host.strip_suffix('.').unwrap_or(host);
     let last = name.rsplit('.').next().unwrap_or_default();
     last.eq_ignore_ascii_case("localhost")
-}
-
-/// The host of a URL.
-fn host_of(url: &str) -> Option<&str> {
-    let (_, rest) = url.split_once("://")?;
-    let place = rest.split(['/', '?', '#']).next()?;
-    let place = place.rsplit_once('@').map_or(place, |(_, place)| place);
-    match place.strip_prefix('[') {
-        Some(inside) => inside.split_once(']').map(|(host, _)| host),
-        None => place.split(':').next(),
-    }
 }
 
 fn is_public(address: IpAddr) -> bool {
@@ -368,46 +302,11 @@ mod tests {
             let address: IpAddr = public.parse().expect("an address");
             assert!(none.permits(address), "{public}");
         }
-        for url in [
-            "http://127.0.0.1:8000/a,b",
-            "nats://u:p@10.0.0.1",
-            "mqtts://[fd00::1]:8883",
-            "mqtt://a.example, mqtt://192.168.0.1",
-            "http://LOCALHOST:1/",
-            "mqtt://localhost.:1883",
-            "http://a.localhost/",
-            "mqtt://127.1:1883",
-            "mqtt://0x7f000001",
-            "mqtt://[fe80::1%25eth0]:1883",
-        ] {
-            assert!(none.refuses(url).is_some(), "{url}");
-            assert_eq!(none.refuses_all(url).is_some(), !url.contains("a.example"));
-        }
-        for url in [
-            "https://a.example/127.0.0.1",
-            "http://1.1.1.1/",
-            "${secret:url}",
-            "http://${secret:host}:1/",
-        ] {
-            assert_eq!(none.refuses(url), None, "{url}");
-        }
         let some = AllowedNetworks::parse(["10.0.0.0/8", "::1"]).expect("networks");
-        // The server may be at the other address.
-        let local = "http://localhost/";
-        let why = some.refuses(local).unwrap_or_default();
-        assert!(why.starts_with("127.0.0.1 is a private"), "{why}");
-        assert_eq!(some.refuses_all(local), None);
-        let usual = AllowedNetworks::parse(["127.0.0.0/8"]).expect("a network");
-        assert_eq!(usual.refuses(local), None);
-        assert!(usual.refuses("http://[::1]/").is_some());
-        let why = none.refuses(local).unwrap_or_default();
-        let both = "127.0.0.1 and ::1 are private or special addresses: add 127.0.0.0/8 and ::1, ";
-        assert!(why.starts_with(both), "{why}");
         let refused = none.why_refused((0..9).map(|last| Ipv4Addr::new(10, 0, 0, last).into()));
         let refused = refused.unwrap_or_default();
         assert!(refused.contains("10.0.0.3 and 5 more are"), "{refused}");
         assert!(refused.contains("add their networks to"), "{refused}");
-        assert_eq!(some.refuses("nats://10.1.1.1:4222"), None);
         for listed in ["10.9.9.9", "::ffff:10.9.9.9", "::1"] {
             let address: IpAddr = listed.parse().expect("an address");
             assert!(some.permits(address), "{listed}");

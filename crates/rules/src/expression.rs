@@ -124,7 +124,8 @@ fn compiled(text: &str) -> Result<Program, ExpressionError> {
                 |error| {
                     let (line, column) = error.pos;
                     let words = in_words(&error.msg);
-                    shortened(&format!("line:column {line}:{column}: {words}"))
+                    let words = shortened(&format!("line:column {line}:{column}: {words}"));
+                    words + mistake(text)
                 },
             ))
         })
@@ -183,6 +184,20 @@ fn in_words(error: &str) -> String {
         .split_once(" expecting ")
         .unwrap_or((unexpected, ""));
     format!("unexpected {}", named(found))
+}
+
+/// A mistake of those who know other languages, as the end of an error.
+fn mistake(text: &str) -> &'static str {
+    let code = without_texts(text);
+    let mut ends = code.match_indices('=').map(|(at, _)| code.split_at(at));
+    let single = ends
+        .find(|(before, rest)| !before.ends_with(['=', '!', '<', '>']) && !rest.starts_with("=="));
+    match single {
+        Some((_, rest)) if rest.starts_with("=>") => "; write >= to compare",
+        Some((_, rest)) if rest.starts_with("=<") => "; write <= to compare",
+        Some(_) => "; write == to compare",
+        None => "",
+    }
 }
 
 /// Whether an error names types of the parser, such as "Incomplete `IndexContext`!".

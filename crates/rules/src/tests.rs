@@ -594,6 +594,9 @@ fn what_is_no_expression_is_named_without_the_parsers_tokens() {
     for (when, said) in [
         ("payload >> 3", "unexpected '>'"),
         ("payload.a ==", "unexpected end of the expression"),
+        ("payload.t = 5", "; write == to compare"),
+        ("payload == '=' && topic='a'", "; write == to compare"),
+        ("payload => 3", "; write >= to compare"),
         (
             "payload[",
             "line:column 1:9: unexpected end of the expression",
@@ -612,6 +615,7 @@ fn what_is_no_expression_is_named_without_the_parsers_tokens() {
         let why = refused(json!({ "topics": ["#"], "when": when, "actions": ["stop"] }));
         assert!(why.contains(said), "{why}");
         assert!(!why.contains("expecting"), "{why}");
+        assert_eq!(why.contains("; write "), said.contains("; write "), "{why}");
     }
 }
 

@@ -333,7 +333,11 @@ pub(crate) async fn import(
 
 fn of_table(body: &[u8]) -> Result<Vec<Read>, Problem> {
     let text = std::str::from_utf8(body);
-    let text = text.map_err(|_| Problem::bad_request("the table is not UTF-8"))?;
+    let text = text.map_err(|error| {
+        let before = body.get(..error.valid_up_to()).unwrap_or_default();
+        let line = before.iter().filter(|byte| **byte == b'\n').count() + 1;
+        Problem::bad_request(format!("the table is not UTF-8 in line {line}"))
+    })?;
     let rows = csv::read(text).map_err(Problem::bad_request)?;
     let mut rows = rows.into_iter();
     let Some((_, names)) = rows.next() else {

@@ -23,7 +23,7 @@ pub(super) struct RunningIntegration {
     pub(super) broker: Option<BrokerAddresses>,
     /// Whether it was added by the API; else it is of the configuration.
     pub(super) is_added: bool,
-    pub(super) _following: [Following; 3],
+    pub(super) _following: [Following; 4],
 }
 
 impl RunningIntegration {

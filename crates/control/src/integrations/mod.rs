@@ -29,6 +29,7 @@ mod own_secrets;
 mod secrets;
 mod sending;
 mod start;
+mod targets;
 mod teams;
 mod trouble;
 mod why;
@@ -51,7 +52,7 @@ pub use martlet_integrate::{
     Activity, CommandError, ConfiguredSink, DeadLetter, DeadLetterHead, Failure, OnReject,
 };
 pub use martlet_integrate::{ConnectionError, NamedConnection};
-pub use martlet_integrate::{KINDS, Surroundings, Table, TableValue};
+pub use martlet_integrate::{KINDS, Surroundings, Table, TableValue, Target};
 pub use martlet_integrate::{SecretTrouble, SecretValue, Settings};
 pub use martlet_registry::DeadLettersKept;
 use martlet_registry::{DeadLetterCount, NotFound};

@@ -171,6 +171,9 @@ pub enum Command {
     Test,
     /// Read the health of the sink.
     Look,
+    /// Show that it can connect to no address of its target, for this reason; `None`: it can, or
+    /// that is not known.
+    Unreachable(Option<String>),
     /// Send these dead letters again, also while paused. Accepted ones are removed.
     SendAgain(Vec<u64>),
 }

@@ -8,6 +8,7 @@ use martlet_broker::PartQueueLimits;
 use super::backoff::Backoff;
 use crate::bridge::BroughtTopics;
 use crate::order::Order;
+use crate::target::Target;
 
 /// Value of [`Settings::tenant`] for messages of all tenants. Only for internal integrations of
 /// the node.
@@ -58,9 +59,8 @@ pub struct Settings {
     pub keeps_qos0: bool,
     /// Bounds of the queue.
     pub queue: PartQueueLimits,
-    /// Why the node may not connect to any address of its target; `None`: it may, or that is not
-    /// known before it connects.
-    pub unreachable: Option<Box<str>>,
+    /// The hosts that it connects to; `None`: there are none, or they are not known.
+    pub target: Option<Target>,
     /// Handling of messages that the sink refuses.
     pub on_reject: OnReject,
     /// Number of attempts per message, as counted by
@@ -114,7 +114,7 @@ impl Settings {
             order: Order::default(),
             keeps_qos0: false,
             queue: PartQueueLimits::default(),
-            unreachable: None,
+            target: None,
             on_reject: OnReject::default(),
             max_attempts: MAX_ATTEMPTS,
             batch_messages: 1_000,

@@ -1,6 +1,7 @@
 //! `martlet status`, `martlet health` and `martlet reload`, and the requests of commands to a
 //! running node through `admin.sock` in its data directory.
 
+use std::borrow::Cow;
 use std::io::ErrorKind;
 use std::ops::ControlFlow;
 use std::os::unix::fs::MetadataExt as _;
@@ -25,7 +26,7 @@ use tokio::net::UnixStream;
 
 use crate::cmd::columns::{columns, left_out};
 use crate::cmd::errors::{error_text, in_words_of_commands, in_words_of_files};
-use crate::cmd::node_options::{NodeOptions, for_node};
+use crate::cmd::node_options::{NodeOptions, for_node, json_for_node};
 use crate::cmd::print::{errln, outln};
 use crate::cmd::query::encoded;
 use crate::serve::admin_socket::{self, SocketPath};
@@ -48,7 +49,7 @@ pub(crate) fn status(options: &AdminOptions) -> ExitCode {
         options.json,
         answer.and_then(|body| {
             if options.json {
-                return Ok(body);
+                return Ok(json_for_node(&body).into_owned());
             }
             let status: Status = serde_json::from_str(&body)?;
             Ok(status_text(&status))
@@ -182,7 +183,7 @@ pub(crate) fn health(options: &HealthOptions) -> ExitCode {
         let health: Health = serde_json::from_str(&body)?;
         warns = *strict && !health.warnings.is_empty();
         if options.json {
-            return Ok(body);
+            return Ok(json_for_node(&body).into_owned());
         }
         let mut text = format!("{}\n", health.status);
         if let Some(file) = &health.environment_file {
@@ -300,8 +301,8 @@ pub(crate) fn clients_text(clients: &[ClientView], total: u64, none: &str) -> St
 pub(crate) fn finish_as(json: bool, outcome: anyhow::Result<String>) -> ExitCode {
     let refusal = outcome.as_ref().err().and_then(NodeRefusal::of);
     let text = match (&outcome, refusal) {
-        (Ok(text), _) => text,
-        (Err(_), Some(refusal)) if json => &refusal.body,
+        (Ok(text), _) => Cow::Borrowed(&**text),
+        (Err(_), Some(refusal)) if json => json_for_node(&refusal.body),
         (Err(error), _) => {
             let error = error_text(error);
             errln!("martlet: {}", printable(&error));

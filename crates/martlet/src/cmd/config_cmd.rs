@@ -290,7 +290,9 @@ it has read.
 
 `martlet config show` prints each value and where it came from. `martlet config check` reports
 whether a node would start; its ports are not tried. An unknown key is an error, an unknown
-`MARTLET_` variable is a warning; both name the nearest known one.
+`MARTLET_` variable is a warning; both name the nearest known one. `martlet config check` looks up
+the names in the targets of integrations, for 2 s at most, and warns if `integrations.allow_private`
+does not permit their addresses. A name without an address is no error.
 
 Keep secrets in files that other users cannot read. `serve`, `config check` and health warn about
 the files of the configuration, and the files that it names, if other users of the machine may
@@ -356,6 +358,7 @@ fn check(options: &ConfigOptions) -> anyhow::Result<String> {
     let effective = options.load()?;
     let node = config::resolve(&effective)?;
     serve::check(&node)?;
+    let refused_targets = refused_targets(&node.sinks)?;
     let mut text = String::new();
     // Users usually check the configuration before they stop the running node.
     let in_use = data_dir::in_use(&node.data_dir);
@@ -370,7 +373,7 @@ fn check(options: &ConfigOptions) -> anyhow::Result<String> {
         .chain(&node.locked_out)
         .chain(&in_use)
         .chain(&unusable_files)
-        .chain(&node.sinks.refused)
+        .chain(&refused_targets)
     {
         text.push_str(&format!("warning: {}\n", for_node(warning)));
     }
@@ -387,6 +390,16 @@ fn check(options: &ConfigOptions) -> anyhow::Result<String> {
         ),
     });
     Ok(text)
+}
+
+/// Integrations that may not connect to an address of their target.
+fn refused_targets(sinks: &config::SinksConfig) -> anyhow::Result<Vec<String>> {
+    let mut runtime = tokio::runtime::Builder::new_current_thread();
+    let runtime = runtime.enable_all().build()?;
+    let refused = runtime.block_on(config::refused_targets(sinks));
+    // A look-up that takes too long is not waited for.
+    runtime.shutdown_background();
+    Ok(refused)
 }
 
 #[cfg(test)]

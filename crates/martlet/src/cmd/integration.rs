@@ -19,7 +19,7 @@ use serde_json::json;
 use crate::cmd::admin::{AdminOptions, ask, ask_with, finish_as};
 use crate::cmd::columns::{columns, cut};
 use crate::cmd::listing;
-use crate::cmd::node_options::{TeamOption, for_node};
+use crate::cmd::node_options::{TeamOption, for_node, json_for_node};
 use crate::cmd::query::encoded;
 
 /// Additional time limit of a command or a test, which waits for a delivery.
@@ -215,7 +215,7 @@ fn list(options: &ListOptions) -> anyhow::Result<String> {
     let target = format!("/api/v1/integrations{}", options.of.query());
     let body = ask(&options.admin.node.data_dir()?, "GET", &target)?;
     if options.admin.json {
-        return Ok(body);
+        return Ok(json_for_node(&body).into_owned());
     }
     let all: Items<IntegrationView> = serde_json::from_str(&body).context("reading the answer")?;
     Ok(table(&all.items))
@@ -259,7 +259,7 @@ fn show(options: &OneOptions) -> anyhow::Result<String> {
     let target = options.target("");
     let body = ask(&options.admin.node.data_dir()?, "GET", &target)?;
     if options.is_json() {
-        return Ok(body);
+        return Ok(json_for_node(&body).into_owned());
     }
     let one: IntegrationView = serde_json::from_str(&body).context("reading the answer")?;
     Ok(one_text(&one))
@@ -285,16 +285,16 @@ fn one_text(one: &IntegrationView) -> String {
         let since = failure.since.as_deref().map(to_seconds).unwrap_or_default();
         let attempts = counted(u64::from(failure.attempts), "attempt");
         line("failing", format!("since {since}, {attempts}"));
-        line("error", failure.error.clone());
+        line("error", for_node(&failure.error).into_owned());
     } else if let Some(last) = &one.last_error {
         let at = last.at.as_deref().map(to_seconds).unwrap_or_default();
-        line("last error", format!("{at} {}", last.error));
+        line("last error", format!("{at} {}", for_node(&last.error)));
     }
     if let Some(warning) = &one.warning {
-        line("warning", warning.clone());
+        line("warning", for_node(warning).into_owned());
     }
     if let Some(cause) = &one.secret_trouble {
-        line("cause", cause.clone());
+        line("cause", for_node(cause).into_owned());
     }
     if !one.secrets.is_empty() {
         line("secrets", one.secrets.join(" "));
@@ -361,7 +361,8 @@ fn act(options: &OneOptions, action: &str) -> anyhow::Result<String> {
     let target = options.target(&format!("/{action}"));
     ask_with(&data_dir, ("POST", &target), "{}", LONGER)?;
     if options.is_json() {
-        return ask(&data_dir, "GET", &options.target(""));
+        let body = ask(&data_dir, "GET", &options.target(""))?;
+        return Ok(json_for_node(&body).into_owned());
     }
     let name = &options.integration;
     Ok(match action {
@@ -398,7 +399,7 @@ fn test(options: &OneOptions) -> ExitCode {
         is_ok = found.ok;
         let name = &options.integration;
         match (options.is_json(), found.error) {
-            (true, _) => Ok(body),
+            (true, _) => Ok(json_for_node(&body).into_owned()),
             (false, None) => Ok(format!("{name} can reach its target; no message was sent")),
             (false, Some(why)) => anyhow::bail!("{name} cannot reach its target: {why}"),
         }

@@ -41,6 +41,36 @@ impl Json {
         serde_json::from_slice(text).ok()
     }
 
+    /// Changes the texts of the members with these names, at any depth, also those in lists.
+    pub(crate) fn map_members(&mut self, names: &[&str], change: &dyn Fn(&str) -> String) {
+        match self {
+            Self::Array(items) => items
+                .iter_mut()
+                .for_each(|item| item.map_members(names, change)),
+            Self::Object(members) => {
+                members
+                    .iter_mut()
+                    .for_each(|(name, value)| match names.contains(&&**name) {
+                        true => value.map_texts(change),
+                        false => value.map_members(names, change),
+                    })
+            }
+            _ => {}
+        }
+    }
+
+    fn map_texts(&mut self, change: &dyn Fn(&str) -> String) {
+        match self {
+            Self::String(text) => *text = change(text),
+            Self::Array(items) => items.iter_mut().for_each(|item| item.map_texts(change)),
+            Self::Object(members) => {
+                let values = members.iter_mut().map(|(_, value)| value);
+                values.for_each(|value| value.map_texts(change));
+            }
+            _ => {}
+        }
+    }
+
     /// The text without spaces.
     pub(crate) fn compact(&self) -> String {
         let mut out = String::new();

@@ -16,7 +16,7 @@ use serde_json::Value;
 
 use crate::cmd::admin::{AdminOptions, ask};
 use crate::cmd::errors::error_text;
-use crate::cmd::node_options::for_node;
+use crate::cmd::node_options::{for_node, json_for_node};
 use crate::cmd::print::{errln, out};
 use crate::cmd::query::encoded;
 
@@ -170,7 +170,7 @@ fn print(options: &LogsOptions, page: &Page) -> anyhow::Result<bool> {
     }
     for entry in &page.items {
         let shown = match options.admin.json {
-            true => format!("{}\n", serde_json::to_string(entry)?),
+            true => format!("{}\n", json_for_node(&serde_json::to_string(entry)?)),
             false => line(entry, colours),
         };
         if options

@@ -10,6 +10,7 @@ use std::sync::{LazyLock, OnceLock};
 use clap::{ArgMatches, Args};
 use martlet_control::text::printable;
 
+use crate::cmd::json::Json;
 use crate::cmd::print::errln;
 use crate::cmd::query::encoded;
 use crate::config;
@@ -33,6 +34,34 @@ pub(crate) fn for_node(text: &str) -> Cow<'_, str> {
         false => Cow::Owned(with_options(text, options, &COMMANDS)),
     }
 }
+
+/// JSON of the node with the options that select it in each command in its sentences, as
+/// [`for_node`] adds them to printed text. Texts of others stay as they are.
+pub(crate) fn json_for_node(json: &str) -> Cow<'_, str> {
+    if for_node(json) == json {
+        return Cow::Borrowed(json);
+    }
+    let Some(mut value) = Json::parse(json.as_bytes()) else {
+        return Cow::Borrowed(json);
+    };
+    value.map_members(SENTENCES, &|text| for_node(text).into_owned());
+    Cow::Owned(value.compact())
+}
+
+/// Members of answers of the node with sentences, or lists of sentences.
+const SENTENCES: &[&str] = &[
+    "detail",
+    "error",
+    "notes",
+    "reason",
+    "remedy",
+    "secret_trouble",
+    "sentence",
+    "stopped_because",
+    "warning",
+    "warnings",
+    "why",
+];
 
 /// The name of the program, before a command.
 const PROGRAM: &str = "martlet ";
@@ -217,7 +246,7 @@ impl NodeOptions {
 
 #[cfg(test)]
 mod tests {
-    use super::with_options;
+    use super::{Json, SENTENCES, with_options};
 
     #[test]
     fn commands_in_texts_name_the_node_once() {
@@ -246,5 +275,15 @@ mod tests {
         ] {
             assert_eq!(with_options(text, node, &commands), expected);
         }
+        let json =
+            r#"{"sentence":"SAID","warnings":["SAID"],"topic":"SAID","also":[{"why":"SAID"}]}"#;
+        let json = json.replace("SAID", "martlet logs");
+        let mut value = Json::parse(json.as_bytes()).expect("JSON");
+        value.map_members(SENTENCES, &|text| with_options(text, node, &commands));
+        let said = "martlet logs --data-dir=/d";
+        let expected = format!(
+            r#"{{"sentence":"{said}","warnings":["{said}"],"topic":"martlet logs","also":[{{"why":"{said}"}}]}}"#
+        );
+        assert_eq!(value.compact(), expected);
     }
 }

@@ -15,7 +15,7 @@ use crate::cmd::admin::{AdminOptions, ask, download, finish_as, follow};
 use crate::cmd::chart::chart;
 use crate::cmd::columns::columns;
 use crate::cmd::errors::error_text;
-use crate::cmd::node_options::{NodeOptions, for_node};
+use crate::cmd::node_options::{NodeOptions, for_node, json_for_node};
 use crate::cmd::print::{errln, out, piped};
 use crate::cmd::query::encoded;
 
@@ -382,7 +382,8 @@ fn tail(options: &TailOptions) -> anyhow::Result<()> {
             return ControlFlow::Continue(());
         };
         let line = match (options.admin.json, one["why"].as_str()) {
-            (true, _) => format!("{json}\n"),
+            (true, None) => format!("{json}\n"),
+            (true, Some(_)) => format!("{}\n", json_for_node(json)),
             (false, Some(why)) => format!("-- {}\n", printable(&for_node(why))),
             (false, None) => {
                 let (device, key) = (text_of(&one["device"]), text_of(&one["key"]));
@@ -423,7 +424,7 @@ fn rejected(options: &RejectedOptions) -> anyhow::Result<String> {
     put(&mut target, "device", options.device.as_deref());
     let body = ask(&options.admin.node.data_dir()?, "GET", &target)?;
     if options.admin.json {
-        return Ok(body);
+        return Ok(json_for_node(&body).into_owned());
     }
     let answer: Value = serde_json::from_str(&body)?;
     let none = Vec::new();

@@ -13,7 +13,7 @@ use martlet_control::why::{Diagnosis, Finding, State};
 
 use crate::cmd::admin::{AdminOptions, ask};
 use crate::cmd::errors::error_text;
-use crate::cmd::node_options::for_node;
+use crate::cmd::node_options::{for_node, json_for_node};
 use crate::cmd::print::{errln, out};
 use crate::cmd::query::encoded;
 
@@ -78,7 +78,7 @@ fn show(options: &WhyOptions) -> anyhow::Result<bool> {
     let diagnosis: Diagnosis = serde_json::from_str(&body)?;
     let out = std::io::stdout();
     let text = match options.admin.json {
-        true => format!("{body}\n"),
+        true => format!("{}\n", json_for_node(&body)),
         false => {
             let no_colour = std::env::var_os("NO_COLOR").is_some_and(|value| !value.is_empty());
             text(&diagnosis, &Zoned::now(), !no_colour && out.is_terminal())

@@ -76,7 +76,11 @@ pub(crate) fn load(
     }
     if !overlay.listen.is_empty() {
         let listeners = overlay.listen.iter().map(|url| listener_of(url));
-        effective.listeners = listeners.collect::<Result<_, _>>()?;
+        let before = std::mem::replace(
+            &mut effective.listeners,
+            listeners.collect::<Result<_, _>>()?,
+        );
+        effective.notes.extend(not_opened(&before, &overlay.listen));
     }
     seeds::add_nats(&variables, &mut effective)?;
     seeds::add_http_listeners(&variables, &overlay.http, &mut effective)?;
@@ -85,6 +89,36 @@ pub(crate) fn load(
     let stars = stars::warnings(&effective);
     effective.warnings.extend(stars);
     Ok(effective)
+}
+
+/// A note on listeners that are not opened because of `--listen`: those of the configuration, or
+/// the default ones.
+fn not_opened(before: &[ListenerTable], given: &[String]) -> Option<String> {
+    let is_given = |schemes: [&str; 2]| {
+        let mut given = given.iter().filter_map(|url| url.split_once("://"));
+        given.any(|(scheme, _)| schemes.contains(&scheme))
+    };
+    let default = [
+        (["mqtt", "mqtts"], "--listen mqtt://127.0.0.1:1883"),
+        (["ws", "wss"], "--listen ws://127.0.0.1:9001/mqtt"),
+    ];
+    let missing = default.into_iter().filter(|(of, _)| !is_given(*of));
+    let missing: Vec<&str> = missing.map(|(_, option)| option).collect();
+    let rest = match before.first() {
+        Some(first) => {
+            let place = first.values().values().next();
+            let place = place.map_or("", |sourced| &*sourced.source);
+            format!(", not those of the configuration ({place})")
+        }
+        None if missing.is_empty() => return None,
+        None => format!(
+            "; to open the default ones too, add {}",
+            missing.join(" and ")
+        ),
+    };
+    Some(format!(
+        "command line: only the listeners that are named are open{rest}"
+    ))
 }
 
 fn listener_of(url: &str) -> Result<ListenerTable, ConfigError> {

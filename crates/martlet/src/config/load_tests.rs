@@ -122,6 +122,25 @@ fn what_is_wrong_is_named_as_it_is_written() {
         ),
         ("limits = 5\n", "`limits` is a value, expected a section"),
         (
+            "[listeners]\nurl = \"x\"\n",
+            "line 1: [listeners] is one table, and there may be several: write [[listeners]]",
+        ),
+        ("[rules]\nname = \"x\"\n", "write [[rules]]"),
+        ("[sinks.file]\nname = \"x\"\n", "write [[sinks.file]]"),
+        ("[sources.nats]\nname = \"x\"\n", "write [[sources.nats]]"),
+        (
+            "[telemetry.rules]\ntopic = \"x\"\n",
+            "write [[telemetry.rules]]",
+        ),
+        (
+            "[telemetry]\nretention = { type = \"x\" }\n",
+            "write [[telemetry.retention]]",
+        ),
+        (
+            "[telemetry]\nrules = 5\n",
+            "expected [[telemetry.rules]] tables",
+        ),
+        (
             "[limits]\npacket_bytes = -5\n",
             "`limits.packet_bytes` is -5,",
         ),

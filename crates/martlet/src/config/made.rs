@@ -7,7 +7,7 @@ use futures_util::future::BoxFuture;
 use martlet_codec::QoS;
 use martlet_control::integrations::{
     AddedKind, AllowedNetworks, ConfiguredSink, ENABLED, IntegrationMaker, Surroundings, Table,
-    TableValue, Unusable,
+    TableValue, Target, Unusable,
 };
 use martlet_integrate::SecretValue;
 use martlet_integrate::bridge::{DEFAULT_QOS, Direction, TopicRule, check_addresses};
@@ -102,7 +102,9 @@ impl IntegrationMaker for MadeIntegrations {
                  ${secret:NAME}\", and set the secret with PUT /api/v1/secrets/NAME"
                     .to_owned(),
             ),
-            AddedKind::Webhook => self.allowed.refuses(url).map_or(Ok(()), Err),
+            AddedKind::Webhook => Target::of(url, &self.allowed)
+                .refused()
+                .map_or(Ok(()), Err),
         };
         checked.map_err(|why| Unusable {
             key: Some("url".to_owned()),
@@ -116,7 +118,8 @@ impl IntegrationMaker for MadeIntegrations {
     ) -> BoxFuture<'a, Result<(), Unusable>> {
         Box::pin(async {
             let url = settings.get("url").and_then(Value::as_str);
-            match self.allowed.refuses_now(url.unwrap_or_default()).await {
+            let target = Target::of(url.unwrap_or_default(), &self.allowed);
+            match target.looked_up().await.refused() {
                 None => Ok(()),
                 Some(why) => Err(Unusable {
                     key: Some("url".to_owned()),

@@ -83,7 +83,8 @@ pub(crate) use seeds::{
     UNIQUE as UNIQUE_VARIABLES, Use, Variables, with_host,
 };
 pub(crate) use sinks::{
-    check_name as check_name_of_integration, unusable_files as unusable_files_of_sinks,
+    SinksConfig, check_name as check_name_of_integration, refused_targets,
+    unusable_files as unusable_files_of_sinks,
 };
 pub(crate) use table_kinds::table_kinds;
 pub(crate) use telemetry::{of as telemetry_settings, tables as telemetry_tables};

@@ -4,9 +4,10 @@
 use std::path::Path;
 use std::time::Duration;
 
+use futures_util::future::join_all;
 use martlet_broker::{OnFull, PartQueueLimits};
-use martlet_codec::TopicFilter;
-use martlet_control::integrations::{AllowedNetworks, ConfiguredSink, DeadLettersKept};
+use martlet_codec::{SubscriptionFilter, TopicFilter};
+use martlet_control::integrations::{AllowedNetworks, ConfiguredSink, DeadLettersKept, Target};
 use martlet_integrate::file::check_path;
 use martlet_integrate::{
     ALL_TENANTS, Backoff, KINDS, MAX_ATTEMPTS, OnReject, Order, SOURCES, SecretValue, Settings,
@@ -32,8 +33,8 @@ pub(crate) struct SinksConfig {
     /// Whether queues of sinks that are no longer configured are removed. Not without a
     /// configuration file, since it was then probably forgotten.
     pub(crate) removes_others: bool,
-    /// Integrations whose URL contains a private address that is not permitted, one sentence each.
-    pub(crate) refused: Vec<String>,
+    /// Targets of integrations, each after its place in the configuration.
+    pub(crate) targets: Vec<(String, Target)>,
 }
 
 /// Resolves all sinks.
@@ -46,7 +47,7 @@ pub(super) fn sinks(effective: &Effective, data_dir: &Path) -> Result<SinksConfi
     let allowed_or_private = allowed_networks(effective, PRIVATE)?;
     let own_files = OwnFiles::new(effective, data_dir);
     let mut sinks: Vec<(ConfiguredSink, &str)> = Vec::new();
-    let mut refused = Vec::new();
+    let mut targets = Vec::new();
     for table in &effective.sinks {
         let unusable = |why: String| {
             let (place, section) = (&table.place, table.section());
@@ -61,7 +62,8 @@ pub(super) fn sinks(effective: &Effective, data_dir: &Path) -> Result<SinksConfi
         };
         let values = values_of(table);
         let sink = sink_of(&table.kind, &values, &surroundings).map_err(unusable)?;
-        refused.extend(refused_target(table, &values, &surroundings));
+        let place = format!("{}: [[{}]]", table.place, table.section());
+        targets.extend(sink.settings.target.clone().map(|target| (place, target)));
         if let Some(why) = sink.files().iter().find_map(|path| own_files.refuses(path)) {
             return Err(unusable(why));
         }
@@ -80,27 +82,27 @@ pub(super) fn sinks(effective: &Effective, data_dir: &Path) -> Result<SinksConfi
         },
         allowed,
         removes_others: effective.own_file.is_some(),
-        refused,
+        targets,
     })
 }
 
-/// A warning if an integration may not connect to an address of its target.
-fn refused_target(
-    table: &SinkTable,
-    values: &Table,
-    surroundings: &Surroundings<'_>,
-) -> Option<String> {
-    let url = target_of(values)?;
-    let allowed = surroundings.allowed;
-    let (what, why) = match allowed.refuses_all(&url) {
-        Some(why) => ("it will not connect", why),
-        None => (
-            "it will not connect to each address of its target",
-            allowed.refuses(&url)?,
-        ),
-    };
-    let (place, section) = (&table.place, table.section());
-    Some(format!("{place}: [[{section}]]: {what}: {why}"))
+/// Integrations that may not connect to an address of their target, one sentence each. Names are
+/// looked up.
+pub(crate) async fn refused_targets(config: &SinksConfig) -> Vec<String> {
+    let targets = config.targets.iter().map(|(_, target)| target.looked_up());
+    let found = join_all(targets).await;
+    let refused = config.targets.iter().zip(&found);
+    let refused = refused.filter_map(|((place, _), target)| {
+        let (what, why) = match target.refused_all() {
+            Some(why) => ("it will not connect", why),
+            None => (
+                "it will not connect to each address of its target",
+                target.refused()?,
+            ),
+        };
+        Some(format!("{place}: {what}: {why}"))
+    });
+    refused.collect()
 }
 
 /// Integrations that cannot write or connect at present because of their files, one sentence each.
@@ -203,8 +205,7 @@ pub(super) fn sink_of(
     })?;
     let mut sink = (kind.make)(values, surroundings, common(kind.name, values)?)?;
     let target = target_of(values);
-    let refused = target.and_then(|url| surroundings.allowed.refuses_all(&url));
-    sink.settings.unreachable = refused.map(Into::into);
+    sink.settings.target = target.map(|url| Target::of(&url, surroundings.allowed));
     Ok(sink)
 }
 
@@ -340,7 +341,7 @@ fn is_name(name: &str) -> bool {
 }
 
 fn check_filter(filter: &str) -> Result<(), String> {
-    if filter == "$share" || filter.starts_with("$share/") {
+    if SubscriptionFilter::is_shared(filter) {
         return Err(format!(
             "`filters` has {filter:?}: a sink joins no share group; leave out $share and the group"
         ));

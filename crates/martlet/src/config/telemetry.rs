@@ -103,6 +103,7 @@ fn rule(table: &TelemetryRuleTable, common: &Decoder) -> Result<TelemetryRule, C
         time_member: table.time_member.clone(),
         time_unit: table.time_unit.unwrap_or_default(),
         missing_time: table.missing_time.unwrap_or(common.missing_time),
+        is_of_past: false,
         skew: table.skew.unwrap_or(common.skew),
         ahead_max: table.skew_ahead_secs.map_or(common.ahead_max, micros),
         behind_max: table.skew_behind_secs.map_or(common.behind_max, micros),

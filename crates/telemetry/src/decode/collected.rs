@@ -1,6 +1,6 @@
 //! The values of a payload, during and after decoding.
 
-use super::decoder::{Decoder, Format, MissingTime, Skew};
+use super::decoder::{Decoder, Format, MissingTime, Skew, TIMES};
 use super::key::check_key;
 use super::rejection::Rejection;
 use crate::Value;
@@ -104,10 +104,18 @@ impl<'a> Collected<'a> {
             is_retimed,
         };
         let Some(time) = own else {
-            return match decoder.missing_time {
-                MissingTime::Received => Ok(given(false)),
-                MissingTime::Reject => Err(Rejection::NoTime),
+            let why = match decoder.missing_time {
+                MissingTime::Received => return Ok(given(false)),
+                MissingTime::Reject if decoder.is_of_past => "each value of the past needs one",
+                MissingTime::Reject => "missing_time is \"reject\"",
             };
+            let place = match (decoder.format, &decoder.time_member) {
+                (Format::Line, _) => "at the end of the line".to_owned(),
+                (Format::Value, _) => "in JSON or line protocol".to_owned(),
+                (_, Some(member)) => format!("as the member {member}"),
+                (_, None) => format!("as the member {}", TIMES.join(" or ")),
+            };
+            return Err(Rejection::NoTime { place, why });
         };
         let ahead = time.saturating_sub(self.received);
         let is_off = decoder.ahead_max.is_some_and(|max| ahead > max)

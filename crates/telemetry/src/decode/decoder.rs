@@ -53,6 +53,9 @@ pub struct Holder {
     pub prefix: &'static str,
 }
 
+/// Members with the time of an object; the first existing one is used.
+pub(super) const TIMES: [&str; 2] = ["timestamp", "ts"];
+
 /// Settings for decoding payloads.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct Decoder {
@@ -64,6 +67,8 @@ pub struct Decoder {
     pub time_unit: TimeUnit,
     /// Handling of a missing time.
     pub missing_time: MissingTime,
+    /// Whether the values are historical: each must have a time.
+    pub is_of_past: bool,
     /// Handling of a time that is too far off.
     pub skew: Skew,
     /// Maximum time after the time of receipt, µs; `None`: no limit.
@@ -86,6 +91,7 @@ impl Decoder {
     pub fn of_past(&self) -> Self {
         Self {
             missing_time: MissingTime::Reject,
+            is_of_past: true,
             skew: Skew::Keep,
             ..self.clone()
         }

@@ -1,17 +1,16 @@
 //! JSON objects and arrays, and single values.
 
 use serde::de::IgnoredAny;
-use serde_json::{Map, Number, Value as Json};
+use serde_json::Number;
 
 use super::collected::{Collected, Timed};
-use super::decoder::SECRET_MEMBER;
+use super::decoder::{SECRET_MEMBER, TIMES};
 use super::marks::Marks;
+use super::ordered::{Json, Members, take};
 use super::rejection::Rejection;
 use super::time::{TimeUnit, of_integer, of_number, of_text, shown};
 use crate::Value;
 
-/// Members with the time of an object; the first existing one is used.
-const TIMES: [&str; 2] = ["timestamp", "ts"];
 /// Prefix of the keys of `metadata` members.
 const METADATA: &str = "meta_";
 
@@ -21,7 +20,7 @@ struct MemberGroup {
     name: Option<&'static str>,
     /// Prefix of their keys.
     prefix: &'static str,
-    members: Map<String, Json>,
+    members: Members,
 }
 
 pub(super) fn read(text: &str, out: &mut Collected<'_>) -> Result<(), Rejection> {
@@ -105,11 +104,11 @@ pub(super) fn read_value(text: &str, out: &mut Collected<'_>) -> Result<(), Reje
     let bare = text.trim_matches(is_around_number);
     let json = match parse(bare, out) {
         Err(Rejection::NotJson(_)) => match nearly_number(bare)? {
-            Some(number) => number.into(),
+            Some(number) => Json::Number(number),
             None => Json::String(text.to_owned()),
         },
         // A text and its quotation marks are JSON, with blanks around it at most.
-        Ok(json) if !json.is_number() => parse(text, out).unwrap_or(json),
+        Ok(json) if !matches!(json, Json::Number(_)) => parse(text, out).unwrap_or(json),
         parsed => parsed?,
     };
     let timed = out.timed(None)?;
@@ -208,7 +207,7 @@ fn marked_number(json: &Json) -> Option<&str> {
             .strip_prefix(MARK)
             .filter(|number| is_too_large(number)),
         Json::Array(items) => items.iter().find_map(marked_number),
-        Json::Object(members) => members.values().find_map(marked_number),
+        Json::Object(members) => members.iter().find_map(|(_, json)| marked_number(json)),
         _ => None,
     }
 }
@@ -266,7 +265,7 @@ fn mistake(text: &str, error: &serde_json::Error) -> &'static str {
     }
 }
 
-fn read_object(mut members: Map<String, Json>, out: &mut Collected<'_>) -> Result<(), Rejection> {
+fn read_object(mut members: Members, out: &mut Collected<'_>) -> Result<(), Rejection> {
     let own_time = take_time(&mut members, out)?;
     let timed = out.timed(own_time)?;
     for group in groups(members, out) {
@@ -283,7 +282,7 @@ fn read_object(mut members: Map<String, Json>, out: &mut Collected<'_>) -> Resul
 
 fn read_group(
     prefix: &str,
-    members: Map<String, Json>,
+    members: Members,
     timed: Timed,
     out: &mut Collected<'_>,
 ) -> Result<(), Rejection> {
@@ -308,16 +307,13 @@ fn read_group(
 }
 
 /// Removes the time from an object and returns it.
-fn take_time(
-    members: &mut Map<String, Json>,
-    out: &Collected<'_>,
-) -> Result<Option<i64>, Rejection> {
+fn take_time(members: &mut Members, out: &Collected<'_>) -> Result<Option<i64>, Rejection> {
     let unit = out.decoder.time_unit;
     let mut found = None;
     let own = out.decoder.time_member.as_deref();
     let usual = TIMES.into_iter().filter(|_| own.is_none());
     for name in own.into_iter().chain(usual) {
-        let Some(json) = members.remove(name) else {
+        let Some(json) = take(members, name) else {
             continue;
         };
         // Both may exist; neither is a value.
@@ -345,14 +341,19 @@ fn time_of(json: &Json, unit: TimeUnit) -> Result<Option<i64>, Rejection> {
             micros.ok_or_else(bad).map(Some)
         }
         Json::String(text) => of_text(text, unit).map(Some),
-        other => Err(Rejection::BadTime(shown(&other.to_string()))),
+        other => Err(Rejection::BadTime(shown(
+            &other.clone().text_without(SECRET_MEMBER),
+        ))),
     }
 }
 
 /// The values of an object: those of `data` and `metadata`, of `values`, or all of its members.
-fn groups(mut members: Map<String, Json>, out: &mut Collected<'_>) -> Vec<MemberGroup> {
+fn groups(mut members: Members, out: &mut Collected<'_>) -> Vec<MemberGroup> {
     let names = ["data", "values"];
-    let has_values = |name: &&str| members.get(*name).is_some_and(Json::is_object);
+    let has_values = |name: &&str| {
+        let mut all = members.iter();
+        all.any(|(own, json)| *own == *name && matches!(json, Json::Object(_)))
+    };
     let Some(name) = names.into_iter().find(has_values) else {
         return vec![MemberGroup {
             name: None,
@@ -362,7 +363,7 @@ fn groups(mut members: Map<String, Json>, out: &mut Collected<'_>) -> Vec<Member
     };
     let mut groups = Vec::new();
     for (name, prefix) in [(name, ""), ("metadata", METADATA)] {
-        if let Some(Json::Object(members)) = members.remove(name) {
+        if let Some(Json::Object(members)) = take(&mut members, name) {
             groups.push(MemberGroup {
                 name: Some(name),
                 prefix,
@@ -445,7 +446,7 @@ fn put(
 fn put_members(
     prefix: &str,
     between: &str,
-    members: Map<String, Json>,
+    members: Members,
     place: MemberContext,
     out: &mut Collected<'_>,
 ) -> Result<(), Rejection> {
@@ -488,29 +489,15 @@ fn value_of(key: &str, json: Json, out: &Collected<'_>) -> Result<Option<Value>,
                 let key = key.to_owned();
                 return Err(Rejection::TooDeep { key, max });
             }
-            Value::Json(without_secrets(json).to_string().into())
+            Value::Json(json.text_without(SECRET_MEMBER).into())
         }
     }))
-}
-
-/// Removes secrets from nested objects.
-fn without_secrets(json: Json) -> Json {
-    match json {
-        Json::Object(members) => {
-            let members = members.into_iter();
-            let members = members.filter(|(name, _)| name != SECRET_MEMBER);
-            let members = members.map(|(name, json)| (name, without_secrets(json)));
-            Json::Object(members.collect())
-        }
-        Json::Array(items) => Json::Array(items.into_iter().map(without_secrets).collect()),
-        json => json,
-    }
 }
 
 /// Nesting depth; the parser allows 128.
 fn depth_of(json: &Json) -> usize {
     let below = match json {
-        Json::Object(members) => members.values().map(depth_of).max(),
+        Json::Object(members) => members.iter().map(|(_, json)| depth_of(json)).max(),
         Json::Array(items) => items.iter().map(depth_of).max(),
         _ => return 0,
     };

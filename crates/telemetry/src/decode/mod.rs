@@ -2,7 +2,7 @@
 //!
 //! * `decoder`: settings for decoding; `limits`: limits of a payload
 //! * `collected`: the values of a payload
-//! * `json`: JSON objects and arrays, and single values
+//! * `json`, `ordered`: JSON objects and arrays, and single values
 //! * `line`: InfluxDB line protocol
 //! * `time`: times as numbers and texts
 //! * `rejection`: why a payload is rejected
@@ -18,6 +18,7 @@ mod key;
 mod limits;
 mod line;
 mod marks;
+mod ordered;
 mod rejection;
 #[cfg(test)]
 mod tests;
@@ -59,8 +60,13 @@ impl Decoder {
         payload: &[u8],
         received: i64,
     ) -> Result<Decoded, Rejection> {
-        let text = std::str::from_utf8(payload).map_err(|_| match payload {
-            [0x1f, 0x8b, ..] => Rejection::Gzip,
+        let text = std::str::from_utf8(payload).map_err(|error| match (payload, self.format) {
+            ([0x1f, 0x8b, ..], _) => Rejection::Gzip,
+            (_, Format::JsonLines | Format::Line) => {
+                let before = payload.get(..error.valid_up_to()).unwrap_or_default();
+                let ends = before.iter().filter(|byte| **byte == b'\n');
+                Rejection::NotText.in_line(ends.count() + 1)
+            }
             _ => Rejection::NotText,
         })?;
         let bare = text_without_bom(text);

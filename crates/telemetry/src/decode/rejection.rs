@@ -102,8 +102,13 @@ pub enum Rejection {
     #[error("the time of the payload is not in the years 1 to 9997")]
     TimeRange,
     /// There is no time, and the policy needs one.
-    #[error("the payload has no time, and missing_time is \"reject\"")]
-    NoTime,
+    #[error("the payload has no time: add it {place}, since {why}")]
+    NoTime {
+        /// Where the time is expected.
+        place: String,
+        /// The policy.
+        why: &'static str,
+    },
     /// The time differs too much from the time of receipt, and the policy rejects that.
     #[error("the time of the payload is {}, and skew is \"reject\"", off(*.ahead_secs))]
     Skewed {
@@ -259,7 +264,7 @@ impl Rejection {
             Self::TextTooLong { .. } => "text_too_long",
             Self::TooDeep { .. } => "too_deep",
             Self::BadTime(_) | Self::TimeRange => "bad_time",
-            Self::NoTime => "no_time",
+            Self::NoTime { .. } => "no_time",
             Self::Skewed { .. } => "skewed_time",
             Self::NotFinite(_) | Self::TooLarge { .. } => "bad_number",
             Self::ZeroByte(_) => "not_text",

@@ -138,6 +138,34 @@ fn policies_of_missing_and_skewed_times() {
         ..Decoder::default()
     };
     assert_eq!(rejected(&decoder, r#"{"a": 1}"#), "no_time");
+    for (decoder, format, said) in [
+        (
+            &decoder,
+            Format::Json,
+            "member timestamp or ts, since missing_time is \"reject\"",
+        ),
+        (
+            &decoder.of_past(),
+            Format::Json,
+            "member timestamp or ts, since each value of the past",
+        ),
+        (
+            &decoder.of_past(),
+            Format::Line,
+            "add it at the end of the line, since each value",
+        ),
+    ] {
+        let payload = match format {
+            Format::Line => "m a=1",
+            _ => r#"{"a": 1}"#,
+        };
+        let of_format = Decoder {
+            format,
+            ..decoder.clone()
+        };
+        let why = of_format.decode(payload.as_bytes(), RECEIVED).unwrap_err();
+        assert!(why.to_string().contains(said), "{why}");
+    }
     let ahead = r#"{"a": 1, "ts": 1772366461}"#;
     let behind = r#"{"a": 1, "ts": 1772362799}"#;
     let near = r#"{"a": 1, "ts": 1772366460}"#;
@@ -415,6 +443,11 @@ fn the_place_of_each_value_is_found_again() {
             &["/0/a", "/1/b", "/1/c"],
         ),
         (
+            Format::Json,
+            r#"{"k9": 1, "k10": 2, "a": 3, "k9": 4}"#,
+            &["/k10", "/a", "/k9"],
+        ),
+        (
             Format::JsonLines,
             "{\"a\": 1}\n\n{\"b\": 2}",
             &["/0/a", "/2/b"],
@@ -614,6 +647,14 @@ fn what_is_invalid_is_rejected_with_its_reason() {
     }
     let no_text = decoder.decode(b"\xff", RECEIVED).unwrap_err();
     assert_eq!(no_text, Rejection::NotText);
+    for format in [Format::JsonLines, Format::Line] {
+        let decoder = Decoder {
+            format,
+            ..decoder.clone()
+        };
+        let no_text = decoder.decode(b"\n\n{\"a\": \"\xff\"}\n", RECEIVED);
+        assert_eq!(no_text.unwrap_err(), Rejection::NotText.in_line(3));
+    }
     let gzip = decoder.decode(b"\x1f\x8b\x08\0", RECEIVED).unwrap_err();
     assert_eq!(gzip, Rejection::Gzip);
 }

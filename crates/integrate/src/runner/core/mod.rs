@@ -44,6 +44,7 @@ use crate::lanes::{LaneEvent, Token};
 use crate::order::OrderKey;
 use crate::sink::AccessRefused;
 use crate::sink_message::SinkMessage;
+use crate::target::Target;
 
 /// Time limit for saving the state of an integration in the tables.
 const SAVED_WITHIN: Duration = Duration::from_secs(5);
@@ -151,7 +152,9 @@ pub(super) struct Core {
     pub(super) tests: Vec<CommandReply>,
     pub(super) sink_health: Option<String>,
     access_refused: Option<AccessRefused>,
-    /// Outage reported by the sink: the other system cannot be reached.
+    /// Why it can connect to no address of its target.
+    unreachable: Option<String>,
+    /// Outage that the sink reports, or of a target that is unreachable.
     pub(super) outage: Option<Failure>,
     /// Whether the health of the sink must be read.
     pub(super) looks_at_sink: bool,
@@ -175,15 +178,8 @@ impl Core {
         told: UnboundedReceiver<RunnerCommand>,
     ) -> Self {
         let look_at_tenant = clock.now();
-        let outage = settings.unreachable.as_deref().map(|error| Failure {
-            error: error.to_owned(),
-            since_ms: host.now_ms(),
-            attempts: 0,
-        });
-        if let Some(Failure { error, .. }) = &outage {
-            warn!(integration = %settings.client_id(), error, "an integration cannot deliver");
-        }
-        Self {
+        let unreachable = settings.target.as_ref().and_then(Target::refused_all);
+        let mut core = Self {
             client_id: settings.client_id().into(),
             giving_up: GivingUp::after(settings.max_attempts),
             waiting: HashMap::new(),
@@ -227,9 +223,20 @@ impl Core {
             queue: None,
             counts: Counts::default(),
             delivered_ms: None,
-            last_error: outage.as_ref().map(|one| (one.error.clone(), one.since_ms)),
-            outage,
+            last_error: None,
+            unreachable: None,
+            outage: None,
+        };
+        core.note_unreachable(unreachable);
+        core.note_outage(None);
+        core
+    }
+
+    fn note_unreachable(&mut self, why: Option<String>) {
+        if let Some(error) = &why {
+            warn!(integration = %self.client_id, error, "an integration cannot deliver");
         }
+        self.unreachable = why;
     }
 
     /// Restores the state from before the restart. Nothing is delivered before that.
@@ -323,6 +330,11 @@ impl Core {
                 };
                 // A drain that is interrupted by a restart becomes a pause.
                 self.save(SavedState::Paused(until_ms)).await
+            }
+            Command::Unreachable(why) => {
+                self.note_unreachable(why);
+                self.looks_at_sink = true;
+                Ok(())
             }
             Command::SendAgain(ids) => self.queue_letters(ids),
         };
@@ -510,8 +522,12 @@ impl Core {
         self.sink_health.clone_from(&said.health);
         self.access_refused = said.access_refused;
         self.counts.skipped = said.skipped;
-        let unreachable = self.settings.unreachable.clone().map(String::from);
-        let Some(why) = said.outage.clone().or(unreachable) else {
+        self.note_outage(said.outage.clone());
+    }
+
+    /// Notes the outage that the sink reports, or that of an unreachable target.
+    fn note_outage(&mut self, of_sink: Option<String>) {
+        let Some(why) = of_sink.or_else(|| self.unreachable.clone()) else {
             self.outage = None;
             return;
         };

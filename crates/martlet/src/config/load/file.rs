@@ -71,7 +71,7 @@ impl File<'_> {
                 return Err(unknown_kind(place, section, name));
             };
             let DeValue::Array(tables) = tables.get_ref() else {
-                return Err(no_tables(place, &known.table()));
+                return Err(no_tables(place, &known.table(), tables.get_ref()));
             };
             sinks.extend(self.tables_of(&known, tables)?);
         }
@@ -104,24 +104,25 @@ impl File<'_> {
         tables.collect()
     }
 
-    /// Reads the tables `[[telemetry.NAME]]`. Returns false if there are none.
+    /// Reads the tables `[[telemetry.NAME]]`. Returns false if the key is none of them.
     fn telemetry(
         &self,
-        name: &str,
+        (name, place): (&str, &str),
         value: &DeValue<'_>,
         effective: &mut Effective,
     ) -> Result<bool, ConfigError> {
-        let DeValue::Array(tables) = value else {
-            return Ok(false);
-        };
-        match name {
-            "rules" => {
-                let rules = self.needing("telemetry.rules", "topic", tables)?;
+        let section = format!("telemetry.{name}");
+        match (name, value) {
+            ("rules", DeValue::Array(tables)) => {
+                let rules = self.needing(&section, "topic", tables)?;
                 effective.telemetry_rules.extend(rules);
             }
-            "retention" => {
-                let retention = self.needing("telemetry.retention", "type", tables)?;
+            ("retention", DeValue::Array(tables)) => {
+                let retention = self.needing(&section, "type", tables)?;
                 effective.telemetry_retention.extend(retention);
+            }
+            ("rules" | "retention", other) => {
+                return Err(no_tables(place.to_owned(), &section, other));
             }
             _ => return Ok(false),
         }
@@ -159,7 +160,7 @@ impl File<'_> {
                     place,
                     keys: keys_of(entries),
                 }),
-                _ => Err(no_tables(place, "rules")),
+                other => Err(no_tables(place, "rules", other)),
             }
         });
         tables.collect()
@@ -182,7 +183,8 @@ impl File<'_> {
         table: &toml::Spanned<DeValue<'_>>,
     ) -> Result<KeyValues, ConfigError> {
         let DeValue::Table(entries) = table.get_ref() else {
-            return Err(no_tables(self.place(table.span().start), section));
+            let place = self.place(table.span().start);
+            return Err(no_tables(place, section, table.get_ref()));
         };
         let mut found = KeyValues::new();
         for (key, value) in entries {
@@ -258,7 +260,7 @@ impl File<'_> {
         };
         let expected = match value.get_ref() {
             DeValue::Array(_) if is_list || kind == Kind::List => {
-                "a list of texts in quotes, none of which contains a comma".to_owned()
+                "a list of texts without commas".to_owned()
             }
             _ if is_list => expectation(Kind::List),
             _ => expectation(kind) + &unit_hint(key, kind, got.trim_matches('"')),
@@ -311,18 +313,20 @@ pub(super) fn read_file(
             ("rules", DeValue::Array(tables)) => {
                 effective.rules.extend(file.rules(tables)?);
             }
+            (name, table @ DeValue::Table(_)) if LISTS.contains(&name) => {
+                return Err(no_tables(place, name, table));
+            }
             (name, DeValue::Table(entries)) => {
                 if !is_section(schema, name) {
                     return Err(unknown_section(schema, name, place));
                 }
                 for (key, value) in entries {
-                    if name == "telemetry"
-                        && file.telemetry(key.get_ref(), value.get_ref(), effective)?
-                    {
+                    let place = file.place(key.span().start);
+                    let named = (&**key.get_ref(), &*place);
+                    if name == "telemetry" && file.telemetry(named, value.get_ref(), effective)? {
                         continue;
                     }
                     let dotted = format!("{name}.{}", key.get_ref());
-                    let place = file.place(key.span().start);
                     let known = known_key(schema, &dotted, &place)?;
                     let value = file.value(known.kind, known.is_list, &dotted, value, &place)?;
                     let source = place;
@@ -335,6 +339,9 @@ pub(super) fn read_file(
     Ok(())
 }
 
+/// Names of lists of tables at the top of the file.
+const LISTS: [&str; 4] = ["listeners", "http_listeners", "bridges", "rules"];
+
 fn is_section(schema: &[Key], name: &str) -> bool {
     let mut all = schema.iter().filter_map(|key| key.path.split_once('.'));
     all.any(|(section, _)| section == name)
@@ -345,12 +352,12 @@ fn unknown_section(schema: &[Key], name: &str, place: String) -> ConfigError {
     let sections = schema.iter().filter_map(|key| key.path.split_once('.'));
     let hint = nearest_of(sections.map(|(section, _)| section), name);
     let hint = match (name, hint) {
-        ("listener" | "listeners", _) => Some("[[listeners]]".to_owned()),
-        ("http_listener" | "http_listeners", _) => Some("[[http_listeners]]".to_owned()),
+        ("listener", _) => Some("[[listeners]]".to_owned()),
+        ("http_listener", _) => Some("[[http_listeners]]".to_owned()),
         ("sink", _) => Some("[[sinks.file]]".to_owned()),
         ("source", _) => Some("[[sources.nats]]".to_owned()),
-        ("bridge" | "bridges", _) => Some("[[bridges]]".to_owned()),
-        ("rule" | "rules", _) => Some("[[rules]]".to_owned()),
+        ("bridge", _) => Some("[[bridges]]".to_owned()),
+        ("rule", _) => Some("[[rules]]".to_owned()),
         (_, hint) => hint.map(|section| format!("[{section}]")),
     };
     ConfigError::UnknownKey {
@@ -362,14 +369,9 @@ fn unknown_section(schema: &[Key], name: &str, place: String) -> ConfigError {
 
 /// The error for a key before the first section, or a section that is written as a value.
 fn outside_sections(schema: &[Key], name: &str, place: String) -> ConfigError {
-    if is_section(schema, name)
-        || matches!(
-            name,
-            "listeners" | "http_listeners" | "bridges" | "rules" | "sinks" | "sources"
-        )
-    {
+    if is_section(schema, name) || LISTS.contains(&name) || ["sinks", "sources"].contains(&name) {
         let expected = match name {
-            "listeners" | "http_listeners" | "bridges" | "rules" => format!("[[{name}]] tables"),
+            name if LISTS.contains(&name) => format!("[[{name}]] tables"),
             "sinks" | "sources" => format!("[[{name}.KIND]] tables"),
             name => format!("a section, [{name}]"),
         };
@@ -428,7 +430,12 @@ fn unknown_kind(place: String, section: &str, name: &str) -> ConfigError {
 }
 
 /// The error for a value where a list of tables is expected.
-fn no_tables(place: String, section: &str) -> ConfigError {
+fn no_tables(place: String, section: &str, value: &DeValue<'_>) -> ConfigError {
+    if matches!(value, DeValue::Table(_)) {
+        return ConfigError::Unusable(format!(
+            "{place}: [{section}] is one table, and there may be several: write [[{section}]]"
+        ));
+    }
     ConfigError::Value {
         place,
         key: section.to_owned(),
