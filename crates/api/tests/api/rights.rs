@@ -259,7 +259,10 @@ async fn rules_are_given_and_taken_by_who_has_what_they_permit() {
             let given = json!({ "rules": [rule] });
             let none = json!({ "rules": [] });
             let (single, first) = (format!("{one}/rules"), json!({ "rule": rule }));
-            let typed = rule.replace('%', "%25").replace(' ', "%20").replace('#', "%23");
+            let typed = rule
+                .replace('%', "%25")
+                .replace(' ', "%20")
+                .replace('#', "%23");
             let this = format!("{single}?rule={typed}");
             for caller in &callers {
                 let rights = rights_for(caller.1);
