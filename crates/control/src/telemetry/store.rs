@@ -290,6 +290,7 @@ impl Telemetry {
             Ok(storage) => {
                 info!(location = %self.settings.location, "telemetry storage is open");
                 self.look_for_damage(&storage);
+                self.report_shares(&storage);
                 *opened = Opened::There(storage.clone());
                 Ok(storage)
             }
@@ -652,6 +653,22 @@ impl Telemetry {
             match storage.check().await {
                 Ok(_) | Err(StorageError::Closed) => {}
                 Err(error) => warn!(%error, "telemetry could not be checked for damage"),
+            }
+        });
+    }
+
+    /// Tells health which teams have their share of the bytes, until the storage is closed.
+    fn report_shares(&self, storage: &Storage) {
+        let (control, mut full) = (Arc::clone(&self.control), storage.watch_full_tenants());
+        self.runtime.spawn(async move {
+            loop {
+                let mut tenants: Vec<_> = full.borrow_and_update().iter().copied().collect();
+                tenants.sort_unstable();
+                let tenants = tenants.into_iter().map(TenantId).collect();
+                control.health.set_at_telemetry_share(tenants);
+                if full.changed().await.is_err() {
+                    return;
+                }
             }
         });
     }

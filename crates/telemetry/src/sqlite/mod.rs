@@ -12,6 +12,7 @@ mod journal;
 mod pages;
 pub(crate) mod read;
 pub(crate) mod roll;
+pub(crate) mod room;
 mod series;
 pub(crate) mod write;
 
@@ -27,6 +28,7 @@ use sqlx::sqlite::{
 };
 use sqlx::{ConnectOptions as _, SqliteConnection};
 
+use crate::value::PAGE_BYTES;
 use crate::{Settings, StorageError};
 
 /// Version of the tables, in `user_version`. From 2 on rows have checksums. Older rows are read
@@ -42,8 +44,6 @@ const TENANTS: &str = include_str!("tenants.sql");
 const APPLICATION: i64 = 0x4d54_656c;
 /// SQLite gives `-wal` and `-shm` the mode of the file itself.
 const MODE: u32 = 0o600;
-/// Bytes of a page; see `codec::block`.
-const PAGE_BYTES: u32 = 4096;
 
 /// Time that a statement waits while another process, such as a backup, holds the lock.
 const BUSY_MAX: Duration = Duration::from_secs(10);
@@ -130,14 +130,6 @@ pub(crate) async fn connect(path: &Path) -> Result<SqliteConnection, StorageErro
     let mut connection = options.connect().await.map_err(failed)?;
     prepare(&mut connection, &place).await?;
     Ok(connection)
-}
-
-/// Limits the size of the file.
-async fn limit_pages(on: &mut SqliteConnection, bytes: u64) -> Result<(), sqlx::Error> {
-    let pages = (bytes / u64::from(PAGE_BYTES)).clamp(1, u64::from(u32::MAX - 1));
-    let sql = format!("PRAGMA max_page_count = {pages}");
-    sqlx::raw_sql(sqlx::AssertSqlSafe(sql)).execute(on).await?;
-    Ok(())
 }
 
 /// Creates the tables in an empty file; rejects files of other programs and of newer versions.
