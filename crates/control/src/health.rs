@@ -1,6 +1,6 @@
 //! Alive, ready, and why not: for Kubernetes' probes and for people.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Mutex;
 
 use martlet_broker::TenantId;
@@ -120,8 +120,9 @@ impl Health {
     }
 
     /// These tenants have their share of the bytes of telemetry.
-    pub(crate) fn set_at_telemetry_share(&self, tenants: Vec<TenantId>) {
-        self.state().at_telemetry_share = tenants;
+    pub(crate) fn set_at_telemetry_share(&self, tenants: &BTreeSet<u32>) {
+        let tenants = tenants.iter().copied().map(TenantId);
+        self.state().at_telemetry_share = tenants.collect();
     }
 
     /// Tenants that have their share of the bytes of telemetry.

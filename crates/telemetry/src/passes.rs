@@ -1,6 +1,6 @@
 //! Passes over all values: when one is due, and what it leaves for writes until the next one.
 
-use std::collections::{BTreeMap, HashSet};
+use std::collections::{BTreeMap, BTreeSet};
 use std::time::{Duration, Instant};
 
 use martlet_permission::Share;
@@ -28,7 +28,7 @@ pub(crate) struct Passes {
     pub(crate) forgotten: u64,
     share: Share,
     /// Tenants that have their share of the bytes: their values are refused.
-    full: HashSet<u32>,
+    full: BTreeSet<u32>,
     /// Approximate bytes that tenants have written since the last pass began to count.
     written: BTreeMap<u32, u64>,
     told: ToldShares,
@@ -43,7 +43,7 @@ pub(crate) struct ToldShares {
     /// Bytes of tenants as they were counted last, with what was written since.
     pub(crate) bytes: watch::Sender<Option<TenantBytes>>,
     /// Tenants that have their share.
-    pub(crate) full: watch::Sender<HashSet<u32>>,
+    pub(crate) full: watch::Sender<BTreeSet<u32>>,
 }
 
 /// The last pass.
@@ -66,7 +66,7 @@ impl Passes {
             retention: None,
             forgotten: 0,
             share,
-            full: HashSet::new(),
+            full: BTreeSet::new(),
             written: BTreeMap::new(),
             told,
             last: LastPass::default(),

@@ -1,6 +1,6 @@
 //! The interface of the storage.
 
-use std::collections::{BTreeMap, HashSet};
+use std::collections::{BTreeMap, BTreeSet};
 use std::path::Path;
 use std::sync::Arc;
 use std::sync::atomic::Ordering;
@@ -294,7 +294,7 @@ impl Storage {
     }
 
     /// The tenants that have their share of the bytes, and each change until the storage is closed.
-    pub fn watch_full_tenants(&self) -> watch::Receiver<HashSet<u32>> {
+    pub fn watch_full_tenants(&self) -> watch::Receiver<BTreeSet<u32>> {
         self.inner.told.shares.full.subscribe()
     }
 

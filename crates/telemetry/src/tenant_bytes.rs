@@ -1,6 +1,6 @@
 //! Bytes of tenants: how many each has, and which of them may write no more.
 
-use std::collections::{BTreeMap, HashSet};
+use std::collections::{BTreeMap, BTreeSet};
 
 use martlet_permission::Share;
 
@@ -68,7 +68,7 @@ impl TenantBytes {
     }
 
     /// Tenants that have their share.
-    pub(crate) fn full(&self, share: Share) -> HashSet<u32> {
+    pub(crate) fn full(&self, share: Share) -> BTreeSet<u32> {
         let all = self.all();
         let tenants = self.used.iter().filter(|(tenant, _)| **tenant != 0);
         let full = tenants.filter(|(_, used)| **used >= share.beside(all - **used, self.limit));
@@ -91,8 +91,8 @@ mod tests {
         assert_eq!(bytes.used, BTreeMap::from([(0, 200), (1, 480), (2, 120)]));
         assert_eq!(bytes.left(), 200);
         // The others leave 680 to the first tenant, and 320 to the second one.
-        assert_eq!(bytes.full(Share::percent(50)), HashSet::from([1]));
-        assert_eq!(bytes.full(Share::percent(20)), HashSet::from([1, 2]));
+        assert_eq!(bytes.full(Share::percent(50)), BTreeSet::from([1]));
+        assert_eq!(bytes.full(Share::percent(20)), BTreeSet::from([1, 2]));
         assert!(bytes.full(Share::percent(100)).is_empty());
         let bytes = TenantBytes::of_file(&BTreeMap::new(), space);
         assert_eq!(bytes.used, BTreeMap::from([(0, 800)]));
@@ -108,6 +108,6 @@ mod tests {
         assert!(bytes.full(Share::percent(50)).is_empty());
         bytes.add(&BTreeMap::from([(1, 100), (2, 10)]));
         assert_eq!(bytes.used, BTreeMap::from([(1, 500), (2, 10)]));
-        assert_eq!(bytes.full(Share::percent(50)), HashSet::from([1]));
+        assert_eq!(bytes.full(Share::percent(50)), BTreeSet::from([1]));
     }
 }

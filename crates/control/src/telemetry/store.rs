@@ -660,15 +660,11 @@ impl Telemetry {
     /// Tells health which teams have their share of the bytes, until the storage is closed.
     fn report_shares(&self, storage: &Storage) {
         let (control, mut full) = (Arc::clone(&self.control), storage.watch_full_tenants());
+        full.mark_changed();
         self.runtime.spawn(async move {
-            loop {
-                let mut tenants: Vec<_> = full.borrow_and_update().iter().copied().collect();
-                tenants.sort_unstable();
-                let tenants = tenants.into_iter().map(TenantId).collect();
-                control.health.set_at_telemetry_share(tenants);
-                if full.changed().await.is_err() {
-                    return;
-                }
+            while full.changed().await.is_ok() {
+                let tenants = full.borrow_and_update();
+                control.health.set_at_telemetry_share(&tenants);
             }
         });
     }
