@@ -287,8 +287,9 @@ impl Storage {
         self.inner.reader.series_by_tenant().await
     }
 
-    /// Bytes of tenants as they were counted last, with what was written since. `None`: they were not counted yet, or have no
-    /// limit: the values are in PostgreSQL, and retention does not limit the bytes of all classes.
+    /// Bytes of tenants as they were counted last, with what was written since. `None`: they were
+    /// not counted yet, or have no limit: the values are in PostgreSQL, and retention does not
+    /// limit the bytes of all classes.
     pub fn tenant_bytes(&self) -> Option<TenantBytes> {
         self.inner.told.shares.bytes.borrow().clone()
     }

@@ -31,8 +31,8 @@ impl Space {
 }
 
 impl TenantBytes {
-    /// Each tenant has as much of the file as of the bytes of values: roll-ups and indexes grow with
-    /// these.
+    /// Each tenant has as much of the file as of the bytes of values: roll-ups and indexes grow
+    /// with these.
     pub(crate) fn of_file(values: &BTreeMap<u32, u64>, space: Space) -> Self {
         let all: u64 = values.values().sum();
         let part = |bytes: u64| {

@@ -132,6 +132,14 @@ pub(crate) async fn connect(path: &Path) -> Result<SqliteConnection, StorageErro
     Ok(connection)
 }
 
+/// Limits the size of the file.
+async fn limit_pages(on: &mut SqliteConnection, bytes: u64) -> Result<(), sqlx::Error> {
+    let pages = (bytes / u64::from(PAGE_BYTES)).clamp(1, u64::from(u32::MAX - 1));
+    let sql = format!("PRAGMA max_page_count = {pages}");
+    sqlx::raw_sql(sqlx::AssertSqlSafe(sql)).execute(on).await?;
+    Ok(())
+}
+
 /// Creates the tables in an empty file; rejects files of other programs and of newer versions.
 async fn prepare(on: &mut SqliteConnection, place: &str) -> Result<(), StorageError> {
     let failed = |error| StorageError::of_sql(place, error);

@@ -1,7 +1,6 @@
 //! Room of the file: how much is left, and what writes must leave for packing.
 
-use sqlx::SqliteConnection;
-
+use super::limit_pages;
 use super::write::SqliteWriter;
 use crate::StorageError;
 use crate::series::Points;
@@ -14,14 +13,6 @@ const SPARE_BYTES: u64 = 64 << 10;
 const PACKED_PART: u64 = 8;
 /// Fewest bytes of values in memory that are packed for this reason.
 const PACKED_MIN: u64 = 256 << 10;
-
-/// Limits the size of the file.
-pub(super) async fn limit_pages(on: &mut SqliteConnection, bytes: u64) -> Result<(), sqlx::Error> {
-    let pages = (bytes / u64::from(PAGE_BYTES)).clamp(1, u64::from(u32::MAX - 1));
-    let sql = format!("PRAGMA max_page_count = {pages}");
-    sqlx::raw_sql(sqlx::AssertSqlSafe(sql)).execute(on).await?;
-    Ok(())
-}
 
 impl SqliteWriter {
     pub(super) async fn limit_file(&mut self, bytes: u64) -> Result<(), StorageError> {

@@ -9,8 +9,7 @@ use futures_util::TryStreamExt as _;
 use sqlx::{Connection as _, Row as _, SqliteConnection};
 
 use super::failure::{Failure, Rest};
-use super::room::limit_pages;
-use super::{in_transaction, journal, pages, series};
+use super::{in_transaction, journal, limit_pages, pages, series};
 use crate::codec::Broken;
 use crate::damage::Findings;
 use crate::memory::{Moving, SharedMemory};
