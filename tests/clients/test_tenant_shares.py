@@ -1,6 +1,7 @@
 """What teams share: names of what they add, the turns of their rules, and the part of the node that one team may have."""
 
 import concurrent.futures
+import itertools
 import json
 import secrets
 import time
@@ -37,6 +38,12 @@ def shares(node, key=KEY, query=""):
     """What is used of what all teams share, by team and pool, in the order of the answer."""
     items = call(node, "GET", f"/api/v1/shares{query}", key=key)["items"]
     return {(one["team"], one["pool"]): one for one in items}
+
+
+def warnings(node, path="/api/v1/health", key=KEY):
+    """Sentences of health about shares of teams."""
+    _, _, body = ask(node, path, headers={"X-API-Key": key} if key else {})
+    return [one for one in json.loads(body)["warnings"] if "share of" in one]
 
 
 def test_names_are_names_within_a_team(node, teams, tmp_path):
@@ -250,6 +257,10 @@ def test_one_team_has_its_share_of_stored_messages(start_node, variables, tmp_pa
     assert 19 << 20 <= found["limit"] <= 20 << 20 and 9 << 20 <= found["used"] < 12 << 20, found
     assert "its share of the message store" in martlet_process.run(
         "why", "pump@north", "--data-dir", str(tmp_path / "data")).stdout
+    [warning] = warnings(node)
+    assert "Team north has its share of the message store" in warning and "raise limits.team_percent" in warning
+    [without_names] = warnings(node, "/health/ready", key=None)
+    assert without_names == warning.replace("Team north", "A team")
     # The other team has room, and so has the first one when its reader takes what waits.
     with client("south", "pump") as south:
         for number in range(20):
@@ -258,6 +269,7 @@ def test_one_team_has_its_share_of_stored_messages(start_node, variables, tmp_pa
         topics = {reader.receive().topic for _ in range(acknowledged)}
         assert topics >= {f"d/{number}" for number in range(acknowledged)}
         north.publish("d/again", payload)
+    until(lambda: warnings(node) == [], "health warns no more")
 
 
 def test_one_team_has_its_share_of_subscriptions_and_of_telemetry(start_node, variables):
@@ -299,7 +311,6 @@ def test_one_team_has_its_share_of_subscriptions_and_of_telemetry(start_node, va
                            json.dumps(batch()).encode())
     answers = []
     until(lambda: ("north", "telemetry_bytes") in shares(node, north), "bytes are counted after the start")
-    # They count once they are packed.
     until(lambda: answers.append(sent(north)) or answers[-1][0] != 201, "the team has its share of the bytes")
     status, _, body = answers[-1]
     assert status == 422 and b"share of the bytes" in body and b"limits.team_percent" in body, (status, body)
@@ -311,6 +322,51 @@ def test_one_team_has_its_share_of_subscriptions_and_of_telemetry(start_node, va
     until(lambda: sent(north)[0] == 201, "what was deleted makes room")
     for one in readers.values():
         one.close()
+
+
+def test_a_team_does_not_fill_the_file_of_telemetry_and_deletions_work_in_a_full_one(start_node, variables):
+    """The file is so small that all values would fit into memory, where they wait to be packed."""
+    node = start_node(http=True, variables=variables, settings=[
+        "http.rate=0", "telemetry.enabled=true", "telemetry.file_bytes=12000000"])
+    teams = make_teams(node)
+    north, south = (teams[team]["key"] for team in TEAMS)
+    call(node, "POST", "/api/v1/devices", {"id": "plain", "type": "free"})
+    values = lambda name: f"/api/v1/devices/{name}/telemetry"
+    numbers = itertools.count(1_790_000_000_000)
+
+    def send(key, name="pump", count=200):
+        batch = [{"ts": next(numbers), "values": {"text": secrets.token_hex(1500)}} for _ in range(count)]
+        headers = {"X-API-Key": key, "Content-Type": "application/json"}
+        status, _, body = ask(node, values(name), "POST", headers, json.dumps(batch).encode())
+        return status, body
+
+    def fill(key, name="pump"):
+        """Returns the first answer that is not 201, and how many came before."""
+        for count in range(30):
+            status, body = send(key, name)
+            if status != 201:
+                return status, body, count
+        raise AssertionError("it is never full")
+
+    call(node, "POST", values("pump"), {"a": 1}, key=north)
+    until(lambda: ("north", "telemetry_bytes") in shares(node, north), "bytes are counted after the start")
+    status, body, count = fill(north)
+    # A batch has 600 kB, more in the file; half of that is 6 MB.
+    assert status == 422 and b"share of the bytes" in body and 4 <= count <= 12, (status, body, count)
+    assert call(node, "GET", "/api/v1/telemetry/rejected", key=north)["items"][0]["reason"] == "team_bytes"
+    until(lambda: warnings(node) != [], "health warns")
+    [warning] = warnings(node)
+    assert "Team north has its share of the bytes of telemetry" in warning, warning
+    assert "north" not in str(warnings(node, "/health/ready", key=None))
+    assert send(south)[0] == 201 and send(south)[0] == 201
+    # Who belongs to no team fills the rest. Then all can delete, and have room again.
+    status, body, _ = fill(KEY, "plain")
+    assert status == 503, (status, body)
+    call(node, "DELETE", f"{values('pump')}?from=*&to=*", key=south)
+    assert send(south, count=50)[0] == 201
+    call(node, "DELETE", f"{values('pump')}?from=*&to=*", key=north)
+    until(lambda: send(north)[0] == 201, "what was deleted makes room")
+    until(lambda: warnings(node) == [], "health warns no more")
 
 
 def test_shares_of_what_teams_add_and_of_what_they_follow(start_node, variables):

@@ -1,8 +1,9 @@
 //! Alive, ready, and why not: for Kubernetes' probes and for people.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Mutex;
 
+use martlet_broker::TenantId;
 use serde::Serialize;
 
 use crate::remedy::Remedy;
@@ -32,6 +33,8 @@ struct State {
     warnings: Vec<String>,
     /// Warnings that may be withdrawn, by name.
     named: BTreeMap<&'static str, NamedWarning>,
+    /// Tenants that have their share of the bytes of telemetry.
+    at_telemetry_share: Vec<TenantId>,
 }
 
 #[derive(Debug)]
@@ -100,7 +103,15 @@ impl Health {
 
     /// Warns likewise, until it is withdrawn or replaced under that name.
     pub fn warn_as(&self, name: &'static str, sentence: String) {
-        let is_logged = false;
+        self.warn_under(name, sentence, false);
+    }
+
+    /// Warns likewise. The caller has logged it too.
+    pub fn warn_logged_as(&self, name: &'static str, sentence: String) {
+        self.warn_under(name, sentence, true);
+    }
+
+    fn warn_under(&self, name: &'static str, sentence: String, is_logged: bool) {
         let warning = NamedWarning {
             sentence,
             is_logged,
@@ -108,14 +119,15 @@ impl Health {
         self.state().named.insert(name, warning);
     }
 
-    /// Warns likewise. The caller has logged it too.
-    pub fn warn_logged_as(&self, name: &'static str, sentence: String) {
-        let is_logged = true;
-        let warning = NamedWarning {
-            sentence,
-            is_logged,
-        };
-        self.state().named.insert(name, warning);
+    /// These tenants have their share of the bytes of telemetry.
+    pub(crate) fn set_at_telemetry_share(&self, tenants: &BTreeSet<u32>) {
+        let tenants = tenants.iter().copied().map(TenantId);
+        self.state().at_telemetry_share = tenants.collect();
+    }
+
+    /// Tenants that have their share of the bytes of telemetry.
+    pub(crate) fn at_telemetry_share(&self) -> Vec<TenantId> {
+        self.state().at_telemetry_share.clone()
     }
 
     /// Warnings that are not in the log.

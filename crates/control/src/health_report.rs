@@ -2,7 +2,7 @@
 
 use std::time::Duration;
 
-use martlet_broker::Counters;
+use martlet_broker::{Counters, TenantId};
 
 use crate::authentication::LockedOut;
 use crate::control::{Control, sum};
@@ -13,6 +13,8 @@ use crate::remedy::Remedy;
 use crate::rfc3339;
 use crate::wall_clock::now_signed_ms;
 
+/// Teams at their share that are named, at most.
+const TEAMS_NAMED: usize = 10;
 /// Time that a health probe waits for the shards.
 const HEALTH_TIMEOUT: Duration = Duration::from_millis(200);
 
@@ -89,6 +91,9 @@ impl Control {
         }
         let locked_out = lockouts_warning(&self.all_locked_out(), reader);
         report.warnings.extend(locked_out);
+        let at_share = self.health.at_telemetry_share();
+        let at_share = self.share_warning(&at_share, reader, OF_TELEMETRY);
+        report.warnings.extend(at_share);
         let Some(store) = self.store_state() else {
             return report;
         };
@@ -109,6 +114,8 @@ impl Control {
             let behind = "The disk is too slow: publishers with QoS 1 and 2 are held back.";
             report.warnings.push(behind.to_owned());
         }
+        let at_share = self.share_warning(&store.at_share, reader, OF_STORE);
+        report.warnings.extend(at_share);
         if store.unreadable > 0 {
             let messages = match store.unreadable {
                 1 => "1 message".to_owned(),
@@ -123,7 +130,50 @@ impl Control {
     }
 }
 
+/// A pool of which teams have their share, what that means, and what makes room.
+type ShareWords = (&'static str, &'static str, &'static str);
+
+const OF_STORE: ShareWords = (
+    "the message store",
+    "messages of these that must be stored wait, and those of others do not",
+    "Have the clients connect whose messages are queued, end their sessions, delete retained \
+     messages",
+);
+const OF_TELEMETRY: ShareWords = (
+    "the bytes of telemetry",
+    "new values of these are rejected (`team_bytes`), and those of others are not",
+    "Delete values that are no longer needed",
+);
+
 impl Control {
+    /// Teams that have their share of a pool.
+    fn share_warning(
+        &self,
+        tenants: &[TenantId],
+        reader: HealthAudience,
+        (pool, meaning, remedy): ShareWords,
+    ) -> Option<String> {
+        let names = tenants.iter().map(|tenant| {
+            let name = self.name_of_tenant(*tenant);
+            name.unwrap_or_else(|| format!("of tenant {}", tenant.0))
+        });
+        let whose = match (reader, tenants.len()) {
+            (_, 0) => return None,
+            (HealthAudience::Operator, 1) => format!("Team {} has its", names.collect::<String>()),
+            (HealthAudience::Operator, count) => {
+                let more = if count > TEAMS_NAMED { ", …" } else { "" };
+                let names: Vec<_> = names.take(TEAMS_NAMED).collect();
+                format!("{count} teams ({}{more}) have their", names.join(", "))
+            }
+            (HealthAudience::Anybody, 1) => "A team has its".to_owned(),
+            (HealthAudience::Anybody, count) => format!("{count} teams have their"),
+        };
+        Some(format!(
+            "{whose} share of {pool}: {meaning}. {remedy}, or raise limits.team_percent; `martlet \
+             team show` has what each team uses."
+        ))
+    }
+
     /// Certificates of listeners that have expired.
     fn certificate_warnings(&self, reader: HealthAudience) -> Vec<String> {
         let facts = self.node_facts();

@@ -67,6 +67,7 @@ impl Engine {
                 while writer.is_congested() {
                     writer.move_some().await?;
                 }
+                writer.make_room(&points).await?;
                 writer.commit(points).await
             }
             Self::Postgres(writer) => writer.commit(points).await,
@@ -77,7 +78,7 @@ impl Engine {
     pub(crate) async fn tidy(&mut self, today: i64) -> Result<bool, StorageError> {
         match self {
             Self::Sqlite(writer) => {
-                writer.freeze(writer.memory_bytes_max);
+                writer.freeze(writer.packs_at);
                 if writer.move_some().await? {
                     return Ok(true);
                 }
@@ -90,6 +91,7 @@ impl Engine {
     /// Does all maintenance.
     pub(crate) async fn pack(&mut self, today: i64) -> Result<(), StorageError> {
         if let Self::Sqlite(writer) = self {
+            writer.rest.end();
             writer.move_all().await?;
         }
         while self.tidy(today).await? {}
@@ -153,6 +155,30 @@ impl Engine {
         match self {
             Self::Sqlite(writer) => writer.add_tenants(tenants, after).await,
             Self::Postgres(_) => Ok(None),
+        }
+    }
+
+    /// Approximate bytes in the journal of values that are not in blocks yet, by series. PostgreSQL
+    /// has no journal.
+    pub(crate) fn unpacked(&self) -> Vec<(i64, i64)> {
+        let Self::Sqlite(writer) = self else {
+            return Vec::new();
+        };
+        let series = writer.memory.read().journal_by_series().into_iter();
+        series
+            .map(|(series, bytes)| (series.0, i64::try_from(bytes).unwrap_or(i64::MAX)))
+            .collect()
+    }
+
+    /// Adds some of these bytes to their tenants.
+    pub(crate) async fn add_unpacked(
+        &mut self,
+        tenants: &mut BTreeMap<u32, u64>,
+        series: &[(i64, i64)],
+    ) -> Result<(), StorageError> {
+        match self {
+            Self::Sqlite(writer) => writer.add_unpacked(tenants, series).await,
+            Self::Postgres(_) => Ok(()),
         }
     }
 

@@ -95,6 +95,12 @@ impl StorageError {
         }
     }
 
+    /// Whether an error of the driver says that there is no room.
+    pub(crate) fn is_full(error: &sqlx::Error) -> bool {
+        let found = error.as_database_error();
+        found.is_some_and(|found| matches!(kind_of(found), Kind::Full))
+    }
+
     /// Converts an error of the driver.
     pub(crate) fn of_sql(place: &str, error: sqlx::Error) -> Self {
         let place = place.to_owned();

@@ -24,6 +24,7 @@ mod function;
 mod held;
 mod location;
 mod memory;
+mod passes;
 mod postgres;
 mod query;
 mod reader;

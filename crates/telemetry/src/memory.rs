@@ -121,6 +121,13 @@ impl SeriesValues {
         }
     }
 
+    /// Approximate bytes of the values in the journal.
+    fn journal_bytes(&self) -> usize {
+        let in_order = self.in_order.iter().map(|sample| &sample.value);
+        let values = in_order.chain(self.late.values());
+        values.map(Value::journal_bytes).sum()
+    }
+
     /// All values, in order.
     fn all(&self) -> Vec<Sample> {
         let late = self.late.iter().map(sample_of).collect();
@@ -140,6 +147,8 @@ fn sample_of((at, value): (&Instant, &Value)) -> Sample {
 pub(crate) struct Generation {
     series: BySeries<SeriesValues>,
     bytes: usize,
+    /// Approximate bytes that its values take in blocks at most.
+    block_bytes: usize,
     /// The earliest time of a value.
     first_time: Time,
 }
@@ -156,6 +165,7 @@ impl Generation {
         Self {
             series: HashMap::with_capacity_and_hasher(series, BuildHasherDefault::default()),
             bytes: 0,
+            block_bytes: 0,
             first_time: Time::MAX,
         }
     }
@@ -163,6 +173,7 @@ impl Generation {
     /// Adds a value, or replaces the one with the same identity.
     pub(crate) fn insert(&mut self, series: SeriesId, sample: Sample) {
         let text_bytes = sample.value.text_bytes();
+        self.block_bytes += sample.value.block_bytes();
         let before = self.series.len();
         self.first_time = self.first_time.min(sample.at.time);
         let values = self.series.entry(series).or_default();
@@ -172,7 +183,10 @@ impl Generation {
         }
         self.bytes += text_bytes;
         match replaced {
-            Some(old) => self.bytes -= old.text_bytes(),
+            Some(old) => {
+                self.bytes -= old.text_bytes();
+                self.block_bytes -= old.block_bytes();
+            }
             None => self.bytes += VALUE_BYTES,
         }
     }
@@ -317,6 +331,22 @@ impl Memory {
     /// Bytes of both generations.
     pub(crate) fn bytes(&self) -> usize {
         self.active.bytes() + self.frozen.bytes()
+    }
+
+    /// Approximate bytes that the values of both generations take in blocks at most.
+    pub(crate) fn block_bytes(&self) -> usize {
+        self.active.block_bytes + self.frozen.block_bytes
+    }
+
+    /// Series with values that are not in blocks, and the approximate bytes of these in the
+    /// journal. A series may be there twice.
+    pub(crate) fn journal_by_series(&self) -> Vec<(SeriesId, usize)> {
+        let is_moved = |series| self.moved_until.is_some_and(|until| series <= until);
+        let frozen = self.frozen.series.iter();
+        let frozen = frozen.filter(|(series, _)| !is_moved(**series));
+        let all = self.active.series.iter().chain(frozen);
+        all.map(|(series, values)| (*series, values.journal_bytes()))
+            .collect()
     }
 
     /// The first day with values in memory; `None`: memory has no values.
@@ -498,11 +528,17 @@ mod tests {
             .insert(SeriesId(1), text("a long text"));
         memory.write().active.insert(SeriesId(1), text("ab"));
         assert_eq!(memory.read().bytes(), SERIES_BYTES + VALUE_BYTES + 2);
+        let value = text("ab").value;
+        assert_eq!(memory.read().block_bytes(), value.block_bytes());
+        let stored = value.journal_bytes();
+        let by_series = || memory.read().journal_by_series();
+        assert_eq!(by_series(), [(SeriesId(1), stored)]);
         assert!(memory.freeze(1).is_some() && memory.read().is_moving());
         assert_eq!(memory.read().bytes(), SERIES_BYTES + VALUE_BYTES + 2);
         assert!(memory.read().has_values(SeriesId(1)));
+        assert_eq!(by_series(), [(SeriesId(1), stored)]);
         memory.moved(SeriesId(1));
-        assert!(!memory.read().has_values(SeriesId(1)));
+        assert!(!memory.read().has_values(SeriesId(1)) && by_series().is_empty());
         memory.moved_all();
         assert_eq!(memory.read().bytes(), 0);
     }

@@ -1,6 +1,6 @@
 //! The interface of the storage.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::path::Path;
 use std::sync::Arc;
 use std::sync::atomic::Ordering;
@@ -263,7 +263,7 @@ impl Storage {
 
     /// Deletes values that exceed the retention limits, and counts the bytes of tenants if that is
     /// due. Must be called regularly, for example each hour. In between both are done with the same
-    /// limits if the file has grown much. Returns what was deleted since the last call.
+    /// limits if much was written. Returns what was deleted since the last call.
     ///
     /// # Errors
     /// Values cannot be deleted; some may be.
@@ -287,10 +287,16 @@ impl Storage {
         self.inner.reader.series_by_tenant().await
     }
 
-    /// Bytes of tenants as they were counted last. `None`: they were not counted yet, or have no
-    /// limit: the values are in PostgreSQL, and retention does not limit the bytes of all classes.
+    /// Bytes of tenants as they were counted last, with what was written since. `None`: they were
+    /// not counted yet, or have no limit: the values are in PostgreSQL, and retention does not
+    /// limit the bytes of all classes.
     pub fn tenant_bytes(&self) -> Option<TenantBytes> {
-        self.inner.told.tenant_bytes.borrow().clone()
+        self.inner.told.shares.bytes.borrow().clone()
+    }
+
+    /// The tenants that have their share of the bytes, and each change until the storage is closed.
+    pub fn watch_full_tenants(&self) -> watch::Receiver<BTreeSet<u32>> {
+        self.inner.told.shares.full.subscribe()
     }
 
     /// Bytes in use on disk. The file of SQLite may be larger: space of deleted values is reused,

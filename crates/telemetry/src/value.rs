@@ -19,6 +19,13 @@ pub const TIME_MIN: Time = -62_135_596_800 * SECOND;
 /// End of the range of stored times, exclusive: 9998-01-01T00:00:00Z.
 pub const TIME_END: Time = 253_339_228_800 * SECOND;
 
+/// Bytes of a page of the file of SQLite; see `codec::block`.
+pub(crate) const PAGE_BYTES: u32 = 4096;
+/// A block with more bytes has a page of its own, beside its row.
+pub(crate) const ROW_BYTES_MAX: u32 = 900;
+/// Approximate bytes of a value in the journal, beside its text.
+const JOURNAL_BYTES: usize = 16;
+
 /// Longest key in bytes.
 pub const KEY_BYTES_MAX: usize = 256;
 
@@ -67,6 +74,20 @@ impl Value {
             Self::Bool(value) => Some(f64::from(u8::from(*value))),
             Self::Text(_) | Self::Json(_) => None,
         }
+    }
+
+    /// Approximate bytes in the journal.
+    pub(crate) fn journal_bytes(&self) -> usize {
+        JOURNAL_BYTES + self.text_bytes()
+    }
+
+    /// Approximate bytes that it takes in blocks at most. A number usually takes less.
+    pub(crate) fn block_bytes(&self) -> usize {
+        let page_bytes = match self.text_bytes() > ROW_BYTES_MAX as usize {
+            true => PAGE_BYTES as usize,
+            false => 0,
+        };
+        self.journal_bytes() + page_bytes
     }
 
     /// Bytes of its text.

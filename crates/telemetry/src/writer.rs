@@ -1,28 +1,30 @@
 //! The writer thread: groups writes into transactions, and does maintenance between them.
 
-use std::collections::{BTreeMap, HashSet, VecDeque};
+use std::collections::{BTreeMap, VecDeque};
 use std::ops::{ControlFlow, Range};
 use std::sync::atomic::{AtomicUsize, Ordering};
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::{Duration, SystemTime, UNIX_EPOCH};
 
-use martlet_permission::Share;
-use tokio::sync::{OwnedSemaphorePermit, mpsc, oneshot, watch};
+use tokio::sync::{OwnedSemaphorePermit, mpsc, oneshot};
 use tokio::time::{Instant, timeout, timeout_at};
 
 use crate::damage::Findings;
 use crate::engine::Engine;
 use crate::memory::SharedMemory;
+use crate::passes::{Passes, ToldShares};
 use crate::query::Selection;
 use crate::retention::{Deleted, FirstDays, Retention, Usage};
 use crate::series::{Points, Refused, WriteOutcome};
 use crate::settings::GATHER_MAX;
-use crate::tenant_bytes::{LastPass, TenantBytes};
+use crate::tenant_bytes::TenantBytes;
 use crate::value::{Point, PointRefusal, Time, day_of};
 use crate::{Location, Settings, StorageError};
 
 /// Approximate maximum bytes of points of one transaction.
 const BATCH_BYTES_MAX: usize = 4 << 20;
+/// Series whose values that are not packed are counted in one step.
+const SERIES_PER_STEP: usize = 1_000;
 /// Interval of maintenance when there is nothing to do or it failed.
 const IDLE: Duration = Duration::from_secs(1);
 
@@ -62,17 +64,7 @@ pub(crate) struct Writer {
     text_bytes_max: usize,
     trouble: Trouble,
     known_bytes: Arc<AtomicUsize>,
-    tenant_share: Share,
-    tenant_bytes: watch::Sender<Option<TenantBytes>>,
-    /// Tenants that have their share of the bytes: their values are refused.
-    full: HashSet<u32>,
-    /// The last limits; `None`: there were none yet.
-    retention: Option<Retention>,
-    last_pass: LastPass,
-    /// Time of the last check whether a pass is due.
-    checked_at: Instant,
-    /// Number of values that passes have deleted since the last answer about it.
-    forgotten: u64,
+    passes: Passes,
 }
 
 /// State of the writer that readers see.
@@ -83,8 +75,8 @@ pub(crate) struct WriterState {
     pub(crate) damage: Findings,
     /// Bytes of memory of the series known to the writer.
     pub(crate) known_bytes: Arc<AtomicUsize>,
-    /// Bytes of tenants as they were counted last.
-    pub(crate) tenant_bytes: watch::Sender<Option<TenantBytes>>,
+    /// Shares of tenants.
+    pub(crate) shares: ToldShares,
 }
 
 /// The error of the writer's last maintenance.
@@ -119,13 +111,7 @@ impl Writer {
             text_bytes_max: settings.text_bytes_max,
             trouble: told.trouble,
             known_bytes: told.known_bytes,
-            tenant_share: settings.tenant_share,
-            tenant_bytes: told.tenant_bytes,
-            full: HashSet::new(),
-            retention: None,
-            last_pass: LastPass::default(),
-            checked_at: Instant::now(),
-            forgotten: 0,
+            passes: Passes::new(settings.tenant_share, told.shares),
         })
     }
 
@@ -171,7 +157,7 @@ impl Writer {
             Job::Write(job) => self.write(vec![job]).await,
             Job::Delete(selection, span, done) => {
                 let deleted = self.engine.delete(&selection, span.start, span.end).await;
-                self.last_pass.is_outdated |= !self.full.is_empty();
+                self.passes.have_deleted();
                 let _ = done.send(deleted.map(|values| Deleted { values }));
             }
             Job::Forget(retention, done) => {
@@ -188,57 +174,56 @@ impl Writer {
 
     /// Does a small piece of maintenance, and a pass if it is due. Returns whether there is more.
     async fn tidy(&mut self) -> Result<bool, StorageError> {
-        let has_more = self.engine.tidy(day_of(now())).await?;
-        if self.retention.is_some() && self.checked_at.elapsed() >= IDLE {
-            self.checked_at = Instant::now();
-            if self.last_pass.has_rested() && self.is_pass_due().await? {
-                self.forget(true).await?;
-            }
+        let tidied = self.engine.tidy(day_of(now())).await;
+        // A pass may make the room that was missing.
+        if self.passes.is_check_due() && self.is_pass_due().await? {
+            self.forget(true).await?;
         }
-        Ok(has_more)
+        tidied
     }
 
     async fn is_pass_due(&mut self) -> Result<bool, StorageError> {
         let space = self.engine.space().await?;
-        Ok(self.last_pass.is_outdated(space))
+        Ok(self.passes.is_due(space))
     }
 
     /// Makes a pass with new limits, if they delete something or it is due. Returns the number of
     /// values that were deleted since the last call.
     async fn forget_by(&mut self, retention: Retention) -> Result<u64, StorageError> {
         let is_limited = retention.is_limited();
-        self.retention = Some(retention);
+        self.passes.retention = Some(retention);
         let is_due = self.is_pass_due().await?;
         if is_limited || is_due {
             self.forget(is_due).await?;
         }
-        Ok(std::mem::take(&mut self.forgotten))
+        Ok(std::mem::take(&mut self.passes.forgotten))
     }
 
     /// Deletes values that exceed the retention limits. Counts the bytes of tenants if that is due,
     /// or if all bytes have a limit: then most of it is counted anyway.
     async fn forget(&mut self, is_due: bool) -> Result<(), StorageError> {
-        let Some(retention) = self.retention.clone() else {
+        let Some(retention) = self.passes.retention.clone() else {
             return Ok(());
         };
-        let begin = Instant::now();
+        let begin = Instant::now().into_std();
         let is_counting = is_due || retention.bytes().is_some();
-        let done = self.forget_as(&retention, is_counting).await;
+        let counted = self.forget_as(&retention, is_counting).await;
         if !is_counting {
-            return done;
+            return counted.map(drop);
         }
         let space = self.engine.space().await.ok().flatten();
-        let left = self.tenant_bytes.borrow().as_ref().map(TenantBytes::left);
-        self.last_pass = LastPass::new(begin.elapsed(), space, left);
-        done
+        counted
+            .map(|counted| self.passes.end(begin, space, counted))
+            .inspect_err(|_| self.passes.fail(begin, space))
     }
 
-    /// As [`Self::forget`]. Writes that arrive in the meantime do not wait for all of it.
+    /// As [`Self::forget`]. Writes that arrive in the meantime do not wait for all of it. Returns
+    /// the bytes of tenants, if it counts them.
     async fn forget_as(
         &mut self,
         retention: &Retention,
         is_counting: bool,
-    ) -> Result<(), StorageError> {
+    ) -> Result<Option<TenantBytes>, StorageError> {
         match self.pack_to_forget(retention).await {
             // Deleting packed values makes room for the others.
             Ok(()) | Err(StorageError::Full { .. }) => {}
@@ -255,18 +240,14 @@ impl Writer {
         while let Some(after) = next {
             let some = self.engine.forget_some(retention, &first_days, after);
             let (deleted, last) = some.await?;
-            self.forgotten += deleted;
+            self.passes.forgotten += deleted;
             next = last;
             self.write_waiting().await;
         }
-        if !is_counting {
-            return Ok(());
+        match is_counting {
+            true => self.count_bytes(retention, &usage, &first_days).await,
+            false => Ok(None),
         }
-        let bytes = self.count_bytes(retention, &usage, &first_days).await?;
-        let full = bytes.as_ref().map(|bytes| bytes.full(self.tenant_share));
-        self.full = full.unwrap_or_default();
-        self.tenant_bytes.send_replace(bytes);
-        Ok(())
     }
 
     /// The bytes of tenants that no retention deletes, and the limit of all of them.
@@ -277,29 +258,50 @@ impl Writer {
         first_days: &FirstDays,
     ) -> Result<Option<TenantBytes>, StorageError> {
         let space = self.engine.space().await?;
+        let unpacked = self.engine.unpacked();
+        self.passes.begin_to_count();
         if let Some(limit) = retention.bytes() {
             let missing = limit.saturating_sub(usage.kept(first_days));
             if space.is_none_or(|space| missing <= space.left()) {
                 // Earlier days give way.
-                let used = usage.since(day_of(now()));
+                let mut used = usage.since(day_of(now()));
+                self.add_unpacked(&mut used, &unpacked).await?;
                 return Ok(Some(TenantBytes { limit, used }));
             }
         }
         let Some(space) = space else {
             return Ok(None);
         };
-        let (mut packed, mut next) = (BTreeMap::new(), Some(i64::MIN));
+        let (mut values, mut next) = (BTreeMap::new(), Some(i64::MIN));
         while let Some(after) = next {
-            next = self.engine.add_tenants(&mut packed, after).await?;
+            next = self.engine.add_tenants(&mut values, after).await?;
             self.write_waiting().await;
         }
-        Ok(Some(TenantBytes::of_file(&packed, space)))
+        self.add_unpacked(&mut values, &unpacked).await?;
+        Ok(Some(TenantBytes::of_file(&values, space)))
+    }
+
+    /// Adds the bytes of values that are not in blocks yet, by series, to their tenants.
+    async fn add_unpacked(
+        &mut self,
+        tenants: &mut BTreeMap<u32, u64>,
+        unpacked: &[(i64, i64)],
+    ) -> Result<(), StorageError> {
+        for some in unpacked.chunks(SERIES_PER_STEP) {
+            self.engine.add_unpacked(tenants, some).await?;
+            self.write_waiting().await;
+        }
+        Ok(())
     }
 
     /// Moves values from memory into blocks, if some of them may have to be deleted: days are
-    /// deleted only from blocks. Values of today always stay.
+    /// deleted only from blocks, and values of today always stay. Moves all if a tenant has its
+    /// share: then they are counted exactly.
     async fn pack_to_forget(&mut self, retention: &Retention) -> Result<(), StorageError> {
-        let until = retention.ends(now());
+        let until = match self.passes.is_any_full() {
+            true => i64::MAX,
+            false => retention.ends(now()),
+        };
         // The generation that is being moved, and the active one. Values that arrive in the
         // meantime wait for the next time, so that the loop ends.
         for _ in 0..2 {
@@ -352,7 +354,7 @@ impl Writer {
     /// Checks a point, except for rules that depend on the tables.
     fn check(&self, point: &Point) -> Result<(), PointRefusal> {
         point.check(self.text_bytes_max)?;
-        match self.full.contains(&point.tenant) {
+        match self.passes.is_full(point.tenant) {
             true => Err(PointRefusal::TenantBytes),
             false => Ok(()),
         }
@@ -364,6 +366,8 @@ impl Writer {
             wholes: Vec::new(),
         };
         let mut answers = Vec::with_capacity(writes.len());
+        // Tenant and approximate bytes of each point.
+        let mut costs = Vec::with_capacity(points.list.capacity());
         for job in writes {
             let first = points.list.len();
             let count = job.points.len();
@@ -374,6 +378,7 @@ impl Writer {
                 match self.check(&point) {
                     Ok(()) => {
                         point.clean();
+                        costs.push((point.tenant, point.value.journal_bytes() as u64));
                         points.list.push(point);
                         indexes.push(index);
                     }
@@ -382,6 +387,7 @@ impl Writer {
             }
             if job.is_whole && !refused.is_empty() {
                 points.list.truncate(first);
+                costs.truncate(first);
                 indexes.clear();
             } else if job.is_whole && !indexes.is_empty() {
                 points.wholes.push(first..points.list.len());
@@ -396,13 +402,47 @@ impl Writer {
             true => Ok(Vec::new()),
             false => self.engine.commit(points).await,
         };
-        for (first, count, indexes, refused, done, room) in answers {
+        let mut written = BTreeMap::new();
+        let answers = answers.into_iter();
+        let answers = answers.map(|(first, count, indexes, refused, done, room)| {
             let answer = committed.as_ref().map_err(Clone::clone);
             let answer = answer.map(|of_all| answer_of(of_all, first, count, &indexes, refused));
+            if let Ok(outcome) = &answer {
+                add_stored(&mut written, outcome, &indexes, &costs[first..]);
+            }
+            (answer, done, room)
+        });
+        let answers: Vec<_> = answers.collect();
+        self.passes.add_written(&written);
+        for (answer, done, room) in answers {
             // The caller may have stopped waiting.
             let _ = done.send(answer);
             drop(room);
         }
+    }
+}
+
+/// Adds the bytes of the points of a write that are stored to their tenants. `indexes`: those of
+/// its committed points, whose tenants and bytes are the first of `costs`.
+fn add_stored(
+    written: &mut BTreeMap<u32, u64>,
+    outcome: &WriteOutcome,
+    indexes: &[usize],
+    costs: &[(u32, u64)],
+) {
+    if outcome.stored == 0 {
+        return;
+    }
+    let refused = |index: &usize| {
+        let found = outcome.refused.binary_search_by_key(index, |one| one.index);
+        found.is_ok()
+    };
+    for (_, (tenant, bytes)) in indexes
+        .iter()
+        .zip(costs)
+        .filter(|(index, _)| !refused(index))
+    {
+        *written.entry(*tenant).or_default() += bytes;
     }
 }
 

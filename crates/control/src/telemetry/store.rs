@@ -290,6 +290,7 @@ impl Telemetry {
             Ok(storage) => {
                 info!(location = %self.settings.location, "telemetry storage is open");
                 self.look_for_damage(&storage);
+                self.report_shares(&storage);
                 *opened = Opened::There(storage.clone());
                 Ok(storage)
             }
@@ -652,6 +653,18 @@ impl Telemetry {
             match storage.check().await {
                 Ok(_) | Err(StorageError::Closed) => {}
                 Err(error) => warn!(%error, "telemetry could not be checked for damage"),
+            }
+        });
+    }
+
+    /// Tells health which teams have their share of the bytes, until the storage is closed.
+    fn report_shares(&self, storage: &Storage) {
+        let (control, mut full) = (Arc::clone(&self.control), storage.watch_full_tenants());
+        full.mark_changed();
+        self.runtime.spawn(async move {
+            while full.changed().await.is_ok() {
+                let tenants = full.borrow_and_update();
+                control.health.set_at_telemetry_share(&tenants);
             }
         });
     }

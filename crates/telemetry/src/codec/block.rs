@@ -43,9 +43,16 @@ pub(crate) fn is_full(bytes: usize, samples: usize) -> bool {
 /// its number of samples.
 pub(crate) fn pack(series: SeriesId, mut samples: &[Sample]) -> Vec<(usize, Vec<u8>)> {
     let mut blocks = Vec::new();
+    // Each attempt encodes twice what the last block has: of long texts very few fit.
+    let mut first_attempt = SAMPLES_MAX;
     while !samples.is_empty() {
-        let mut count = samples.len().min(SAMPLES_MAX);
+        let most = samples.len().min(SAMPLES_MAX);
+        let mut count = most.min(first_attempt);
         let mut bytes = encode(&samples[..count]);
+        while bytes.len() <= BYTES_MAX && count < most {
+            count = most.min(2 * count);
+            bytes = encode(&samples[..count]);
+        }
         while bytes.len() > BYTES_MAX && count > 1 {
             // Somewhat fewer than would fit if all took the same space.
             count = (count * BYTES_MAX / bytes.len() * 15 / 16).clamp(1, count - 1);
@@ -53,6 +60,7 @@ pub(crate) fn pack(series: SeriesId, mut samples: &[Sample]) -> Vec<(usize, Vec<
         }
         put_checksum(&mut bytes, &[series.0]);
         blocks.push((count, bytes));
+        first_attempt = 2 * count;
         samples = &samples[count..];
     }
     blocks
@@ -228,6 +236,22 @@ pub(crate) mod tests {
             whole.extend(bytes);
             let _ = decode(SeriesId(7), &whole);
         }
+    }
+
+    #[test]
+    fn blocks_of_numbers_are_as_full_behind_long_texts() {
+        let sample = |(time, value)| Sample {
+            at: Instant { time, origin: 0 },
+            value,
+        };
+        let texts = (0..20).map(|time| (time, Value::Text(format!("{time:03000}").into())));
+        let texts: Vec<_> = texts.map(sample).collect();
+        let numbers = (20..5_000).map(|time| (time, Value::Integer(time % 7)));
+        let numbers: Vec<_> = numbers.map(sample).collect();
+        let count = |samples: &[Sample]| pack(SeriesId(7), samples).len();
+        assert_eq!(count(&texts), 20);
+        let both = count(&[texts, numbers.clone()].concat());
+        assert!(both <= 20 + count(&numbers) + 1, "{both}");
     }
 
     #[test]

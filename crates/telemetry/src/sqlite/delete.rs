@@ -9,21 +9,18 @@ use sqlx::{Row as _, SqliteConnection};
 use super::failure::Failure;
 use super::flush::{Changes, block_of};
 use super::write::{SqliteWriter, json};
-use super::{PAGE_BYTES, in_transaction, series};
+use super::{in_transaction, series};
 use crate::StorageError;
 use crate::memory::SharedMemory;
 use crate::query::Selection;
 use crate::retention::{FirstDays, Retention, Usage, UsageRow, tenant_of, whole_days};
-use crate::tenant_bytes::Space;
-use crate::value::{DAY, SeriesId, Time, day_of};
+use crate::value::{DAY, PAGE_BYTES, ROW_BYTES_MAX, SeriesId, Time, day_of};
 
 /// Series that are processed in one transaction.
 const SERIES_PER_STEP: i64 = 1_000;
 
 /// Approximate bytes of the rows of a day of a series, beside its packed values.
 const DAY_BYTES: i64 = 64;
-/// A block with more bytes has a page of its own, beside its row.
-const ROW_BYTES_MAX: i64 = 900;
 
 impl SqliteWriter {
     /// Deletes the values of a selection in a time span. Returns their number.
@@ -33,6 +30,7 @@ impl SqliteWriter {
         from: Time,
         until: Time,
     ) -> Result<u64, StorageError> {
+        self.rest.end();
         // After it, blocks have all values: no deleted value can come back from a row of the
         // journal.
         let mut deleted = 0;
@@ -40,6 +38,7 @@ impl SqliteWriter {
             Err(StorageError::Full { .. }) => {
                 // Deleting packed values makes room for the others.
                 deleted += self.delete_packed(selection, from, until).await?;
+                self.rest.end();
                 self.move_all().await?;
             }
             moved => moved?,
@@ -118,20 +117,22 @@ impl SqliteWriter {
         Ok(rows.last().map(|row| row.0))
     }
 
-    /// Space of the file. `None`: the system does not report the free space of the disk.
-    pub(crate) async fn space(&mut self) -> Result<Option<Space>, StorageError> {
-        let sql = "SELECT page_count, freelist_count FROM pragma_page_count, pragma_freelist_count";
-        let pages = sqlx::query_as::<_, (i64, i64)>(sql).fetch_one(&mut self.connection);
-        let (all, free) = pages.await.map_err(|error| self.error(error))?;
-        let bytes = |pages| u64::try_from(pages).unwrap_or(0) * u64::from(PAGE_BYTES);
-        let Ok(disk) = rustix::fs::statvfs(&*self.place) else {
-            return Ok(None);
-        };
-        let disk = bytes(all).saturating_add(disk.f_bavail.saturating_mul(disk.f_frsize));
-        Ok(Some(Space {
-            used: bytes(all - free),
-            all: disk.min(self.file_bytes_max.unwrap_or(u64::MAX)),
-        }))
+    /// Adds the approximate bytes of values that are not in blocks yet, of some series each.
+    pub(crate) async fn add_unpacked(
+        &mut self,
+        tenants: &mut BTreeMap<u32, u64>,
+        series: &[(i64, i64)],
+    ) -> Result<(), StorageError> {
+        let sql = "SELECT coalesce(tenant, 0), sum(j.value ->> 1) FROM json_each(?1) j \
+                   CROSS JOIN series s ON s.id = j.value ->> 0 LEFT JOIN tenants USING (device) \
+                   GROUP BY 1";
+        let rows = sqlx::query_as::<_, (i64, i64)>(sql).bind(json(series));
+        let rows = rows.fetch_all(&mut self.connection).await;
+        for (tenant, bytes) in rows.map_err(|error| self.error(error))? {
+            let bytes = u64::try_from(bytes).unwrap_or(0);
+            *tenants.entry(tenant_of(tenant)).or_default() += bytes;
+        }
+        Ok(())
     }
 
     /// Deletes the days of some series after one that are before the first day that is kept.
@@ -153,6 +154,7 @@ impl SqliteWriter {
         };
         if deleted > 0 {
             self.known.clear();
+            self.rest.end();
         }
         Ok((deleted, last))
     }

@@ -273,15 +273,20 @@ impl SqliteWriter {
 
     /// Moves some series of the frozen generation. Returns whether more wait.
     pub(crate) async fn move_some(&mut self) -> Result<bool, StorageError> {
-        let Some(moving) = &mut self.moving else {
+        let Some(moving) = &self.moving else {
             return Ok(false);
         };
+        self.rest.check()?;
+        let begin = std::time::Instant::now();
         let some = moving.next(SERIES_PER_STEP);
         let is_last = moving.is_last(some.len());
         let until = is_last.then_some(self.frozen_until);
-        let done = move_series(&mut self.connection, &some, until).await;
-        let damaged = done.map_err(|failure| failure.noted_at(&self.place, &self.damage))?;
-        self.damage.note(damaged);
+        let done = self.move_into_blocks(&some, until).await;
+        self.rest.note(begin, &done);
+        self.damage.note(done?);
+        let Some(moving) = &mut self.moving else {
+            return Ok(false);
+        };
         match moving.advance(some.len()) {
             Some(until) if !is_last => self.memory.moved(until),
             _ => {
@@ -290,6 +295,24 @@ impl SqliteWriter {
             }
         }
         Ok(!is_last)
+    }
+
+    /// Moves samples into blocks. Returns which blocks are damaged. If need be, the file exceeds
+    /// its limit by what these take: only so the journal can give back its room.
+    async fn move_into_blocks(
+        &mut self,
+        some: &[(SeriesId, Vec<Sample>)],
+        journal_until: Option<i64>,
+    ) -> Result<Vec<String>, StorageError> {
+        let mut done = move_series(&mut self.connection, some, journal_until).await;
+        if let (Err(failure), Some(max)) = (&done, self.file_bytes_max)
+            && failure.is_full()
+        {
+            self.limit_file(u64::MAX).await?;
+            done = move_series(&mut self.connection, some, journal_until).await;
+            self.limit_file(max).await?;
+        }
+        done.map_err(|failure| failure.noted_at(&self.place, &self.damage))
     }
 
     /// Moves all values in memory into blocks, so that the journal is empty.

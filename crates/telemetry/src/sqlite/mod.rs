@@ -12,6 +12,7 @@ mod journal;
 mod pages;
 pub(crate) mod read;
 pub(crate) mod roll;
+pub(crate) mod room;
 mod series;
 pub(crate) mod write;
 
@@ -27,6 +28,7 @@ use sqlx::sqlite::{
 };
 use sqlx::{ConnectOptions as _, SqliteConnection};
 
+use crate::value::PAGE_BYTES;
 use crate::{Settings, StorageError};
 
 /// Version of the tables, in `user_version`. From 2 on rows have checksums. Older rows are read
@@ -42,8 +44,6 @@ const TENANTS: &str = include_str!("tenants.sql");
 const APPLICATION: i64 = 0x4d54_656c;
 /// SQLite gives `-wal` and `-shm` the mode of the file itself.
 const MODE: u32 = 0o600;
-/// Bytes of a page; see `codec::block`.
-const PAGE_BYTES: u32 = 4096;
 
 /// Time that a statement waits while another process, such as a backup, holds the lock.
 const BUSY_MAX: Duration = Duration::from_secs(10);

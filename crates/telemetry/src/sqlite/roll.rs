@@ -1,6 +1,7 @@
 //! Creates the roll-ups of completed days.
 
 use std::collections::BTreeMap;
+use std::time::Instant;
 
 use futures_util::TryStreamExt as _;
 use sqlx::{Row as _, SqliteConnection};
@@ -22,9 +23,12 @@ const DAYS_PER_STEP: i64 = 500;
 impl SqliteWriter {
     /// Creates the roll-ups of some days before `today`. Returns whether more wait.
     pub(crate) async fn roll_some(&mut self, today: i64) -> Result<bool, StorageError> {
+        self.rolling_rest.check()?;
+        let begin = Instant::now();
         let done = roll(&mut self.connection, today).await;
-        let (has_more, damaged) =
-            done.map_err(|failure| failure.noted_at(&self.place, &self.damage))?;
+        let done = done.map_err(|failure| failure.noted_at(&self.place, &self.damage));
+        self.rolling_rest.note(begin, &done);
+        let (has_more, damaged) = done?;
         self.damage.note(damaged);
         Ok(has_more)
     }

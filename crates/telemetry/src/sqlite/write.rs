@@ -8,8 +8,8 @@ use std::sync::Arc;
 use futures_util::TryStreamExt as _;
 use sqlx::{Connection as _, Row as _, SqliteConnection};
 
-use super::failure::Failure;
-use super::{in_transaction, journal, pages, series};
+use super::failure::{Failure, Rest};
+use super::{in_transaction, journal, limit_pages, pages, series};
 use crate::codec::Broken;
 use crate::damage::Findings;
 use crate::memory::{Moving, SharedMemory};
@@ -30,6 +30,12 @@ pub(crate) struct SqliteWriter {
     pub(crate) memory: Arc<SharedMemory>,
     pub(crate) place: String,
     pub(crate) memory_bytes_max: usize,
+    /// Bytes of values in memory at which they are packed: fewer if the file has little room.
+    pub(crate) packs_at: usize,
+    /// After packing has failed.
+    pub(crate) rest: Rest,
+    /// After rolling up has failed.
+    pub(super) rolling_rest: Rest,
     /// The frozen generation; `None`: all of it is in blocks.
     pub(crate) moving: Option<Moving>,
     /// Last row of the journal whose values are all in the frozen generation or in blocks.
@@ -58,7 +64,7 @@ impl SqliteWriter {
         // Before the file is limited: it may need some pages.
         damage.note(series::mend(&mut connection, &place).await?);
         if let Some(bytes) = settings.file_bytes_max {
-            let limited = super::limit_pages(&mut connection, bytes).await;
+            let limited = limit_pages(&mut connection, bytes).await;
             limited.map_err(|error| StorageError::of_sql(&place, error))?;
         }
         let mut writer = Self {
@@ -66,6 +72,9 @@ impl SqliteWriter {
             memory,
             place,
             memory_bytes_max: settings.memory_bytes_max,
+            packs_at: settings.memory_bytes_max,
+            rest: Rest::default(),
+            rolling_rest: Rest::default(),
             moving: None,
             frozen_until: 0,
             journal_end: 0,

@@ -11,7 +11,7 @@ use crate::model::{BEGIN, Model};
 use crate::place::{TestStorage, small};
 
 /// Set in the child process to be killed: the file that it writes.
-const CHILD: &str = "MARTLET_TELEMETRY_CHILD";
+pub(crate) const CHILD: &str = "MARTLET_TELEMETRY_CHILD";
 const DEVICES: i64 = 7;
 
 enum Step {
@@ -61,30 +61,24 @@ async fn child() {
     }
 }
 
-/// Runs the process until it has acknowledged this number of steps, and kills it. Returns the last
-/// one.
-fn run_and_kill(place: &TestStorage, steps: usize) -> i64 {
+/// Runs such a process until it has acknowledged this number of steps or writes `full`, and kills
+/// it. Returns the last step.
+pub(crate) fn run_and_kill(place: &TestStorage, child: &str, steps: usize) -> i64 {
     let program = std::env::current_exe().expect("this program");
     let mut child = Command::new(program)
-        .args(["--exact", "crashes::child", "--nocapture"])
+        .args(["--exact", child, "--nocapture"])
         .env(CHILD, place.file())
         .stdout(Stdio::piped())
         .spawn()
         .expect("it starts");
     let output = BufReader::new(child.stdout.take().expect("its output"));
-    let numbers = output.lines().filter_map(|line| {
-        let line = line.expect("text");
-        Some(
-            line.split_once("acknowledged ")?
-                .1
-                .parse::<i64>()
-                .expect("a number"),
-        )
-    });
     let mut last = -1;
-    for number in numbers {
-        last = number;
-        if last + 1 == i64::try_from(steps).expect("small") {
+    for line in output.lines() {
+        let line = line.expect("text");
+        if let Some((_, number)) = line.split_once("acknowledged ") {
+            last = number.parse().expect("a number");
+        }
+        if last + 1 == i64::try_from(steps).expect("small") || line == "full" {
             // Output up to its end is read too.
             child.kill().expect("killed");
         }
@@ -97,7 +91,7 @@ fn run_and_kill(place: &TestStorage, steps: usize) -> i64 {
 async fn acknowledged_values_survive_a_kill_and_deleted_ones_stay_deleted() {
     for steps in [3, 44, 91, 200] {
         let place = TestStorage::new("kill");
-        let last = run_and_kill(&place, steps);
+        let last = run_and_kill(&place, "crashes::child", steps);
         assert!(last + 1 >= i64::try_from(steps).unwrap(), "{last}");
         let mut model = Model::default();
         for number in 0..=last {

@@ -10,6 +10,7 @@ mod damage;
 mod damaged_pages;
 mod damaged_series;
 mod deletions;
+mod full_file;
 mod model;
 mod place;
 mod postgres;

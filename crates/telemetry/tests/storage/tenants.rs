@@ -75,7 +75,7 @@ pub(crate) async fn check_share(place: &TestStorage) {
 }
 
 /// 100 texts of 512 bytes.
-fn texts(dice: &mut Dice, device: i64, tenant: u32, time: Time) -> Vec<Point> {
+pub(crate) fn texts(dice: &mut Dice, device: i64, tenant: u32, time: Time) -> Vec<Point> {
     let texts = (0..100).map(|place| {
         let text: String = (0..32).map(|_| format!("{:016x}", dice.next())).collect();
         (place, Value::Text(text.into()))
