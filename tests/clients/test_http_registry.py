@@ -612,7 +612,7 @@ def test_one_rule_is_put_first_or_removed_and_the_others_stay(node, of):
     assert "has no rule" in call(node, "DELETE", f"{path}?rule=read%20a", expect=404)["detail"]
     assert call(node, "POST", path, {"rule": "see b/#"}, expect=422)["errors"][0]["pointer"] == "/rule"
     built_in = {"roles": "user", "device-types": "device"}[of]
-    call(node, "POST", f"/api/v1/{of}/{built_in}/rules", {"rule": "read b/#"}, expect=409)
+    call(node, "POST", f"/api/v1/{of}/{built_in}/rules", {"rule": "read b/#"}, expect=422)
 
 
 def test_groups_of_one_name_are_told_apart_by_their_team(node):

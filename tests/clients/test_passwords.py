@@ -259,7 +259,7 @@ def test_a_name_of_the_tables_is_not_added_to_a_password_file_that_comes_behind_
     assert martlet_process.run("user", "rm", "bob", *data).returncode == 0
     assert martlet_process.run("device", "add", "meter", *data).returncode == 0
     file = mosquitto_passwd(tmp_path / "passwd", ("sam", "secret"))
-    start_node(settings=[f"auth.password_file={file}"], data_dir=tmp_path / "data")
+    node = start_node(settings=[f"auth.password_file={file}"], data_dir=tmp_path / "data")
     for name, said in [("anna", "exists"), ("meter", "is a device"), ("bob", "martlet user restore")]:
         done = martlet_process.run("user", "add", name, "--generate", *data)
         assert done.returncode == 1 and said in done.stderr and name not in open(file).read(), done
