@@ -110,8 +110,10 @@ def name_of(command, known):
 def commands_of(words=()):
     """All commands below one, and itself if it does something, by its help."""
     shown = martlet(*words, "--help")
-    _, _, listed = shown.partition("\nCommands:\n")
-    names = re.findall(r"^  ([a-z][\w-]*)", listed.partition("\n\n")[0], re.MULTILINE)
+    # Those of the program are below the headings of groups.
+    before, end = ("\nCommands:\n", "\n\n") if words else ("\nUsage: ", "\nOptions:\n")
+    listed = shown.partition(before)[2].partition(end)[0]
+    names = re.findall(r"^  ([a-z][\w-]*)", listed, re.MULTILINE)
     is_group = names and re.search(r"^Usage: .* <COMMAND>$", shown, re.MULTILINE)
     found = [" ".join(words)] if words and not is_group else []
     for name in names:

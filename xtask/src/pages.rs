@@ -103,8 +103,13 @@ fn describe_command(page: &mut String, path: &[&str]) -> Result<()> {
         "\n## `{title}`\n\n```text\n{}\n```\n",
         text.trim_end()
     );
-    let commands = help.lines().skip_while(|line| *line != "Commands:").skip(1);
-    for line in commands.take_while(|line| !line.is_empty()) {
+    // The program's own commands are below several headings, up to its options.
+    let (before, end) = match path {
+        [] => ("Usage: martlet <COMMAND>", "Options:"),
+        _ => ("Commands:", ""),
+    };
+    let commands = help.lines().skip_while(|line| *line != before).skip(1);
+    for line in commands.take_while(|line| *line != end) {
         // A name is indented by two columns; its description may continue further to the right.
         let name = line
             .strip_prefix("  ")

@@ -15,6 +15,7 @@ mod serve;
 use std::ffi::OsString;
 use std::process::ExitCode;
 
+use clap::error::ErrorKind;
 use clap::{CommandFactory, FromArgMatches, Parser, Subcommand};
 
 use cmd::node_options::NodeOptions;
@@ -175,6 +176,9 @@ struct AgentCli {
 #[must_use]
 pub fn main() -> ExitCode {
     panics::end_the_process();
+    if let Some(code) = cmd::completions::complete(Cli::command) {
+        return code;
+    }
     let args = match cmd::argv::by_program_name(std::env::args_os().collect()) {
         Ok(args) => args,
         Err(text) => return cmd::exit::usage(&text),
@@ -199,6 +203,7 @@ fn run_args(args: Vec<OsString>) -> ExitCode {
         Err(text) => return cmd::exit::usage(&text),
     };
     let parsed = Cli::command().try_get_matches_from(&args);
+    let parsed = parsed.map_err(|error| with_whole_help(error, &args));
     let parsed = parsed.and_then(|mut matches| {
         NodeOptions::note_typed(&matches);
         Cli::from_arg_matches_mut(&mut matches)
@@ -216,6 +221,17 @@ fn run_args(args: Vec<OsString>) -> ExitCode {
                 serve::refuse_in_json(&args, &error).unwrap_or_else(|| error.exit())
             }
         },
+    }
+}
+
+/// Renders help again, with groups and examples. Other commands do not have to prepare these.
+fn with_whole_help(error: clap::Error, args: &[OsString]) -> clap::Error {
+    match error.kind() {
+        ErrorKind::DisplayHelp | ErrorKind::DisplayHelpOnMissingArgumentOrSubcommand => {
+            let again = cmd::help::add_to(Cli::command()).try_get_matches_from(args);
+            again.err().unwrap_or(error)
+        }
+        _ => error,
     }
 }
 
@@ -294,9 +310,9 @@ fn run(command: Command) -> ExitCode {
         Command::Agent(options) => cmd::agent::run(&options),
         Command::Bench(options) => cmd::bench::run(*options),
         Command::Manage(options) => cmd::manage::run(&options),
-        Command::Completions(options) => cmd::completions::run(&options, &mut Cli::command()),
+        Command::Completions(options) => cmd::completions::run(&options),
         Command::Version(options) => cmd::version::run(&options),
-        Command::Man(options) => cmd::man::run(&options, Cli::command()),
+        Command::Man(options) => cmd::man::run(&options, cmd::help::add_to(Cli::command())),
     }
 }
 
@@ -334,6 +350,82 @@ mod tests {
                     .err()
                     .map_or_else(String::new, |error| error.to_string())
             );
+        }
+    }
+
+    #[test]
+    fn every_command_is_in_one_group() {
+        let names = |grouped: &[&str]| {
+            let mut names: Vec<_> = grouped.iter().map(|name| (*name).to_owned()).collect();
+            names.sort_unstable();
+            names
+        };
+        let cli = Cli::command();
+        let visible = cli.get_subcommands().filter(|below| !below.is_hide_set());
+        let visible: Vec<_> = visible.map(clap::Command::get_name).collect();
+        let grouped: Vec<_> = cmd::help::GROUPS
+            .iter()
+            .flat_map(|(_, names)| *names)
+            .copied()
+            .collect();
+        assert_eq!(names(&grouped), names(&visible));
+    }
+
+    /// Visible commands with their words, and the end of their help.
+    fn ends_of_help() -> Vec<(String, String)> {
+        fn add_below(command: &clap::Command, words: &str, all: &mut Vec<(String, String)>) {
+            let end = command.get_after_help().map(ToString::to_string);
+            all.push((words.to_owned(), end.unwrap_or_default()));
+            let visible = |below: &&clap::Command| !below.is_hide_set();
+            for below in command.get_subcommands().filter(visible) {
+                let words = format!("{words} {}", below.get_name());
+                add_below(below, words.trim_start(), all);
+            }
+        }
+        let mut all = Vec::new();
+        add_below(&cmd::help::add_to(Cli::command()), "", &mut all);
+        all
+    }
+
+    #[test]
+    fn the_help_of_every_command_ends_with_its_examples_and_a_page() {
+        let root = std::path::Path::new(env!("CARGO_MANIFEST_DIR")).join("../..");
+        let ends = ends_of_help();
+        for (words, end) in &ends {
+            let start = format!("  martlet {words}");
+            let examples = end
+                .lines()
+                .filter(|line| line.starts_with(start.trim_end()));
+            assert!((2..=3).contains(&examples.count()), "{words}: {end}");
+            let page = end
+                .lines()
+                .find_map(|line| line.strip_prefix("Documentation: "));
+            assert!(
+                page.is_some_and(|page| root.join(page).is_file()),
+                "{words}: {end}"
+            );
+        }
+        for entry in cmd::examples::all() {
+            let is_command = ends.iter().any(|(words, _)| words == entry.command);
+            assert!(is_command, "there is no command {}", entry.command);
+        }
+    }
+
+    #[test]
+    fn examples_are_command_lines_of_the_program() {
+        let cli = Cli::command();
+        for entry in cmd::examples::all() {
+            for line in entry.lines {
+                assert!(line.len() <= 96, "clap would break this line: {line}");
+                let words = shlex::split(line).expect(line).into_iter();
+                // What the shell does with input and output.
+                let words = words.take_while(|word| !["<", ">", "|"].contains(&&**word));
+                let args = cmd::argv::normalise(words.map(OsString::from).collect(), &cli);
+                let parsed = args.map(Cli::try_parse_from);
+                if let Some(error) = parsed.expect(line).err() {
+                    panic!("{line}: {error}");
+                }
+            }
         }
     }
 }

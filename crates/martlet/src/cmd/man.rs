@@ -2,10 +2,11 @@
 //!
 //! The pages are generated from the definition of the command line.
 
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 use std::process::ExitCode;
 
-use clap::Args;
+use clap::{Args, Command};
+use clap_mangen::Man;
 use martlet_text_file::owned;
 
 use super::exit;
@@ -18,11 +19,15 @@ pub(crate) struct ManOptions {
 }
 
 /// Runs the command.
-pub(crate) fn run(options: &ManOptions, cli: clap::Command) -> ExitCode {
+pub(crate) fn run(options: &ManOptions, cli: Command) -> ExitCode {
     let directory = &options.directory;
     let result = owned::check_directory(directory)
         .and_then(|()| std::fs::create_dir_all(directory))
-        .and_then(|()| clap_mangen::generate_to(cli, directory));
+        .and_then(|()| {
+            let mut cli = cli.disable_help_subcommand(true);
+            cli.build();
+            write_pages(&cli, directory)
+        });
     match result {
         Ok(()) => ExitCode::SUCCESS,
         Err(error) => exit::usage(&format!(
@@ -31,4 +36,17 @@ pub(crate) fn run(options: &ManOptions, cli: clap::Command) -> ExitCode {
             exit::system_error(&error)
         )),
     }
+}
+
+/// Writes the page of a command, and those of the commands below it.
+fn write_pages(command: &Command, directory: &Path) -> std::io::Result<()> {
+    let man = Man::new(command.clone());
+    let mut page = Vec::new();
+    man.render(&mut page)?;
+    // The examples are what clap prints last, which is nameless there.
+    let page = String::from_utf8_lossy(&page).replace(".SH EXTRA\nExamples:\n", ".SH EXAMPLES\n");
+    std::fs::write(directory.join(man.get_filename()), page)?;
+    let visible = |below: &&Command| !below.is_hide_set();
+    let mut below = command.get_subcommands().filter(visible);
+    below.try_for_each(|below| write_pages(below, directory))
 }

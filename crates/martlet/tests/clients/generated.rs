@@ -16,13 +16,70 @@ fn martlet(args: &[&str]) -> (bool, String) {
 }
 
 #[test]
-fn completions_know_the_commands_and_their_options() {
-    for shell in ["bash", "zsh", "fish"] {
+fn scripts_of_completions_are_small() {
+    for shell in ["bash", "zsh", "fish", "elvish", "powershell"] {
         let (success, script) = martlet(&["completions", shell]);
-        assert!(success);
-        for word in ["bench", "will-topic", "retained-only"] {
-            assert!(script.contains(word), "{shell}: {word}");
-        }
+        assert!(success && script.contains("martlet"), "{shell}: {script}");
+        assert!(script.len() <= 60_000, "{shell}: {} bytes", script.len());
+    }
+}
+
+/// Completes the last of its arguments, as bash does when TAB is pressed.
+const COMPLETE_IN_BASH: &str = r#"
+    source <("$PROGRAM" completions bash)
+    [[ $(complete -p martlet) =~ \ -F\ ([^ ]+) ]]
+    COMP_WORDS=(martlet "$@"); COMP_CWORD=$#; COMP_TYPE=9
+    "${BASH_REMATCH[1]}" martlet "${@: -1}" ""
+    printf '%s\n' "${COMPREPLY[@]}"
+"#;
+
+#[test]
+fn bash_completes_commands_options_and_values() {
+    for (words, expected) in [
+        (&["dev"][..], &["device"][..]),
+        (&["device", "rest"], &["restore"]),
+        (&["device", "ls", "--on"], &["--online"]),
+        (&["device", "ls", "--status", "main"], &["maintenance"]),
+        (&["pub", "--will-to"], &["--will-topic"]),
+        (&["sub", "--retained-o"], &["--retained-only"]),
+        (&["cert", "re"], &["renew", "revoke"]),
+    ] {
+        let mut bash = Command::new("bash");
+        bash.args(["-c", COMPLETE_IN_BASH, "bash"]).args(words);
+        bash.env("PROGRAM", env!("CARGO_BIN_EXE_martlet"));
+        let output = bash.output().expect("bash starts");
+        let candidates = String::from_utf8_lossy(&output.stdout).into_owned();
+        assert!(output.stderr.is_empty(), "{words:?}: {output:?}");
+        assert_eq!(
+            candidates.lines().collect::<Vec<_>>(),
+            expected,
+            "{words:?}"
+        );
+    }
+}
+
+#[test]
+fn help_has_groups_examples_and_a_page() {
+    let (success, help) = martlet(&["--help"]);
+    assert!(
+        success && help.contains("\nSee what happens:\n  status "),
+        "{help}"
+    );
+    assert!(
+        !help.contains("\nCommands:\n") && !help.contains('\x1b'),
+        "{help}"
+    );
+    for arguments in [&["device", "add", "-h"][..], &["help", "device", "add"]] {
+        let (success, help) = martlet(arguments);
+        assert!(success, "{help}");
+        assert!(
+            help.contains("\nExamples:\n  martlet device add "),
+            "{help}"
+        );
+        assert!(
+            help.ends_with("\nDocumentation: docs/devices.md\n"),
+            "{help}"
+        );
     }
 }
 
@@ -39,7 +96,8 @@ fn every_command_has_a_manual_page() {
         "martlet-rr.1",
         "martlet-bench.1",
     ] {
-        assert!(path.join(page).is_file(), "{page}");
+        let text = std::fs::read_to_string(path.join(page)).expect(page);
+        assert!(text.contains(".SH EXAMPLES\n  martlet "), "{page}: {text}");
     }
 }
 
