@@ -116,7 +116,7 @@ impl Passes {
         self.find_full();
     }
 
-    /// What is written from now on is not in what the pass counts.
+    /// From now on, values that are written are not among those that the pass counts.
     pub(crate) fn begin_to_count(&mut self) {
         self.written.clear();
     }

@@ -8,7 +8,7 @@ mod twin;
 use std::process::ExitCode;
 use std::time::Duration;
 
-use clap::{Args, Subcommand, ValueEnum};
+use clap::{Args, Subcommand};
 use martlet_control::text::{printable, typed};
 use martlet_registry::{DEVICE_TYPE, Owner};
 use serde_json::{Value, json};
@@ -26,7 +26,7 @@ use crate::cmd::query::encoded;
 use crate::cmd::role;
 use crate::cmd::tables;
 use crate::cmd::view::text;
-use list::ListOptions;
+use list::{ListOptions, StatusName};
 
 /// Arguments of `martlet device`.
 #[derive(Args, Debug)]
@@ -255,24 +255,6 @@ struct Changes {
     /// Remove it from this group, by id or name; repeatable
     #[arg(long = "leave", value_name = "GROUP")]
     leaves: Vec<String>,
-}
-
-#[derive(Clone, Copy, Debug, ValueEnum)]
-enum StatusName {
-    Active,
-    Inactive,
-    Maintenance,
-}
-
-impl StatusName {
-    /// The word for it in the API.
-    fn word(self) -> &'static str {
-        match self {
-            Self::Active => "active",
-            Self::Inactive => "inactive",
-            Self::Maintenance => "maintenance",
-        }
-    }
 }
 
 /// Runs the command.

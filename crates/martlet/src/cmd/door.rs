@@ -110,6 +110,10 @@ impl<'n> Door<'n> {
     }
 
     fn send(&self, request: &AdminRequest<'_>) -> anyhow::Result<Value> {
+        let path = request.path.split('?').next().unwrap_or_default();
+        if path.ends_with('/') || path.contains("//") {
+            anyhow::bail!("a name or id is empty");
+        }
         let text = match &self.way {
             Way::Node(data_dir) => admin::answer(data_dir, *request, admin::PATIENCE)?,
             Way::Process(process) => process.ask(request)?,

@@ -162,7 +162,7 @@ impl KeyKind {
     }
 }
 
-/// What a list says about the state of a key.
+/// State of a key in a list.
 fn state(key: &Value) -> String {
     let state = if key["revoked_at"].is_null() {
         ""

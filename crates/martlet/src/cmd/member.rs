@@ -7,8 +7,7 @@ use serde_json::{Value, json};
 use crate::cmd::answers::{done, listed};
 use crate::cmd::door::Door;
 use crate::cmd::node_and_form::NodeAndForm;
-use crate::cmd::query::encoded;
-use crate::cmd::team::path;
+use crate::cmd::query::{encoded, team_path};
 use crate::cmd::user::api_role;
 use crate::cmd::view::text;
 
@@ -59,7 +58,7 @@ pub(crate) struct SetMember {
 pub(super) fn run(command: &MemberCommand) -> anyhow::Result<String> {
     match command {
         MemberCommand::Ls { team, on } => {
-            let all = Door::of(&on.node)?.whole(&format!("{}/members", path(team)))?;
+            let all = Door::of(&on.node)?.whole(&format!("{}/members", team_path(team)))?;
             let row = |member: &Value| ["user", "role"].map(|name| text(member, name));
             Ok(listed(
                 on,
@@ -89,7 +88,7 @@ fn give(
 ) -> anyhow::Result<String> {
     let Member { team, user, on } = member;
     let door = Door::of(&on.node)?;
-    let path = format!("{}/members/{}", path(team), encoded(user));
+    let path = format!("{}/members/{}", team_path(team), encoded(user));
     door.ask(method, &path, body.as_ref())?;
     let role = body.map_or(Value::Null, |body| body["role"].clone());
     let view = json!({ "user": user, "team": team, "role": role });

@@ -1,4 +1,4 @@
-//! Queries of requests to the API.
+//! Paths and queries of requests to the API.
 
 /// Encodes text for a query.
 pub(crate) fn encoded(text: &str) -> String {
@@ -12,6 +12,11 @@ pub(crate) fn encoded(text: &str) -> String {
         }
     }
     encoded
+}
+
+/// Path of a team.
+pub(crate) fn team_path(team: &str) -> String {
+    format!("/api/v1/teams/{}", encoded(team))
 }
 
 #[cfg(test)]

@@ -10,7 +10,7 @@ use crate::cmd::answers::{done, listed};
 use crate::cmd::door::Door;
 use crate::cmd::member::MemberCommand;
 use crate::cmd::node_and_form::NodeAndForm;
-use crate::cmd::query::encoded;
+use crate::cmd::query::team_path;
 use crate::cmd::role;
 use crate::cmd::team_shares::ShowTeam;
 use crate::cmd::team_token::TokenCommand;
@@ -108,11 +108,6 @@ pub(crate) fn team(command: &TeamCommand) -> ExitCode {
     })
 }
 
-/// The path of a team in the API.
-pub(super) fn path(team: &str) -> String {
-    format!("{PATH}/{}", encoded(team))
-}
-
 fn add(options: &AddTeam) -> anyhow::Result<String> {
     let door = Door::of(&options.on.node)?;
     let body = json!({ "name": options.name, "owns_tenant": options.own_tenant });
@@ -136,9 +131,9 @@ fn list(ListTeams { deleted, on }: &ListTeams) -> anyhow::Result<String> {
 fn remove(named: &NamedTeam) -> anyhow::Result<String> {
     let on = &named.on;
     let door = Door::of(&on.node)?;
-    let team = door.get(&path(&named.team))?;
+    let team = door.get(&team_path(&named.team))?;
     let (id, name) = (text(&team, "id"), text(&team, "name"));
-    door.ask("DELETE", &path(&id), None)?;
+    door.ask("DELETE", &team_path(&id), None)?;
     let (node, typed) = (on.node.in_command(), typed_names(&[&name]));
     let line = format!(
         "Deleted the team {name}; martlet team restore {node}{typed} restores it, martlet team rm \
@@ -149,7 +144,7 @@ fn remove(named: &NamedTeam) -> anyhow::Result<String> {
 
 fn restore(named: &NamedTeam) -> anyhow::Result<String> {
     let door = Door::of(&named.on.node)?;
-    let team = door.ask("POST", &format!("{}/restore", path(&named.team)), None)?;
+    let team = door.ask("POST", &format!("{}/restore", team_path(&named.team)), None)?;
     let line = format!("Restored the team {}", text(&team, "name"));
     Ok(done(&named.on, &team, &line, &door.note()))
 }
@@ -172,7 +167,10 @@ fn purge(options: &RemoveTeam) -> anyhow::Result<String> {
     }
     let before = user::administrators(&on.node)?;
     let door = Door::of(&on.node)?;
-    let path = format!("{}/purge?with_members={with_members}", path(&named.team));
+    let path = format!(
+        "{}/purge?with_members={with_members}",
+        team_path(&named.team)
+    );
     let gone = door.ask("POST", &path, None)?;
     user::warn_of_none(&on.node, before)?;
     let members = ["name", "devices", "users", "groups", "keys"];

@@ -7,8 +7,7 @@ use serde_json::{Value, json};
 use crate::cmd::answers::{done, listed};
 use crate::cmd::door::Door;
 use crate::cmd::node_and_form::NodeAndForm;
-use crate::cmd::query::encoded;
-use crate::cmd::team::path;
+use crate::cmd::query::{encoded, team_path};
 use crate::cmd::view::text;
 
 /// Arguments of `martlet team token`.
@@ -62,7 +61,7 @@ impl NamedToken {
 
 /// The path of the tokens of a team.
 fn tokens(team: &str) -> String {
-    format!("{}/tokens", path(team))
+    format!("{}/tokens", team_path(team))
 }
 
 /// Runs the command.

@@ -26,7 +26,7 @@ pub(super) enum UserSource {
     Tables,
 }
 
-/// What the tables have under a User Name that clients without a team log in with.
+/// Holder of a User Name in the tables, for clients without a team.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 enum Holder {
     User,
@@ -35,7 +35,7 @@ enum Holder {
     Device,
 }
 
-/// What is done to a user.
+/// Change of a user.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) enum Change {
     Add,

@@ -5,7 +5,6 @@ use martlet_control::use_cases::PageOfDevices;
 use martlet_registry::{Device, DeviceFilter, DeviceOrder, PageRequest};
 use serde_json::Value;
 
-use super::StatusName;
 use crate::cmd::columns::columns;
 use crate::cmd::deleted::DeletedKept;
 use crate::cmd::door::Door;
@@ -52,6 +51,25 @@ pub(super) fn listed(options: &ListOptions) -> anyhow::Result<Vec<Device>> {
             }
         }
     })
+}
+
+/// Status of a device.
+#[derive(Clone, Copy, Debug, ValueEnum)]
+pub(super) enum StatusName {
+    Active,
+    Inactive,
+    Maintenance,
+}
+
+impl StatusName {
+    /// The word for it in the API.
+    pub(super) fn word(self) -> &'static str {
+        match self {
+            Self::Active => "active",
+            Self::Inactive => "inactive",
+            Self::Maintenance => "maintenance",
+        }
+    }
 }
 
 /// Arguments of `martlet device ls`.
