@@ -368,7 +368,9 @@ def test_users_are_listed_with_their_teams_and_the_audit_log_by_who_it_was(place
     place.user("bob", "--team", "north", "--api-role", "viewer")
     assert "bob" in (line := place.run("user", "ls")) and " north " in line and " viewer " not in line, line
     [one] = shown(place, "user", "ls")["items"]
-    assert one["team_name"] == "north" and one["api_role"] == "none"
+    [north] = shown(place, "team", "ls")["items"]
+    assert (one["team"], one["api_role"]) == (north["id"], "none")
+    assert one["teams"] == [{"team": north["id"], "role": "viewer"}]
     [bob] = shown(place, "team", "member", "ls", "north")["items"]
     assert (bob["user"], bob["role"]) == ("bob", "viewer")
     place.run("team", "member", "set", "north", "bob", "--role", "operator")

@@ -2,20 +2,21 @@
 
 use std::sync::Arc;
 
-use axum::extract::State;
+use axum::extract::{Extension, State};
 use axum::http::{HeaderMap, StatusCode};
 use axum::response::{IntoResponse, Response};
 use martlet_control::Control;
+use martlet_control::principal::{Principal, PrincipalKind};
 use martlet_control::use_cases::{
     AddUser, ChangeUser, DeleteUser, FindUser, NewPassword, PageOfUsers, PurgeUser, RestoreUser,
-    SetPassword,
+    SetPassword, TeamsOfUsers,
 };
-use martlet_registry::{ApiRole, COMMON_TENANT, NewUser, User, UserChange};
+use martlet_registry::{ApiRole, COMMON_TENANT, Member, NewUser, User, UserChange};
 use serde::{Deserialize, Serialize};
 use utoipa::{IntoParams, ToSchema};
 
-use super::CalledBy;
 use super::forms::{moment, page_of, page_request, version, word};
+use super::{CalledBy, within};
 use crate::api::Api;
 use crate::etag::{expected, expected_if_any};
 use crate::extract::{JsonBody, PathOf, QueryOf};
@@ -80,6 +81,34 @@ impl UserView {
     }
 }
 
+/// A user in a list.
+#[derive(Debug, Serialize, ToSchema)]
+pub(crate) struct ListedUser {
+    #[serde(flatten)]
+    view: UserView,
+    /// Teams that the user is in.
+    teams: Vec<RoleInTeam>,
+}
+
+/// A role in a team.
+#[derive(Debug, Serialize, ToSchema)]
+pub(crate) struct RoleInTeam {
+    /// The id of the team.
+    team: String,
+    /// Role for the team's objects in the API and the panel.
+    #[schema(schema_with = words::member_roles)]
+    role: &'static str,
+}
+
+impl From<Member> for RoleInTeam {
+    fn from(member: Member) -> Self {
+        Self {
+            role: member.role.word(),
+            team: member.team,
+        }
+    }
+}
+
 fn answer(status: StatusCode, user: User, control: &Control) -> Response {
     let tag = version(user.revision).header();
     (status, [tag], axum::Json(UserView::of(user, control))).into_response()
@@ -115,26 +144,63 @@ impl UserParams {
     }
 }
 
+/// Which users, and of which team.
+#[derive(Debug, Deserialize, IntoParams)]
+#[serde(deny_unknown_fields)]
+#[into_params(parameter_in = Query)]
+pub(crate) struct UserListParams {
+    /// The most items on a page.
+    #[param(minimum = 1, maximum = 1000, default = 100)]
+    limit: Option<usize>,
+    /// `next` of the page before.
+    cursor: Option<String>,
+    /// Say how many there are on all pages.
+    total: Option<bool>,
+    /// Users that were deleted, and no others.
+    deleted: Option<bool>,
+    /// Users of this team, by id or name.
+    team: Option<String>,
+}
+
 /// Users
-#[utoipa::path(get, path = "/api/v1/users", tag = "people", params(UserParams),
-    responses((status = 200, description = "A page of the list, sorted by name", body = Page<UserView>)))]
+#[utoipa::path(get, path = "/api/v1/users", tag = "people", params(UserListParams),
+    responses((status = 200, description = "A page of the list, sorted by name", body = Page<ListedUser>)))]
 pub(crate) async fn list(
     State(api): State<Api>,
     State(control): State<Arc<Control>>,
     CalledBy(caller): CalledBy,
-    QueryOf(params): QueryOf<UserParams>,
-) -> Result<axum::Json<Page<UserView>>, Problem> {
-    let (visibility, deleted) = (caller.visibility(), params.is_deleted());
-    let of = format!("users {visibility:?} {deleted}");
-    let request = page_request(&api, &of, params.paging())?;
+    QueryOf(params): QueryOf<UserListParams>,
+) -> Result<axum::Json<Page<ListedUser>>, Problem> {
+    let of_team = within(&api, caller.clone(), params.team.as_deref()).await?;
+    let deleted = params.deleted == Some(true);
+    let of = format!("users {:?} {deleted}", of_team.visibility());
+    let paging = (params.limit, params.cursor.as_deref(), params.total);
     let page = PageOfUsers {
         deleted,
-        page: request,
+        page: page_request(&api, &of, paging)?,
     };
-    let page = api.run(caller, page).await?;
-    Ok(axum::Json(page_of(&api, &of, page, |user| {
-        UserView::of(user, &control)
-    })))
+    let page = api.run(of_team, page).await?;
+    let names = page.items.iter().map(|user| user.name.clone()).collect();
+    let teams = api.run(caller, TeamsOfUsers { names }).await?;
+    let mut teams = teams.into_iter();
+    let listed = page_of(&api, &of, page, |user| UserView::of(user, &control));
+    Ok(axum::Json(Page {
+        items: listed
+            .items
+            .into_iter()
+            .map(|view| ListedUser {
+                view,
+                teams: teams
+                    .next()
+                    .into_iter()
+                    .flatten()
+                    .map(RoleInTeam::from)
+                    .collect(),
+            })
+            .collect(),
+        next: listed.next,
+        total: listed.total,
+    }))
 }
 
 /// A user to be added.
@@ -162,6 +228,17 @@ pub(crate) struct NewUserBody {
     /// The team in whose tenant they connect, by id or name.
     #[serde(default)]
     team: String,
+    /// Role for the objects of this team in the API and the panel. Default: none.
+    #[schema(schema_with = words::member_roles, required = false)]
+    team_role: Option<String>,
+}
+
+/// The password in a request. Through `admin.sock` the command has checked how strong it is.
+fn password(principal: &Principal, text: String) -> Result<NewPassword, Problem> {
+    match principal.kind {
+        PrincipalKind::Socket => Ok(NewPassword::given(text)),
+        _ => Ok(NewPassword::chosen(text)?),
+    }
 }
 
 /// Add a user
@@ -170,11 +247,17 @@ pub(crate) struct NewUserBody {
 pub(crate) async fn create(
     State(api): State<Api>,
     State(control): State<Arc<Control>>,
+    Extension(principal): Extension<Principal>,
     CalledBy(caller): CalledBy,
     JsonBody(body): JsonBody<NewUserBody>,
 ) -> Result<Response, Problem> {
     let role = body.api_role.as_deref().unwrap_or("none");
+    let team_role = body.team_role.as_deref();
+    let team_role = team_role
+        .map(|text| api_role("/team_role", text))
+        .transpose()?;
     let user = NewUser {
+        team_role: team_role.filter(|role| *role != ApiRole::None),
         role: body.role,
         api_role: api_role("/api_role", role)?,
         email: body.email,
@@ -182,7 +265,7 @@ pub(crate) async fn create(
         team: body.team,
         ..NewUser::new(&body.name)
     };
-    let password = NewPassword::chosen(body.password)?;
+    let password = password(&principal, body.password)?;
     let added = api.run(caller, AddUser { user, password }).await?;
     Ok(answer(StatusCode::CREATED, added, &control))
 }
@@ -278,11 +361,12 @@ pub(crate) struct PasswordBody {
         (status = 404, description = "No such user")))]
 pub(crate) async fn set_password(
     State(api): State<Api>,
+    Extension(principal): Extension<Principal>,
     CalledBy(caller): CalledBy,
     PathOf(name): PathOf<String>,
     JsonBody(body): JsonBody<PasswordBody>,
 ) -> Result<StatusCode, Problem> {
-    let password = NewPassword::chosen(body.password)?;
+    let password = password(&principal, body.password)?;
     api.run(caller, SetPassword { name, password }).await?;
     Ok(StatusCode::NO_CONTENT)
 }

@@ -55,8 +55,8 @@ pub use groups::{
 };
 pub use messages::ImportMessages;
 pub use people::{
-    AddUser, ChangeUser, DeleteUser, FindUser, ImportUser, ListUsers, ListUsersInTeams,
-    NewPassword, PageOfUsers, PurgeUser, RestoreUser, SetPassword,
+    AddUser, ChangeUser, DeleteUser, FindUser, ImportUser, ListUsers, NewPassword, PageOfUsers,
+    PurgeUser, RestoreUser, SetPassword, TeamsOfUsers,
 };
 pub use provisioning::{AddProvisioningKey, ListProvisioningKeys, RevokeProvisioningKey};
 pub use rule_sets::{

@@ -3,13 +3,12 @@
 use martlet_access::hash::PasswordHash;
 use martlet_registry::{
     ApiRole, Expected, Member, NO_ROLE, NewUser, Page, PageRequest, Registry, USER_ROLE, User,
-    UserChange, Visibility,
+    UserChange,
 };
 
 use crate::callers::{Caller, rights};
 use crate::principal::Scopes;
 use crate::use_cases::error::UseCaseError;
-use crate::use_cases::teams::team_id;
 use crate::use_cases::use_case::{UseCase, UseCaseEffect};
 
 /// Longest password, in characters.
@@ -85,36 +84,30 @@ impl UseCase for ListUsers {
     }
 }
 
-/// Lists the users, by name, each with the teams that it is in.
+/// Finds the teams that each of these users is in, with the roles in them.
 #[derive(Debug)]
-pub struct ListUsersInTeams {
-    /// Only users of this team, by id or name.
-    pub team: Option<String>,
-    /// Only deleted users.
-    pub deleted: bool,
+pub struct TeamsOfUsers {
+    /// User names.
+    pub names: Vec<String>,
 }
 
-impl UseCase for ListUsersInTeams {
-    type Output = Vec<(User, Vec<Member>)>;
+impl UseCase for TeamsOfUsers {
+    type Output = Vec<Vec<Member>>;
     const EFFECT: UseCaseEffect = UseCaseEffect::Reads;
 
     async fn run(
         self,
         registry: &mut Registry,
         caller: &Caller,
-    ) -> Result<Vec<(User, Vec<Member>)>, UseCaseError> {
-        let own = caller.visibility();
-        let visibility = match &self.team {
-            Some(team) => Visibility::Team(team_id(registry, caller, team).await?),
-            None => own.clone(),
-        };
-        let mut listed = Vec::new();
-        for user in registry.list_users(&visibility, self.deleted).await? {
-            let mut teams = registry.teams_of(&user.name).await?;
-            teams.retain(|member| own.team().is_none_or(|team| team == member.team));
-            listed.push((user, teams));
+    ) -> Result<Vec<Vec<Member>>, UseCaseError> {
+        let visibility = caller.visibility();
+        let mut found = Vec::new();
+        for name in self.names {
+            let mut teams = registry.teams_of(&name).await?;
+            teams.retain(|member| visibility.team().is_none_or(|team| team == member.team));
+            found.push(teams);
         }
-        Ok(listed)
+        Ok(found)
     }
 }
 

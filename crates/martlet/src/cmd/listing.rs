@@ -1,8 +1,7 @@
 //! Output of lists as JSON, in the form of the API's pages.
 //!
-//! Responsible for that form and for its times. The items are generic.
+//! Responsible for that form. The items are generic.
 
-use martlet_api::time::Moment;
 use serde::Serialize;
 use serde_json::Value;
 
@@ -33,13 +32,6 @@ pub(crate) fn first_of<T: Serialize>(items: &[T], total: u64) -> anyhow::Result<
     Ok(format!("{text}\n"))
 }
 
-/// A time in RFC 3339; null if there is none.
-pub(crate) fn time(ms: i64) -> Value {
-    let moment = Moment::from_ms(ms).filter(|_| ms > 0);
-    let value = moment.map(serde_json::to_value);
-    value.and_then(Result::ok).unwrap_or_default()
-}
-
 #[cfg(test)]
 mod tests {
     use serde_json::json;
@@ -52,7 +44,5 @@ mod tests {
         assert_eq!(items([json!({"a": 1})]), "{\"items\":[{\"a\":1}]}\n");
         let found = first_of(&[1, 2], 7).unwrap();
         assert_eq!(found, "{\"items\":[1,2],\"total\":7}\n");
-        assert_eq!(time(0), Value::Null);
-        assert_eq!(time(1_000), json!("1970-01-01T00:00:01.000000Z"));
     }
 }

@@ -19,6 +19,11 @@ pub(crate) fn team_path(team: &str) -> String {
     format!("/api/v1/teams/{}", encoded(team))
 }
 
+/// Path of a device.
+pub(crate) fn device_path(device: &str) -> String {
+    format!("/api/v1/devices/{}", encoded(device))
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;

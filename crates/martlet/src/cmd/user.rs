@@ -1,7 +1,6 @@
 //! `martlet user`: the users of a node, in its tables, or in its password file if there is one. The
 //! node reloads both by itself, and is notified at once.
 
-use std::collections::HashMap;
 use std::fs;
 use std::path::{Path, PathBuf};
 use std::process::ExitCode;
@@ -11,23 +10,25 @@ use clap::{Args, Subcommand};
 use martlet_access::edit;
 use martlet_access::hash::{self, Kind};
 use martlet_control::text::{printable, typed, typed_names};
-use martlet_control::use_cases::{
-    AddUser, ChangeUser, DeleteUser, FindDevice, ListTeamNames, ListUsers, ListUsersInTeams,
-    NewPassword, PurgeUser, RestoreUser, SetPassword,
-};
-use martlet_registry::{ApiRole, Expected, NewUser, USER_ROLE, UserChange};
+use martlet_control::use_cases::{AddUser, NewPassword};
+use martlet_registry::{ApiRole, NewUser, USER_ROLE};
+use serde_json::{Value, json};
 
+use crate::cmd::answers::done;
 use crate::cmd::columns::columns;
 use crate::cmd::deleted::DeletedKept;
+use crate::cmd::door::Door;
 use crate::cmd::errors::error_text;
 use crate::cmd::node_and_form::NodeAndForm;
 use crate::cmd::node_options::{NodeOptions, for_node};
 use crate::cmd::passwd::HashName;
 use crate::cmd::print::{errln, out};
 use crate::cmd::prompt::Strength;
+use crate::cmd::query::{device_path, encoded};
 use crate::cmd::user_source::{
     Change, UserSource, are_in_tables, note_of_other, password_file, users,
 };
+use crate::cmd::view::text;
 use crate::cmd::{listing, passwd, prompt, tables};
 
 /// Arguments of `martlet user`.
@@ -346,8 +347,8 @@ fn no_user(node: &NodeOptions, name: &str) -> anyhow::Error {
 
 /// Whether the tables have a device of this name.
 fn is_device(node: &NodeOptions, name: &str) -> bool {
-    let device = name.to_owned().into();
-    tables::run(node, FindDevice { device }).is_ok()
+    let found = Door::of(node).and_then(|door| door.get(&device_path(name)));
+    found.is_ok()
 }
 
 fn changed_text(line: &str, shown: Option<&str>, reload_note: &str) -> String {
@@ -385,48 +386,31 @@ fn change_in_tables(
         true => hash::made_up_password().map_err(anyhow::Error::msg)?,
         false => prompt::new_password(user, Strength::of(options.weak), GENERATE)?,
     };
-    let new = NewPassword::given(password.clone());
-    match is_there {
+    let door = Door::of(&file.node)?;
+    let shown = options.generate.then_some(&*password);
+    let mut answer = match is_there {
         true => {
-            let set = SetPassword {
-                name: user.clone(),
-                password: new,
-            };
-            tables::run(&file.node, set).map_err(|error| match is_device(&file.node, user) {
+            let body = json!({ "password": password });
+            let set = door.ask("PUT", &path(user, "/password"), Some(&body));
+            set.map_err(|error| match is_device(&file.node, user) {
                 true => no_user(&file.node, user),
                 false => error,
             })?;
+            door.get(&path(user, ""))?
         }
         false => {
-            let user = NewUser {
-                role: Some(role.to_owned()),
-                api_role,
-                team: of_tables.team.unwrap_or_default().to_owned(),
-                team_role: Some(team_role).filter(|role| *role != ApiRole::None),
-                ..NewUser::new(user)
-            };
-            let add = AddUser {
-                user,
-                password: new,
-            };
-            tables::run(&file.node, add)?;
+            let body = json!({
+                "name": user, "password": password, "role": role, "api_role": api_role.word(),
+                "team": of_tables.team.unwrap_or_default(), "team_role": team_role.word(),
+            });
+            door.ask("POST", USERS, Some(&body))?
         }
-    }
-    let shown = options.generate.then_some(&*password);
-    let reload_note = reload_tables(&file.node, user);
+    };
+    let reload_note = note(&door, &file.node, user);
     let place = tables::place(&file.node)?;
     if file.json {
-        let mut answer = serde_json::json!({
-            "name": user, "file": place, "password": shown,
-        });
-        if !is_there {
-            answer["role"] = role.into();
-            answer["api_role"] = api_role.word().into();
-            if let Some(team) = of_tables.team {
-                answer["team"] = team.into();
-                answer["team_role"] = team_role.word().into();
-            }
-        }
+        answer["file"] = place.into();
+        answer["password"] = shown.into();
         return Ok(format!("{answer}\n"));
     }
     let line = match is_there {
@@ -469,8 +453,8 @@ const ADMINISTRATOR: &str = "administrator";
 
 /// Number of enabled administrators.
 pub(crate) fn administrators(node: &NodeOptions) -> anyhow::Result<usize> {
-    let users = tables::run(node, ListUsers { deleted: false })?;
-    let are = |user: &&martlet_registry::User| user.enabled && user.role == ADMINISTRATOR;
+    let users = Door::of(node)?.all(USERS, &[])?;
+    let are = |user: &&Value| user["enabled"] == true && user["role"] == ADMINISTRATOR;
     Ok(users.iter().filter(are).count())
 }
 
@@ -491,37 +475,42 @@ fn set(options: &SetOptions) -> anyhow::Result<String> {
     };
     expect_in_tables(node, user, false)?;
     let before = administrators(node)?;
-    let change = ChangeUser {
-        name: user.clone(),
-        change: UserChange {
-            role: options.role.clone(),
-            api_role: options.api_role,
-            enabled,
-            team: options.team.clone(),
-            ..UserChange::default()
-        },
-        expected_revision: Expected::any(),
-    };
-    tables::run(node, change)?;
+    let change = json!({
+        "role": options.role, "api_role": options.api_role.map(ApiRole::word),
+        "enabled": enabled, "team": options.team,
+    });
+    let door = Door::of(node)?;
+    let changed = door.ask("PATCH", &path(user, ""), Some(&change))?;
     warn_of_none(node, before)?;
-    let reload_note = reload_tables(node, user);
     Ok(match options.json {
-        true => format!("{}\n", serde_json::json!({ "changed": user })),
-        false => format!("Changed user {}\n{reload_note}", printable(user)),
+        true => format!("{changed}\n"),
+        false => format!(
+            "Changed user {}\n{}",
+            printable(user),
+            note(&door, node, user)
+        ),
     })
 }
 
-/// Makes the running node reload the tables. Returns the result as lines, with the source that
-/// decides about the user if that is another.
-fn reload_tables(node: &NodeOptions, user: &str) -> String {
-    let reload_note = tables::reload_tables(node);
-    format!("{reload_note}{}", note_of_other(node, user, false))
+/// The path of users in the API.
+const USERS: &str = "/api/v1/users";
+
+/// The path of a user, or of what belongs to it.
+fn path(user: &str, rest: &str) -> String {
+    format!("{USERS}/{}{rest}", encoded(user))
+}
+
+/// Lines about when a change is in force, with the source that decides about the user if that is
+/// another.
+fn note(door: &Door<'_>, node: &NodeOptions, user: &str) -> String {
+    format!("{}{}", door.note(), note_of_other(node, user, false))
 }
 
 /// Rejects what only users of the tables have, for a user of another source.
 fn expect_in_tables(node: &NodeOptions, user: &str, deleted: bool) -> anyhow::Result<()> {
-    let known = tables::run(node, ListUsers { deleted })?;
-    if known.iter().any(|known| known.name == *user) {
+    let filter = deleted.then_some(("deleted", "true"));
+    let known = Door::of(node)?.all(USERS, filter.as_slice())?;
+    if known.iter().any(|known| known["name"] == user) {
         return Ok(());
     }
     let shown = printable(user);
@@ -579,20 +568,13 @@ fn remove_from_tables(options: &RemoveOptions) -> anyhow::Result<String> {
         prompt::expect_agreed(&format!("Remove the user {shown} permanently?"))?;
     }
     let before = administrators(&file.node)?;
-    let name = user.clone();
+    let door = Door::of(&file.node)?;
     match options.purge {
-        true => tables::run(&file.node, PurgeUser { name })?,
-        false => {
-            let expected_revision = Expected::any();
-            let delete = DeleteUser {
-                name,
-                expected_revision,
-            };
-            tables::run(&file.node, delete)?;
-        }
-    }
+        true => door.ask("POST", &path(user, "/purge"), None)?,
+        false => door.ask("DELETE", &path(user, ""), None)?,
+    };
     warn_of_none(&file.node, before)?;
-    let reload_note = reload_tables(&file.node, user);
+    let reload_note = note(&door, &file.node, user);
     let place = tables::place(&file.node)?;
     let view = serde_json::json!({ "removed": user, "can_be_restored": !options.purge });
     Ok(match (file.json, options.purge) {
@@ -607,14 +589,11 @@ fn remove_from_tables(options: &RemoveOptions) -> anyhow::Result<String> {
 
 fn restore(options: &RestoreOptions) -> anyhow::Result<String> {
     let RestoreOptions { user, on } = options;
-    let name = user.clone();
     expect_in_tables(&on.node, user, true)?;
-    tables::run(&on.node, RestoreUser { name })?;
-    let reload_note = reload_tables(&on.node, user);
-    Ok(match on.json {
-        true => format!("{}\n", serde_json::json!({ "restored": user })),
-        false => format!("Restored user {}\n{reload_note}", printable(user)),
-    })
+    let door = Door::of(&on.node)?;
+    let restored = door.ask("POST", &path(user, "/restore"), None)?;
+    let line = format!("Restored user {user}");
+    Ok(done(on, &restored, &line, &note(&door, &on.node, user)))
 }
 
 fn list(options: &ListOptions) -> anyhow::Result<String> {
@@ -639,47 +618,33 @@ fn list(options: &ListOptions) -> anyhow::Result<String> {
             }
         });
     }
-    let users = ListUsersInTeams {
-        team: team.clone(),
-        deleted: *deleted,
-    };
-    let (users, names) = tables::read(&file.node, async |open| {
-        Ok((open.run(users).await?, open.run(ListTeamNames).await?))
-    })?;
-    let users = users.into_iter();
-    let users: Vec<UserRow> = users
-        .map(|(user, of)| UserRow::new(user, of, &names))
-        .collect();
+    let of_team = team.as_deref().map(|team| ("team", team));
+    let deleted = deleted.then_some(("deleted", "true"));
+    let filters: Vec<_> = of_team.into_iter().chain(deleted).collect();
+    let door = Door::of(&file.node)?;
+    let users = door.all(USERS, &filters)?;
     if file.json {
-        let users = users.iter().map(|UserRow { user, home, teams }| {
-            let teams = teams.iter();
-            let teams: Vec<_> = teams
-                .map(|(name, role)| serde_json::json!({ "name": name, "role": role.word() }))
-                .collect();
-            serde_json::json!({
-                "name": user.name, "role": user.role, "api_role": user.api_role.word(),
-                "enabled": user.enabled, "team": user.team, "team_name": home, "teams": teams,
-                "created_at": listing::time(user.created_ms), "deleted_at": listing::time(user.deleted_ms),
-            })
-        });
         return Ok(listing::items(users));
     }
-    let row = |UserRow { user, home, teams }: &UserRow| {
+    let row = |user: &Value| {
         // The user's API roles by team.
-        let teams = teams.iter().filter(|(_, role)| *role != ApiRole::None);
-        let teams = teams.map(|(name, role)| format!("{name}:{}", role.word()));
-        let state = match (user.deleted_ms > 0, user.enabled) {
-            (true, _) => "deleted",
-            (false, true) => "enabled",
-            (false, false) => "disabled",
+        let teams = user["teams"].as_array().into_iter().flatten();
+        let teams = teams.filter(|of| of["role"] != ApiRole::None.word());
+        let teams = teams.map(|of| format!("{}:{}", door.team_of(of), text(of, "role")));
+        let state = match (user["deleted_at"].is_null(), user["enabled"] == true) {
+            (false, _) => "deleted",
+            (true, true) => "enabled",
+            (true, false) => "disabled",
         };
+        let [name, role, api_role] = ["name", "role", "api_role"].map(|member| text(user, member));
+        let teams = teams.collect::<Vec<_>>().join(" ");
         [
-            user.name.clone(),
-            user.role.clone(),
-            user.api_role.word().to_owned(),
-            home.clone(),
+            name,
+            role,
+            api_role,
+            door.team_of(user),
             state.to_owned(),
-            teams.collect::<Vec<_>>().join(" "),
+            teams,
         ]
     };
     let headers = [
@@ -695,29 +660,4 @@ fn list(options: &ListOptions) -> anyhow::Result<String> {
         users.iter().map(row),
         "There are no users.",
     ))
-}
-
-/// A user with the names of its teams.
-struct UserRow {
-    user: martlet_registry::User,
-    /// The team whose tenant the user belongs to; empty if there is none.
-    home: String,
-    /// The user's teams and API roles.
-    teams: Vec<(String, ApiRole)>,
-}
-
-impl UserRow {
-    fn new(
-        user: martlet_registry::User,
-        of: Vec<martlet_registry::Member>,
-        names: &HashMap<String, String>,
-    ) -> Self {
-        let name = |id: &str| names.get(id).map_or_else(|| id.to_owned(), String::clone);
-        let of = of.into_iter();
-        Self {
-            home: name(&user.team),
-            teams: of.map(|member| (name(&member.team), member.role)).collect(),
-            user,
-        }
-    }
 }
