@@ -16,7 +16,7 @@ use tracing::warn;
 
 use crate::api::Api;
 use crate::compat::paths::takes_admin_scheme;
-use crate::connection::{HttpConnection, ListenerKind};
+use crate::connection::HttpConnection;
 use crate::forwarded;
 use crate::keys;
 use crate::origin;
@@ -45,7 +45,7 @@ pub(crate) async fn identify(
     parts: &Parts,
     is_open: bool,
 ) -> Result<IdentifiedCaller, Problem> {
-    if connection.listener == ListenerKind::Socket {
+    if connection.is_socket() {
         return Ok(IdentifiedCaller::of(Principal::socket()));
     }
     if takes_admin_scheme(&api.routes.compat, parts.uri.path())

@@ -18,7 +18,10 @@ pub struct HttpConnection {
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum ListenerKind {
     /// `admin.sock`: its file mode is its lock.
-    Socket,
+    Socket {
+        /// Id of the system user that has connected.
+        uid: u32,
+    },
     /// A listener on TCP.
     Tcp {
         /// Whether it can be reached from this machine alone.
@@ -36,6 +39,10 @@ impl HttpConnection {
         },
         peer: None,
     };
+
+    pub(crate) fn is_socket(&self) -> bool {
+        matches!(self.listener, ListenerKind::Socket { .. })
+    }
 
     pub(crate) fn is_loopback(&self) -> bool {
         matches!(self.listener, ListenerKind::Tcp { is_loopback, .. } if is_loopback)

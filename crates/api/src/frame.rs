@@ -90,12 +90,12 @@ pub(crate) async fn around(State(api): State<Api>, mut request: Request, next: N
     }
     // Others need not know where the data of the node are.
     let node = match connection.listener {
-        ListenerKind::Socket => &*api.control.info.command_options,
+        ListenerKind::Socket { .. } => &*api.control.info.command_options,
         _ => "",
     };
     let mut answer = as_problem(answer, (&line.id, &path, node), form);
     let out = answer.headers_mut();
-    if connection.listener != ListenerKind::Socket {
+    if !connection.is_socket() {
         origin::write(&api.settings, &request_headers, is_preflight, out);
     }
     protect(out, connection);
@@ -152,7 +152,7 @@ fn check(api: &Api, connection: HttpConnection, request: &Request) -> Result<(),
         return Ok(());
     }
     origin::check_host(&api.settings, connection, headers, request.uri())?;
-    if connection.listener == ListenerKind::Socket {
+    if connection.is_socket() {
         return Ok(());
     }
     // Other clients of the address do not keep readers from the metrics.

@@ -61,7 +61,7 @@ async fn check(
     let name = caller.principal.to_string();
     let own_team = caller.principal.team.clone();
     let taken = match connection.listener {
-        ListenerKind::Socket => None,
+        ListenerKind::Socket { .. } => None,
         ListenerKind::Tcp { .. } if access == Access::Open => None,
         ListenerKind::Tcp { .. } => {
             let part = range::part_of_token(parts.uri.path(), &parts.headers);
@@ -81,7 +81,7 @@ async fn check(
     let request_id = parts.extensions.get::<RequestId>().map(|id| id.0.clone());
     parts.extensions.insert(connection);
     parts.extensions.insert(match connection.listener {
-        ListenerKind::Socket => BodyReader::without_slots(),
+        ListenerKind::Socket { .. } => BodyReader::without_slots(),
         ListenerKind::Tcp { .. } => api.large_bodies.reader(Visibility::of(own_team.as_deref())),
     });
     parts.extensions.insert(caller.principal);

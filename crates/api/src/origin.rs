@@ -6,7 +6,7 @@ use axum::response::{IntoResponse, Response};
 use martlet_control::principal::PrincipalKind;
 
 use crate::caller::known::IdentifiedCaller;
-use crate::connection::{HttpConnection, ListenerKind};
+use crate::connection::HttpConnection;
 use crate::problem::{Problem, ProblemKind};
 use crate::settings::Settings;
 
@@ -123,7 +123,7 @@ pub(crate) fn check_origin(
 ) -> Result<(), Problem> {
     let is_write = !is_safe(&parts.method);
     let Some(origin) = origin_of(&parts.headers) else {
-        let is_refused = is_write && connection.listener != ListenerKind::Socket;
+        let is_refused = is_write && !connection.is_socket();
         return match is_refused && is_fetched_by_another_site(&parts.headers) {
             true => {
                 let detail = "a browser sent this for another site (Sec-Fetch-Site), without \
@@ -136,7 +136,7 @@ pub(crate) fn check_origin(
     let has_key = matches!(caller.principal.kind, PrincipalKind::ApiKey { .. });
     // Any page could read what a WebSocket brings: CORS does not prevent it.
     let is_websocket = is_websocket(&parts.headers);
-    let may = connection.listener == ListenerKind::Socket
+    let may = connection.is_socket()
         || (!is_write && !is_websocket)
         || (is_websocket && has_key)
         || is_same(connection, &parts.headers, origin)

@@ -50,7 +50,7 @@ impl Class {
     pub(crate) fn of(listener: ListenerKind, is_probe: bool) -> Self {
         match listener {
             _ if is_probe => Self::Probe,
-            ListenerKind::Socket => Self::Socket,
+            ListenerKind::Socket { .. } => Self::Socket,
             ListenerKind::Tcp { .. } => Self::Other,
         }
     }

@@ -197,10 +197,16 @@ pub(crate) async fn find_named(
     text: &str,
     deleted: bool,
 ) -> Result<Team, Fault> {
-    let missing = || NotFound::Object(ObjectKind::Team, text.to_owned());
-    Ok(named(on, visibility, text, deleted)
-        .await?
-        .ok_or_else(missing)?)
+    if let Some(team) = named(on, visibility, text, deleted).await? {
+        return Ok(team);
+    }
+    let is_other = named(on, visibility, text, !deleted).await?.is_some();
+    Err(match (is_other, deleted) {
+        (true, true) => NotFound::NotDeleted(ObjectKind::Team, text.to_owned()),
+        (true, false) => NotFound::Deleted(ObjectKind::Team, text.into()),
+        (false, _) => NotFound::Object(ObjectKind::Team, text.to_owned()),
+    }
+    .into())
 }
 
 /// The receiver of something.

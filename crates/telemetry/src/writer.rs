@@ -14,7 +14,7 @@ use crate::engine::Engine;
 use crate::memory::SharedMemory;
 use crate::passes::{Passes, ToldShares};
 use crate::query::Selection;
-use crate::retention::{Deleted, FirstDays, Retention, Usage};
+use crate::retention::{Deleted, FirstDays, Limits, Retention, Usage};
 use crate::series::{Points, Refused, WriteOutcome};
 use crate::settings::GATHER_MAX;
 use crate::tenant_bytes::TenantBytes;
@@ -119,6 +119,7 @@ impl Writer {
     pub(crate) async fn run(mut self) {
         let mut pause = Duration::ZERO;
         let mut closing = None;
+        self.count_first().await;
         loop {
             let next = match self.postponed.pop_front() {
                 Some(job) => Ok(Some(job)),
@@ -180,6 +181,19 @@ impl Writer {
             self.forget(true).await?;
         }
         tidied
+    }
+
+    /// Counts the bytes of tenants before the first limits come: shares hold from the start. If it
+    /// fails, the first pass counts them.
+    async fn count_first(&mut self) {
+        let begin = Instant::now().into_std();
+        let no_limits = Retention::of_all(Limits::default());
+        let (usage, first_days) = (Usage::default(), FirstDays::default());
+        let counted = self.count_bytes(&no_limits, &usage, &first_days).await;
+        let space = self.engine.space().await.ok().flatten();
+        if let Ok(counted) = counted {
+            self.passes.end(begin, space, counted);
+        }
     }
 
     async fn is_pass_due(&mut self) -> Result<bool, StorageError> {

@@ -124,6 +124,10 @@ pub(crate) async fn list(
             next: None,
         }));
     }
+    if params.kind.is_some() {
+        let detail = "kind needs value, the name or address";
+        return Err(Problem::bad_request(detail).of_parameter("kind", detail));
+    }
     let caller = within(&api, caller, params.team.as_deref()).await?;
     let of = format!("bans {} {:?}", params.ended, caller.visibility());
     let paging = (params.limit, params.cursor.as_deref(), params.total);

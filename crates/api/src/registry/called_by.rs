@@ -9,7 +9,7 @@ use martlet_control::use_cases::FindTeamId;
 use martlet_registry::{Actor, Visibility};
 
 use crate::api::Api;
-use crate::connection::HttpConnection;
+use crate::connection::{HttpConnection, ListenerKind};
 use crate::extensions::RequestId;
 use crate::problem::Problem;
 
@@ -26,8 +26,12 @@ impl<S: Send + Sync> FromRequestParts<S> for CalledBy {
         let connection = parts.extensions.get::<HttpConnection>();
         let peer = connection.and_then(|connection| connection.peer);
         let request_id = parts.extensions.get::<RequestId>();
+        let who = match connection.map(|connection| connection.listener) {
+            Some(ListenerKind::Socket { uid }) => format!("uid {uid}"),
+            _ => principal.to_string(),
+        };
         let actor = Actor {
-            who: principal.to_string(),
+            who,
             by: by_what(&principal.kind).to_owned(),
             address: peer.map(|peer| peer.to_string()).unwrap_or_default(),
             request_id: request_id.map(|id| id.0.clone()).unwrap_or_default(),

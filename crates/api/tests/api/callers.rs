@@ -141,7 +141,7 @@ async fn an_open_route_needs_no_credentials_and_no_other_is_opened_by_it() {
 
 #[tokio::test]
 async fn the_socket_may_everything() {
-    let node = Node::new(with_keys()).at(ListenerKind::Socket);
+    let node = Node::new(with_keys()).at(ListenerKind::Socket { uid: 7 });
     assert_eq!(node.get("/api/v1/status").await.status, StatusCode::OK);
     assert_eq!(
         node.get("/api/v1/session").await.json()["principal"],

@@ -1,5 +1,6 @@
 //! `martlet audit`: which caller changed what.
 
+use std::num::NonZeroUsize;
 use std::process::ExitCode;
 
 use clap::Args;
@@ -7,6 +8,7 @@ use serde_json::Value;
 
 use crate::cmd::answers::listed;
 use crate::cmd::door::Door;
+use crate::cmd::listing;
 use crate::cmd::node_and_form::NodeAndForm;
 use crate::cmd::role;
 use crate::cmd::view::{text, time};
@@ -21,8 +23,8 @@ pub(crate) struct AuditCommand {
     #[arg(long, value_name = "ACTION")]
     action: Option<String>,
     /// Show the newest N lines
-    #[arg(long, short = 'n', value_name = "N", default_value_t = 100)]
-    limit: usize,
+    #[arg(long, short = 'n', value_name = "N", default_value = "100")]
+    limit: NonZeroUsize,
     #[command(flatten)]
     on: NodeAndForm,
 }
@@ -44,7 +46,10 @@ fn try_audit(options: &AuditCommand) -> anyhow::Result<String> {
         .iter()
         .filter_map(|(name, value)| Some((*name, value.as_deref()?)));
     let filters: Vec<_> = filters.collect();
-    let (found, _) = Door::of(&on.node)?.items("/api/v1/audit", &filters, *limit)?;
+    let (found, total) = Door::of(&on.node)?.items("/api/v1/audit", &filters, limit.get())?;
+    if on.json {
+        return listing::first_of(&found, total);
+    }
     let row = |line: &Value| {
         [
             time(line, "at"),

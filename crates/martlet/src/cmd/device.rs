@@ -25,6 +25,7 @@ use crate::cmd::prompt;
 use crate::cmd::query::encoded;
 use crate::cmd::role;
 use crate::cmd::tables;
+use crate::cmd::user_source::note_of_other;
 use crate::cmd::view::text;
 use list::{ListOptions, StatusName};
 
@@ -299,6 +300,14 @@ fn add(options: &AddOptions) -> anyhow::Result<String> {
         let line = format!("{what}, without a credential");
         return Ok(done(on, &device, &line, &door.note()));
     };
+    let other = note_of_other(&on.node, &user_name, false);
+    if !other.is_empty() {
+        let shown = format!(
+            "Its credential, shown this once: {secret}\n{}{other}",
+            door.note()
+        );
+        return Ok(done(on, &device, &what, &shown));
+    }
     let line = line_to_try(&on.node, &device, &secret);
     device["try"] = line.clone().into();
     let shown = format!(

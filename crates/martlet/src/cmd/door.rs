@@ -129,29 +129,33 @@ impl<'n> Door<'n> {
         self.ask("GET", path, None)
     }
 
-    /// The first `limit` items of a list, read page by page, and whether there are more.
+    /// The first `limit` items of a list, read page by page, and the total number of items.
     pub(crate) fn items(
         &self,
         path: &str,
         filters: &[(&str, &str)],
         limit: usize,
-    ) -> anyhow::Result<(Vec<Value>, bool)> {
-        let (mut items, mut cursor) = (Vec::new(), None::<String>);
+    ) -> anyhow::Result<(Vec<Value>, u64)> {
+        let (mut items, mut total, mut cursor) = (Vec::new(), 0, None::<String>);
         loop {
             let wanted = (limit - items.len()).clamp(1, PAGE);
             let mut target = format!("{path}?limit={wanted}");
-            let paging = cursor.as_deref().map(|cursor| ("cursor", cursor));
-            for (name, value) in filters.iter().copied().chain(paging) {
+            let paging = match cursor.as_deref() {
+                None => ("total", "true"),
+                Some(cursor) => ("cursor", cursor),
+            };
+            for (name, value) in filters.iter().copied().chain([paging]) {
                 target.push_str(&format!("&{name}={}", encoded(value)));
             }
             let mut page = self.get(&target)?;
             if let Value::Array(more) = page["items"].take() {
                 items.extend(more);
             }
+            total = page["total"].as_u64().unwrap_or(total);
             cursor = page["next"].as_str().map(str::to_owned);
             if cursor.is_none() || items.len() >= limit {
                 items.truncate(limit);
-                return Ok((items, cursor.is_some()));
+                return Ok((items, total));
             }
         }
     }
@@ -191,6 +195,8 @@ impl<'n> Door<'n> {
 
 impl InProcess {
     fn of(node: &NodeOptions, data_dir: PathBuf) -> anyhow::Result<Self> {
+        // The routes do not tell callers why tables cannot be used.
+        tables::read(node, async |_| Ok(()))?;
         let effective = node.load()?;
         let settings = tables::settings(node, &effective)?;
         let runtime = tokio::runtime::Builder::new_current_thread()
@@ -221,7 +227,9 @@ impl InProcess {
         let body = asked.body.unwrap_or_default().to_owned();
         let mut request = asked.head().body(Body::from(body))?;
         request.extensions_mut().insert(HttpConnection {
-            listener: ListenerKind::Socket,
+            listener: ListenerKind::Socket {
+                uid: rustix::process::geteuid().as_raw(),
+            },
             peer: None,
         });
         self.runtime.block_on(async {

@@ -19,6 +19,14 @@ use crate::serve::ConfigOptions;
 /// Options that select the node on the command line of this process.
 static TYPED: OnceLock<String> = OnceLock::new();
 
+/// The command line of this process has `--json`.
+static PRINTS_JSON: OnceLock<bool> = OnceLock::new();
+
+/// Whether the command prints JSON.
+pub(crate) fn prints_json() -> bool {
+    PRINTS_JSON.get().is_some_and(|json| *json)
+}
+
 /// The options that select the node on the command line of this process, with a blank behind them,
 /// as commands in texts of errors repeat them; empty: none.
 pub(crate) fn typed_options() -> &'static str {
@@ -174,6 +182,8 @@ impl NodeOptions {
         while let Some((_, matches)) = of_command.subcommand() {
             of_command = matches;
         }
+        let json = of_command.try_get_one::<bool>("json");
+        let _ = PRINTS_JSON.set(json.is_ok_and(|json| json == Some(&true)));
         let path = |name: &str| {
             of_command
                 .try_get_one::<PathBuf>(name)
@@ -208,6 +218,16 @@ impl NodeOptions {
             true => options.load(),
             false => options.load_own(),
         }
+    }
+
+    /// The configuration with which the node would start: variables of other programs count.
+    pub(crate) fn load_as_node(&self) -> anyhow::Result<config::Effective> {
+        let options = ConfigOptions {
+            config: self.config.clone(),
+            data_dir: self.data_dir.clone(),
+            ..ConfigOptions::default()
+        };
+        options.load().or_else(|_| self.load())
     }
 
     /// The data directory, for requests to a running node. If the configuration file has become

@@ -11,13 +11,13 @@ use martlet_control::text::printable;
 use martlet_registry::Owner;
 use serde_json::{Map, Value, json};
 
-use crate::cmd::admin::NodeRefusal;
+use crate::cmd::admin::{NodeRefusal, finish_as};
 use crate::cmd::answers;
 use crate::cmd::door::Door;
 use crate::cmd::duration::duration;
-use crate::cmd::errors::error_text;
 use crate::cmd::node_and_form::NodeAndForm;
-use crate::cmd::print::{errln, out};
+use crate::cmd::node_options::prints_json;
+use crate::cmd::print::out;
 use crate::cmd::query::encoded;
 use crate::cmd::view::text;
 use crate::config::regular_file;
@@ -114,10 +114,7 @@ pub(crate) fn finish(outcome: anyhow::Result<String>) -> ExitCode {
             out!("{text}");
             ExitCode::SUCCESS
         }
-        Err(error) => {
-            errln!("martlet: {}", error_text(&error));
-            ExitCode::FAILURE
-        }
+        refused => finish_as(prints_json(), refused),
     }
 }
 

@@ -14,13 +14,13 @@ use martlet_control::use_cases::{AddUser, NewPassword};
 use martlet_registry::{ApiRole, NewUser, USER_ROLE};
 use serde_json::{Value, json};
 
+use crate::cmd::admin::finish_as;
 use crate::cmd::answers::done;
 use crate::cmd::columns::columns;
 use crate::cmd::deleted::DeletedKept;
 use crate::cmd::door::Door;
-use crate::cmd::errors::error_text;
 use crate::cmd::node_and_form::NodeAndForm;
-use crate::cmd::node_options::{NodeOptions, for_node};
+use crate::cmd::node_options::{NodeOptions, for_node, prints_json};
 use crate::cmd::passwd::HashName;
 use crate::cmd::print::{errln, out};
 use crate::cmd::prompt::Strength;
@@ -110,6 +110,9 @@ struct ListOptions {
     /// Only deleted users
     #[arg(long)]
     deleted: bool,
+    /// The users of the tables, also if the node has a password file
+    #[arg(long, conflicts_with = "file")]
+    tables: bool,
 }
 
 #[derive(Args, Debug)]
@@ -207,11 +210,7 @@ pub(crate) fn run(command: &UserCommand) -> ExitCode {
             out!("{text}");
             ExitCode::SUCCESS
         }
-        Err(error) => {
-            let error = error_text(&error);
-            errln!("martlet: {}", printable(&error));
-            ExitCode::FAILURE
-        }
+        refused => finish_as(prints_json(), refused),
     }
 }
 
@@ -284,9 +283,16 @@ fn change(
         true => Change::Password,
         false => Change::Add,
     };
-    let Some(path) = file.path_of(user, change)? else {
+    // Only users of the tables have roles.
+    let path = match file.file.is_none() && *of_tables != OfTables::default() {
+        true => None,
+        false => file.path_of(user, change)?,
+    };
+    let Some(path) = path else {
         return change_in_tables(options, of_tables, is_there);
     };
+    // A faulty configuration is an error before anything is changed.
+    file.node.data_dir()?;
     if *of_tables != OfTables::default() {
         bail!(
             "users of a password file have no roles and no team: auth.acl_file contains their \
@@ -601,8 +607,10 @@ fn list(options: &ListOptions) -> anyhow::Result<String> {
         file,
         team,
         deleted,
+        tables,
     } = options;
-    if let Some(path) = file.path()? {
+    let is_of_tables = *tables || file.file.is_none() && (team.is_some() || *deleted);
+    if let Some(path) = file.path()?.filter(|_| !is_of_tables) {
         if team.is_some() || *deleted {
             bail!(
                 "users of the password file {} have no team, and deleted users are not kept",
@@ -610,6 +618,15 @@ fn list(options: &ListOptions) -> anyhow::Result<String> {
             );
         }
         let users = users(&path)?;
+        if file.file.is_none()
+            && let others = Door::of(&file.node)?.all(USERS, &[])?.len()
+            && others > 0
+        {
+            errln!(
+                "martlet: {others} more in the tables: {} lists them",
+                for_node("martlet user ls --tables")
+            );
+        }
         return Ok(match file.json {
             true => listing::items(users.iter().map(|user| serde_json::json!({ "name": user }))),
             false => {

@@ -30,6 +30,8 @@ pub(super) enum UserSource {
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 enum Holder {
     User,
+    /// A user whose logins are refused.
+    DisabledUser,
     /// A user that was deleted and can be restored: logins with its name are refused.
     DeletedUser,
     Device,
@@ -58,6 +60,9 @@ impl UserSource {
             Some(path) => (Self::File(path.clone()), "password-file"),
             None => (Self::Tables, "registry"),
         };
+        if target != Self::Tables && change != Change::Remove {
+            expect_not_barred(node, user, path.as_deref(), change)?;
+        }
         let Some((source, holder)) = Self::first(node, user, path.as_deref())? else {
             return Ok(target);
         };
@@ -68,17 +73,6 @@ impl UserSource {
             (Change::Add, _) if rank(source.name()) >= rank(place) => Ok(target),
             // The user of the file may be removed, which never logged in.
             (Change::Remove, Some(Holder::DeletedUser | Holder::Device)) => Ok(target),
-            (_, Some(Holder::DeletedUser)) if target != Self::Tables => bail!(
-                "{} is a deleted user of the tables, which decide before the password file \
-                 (auth.order): martlet user restore {name} restores it, martlet user rm --purge \
-                 {name} frees the name",
-                printable(user),
-                name = typed_names(&[user])
-            ),
-            (_, Some(Holder::Device)) if target != Self::Tables => bail!(
-                "{} is a device of the tables, which decide before the password file (auth.order)",
-                printable(user)
-            ),
             _ => Ok(source),
         }
     }
@@ -140,9 +134,38 @@ impl UserSource {
     }
 }
 
+/// Checks that the tables do not bar a user of the password file with this name: they do so
+/// wherever they are in `auth.order`.
+fn expect_not_barred(
+    node: &NodeOptions,
+    user: &str,
+    path: Option<&Path>,
+    change: Change,
+) -> anyhow::Result<()> {
+    let shown = printable(user);
+    let name = typed_names(&[user]);
+    let is_in_file = path.is_some_and(|path| has(path, user));
+    match Holder::of(node, user)? {
+        Some(Holder::DeletedUser) => bail!(
+            "{shown} is a deleted user of the tables, so that one of the password file with this \
+             name is refused: martlet user restore {name} restores it, martlet user rm --purge \
+             {name} frees the name"
+        ),
+        Some(Holder::DisabledUser) if change == Change::Add || is_in_file => bail!(
+            "{shown} is a disabled user of the tables, so that one of the password file with this \
+             name is refused: martlet user set --enable {name} enables it"
+        ),
+        Some(Holder::Device) if change == Change::Add || is_in_file => bail!(
+            "{shown} is a device of the tables, so that a user of the password file with this name \
+             is refused: choose another name"
+        ),
+        _ => Ok(()),
+    }
+}
+
 /// A line about the source that decides about a user, if it is not the one that was changed, which
 /// is the node's password file (`in_file`) or the tables; else empty.
-pub(super) fn note_of_other(node: &NodeOptions, user: &str, in_file: bool) -> String {
+pub(crate) fn note_of_other(node: &NodeOptions, user: &str, in_file: bool) -> String {
     let found = password_file(node).and_then(|path| UserSource::first(node, user, path.as_deref()));
     let (place, what) = match found {
         Ok(Some((UserSource::Credentials(place), _))) => (place, "a user"),
@@ -151,7 +174,7 @@ pub(super) fn note_of_other(node: &NodeOptions, user: &str, in_file: bool) -> St
         }
         Ok(Some((UserSource::Tables, Some(holder)))) if in_file => {
             let what = match holder {
-                Holder::User => "a user",
+                Holder::User | Holder::DisabledUser => "a user",
                 Holder::DeletedUser => "a deleted user",
                 Holder::Device => "a device",
             };
@@ -170,8 +193,13 @@ impl Holder {
         let name = user.to_owned();
         tables::read(node, async |open| {
             let user = open.run(FindUser { name: name.clone() }).await;
-            if user.is_ok_and(|user| user.tenant == COMMON_TENANT) {
-                return Ok(Some(Self::User));
+            if let Ok(user) = user
+                && user.tenant == COMMON_TENANT
+            {
+                return Ok(Some(match user.enabled {
+                    true => Self::User,
+                    false => Self::DisabledUser,
+                }));
             }
             let device = name.clone().into();
             let device = open.run(FindDevice { device }).await;
@@ -189,7 +217,8 @@ impl Holder {
 fn user_configuration(node: &NodeOptions) -> anyhow::Result<UserConfiguration> {
     Ok(match tables::user_configuration(node)? {
         Some(running) => running,
-        None => config::user_configuration(&node.load()?),
+        // With the variables of other programs that the node would read.
+        None => config::user_configuration(&node.load_as_node()?),
     })
 }
 
@@ -251,5 +280,6 @@ fn has(path: &Path, user: &str) -> bool {
 
 /// Whether the tables have a user of this name.
 pub(super) fn are_in_tables(node: &NodeOptions, user: &str) -> anyhow::Result<bool> {
-    Ok(Holder::of(node, user)? == Some(Holder::User))
+    let holder = Holder::of(node, user)?;
+    Ok(matches!(holder, Some(Holder::User | Holder::DisabledUser)))
 }

@@ -6,7 +6,12 @@ use std::os::unix::net::UnixStream;
 use std::path::{Path, PathBuf};
 
 use anyhow::{Context as _, bail};
-use axum::{Extension, Router};
+use axum::Router;
+use axum::extract::Request;
+use axum::extract::connect_info::{ConnectInfo, Connected};
+use axum::middleware::{self, Next};
+use axum::response::Response;
+use axum::serve::IncomingStream;
 use martlet_api::{HttpConnection, ListenerKind};
 use rustix::fs::{Mode, OFlags};
 use tokio::net::UnixListener;
@@ -112,14 +117,38 @@ pub(crate) fn open(directory: &Path) -> anyhow::Result<(AdminSocket, UnixListene
 
 /// Serves requests until the process ends.
 pub(crate) fn serve(listener: UnixListener, routes: Router) {
-    let connection = HttpConnection {
-        listener: ListenerKind::Socket,
-        peer: None,
-    };
-    let routes = routes.layer(Extension(connection));
+    let routes = routes.layer(middleware::from_fn(note_user));
+    let routes = routes.into_make_service_with_connect_info::<SocketUser>();
     tokio::spawn(async move {
         if let Err(error) = axum::serve(listener, routes).await {
             error!(%error, "admin.sock ended");
         }
     });
+}
+
+/// Id of the system user that has connected; of an unknown one, that of nobody.
+#[derive(Clone, Copy, Debug)]
+struct SocketUser(u32);
+
+/// Id of nobody.
+const NOBODY: u32 = 65_534;
+
+impl Connected<IncomingStream<'_, UnixListener>> for SocketUser {
+    fn connect_info(stream: IncomingStream<'_, UnixListener>) -> Self {
+        let peer = stream.io().peer_cred();
+        Self(peer.map_or(NOBODY, |peer| peer.uid()))
+    }
+}
+
+/// Notes how a request came in.
+async fn note_user(
+    ConnectInfo(SocketUser(uid)): ConnectInfo<SocketUser>,
+    mut request: Request,
+    next: Next,
+) -> Response {
+    request.extensions_mut().insert(HttpConnection {
+        listener: ListenerKind::Socket { uid },
+        peer: None,
+    });
+    next.run(request).await
 }

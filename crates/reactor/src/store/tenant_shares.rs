@@ -29,8 +29,8 @@ impl TenantShares {
     pub(super) fn new(share: Share, now: Instant) -> Self {
         Self {
             share,
-            // The first look comes with the first record.
-            bytes_since: 0,
+            // The first look comes at the start: tenants may have their share since before.
+            bytes_since: 1,
             bytes_max: 0,
             looked_at: now,
             is_any_at_share: false,
@@ -107,7 +107,7 @@ mod tests {
         let (mut engine, _) = Engine::open(disk, options).unwrap();
         let start = Instant::now();
         let mut shares = TenantShares::new(Share::percent(50), start);
-        assert_eq!(shares.look_at(), None);
+        assert_eq!(shares.look_at(), Some(start + LOOK_EVERY));
         // Messages of the common tenant are no reason to look.
         shares.note(store(&mut engine, 0..2, 0));
         assert_eq!(

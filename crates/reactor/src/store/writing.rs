@@ -163,6 +163,7 @@ where
 
     /// Runs until the inbox has ended, then writes the rest.
     pub(super) fn run(mut self) {
+        self.look_at_tenants(Instant::now());
         while !self.tick() {}
         self.end();
     }

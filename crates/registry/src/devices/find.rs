@@ -190,8 +190,8 @@ async fn not_found(
     let own = others.iter().find(|other| is_looked_for(other));
     let device = device.to_string();
     Ok(match (own, deleted) {
-        (Some(own), false) => NotFound::DeletedDevice(own.object_name()),
-        (Some(_), true) => NotFound::DeviceNotDeleted(device),
+        (Some(own), false) => NotFound::Deleted(ObjectKind::Device, own.object_name()),
+        (Some(_), true) => NotFound::NotDeleted(ObjectKind::Device, device),
         (None, _) => {
             let teams = others.iter().filter_map(|other| other.object_name().team);
             let mut teams: Vec<String> = teams.collect();

@@ -8,12 +8,12 @@ pub enum NotFound {
     /// An object of this kind and name.
     #[error("{}", no_object(*.0, .1))]
     Object(ObjectKind, String),
-    /// The device of this id, which was deleted.
-    #[error("there is no device {0}: it was deleted")]
-    DeletedDevice(ObjectName),
-    /// A deleted device of this id: the device was not deleted.
-    #[error("the device {0} is not deleted")]
-    DeviceNotDeleted(String),
+    /// The object of this kind and name, which was deleted.
+    #[error("there is no {0} {1}: it was deleted")]
+    Deleted(ObjectKind, ObjectName),
+    /// A deleted object of this kind and name: it was not deleted.
+    #[error("the {0} {1} is not deleted")]
+    NotDeleted(ObjectKind, String),
     /// The device of this id, which only these teams have. At least one is named.
     #[error("there is no device {0}: there is one in the team {teams}", teams = .1.join(", and one in "))]
     DeviceOfTeams(String, Vec<String>),
@@ -98,7 +98,7 @@ impl Remedies for NotFound {
                 ]
             }
             Self::Object(kind, _) => vec![Remedy::List(*kind)],
-            Self::DeletedDevice(id) => vec![Remedy::Restore(ObjectKind::Device, id.clone())],
+            Self::Deleted(kind, name) => vec![Remedy::Restore(*kind, name.clone())],
             Self::DeviceOfTeams(_, teams) | Self::BanOfTeams(_, teams) => {
                 let first = teams.first().cloned();
                 first.map(Remedy::InTeam).into_iter().collect()
@@ -113,7 +113,7 @@ impl Remedies for NotFound {
                 vec![Remedy::List(ObjectKind::Firmware)]
             }
             Self::BanOf(_) => vec![Remedy::List(ObjectKind::Ban)],
-            Self::DeviceNotDeleted(_)
+            Self::NotDeleted(..)
             | Self::DeviceOfGroup(_)
             | Self::ActiveDevice(_)
             | Self::DeviceGone

@@ -202,8 +202,19 @@ pub(super) async fn find(
     let mut sql = Sql::short("SELECT * FROM users WHERE name = ");
     sql.bind(clean(name)).push(" AND ");
     conditions(&mut sql, visibility, deleted);
-    let row = sql.first(on).await?;
-    read_user(&row.ok_or_else(|| not_found(name))?)
+    if let Some(row) = sql.first(on).await? {
+        return read_user(&row);
+    }
+    let mut sql = Sql::short("SELECT name FROM users WHERE name = ");
+    sql.bind(clean(name)).push(" AND ");
+    conditions(&mut sql, visibility, !deleted);
+    let is_other = sql.first(on).await?.is_some();
+    Err(match (is_other, deleted) {
+        (true, true) => NotFound::NotDeleted(ObjectKind::User, name.to_owned()),
+        (true, false) => NotFound::Deleted(ObjectKind::User, name.into()),
+        (false, _) => not_found(name),
+    }
+    .into())
 }
 
 /// A user that the caller may change. A caller that sees one team may change its users, but no user

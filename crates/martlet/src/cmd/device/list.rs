@@ -1,11 +1,13 @@
 //! `martlet device ls`: which devices it lists, and their table.
 
+use std::num::NonZeroUsize;
+
 use clap::{Args, ValueEnum};
 use martlet_control::use_cases::PageOfDevices;
 use martlet_registry::{Device, DeviceFilter, DeviceOrder, PageRequest};
 use serde_json::Value;
 
-use crate::cmd::columns::columns;
+use crate::cmd::columns::{columns, left_out};
 use crate::cmd::deleted::DeletedKept;
 use crate::cmd::door::Door;
 use crate::cmd::listing;
@@ -106,7 +108,7 @@ pub(super) struct ListDevices {
     sort: Order,
     /// List the first N devices
     #[arg(long, value_name = "N")]
-    limit: Option<usize>,
+    limit: Option<NonZeroUsize>,
 }
 
 /// An order of devices.
@@ -156,19 +158,17 @@ pub(super) fn list(options: &ListDevices) -> anyhow::Result<String> {
         .map(|(name, value)| (*name, &**value))
         .collect();
     let door = Door::of(&on.node)?;
-    let limit = options.limit.unwrap_or(usize::MAX);
-    let (all, more) = door.items("/api/v1/devices", &filters, limit)?;
+    let limit = options.limit.map_or(usize::MAX, NonZeroUsize::get);
+    let (all, total) = door.items("/api/v1/devices", &filters, limit)?;
+    if on.json && options.limit.is_some() {
+        return listing::first_of(&all, total);
+    }
     if on.json {
         return Ok(listing::items(all));
     }
     let kept = DeletedKept::of(&on.node)?;
     let text = table(&all, options.of.deleted.then_some(kept));
-    let hidden = if more {
-        "There are more (--limit N shows more)\n"
-    } else {
-        ""
-    };
-    Ok(text + hidden)
+    Ok(text + &left_out(all.len(), total))
 }
 
 /// The devices as a table. It has a column of kinds if any of them has a kind. Of deleted devices,
