@@ -6,7 +6,7 @@ use std::time::{Duration, Instant};
 use martlet_permission::Share;
 use tokio::sync::watch;
 
-use crate::retention::Retention;
+use crate::retention::{Limits, Retention};
 use crate::tenant_bytes::{Space, TenantBytes};
 
 /// Time between two passes, if little is written.
@@ -22,8 +22,8 @@ const CHECK_EVERY: Duration = Duration::from_secs(1);
 /// tenants.
 #[derive(Debug)]
 pub(crate) struct Passes {
-    /// The last limits; `None`: there were none yet.
-    pub(crate) retention: Option<Retention>,
+    /// The last limits; before the first ones come, none.
+    pub(crate) retention: Retention,
     /// Number of values that passes have deleted since the last answer about it.
     pub(crate) forgotten: u64,
     share: Share,
@@ -63,7 +63,7 @@ struct LastPass {
 impl Passes {
     pub(crate) fn new(share: Share, told: ToldShares) -> Self {
         Self {
-            retention: None,
+            retention: Retention::of_all(Limits::default()),
             forgotten: 0,
             share,
             full: BTreeSet::new(),
@@ -79,6 +79,11 @@ impl Passes {
         self.full.contains(&tenant)
     }
 
+    /// Whether some pass has counted the bytes of tenants.
+    pub(crate) fn have_counted(&self) -> bool {
+        self.last.ended.is_some()
+    }
+
     /// Whether some tenant has its share. Then values are packed before they are counted: packed
     /// ones are not estimated.
     pub(crate) fn is_any_full(&self) -> bool {
@@ -88,7 +93,7 @@ impl Passes {
     /// Whether it is time to check whether a pass is due.
     pub(crate) fn is_check_due(&self) -> bool {
         let is_time = self.checked_at.elapsed() >= CHECK_EVERY || self.last.is_much(self.written());
-        self.retention.is_some() && self.last.has_rested() && is_time
+        self.last.has_rested() && is_time
     }
 
     /// Whether a pass is due.

@@ -14,7 +14,7 @@ use crate::engine::Engine;
 use crate::memory::SharedMemory;
 use crate::passes::{Passes, ToldShares};
 use crate::query::Selection;
-use crate::retention::{Deleted, FirstDays, Limits, Retention, Usage};
+use crate::retention::{Deleted, FirstDays, Retention, Usage};
 use crate::series::{Points, Refused, WriteOutcome};
 use crate::settings::GATHER_MAX;
 use crate::tenant_bytes::TenantBytes;
@@ -183,11 +183,11 @@ impl Writer {
         tidied
     }
 
-    /// Counts the bytes of tenants before the first limits come: shares hold from the start. If it
-    /// fails, the first pass counts them.
+    /// Counts the bytes of tenants before the first write: shares hold from the start. If it fails,
+    /// the first pass counts them.
     async fn count_first(&mut self) {
         let begin = Instant::now().into_std();
-        let no_limits = Retention::of_all(Limits::default());
+        let no_limits = self.passes.retention.clone();
         let (usage, first_days) = (Usage::default(), FirstDays::default());
         let counted = self.count_bytes(&no_limits, &usage, &first_days).await;
         let space = self.engine.space().await.ok().flatten();
@@ -205,7 +205,7 @@ impl Writer {
     /// values that were deleted since the last call.
     async fn forget_by(&mut self, retention: Retention) -> Result<u64, StorageError> {
         let is_limited = retention.is_limited();
-        self.passes.retention = Some(retention);
+        self.passes.retention = retention;
         let is_due = self.is_pass_due().await?;
         if is_limited || is_due {
             self.forget(is_due).await?;
@@ -216,9 +216,7 @@ impl Writer {
     /// Deletes values that exceed the retention limits. Counts the bytes of tenants if that is due,
     /// or if all bytes have a limit: then most of it is counted anyway.
     async fn forget(&mut self, is_due: bool) -> Result<(), StorageError> {
-        let Some(retention) = self.passes.retention.clone() else {
-            return Ok(());
-        };
+        let retention = self.passes.retention.clone();
         let begin = Instant::now().into_std();
         let is_counting = is_due || retention.bytes().is_some();
         let counted = self.forget_as(&retention, is_counting).await;
@@ -332,6 +330,10 @@ impl Writer {
 
     /// Writes the waiting points. Jobs of other kinds keep waiting.
     async fn write_waiting(&mut self) {
+        // Before the first count it is not known who has a share already.
+        if !self.passes.have_counted() {
+            return;
+        }
         let mut writes = Vec::new();
         while let Ok(job) = self.jobs.try_recv() {
             match job {

@@ -165,15 +165,15 @@ async fn a_user_is_added_with_a_role_in_a_team_or_not_at_all() {
     let refused = add(user("ada")).run(&mut registry, &few).await;
     assert!(matches!(refused, Err(UseCaseError::LackingScopes(_))));
     add(user("ada")).run(&mut registry, &local).await.unwrap();
-    let list = ListUsersInTeams {
-        team: Some("north".to_owned()),
-        deleted: false,
-    };
-    let listed = list.run(&mut registry, &local).await.unwrap();
-    let [(user, teams)] = &listed[..] else {
-        panic!("{listed:?}");
-    };
+    let name = "ada".to_owned();
+    let user = FindUser { name }.run(&mut registry, &local).await.unwrap();
     assert_eq!((&*user.name, &*user.team), ("ada", &*team.id));
+    let names = vec!["ada".to_owned()];
+    let found = TeamsOfUsers { names }.run(&mut registry, &local).await;
+    let found = found.unwrap();
+    let [teams] = &found[..] else {
+        panic!("{found:?}");
+    };
     let roles: Vec<_> = teams
         .iter()
         .map(|member| (&*member.team, member.role))

@@ -54,9 +54,7 @@ fn is_full<T>(written: &Result<T, StorageError>) -> bool {
 async fn a_tenant_whose_values_are_not_packed_does_not_fill_the_file() {
     let place = TestStorage::new("unpacked");
     let storage = place.open(limited(Some(FILE_BYTES))).await;
-    let full = storage.watch_full_tenants();
     let retention = Retention::of_all(Limits::default());
-    storage.forget(retention.clone()).await.unwrap();
     let mut dice = Dice(21);
     let mut number = 0;
     let refused = loop {
@@ -75,6 +73,13 @@ async fn a_tenant_whose_values_are_not_packed_does_not_fill_the_file() {
         (FILE_BYTES / 2..FILE_BYTES * 5 / 8).contains(&used),
         "{used} of {number} batches"
     );
+    // The share holds from the start.
+    storage.close().await.unwrap();
+    let storage = place.open(limited(Some(FILE_BYTES))).await;
+    let again = texts(&mut dice, 1, 5, BEGIN + 100 * number);
+    let again = storage.write(again).await.unwrap();
+    assert_eq!(again.refused[0].refusal, PointRefusal::TenantBytes);
+    let full = storage.watch_full_tenants();
     assert!(full.borrow().contains(&5));
     for _ in 0..5 {
         let written = storage.write(texts(&mut dice, 2, 6, BEGIN)).await.unwrap();
@@ -89,7 +94,6 @@ async fn a_tenant_whose_values_are_not_packed_does_not_fill_the_file() {
     assert_eq!(storage.write(again).await.unwrap().stored, 100);
     storage.close().await.unwrap();
     let storage = place.open(limited(Some(FILE_BYTES))).await;
-    assert_eq!(storage.tenant_bytes(), None);
     storage.forget(retention).await.unwrap();
     let used = storage.tenant_bytes().unwrap().used;
     assert!(used[&5] > 50_000 && used[&6] > 50_000, "{used:?}");
