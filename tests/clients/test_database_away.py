@@ -97,6 +97,10 @@ def test_commands_do_not_look_in_a_file_where_the_node_has_a_database(start_node
     for is_running in (True, False):
         for arguments in (["device", "ls"], ["device", "add", "valve"], ["user", "ls"], ["audit"]):
             code, said = command(*arguments)
+            if is_running:
+                # The node answers.
+                assert code == 0, said
+                continue
             assert code == 1 and "MARTLET_REGISTRY__URL" in said and "postgres" in said, said
             password = urlsplit(url).password
             assert not password or password not in said
@@ -147,7 +151,7 @@ def test_commands_find_the_tables_of_a_node_from_wherever_they_are_called(tmp_pa
             said, code = command("device", "add", f"d{number}", "--data-dir", data_dir, where=where, **other)
             assert code == 0 and "Applied to the running node." in said, said
             said, code = command("device", "ls", "--data-dir", data_dir, where=where)
-            assert code == 1 and "other.db" in said, said
+            assert code == 0 and f"d{number}" in said, said
     finally:
         node.terminate()
         node.communicate(timeout=DEADLINE_SECS)

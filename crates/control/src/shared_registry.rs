@@ -442,12 +442,17 @@ impl SharedRegistry {
         if !is_there && !matches!(opened, Opened::Empty(_)) {
             *opened = Opened::Empty(Registry::empty().await?);
         }
-        match is_there {
-            true => self.open_to_write(opened).await,
-            false => match opened {
-                Opened::Empty(registry) | Opened::Whole(registry) => Ok(registry),
-                Opened::Not => Err(RegistryError::System("the tables are not open".to_owned())),
-            },
+        if is_there && let Err(error) = self.open_to_write(opened).await {
+            // A file that this user may only read.
+            let Some(path) = self.settings.location.file() else {
+                return Err(error);
+            };
+            let registry = Registry::open_to_read(path).await.map_err(|_| error)?;
+            *opened = Opened::Whole(registry.with(self.settings.of_registry()));
+        }
+        match opened {
+            Opened::Empty(registry) | Opened::Whole(registry) => Ok(registry),
+            Opened::Not => Err(RegistryError::System("the tables are not open".to_owned())),
         }
     }
 

@@ -91,8 +91,8 @@ pub(crate) struct BanParams {
     ended: bool,
     /// The one ban of this name or address, in any spelling, or of `NAME@TEAM`; `kind` is needed.
     value: Option<String>,
-    /// Kind of `value`.
-    #[param(schema_with = words::ban_kinds, required = false)]
+    /// Kind of `value`: `client_id`, `user_name` or `address`.
+    #[param(example = "client_id")]
     kind: Option<String>,
 }
 

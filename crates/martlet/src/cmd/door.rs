@@ -53,6 +53,9 @@ struct InProcess {
     data_dir: PathBuf,
 }
 
+/// Status of an answer if the tables cannot be used.
+const UNAVAILABLE: u16 = 503;
+
 /// Items of a page that are asked for.
 const PAGE: usize = 1_000;
 
@@ -116,7 +119,13 @@ impl<'n> Door<'n> {
         }
         let text = match &self.way {
             Way::Node(data_dir) => admin::answer(data_dir, *request, admin::PATIENCE)?,
-            Way::Process(process) => process.ask(request)?,
+            Way::Process(process) => process.ask(request).or_else(|error| {
+                if NodeRefusal::of(&error).is_some_and(|refusal| refusal.status() == UNAVAILABLE) {
+                    // The routes do not tell callers why tables cannot be used.
+                    tables::with(self.node, async |_| Ok(()))?;
+                }
+                Err(error)
+            })?,
         };
         match text.is_empty() {
             true => Ok(Value::Null),

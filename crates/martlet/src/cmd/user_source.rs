@@ -53,21 +53,22 @@ impl UserSource {
     /// tables.
     ///
     /// # Errors
-    /// The name is kept for a deleted user or a device of the tables, which decide.
+    /// The tables bar a user of the password file with this name.
     pub(super) fn of(node: &NodeOptions, user: &str, change: Change) -> anyhow::Result<Self> {
         let path = password_file(node)?;
         let (target, place) = match &path {
             Some(path) => (Self::File(path.clone()), "password-file"),
             None => (Self::Tables, "registry"),
         };
-        if target != Self::Tables && change != Change::Remove {
+        let configured = user_configuration(node)?;
+        let asks_tables = configured.tables_unasked.is_none();
+        if target != Self::Tables && change != Change::Remove && asks_tables {
             expect_not_barred(node, user, path.as_deref(), change)?;
         }
         let Some((source, holder)) = Self::first(node, user, path.as_deref())? else {
             return Ok(target);
         };
-        let order = user_configuration(node)?.order;
-        let rank = |name: &str| order.iter().position(|one| one == name);
+        let rank = |name: &str| configured.order.iter().position(|one| one == name);
         match (change, holder) {
             // The new user decides.
             (Change::Add, _) if rank(source.name()) >= rank(place) => Ok(target),
