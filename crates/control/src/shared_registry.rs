@@ -53,6 +53,9 @@ use without_rights::WithoutRights;
 /// Names the warning that the tables cannot be used.
 const WARNING: &str = "registry";
 
+/// End of that warning.
+const IN_MEMORY: &str = " Logins use the copy in memory.";
+
 /// How often is looked whether another node has changed them.
 const LOOK_EVERY: Duration = Duration::from_secs(1);
 
@@ -443,10 +446,17 @@ impl SharedRegistry {
             *opened = Opened::Empty(Registry::empty().await?);
         }
         if is_there && let Err(error) = self.open_to_write(opened).await {
-            // A file that this user may only read.
+            // A file that this user may only read: a node that has opened it once could write.
+            let is_of_file = matches!(
+                error,
+                RegistryError::File { .. } | RegistryError::Database { .. }
+            );
             let Some(path) = self.settings.location.file() else {
                 return Err(error);
             };
+            if !is_of_file || self.identity.get().is_some() {
+                return Err(error);
+            }
             let registry = Registry::open_to_read(path).await.map_err(|_| error)?;
             *opened = Opened::Whole(registry.with(self.settings.of_registry()));
         }
@@ -529,10 +539,14 @@ impl SharedRegistry {
             Location::File(_) => error,
             Location::Url(_) => public_cause,
         };
-        let text = format!(
-            "The tables of users and devices cannot be used: {why}. Logins use the copy in memory."
-        );
+        let text = format!("The tables of users and devices cannot be used: {why}.{IN_MEMORY}");
         self.control.health.warn_logged_as(WARNING, text);
+    }
+
+    /// A sentence about why they cannot be used; none: they can.
+    pub fn trouble(&self) -> Option<String> {
+        let text = self.control.health.report_under(WARNING)?;
+        Some(text.trim_end_matches(IN_MEMORY).to_owned())
     }
 
     /// As they decide now; none: they are not in use.

@@ -53,9 +53,6 @@ struct InProcess {
     data_dir: PathBuf,
 }
 
-/// Status of an answer if the tables cannot be used.
-const UNAVAILABLE: u16 = 503;
-
 /// Items of a page that are asked for.
 const PAGE: usize = 1_000;
 
@@ -119,12 +116,12 @@ impl<'n> Door<'n> {
         }
         let text = match &self.way {
             Way::Node(data_dir) => admin::answer(data_dir, *request, admin::PATIENCE)?,
-            Way::Process(process) => process.ask(request).or_else(|error| {
-                if NodeRefusal::of(&error).is_some_and(|refusal| refusal.status() == UNAVAILABLE) {
-                    // The routes do not tell callers why tables cannot be used.
-                    tables::with(self.node, async |_| Ok(()))?;
+            Way::Process(process) => process.ask(request).map_err(|error| {
+                // The routes do not tell callers why tables cannot be used.
+                match process.tables.trouble() {
+                    Some(why) => anyhow::Error::msg(why),
+                    None => error,
                 }
-                Err(error)
             })?,
         };
         match text.is_empty() {
