@@ -130,7 +130,7 @@ impl Control {
     }
 }
 
-/// A pool of which teams have their share, what that means, and what makes room.
+/// A pool in which a team may reach its share: the consequence, and the remedy.
 type ShareWords = (&'static str, &'static str, &'static str);
 
 const OF_STORE: ShareWords = (

@@ -144,7 +144,7 @@ impl UserParams {
     }
 }
 
-/// Which users, and of which team.
+/// Selects users.
 #[derive(Debug, Deserialize, IntoParams)]
 #[serde(deny_unknown_fields)]
 #[into_params(parameter_in = Query)]

@@ -1,5 +1,5 @@
 //! Deletes values that are too old, values beyond the limit of bytes, and values of devices that
-//! are gone. Starts the count of the bytes of each team, too.
+//! are gone.
 
 use std::sync::Arc;
 use std::time::Duration;

@@ -11,7 +11,7 @@ use std::time::Duration;
 use clap::{Args, Subcommand};
 use martlet_control::text::{printable, typed};
 use martlet_registry::{DEVICE_TYPE, Owner};
-use serde_json::{Value, json};
+use serde_json::{Map, Value, json};
 
 use crate::cmd::admin::{NodeRefusal, finish_as};
 use crate::cmd::answers::done;
@@ -22,7 +22,7 @@ use crate::cmd::node_and_form::NodeAndForm;
 use crate::cmd::node_options::{NodeOptions, TeamOption};
 use crate::cmd::print::err;
 use crate::cmd::prompt;
-use crate::cmd::query::encoded;
+use crate::cmd::query::{device_path, encoded, team_query};
 use crate::cmd::role;
 use crate::cmd::tables;
 use crate::cmd::user_source::note_of_other;
@@ -91,8 +91,7 @@ struct NamedOptions {
 
 /// The path of a device in the API, or of what belongs to it.
 fn path(id: &str, rest: &str, team: Option<&str>) -> String {
-    let team = team.map_or_else(String::new, |team| format!("?team={}", encoded(team)));
-    format!("{DEVICES}/{}{rest}{team}", encoded(id))
+    format!("{}{rest}{}", device_path(id), team_query(team))
 }
 
 /// The path of what belongs to this device.
@@ -490,19 +489,10 @@ fn show(options: &NamedOptions) -> anyhow::Result<String> {
     }
     // In JSON it is the id.
     view["team"] = door.team_of(&view).into();
-    let fields = view.as_object().into_iter().flatten();
-    let line = |(name, value): (&String, &Value)| {
-        let text = match value {
-            Value::String(text) => text.clone(),
-            Value::Null => String::new(),
-            Value::Array(all) => {
-                let all = all.iter().filter_map(Value::as_str);
-                all.collect::<Vec<_>>().join(", ")
-            }
-            other => other.to_string(),
-        };
-        let line = format!("{:<18} {text}", name.replace('_', " "));
+    let names = view.as_object().into_iter().flat_map(Map::keys);
+    let line = |name: &String| {
+        let line = format!("{:<18} {}", name.replace('_', " "), text(&view, name));
         format!("{}\n", printable(line.trim_end()))
     };
-    Ok(fields.map(line).collect())
+    Ok(names.map(line).collect())
 }

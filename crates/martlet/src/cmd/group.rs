@@ -12,7 +12,7 @@ use crate::cmd::desired::DesiredChange;
 use crate::cmd::door::Door;
 use crate::cmd::node_and_form::NodeAndForm;
 use crate::cmd::node_options::TeamOption;
-use crate::cmd::query::encoded;
+use crate::cmd::query::{encoded, team_query};
 use crate::cmd::role;
 use crate::cmd::view::text;
 
@@ -75,8 +75,7 @@ const PATH: &str = "/api/v1/groups";
 
 /// The path of a group, or of what belongs to it.
 fn path(group: &str, rest: &str, team: Option<&str>) -> String {
-    let team = team.map_or_else(String::new, |team| format!("?team={}", encoded(team)));
-    format!("{PATH}/{}{rest}{team}", encoded(group))
+    format!("{PATH}/{}{rest}{}", encoded(group), team_query(team))
 }
 
 #[derive(Args, Debug)]

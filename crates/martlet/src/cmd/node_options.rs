@@ -12,7 +12,7 @@ use martlet_control::text::printable;
 
 use crate::cmd::json::Json;
 use crate::cmd::print::errln;
-use crate::cmd::query::encoded;
+use crate::cmd::query::team_query;
 use crate::config;
 use crate::serve::ConfigOptions;
 
@@ -135,10 +135,7 @@ impl TeamOption {
 
     /// As a whole query.
     pub(crate) fn query(&self) -> String {
-        let named = self.filter();
-        named.map_or_else(String::new, |(name, team)| {
-            format!("?{name}={}", encoded(team))
-        })
+        team_query(self.team.as_deref())
     }
 }
 
@@ -209,25 +206,23 @@ impl NodeOptions {
 
     /// The node's configuration.
     pub(crate) fn load(&self) -> anyhow::Result<config::Effective> {
-        let options = ConfigOptions {
+        match self.reads_other_names {
+            true => self.options().load(),
+            false => self.options().load_own(),
+        }
+    }
+
+    fn options(&self) -> ConfigOptions {
+        ConfigOptions {
             config: self.config.clone(),
             data_dir: self.data_dir.clone(),
             ..ConfigOptions::default()
-        };
-        match self.reads_other_names {
-            true => options.load(),
-            false => options.load_own(),
         }
     }
 
     /// The configuration with which the node would start: variables of other programs count.
     pub(crate) fn load_as_node(&self) -> anyhow::Result<config::Effective> {
-        let options = ConfigOptions {
-            config: self.config.clone(),
-            data_dir: self.data_dir.clone(),
-            ..ConfigOptions::default()
-        };
-        options.load().or_else(|_| self.load())
+        self.options().load().or_else(|_| self.load())
     }
 
     /// The data directory, for requests to a running node. If the configuration file has become

@@ -14,6 +14,11 @@ pub(crate) fn encoded(text: &str) -> String {
     encoded
 }
 
+/// Query for the objects of a team; empty: no team is named.
+pub(crate) fn team_query(team: Option<&str>) -> String {
+    team.map_or_else(String::new, |team| format!("?team={}", encoded(team)))
+}
+
 /// Path of a team.
 pub(crate) fn team_path(team: &str) -> String {
     format!("/api/v1/teams/{}", encoded(team))

@@ -51,7 +51,7 @@ pub(super) fn take(members: &mut Members, name: &str) -> Option<Json> {
     Some(members.remove(at).1)
 }
 
-/// Members of which each name is there once: the last one counts.
+/// Members with unique names. Of several with one name, the last one applies.
 fn once_each(members: Members) -> Members {
     let mut names: Vec<&str> = members.iter().map(|(name, _)| &**name).collect();
     names.sort_unstable();

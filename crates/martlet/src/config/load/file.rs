@@ -104,7 +104,7 @@ impl File<'_> {
         tables.collect()
     }
 
-    /// Reads the tables `[[telemetry.NAME]]`. Returns false if the key is none of them.
+    /// Reads the tables `[[telemetry.NAME]]`. Returns false for another key.
     fn telemetry(
         &self,
         (name, place): (&str, &str),
