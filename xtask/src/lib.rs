@@ -1,5 +1,6 @@
 //! Generated pages and checks of the sources.
 //!
+//! * `callers`: the product calls its public functions
 //! * `conformance`: statement of the specification → code → tests, as `docs/conformance.md`
 //! * `cycles`: modules that import each other
 //! * `pages`: configuration, metrics and command line reference
@@ -10,6 +11,7 @@
 //! * `why_lines`: the size of `martlet why`
 #![forbid(unsafe_code)]
 
+mod callers;
 mod conformance;
 mod cycles;
 mod pages;

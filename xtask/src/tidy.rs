@@ -1,5 +1,6 @@
 //! Automatic checks of the repository's rules.
 
+use crate::callers;
 use crate::conformance::Conformance;
 use crate::cycles;
 use crate::sources::SourceFile;
@@ -228,6 +229,7 @@ pub fn problems(files: &[SourceFile]) -> Vec<String> {
     check_beginnings(files, &mut problems);
     cycles::check(files, &mut problems);
     use_cases::check(files, &mut problems);
+    callers::check(files, &mut problems);
     match Conformance::new(files) {
         Ok(conformance) => problems.extend(conformance.unknown()),
         Err(error) => problems.push(error),

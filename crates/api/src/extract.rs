@@ -6,6 +6,7 @@ use axum::http::request::Parts;
 use axum::http::{Method, header};
 use martlet_text_file::without_bom;
 use serde::de::{DeserializeOwned, IgnoredAny};
+use serde_json::Value;
 use serde_path_to_error::Segment;
 
 use crate::body::large::BodyReader;
@@ -106,26 +107,31 @@ pub(crate) fn object_from_json<T: DeserializeOwned>(bytes: &[u8]) -> Result<T, P
 
 pub(crate) fn from_json<T: DeserializeOwned>(bytes: &[u8]) -> Result<T, Problem> {
     let mut json = serde_json::Deserializer::from_slice(without_bom(bytes));
-    let value = serde_path_to_error::deserialize(&mut json).map_err(|error| {
-        let mut at = pointer(error.path().iter());
-        let inner = error.into_inner();
-        let text = inner.to_string();
-        match inner.classify() {
-            serde_json::error::Category::Data => {
-                let Worded { detail, member } = worded(&text);
-                if let Some(member) = member.as_deref().map(escaped)
-                    && !at.ends_with(&format!("/{member}"))
-                {
-                    at.push_str(&format!("/{member}"));
-                }
-                Problem::of_body(&at, detail)
-            }
-            _ => Problem::bad_request(format!("the body is not JSON: {text}")),
-        }
+    let value = serde_path_to_error::deserialize(&mut json);
+    let value = value.map_err(|error| match error.inner().classify() {
+        serde_json::error::Category::Data => of_field(error, ""),
+        _ => Problem::bad_request(format!("the body is not JSON: {}", error.into_inner())),
     })?;
     let more = |error| Problem::bad_request(format!("the body is not JSON: {error}"));
     json.end().map_err(more)?;
     Ok(value)
+}
+
+/// Reads a part of a body, which stands at this JSON Pointer.
+pub(crate) fn from_value<T: DeserializeOwned>(value: Value, at: &str) -> Result<T, Problem> {
+    serde_path_to_error::deserialize(value).map_err(|error| of_field(error, at))
+}
+
+/// The problem that the field is which an error names.
+fn of_field(error: serde_path_to_error::Error<serde_json::Error>, at: &str) -> Problem {
+    let mut at = format!("{at}{}", pointer(error.path().iter()));
+    let Worded { detail, member } = worded(&error.into_inner().to_string());
+    if let Some(member) = member.as_deref().map(escaped)
+        && !at.ends_with(&format!("/{member}"))
+    {
+        at.push_str(&format!("/{member}"));
+    }
+    Problem::of_body(&at, detail)
 }
 
 /// As RFC 6901 has it.

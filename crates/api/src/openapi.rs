@@ -18,6 +18,7 @@ use crate::compat::system::CompatApi;
 use crate::idempotency;
 use crate::keys::KEY_HEADER;
 use crate::problem::{ProblemKind, ProblemView};
+use crate::words;
 
 #[derive(OpenApi)]
 #[openapi(
@@ -113,6 +114,18 @@ pub(crate) fn with_plain_paths(document: &mut utoipa::openapi::OpenApi) {
         .into_iter()
         .map(|(path, item)| (path.replace("{*", "{"), item));
     document.paths.paths = plain.collect();
+}
+
+/// Lists the scopes that keys may be given: the tables keep them as words.
+pub(crate) fn with_scopes(document: &mut utoipa::openapi::OpenApi) {
+    let components = document.components.get_or_insert_default();
+    for name in ["NewApiKey", "ApiKeyChange"] {
+        if let Some(RefOr::T(Schema::Object(schema))) = components.schemas.get_mut(name) {
+            schema
+                .properties
+                .insert("scopes".to_owned(), words::scopes().into());
+        }
+    }
 }
 
 /// Beginning of native paths, but for probes and metrics.

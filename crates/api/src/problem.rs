@@ -273,6 +273,17 @@ impl Problem {
             .of_field(pointer, detail)
     }
 
+    /// Its detail for one of many objects of a body: the member that is at fault is named alone.
+    pub(crate) fn detail_of_one(&self) -> String {
+        match &*self.errors {
+            [error] => match error.pointer.as_deref().and_then(|at| at.strip_prefix('/')) {
+                Some(member) => format!("{member}: {}", error.detail),
+                None => self.detail.clone(),
+            },
+            _ => self.detail.clone(),
+        }
+    }
+
     /// A parameter of the query or path is at fault.
     #[must_use]
     pub fn of_parameter(mut self, name: &str, detail: impl Into<String>) -> Self {

@@ -54,6 +54,7 @@ fn document(api: &Api) -> Document {
     openapi::with_schemes(&mut document, &api.routes.compat);
     openapi::with_plain_paths(&mut document);
     openapi::with_optional_bodies(&mut document);
+    openapi::with_scopes(&mut document);
     let tags = document.tags.get_or_insert_default();
     tags.extend(compat::tags(api));
     document.info.version = api.control.info.version.to_owned();

@@ -5,18 +5,9 @@ use std::collections::BTreeSet;
 
 use martlet_control::principal::{Role, Scope};
 use martlet_control::shares::Pool;
-use martlet_control::words::one_of;
-use martlet_registry::{ApiRole, BanKind, Status};
-use utoipa::openapi::schema::{Array, ArrayBuilder, Object};
 
-/// The statuses of a device.
-pub(crate) fn statuses() -> Object {
-    one_of(
-        "`active` devices are accepted, `inactive` ones and those in `maintenance` are refused. \
-         Default: `active`.",
-        Status::ALL.into_iter().map(Status::word),
-    )
-}
+use martlet_registry::{ApiRole, one_of};
+use utoipa::openapi::schema::{Array, ArrayBuilder, Object};
 
 /// The kinds of credentials by which a device authenticates.
 pub(crate) fn credential_kinds() -> Object {
@@ -24,22 +15,6 @@ pub(crate) fn credential_kinds() -> Object {
     one_of(
         "Kind of the credential of the device.",
         [Secret, Certificate].map(|kind| kind.word()),
-    )
-}
-
-/// Kinds of bans.
-pub(crate) fn ban_kinds() -> Object {
-    one_of(
-        "Kind of a ban: a Client Identifier, a user name, or an address or network.",
-        BanKind::ALL.into_iter().map(BanKind::word),
-    )
-}
-
-/// Roles of the API.
-pub(crate) fn api_roles() -> Object {
-    one_of(
-        "Role in the API and the panel, for all teams. Default: `none`.",
-        ApiRole::ALL.into_iter().map(ApiRole::word),
     )
 }
 

@@ -27,13 +27,6 @@ impl UserName {
         }
     }
 
-    /// The name alone.
-    pub fn into_name(self) -> Arc<str> {
-        match self {
-            Self::Proved(name) | Self::Claimed(name) => name,
-        }
-    }
-
     /// The client has proved to be that user.
     pub fn is_proved(&self) -> bool {
         matches!(self, Self::Proved(_))

@@ -118,7 +118,6 @@ pub mod twins;
 pub mod use_cases;
 mod wall_clock;
 pub mod why;
-pub mod words;
 
 pub use control::{
     Control, ControlError, ControlParts, NodeInfo, OwnTopics, ReloadOf, ReloadRequest, Reloaded,

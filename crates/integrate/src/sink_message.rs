@@ -97,13 +97,6 @@ impl SinkMessage {
         self
     }
 
-    /// Sets the order of its sink, for tests of sinks.
-    #[must_use]
-    pub fn in_order_of(mut self, order: Order) -> Self {
-        self.order = order;
-        self
-    }
-
     /// Messages with this key are delivered in order.
     pub(crate) fn order_key(&self) -> OrderKey<'_> {
         match (self.order, self.user()) {

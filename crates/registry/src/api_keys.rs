@@ -1,12 +1,14 @@
 //! Keys of the API: shown once, kept as a digest, and valid for their scopes until they expire.
 
 use serde_json::json;
-use sqlx::any::AnyRow;
-use sqlx::{AnyConnection, Row as _};
+use sqlx::AnyConnection;
 
 use crate::credentials::{CredentialUse, write_uses};
 use crate::database::Work;
 use crate::names::check_new_name;
+use crate::object::{
+    details_of_change, details_of_new, object, read_all, read_first, select_short, unchecked,
+};
 use crate::secret::{self, DigestKey, Secret};
 use crate::sql::{Fault, clean};
 use crate::teams::home;
@@ -24,31 +26,57 @@ pub fn may_be_api_key(text: &[u8]) -> bool {
 /// Keys are longer than this.
 const KEY_BYTES_MIN: usize = 24;
 
-/// A key, as lists show it.
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub struct ApiKey {
-    /// Id of the key.
-    pub id: String,
-    /// For people.
-    pub name: String,
-    /// Scopes of the key; what they mean is the API's.
-    pub scopes: Vec<String>,
-    /// The id of the team whose objects it sees; empty: everybody's.
-    pub team: String,
-    /// The user that owns it; empty: none.
-    pub owner: String,
-    /// Raised with every change.
-    pub revision: i64,
-    /// Milliseconds since the Unix epoch.
-    pub created_ms: i64,
-    /// When it ends; 0: never.
-    pub expires_ms: i64,
-    /// When it was last used, as far as that is written yet; 0: never.
-    pub last_used_ms: i64,
-    /// How often.
-    pub uses: i64,
-    /// When it was revoked; 0: it is not revoked.
-    pub revoked_ms: i64,
+object! {
+    /// An API key, without the key.
+    ApiKey in "api_keys";
+    /// A key to be added.
+    #[derive(Default)]
+    new NewApiKey
+    kept {
+        /// Id of the key.
+        id ("id"): String, [];
+        /// Number of times it was used, as far as that is written.
+        @[serde(skip)]
+        uses ("uses"): i64, [];
+        /// Raised with every change; the `ETag` is made of it.
+        revision ("revision"): i64, [Changed];
+    }
+    times {
+        /// When it was added.
+        created_ms as "created_at", [];
+        /// When it was last used, as far as that is written; null: never.
+        last_used_ms as "last_used_at", [];
+        /// When it was revoked; null: it is not revoked.
+        revoked_ms as "revoked_at", [];
+    }
+    given {
+        /// Id of the team whose objects it sees; empty: everybody's. A request may name the team by
+        /// its id or name.
+        team ("team"): String, new Option<String>,
+            check unchecked, [];
+        /// User who owns it: it is valid as long as the user is enabled. Empty: no owner.
+        owner ("owner"): String, new #[serde(default)] String,
+            check unchecked, [Audited];
+        /// When it ends; null: never.
+        @[serde(rename = "expires_at", with = "crate::object::time")]
+        @[schema(value_type = Option<String>, format = DateTime)]
+        expires_ms ("expires_ms"): i64, new #[serde(default)] i64,
+            check unchecked, [Audited];
+    }
+    /// Changes of a key; fields that are not named stay.
+    change ApiKeyChange set {
+        /// Name of the key, for people.
+        @[schema(example = "deploy")]
+        name ("name"): String, new String,
+            check check_key_name, [Audited];
+        /// Rights of its holder: scopes and roles, such as `viewer` and `devices:write`.
+        scopes ("scopes"): Vec<String>, new Vec<String>,
+            check check_scopes, [Audited];
+    }
+}
+
+fn check_key_name(name: &str) -> Result<(), RegistryError> {
+    check_new_name("key", name)
 }
 
 /// Why a key is not accepted that has neither expired nor was revoked.
@@ -62,19 +90,19 @@ pub enum ApiKeyBarred {
     TeamDeleted(String),
 }
 
-/// A key to be added.
-#[derive(Clone, Debug, Default, PartialEq, Eq)]
-pub struct NewApiKey {
-    /// For people.
-    pub name: String,
-    /// Scopes of the key; words without spaces.
-    pub scopes: Vec<String>,
-    /// The team whose objects it sees, by id or name; none: that of the caller.
-    pub team: Option<String>,
-    /// The user that owns it; empty: none.
-    pub owner: String,
-    /// When it ends; 0: never.
-    pub expires_ms: i64,
+impl ApiKey {
+    /// A key that the configuration has, by its name.
+    pub fn of_configuration(name: &str, scopes: Vec<String>) -> Self {
+        let new = NewApiKey {
+            name: name.to_owned(),
+            scopes,
+            ..NewApiKey::default()
+        };
+        Self {
+            id: name.to_owned(),
+            ..Self::begun(new)
+        }
+    }
 }
 
 impl Registry {
@@ -109,17 +137,17 @@ impl Registry {
         let digest = self.digest_key().await?.digest(secret.as_bytes());
         let mut reading = self.reading().await?;
         let on = reading.connection();
-        let sql = "SELECT * FROM api_keys WHERE digest = $1 AND revoked_ms = 0 AND \
-                   (expires_ms = 0 OR expires_ms > $2) AND \
-                   (owner = '' OR owner IN \
-                   (SELECT name FROM users WHERE enabled = 1 AND deleted_ms = 0)) AND \
-                   (team = '' OR team IN (SELECT id FROM teams WHERE deleted_ms = 0))";
         let read = async {
-            let query = sqlx::query(sql)
-                .bind(secret::digest_text(&digest))
-                .bind(now_ms);
-            let row = query.fetch_optional(on).await?;
-            row.as_ref().map(read_key).transpose()
+            let mut sql = select_short::<ApiKey>();
+            sql.push(
+                " WHERE revoked_ms = 0 AND (owner = '' OR owner IN \
+                 (SELECT name FROM users WHERE enabled = 1 AND deleted_ms = 0)) AND \
+                 (team = '' OR team IN (SELECT id FROM teams WHERE deleted_ms = 0)) AND digest = ",
+            );
+            sql.bind(secret::digest_text(&digest));
+            sql.push(" AND (expires_ms = 0 OR expires_ms > ");
+            sql.bind(now_ms).push(")");
+            read_first(sql, on).await
         };
         let read: Result<_, Fault> = read.await;
         reading.end(read).await
@@ -136,10 +164,9 @@ impl Registry {
         let mut reading = self.reading().await?;
         let on = reading.connection();
         let read = async {
-            let sql = "SELECT * FROM api_keys ORDER BY created_ms DESC, id";
-            let rows = sqlx::query(sql).fetch_all(on).await?;
-            let keys: Result<Vec<_>, Fault> = rows.iter().map(read_key).collect();
-            let mut keys = keys?;
+            let mut sql = select_short::<ApiKey>();
+            sql.push(" ORDER BY created_ms DESC, id");
+            let mut keys: Vec<ApiKey> = read_all(sql, on).await?;
             keys.retain(|key| visibility.sees(&key.team));
             Ok(keys)
         };
@@ -161,7 +188,7 @@ impl Registry {
         reading.end(read).await
     }
 
-    /// Gives a key another name and other scopes.
+    /// Changes a key.
     ///
     /// # Errors
     /// There is no such key, or it has another revision than expected.
@@ -169,12 +196,11 @@ impl Registry {
         &mut self,
         actor: &Actor,
         id: &str,
-        name: &str,
-        scopes: &[String],
+        change: ApiKeyChange,
         expected_revision: Expected,
     ) -> Result<ApiKey, RegistryError> {
         let mut work = self.begin(actor).await?;
-        let done = change_one(&mut work, id, name, scopes, expected_revision).await;
+        let done = change_one(&mut work, id, change, expected_revision).await;
         work.end(done).await
     }
 
@@ -214,34 +240,14 @@ impl Registry {
     }
 }
 
-fn read_key(row: &AnyRow) -> Result<ApiKey, Fault> {
-    let scopes: String = row.try_get("scopes")?;
-    Ok(ApiKey {
-        id: row.try_get("id")?,
-        name: row.try_get("name")?,
-        scopes: scopes.split_whitespace().map(str::to_owned).collect(),
-        team: row.try_get("team")?,
-        owner: row.try_get("owner")?,
-        revision: row.try_get("revision")?,
-        created_ms: row.try_get("created_ms")?,
-        expires_ms: row.try_get("expires_ms")?,
-        last_used_ms: row.try_get("last_used_ms")?,
-        uses: row.try_get("uses")?,
-        revoked_ms: row.try_get("revoked_ms")?,
-    })
-}
-
 fn not_found(id: &str) -> NotFound {
     NotFound::Object(ObjectKind::ApiKey, id.to_owned())
 }
 
 async fn find(on: &mut AnyConnection, visibility: &Visibility, id: &str) -> Result<ApiKey, Fault> {
-    let query = sqlx::query("SELECT * FROM api_keys WHERE id = $1").bind(clean(id));
-    let row = query
-        .fetch_optional(on)
-        .await?
-        .ok_or_else(|| not_found(id))?;
-    let key = read_key(&row)?;
+    let mut sql = select_short::<ApiKey>();
+    sql.push(" WHERE id = ").bind(clean(id));
+    let key: ApiKey = read_first(sql, on).await?.ok_or_else(|| not_found(id))?;
     match visibility.sees(&key.team) {
         true => Ok(key),
         false => Err(not_found(id).into()),
@@ -282,12 +288,10 @@ async fn barred(on: &mut AnyConnection, key: &ApiKey) -> Result<Option<ApiKeyBar
 async fn insert(
     work: &mut Work<'_>,
     digests: &DigestKey,
-    new: NewApiKey,
+    mut new: NewApiKey,
 ) -> Result<(ApiKey, Secret), Fault> {
-    check_new_name("key", &new.name)?;
-    check_scopes(&new.scopes)?;
     let own = work.actor.visibility.team().unwrap_or_default().to_owned();
-    let team = new.team.unwrap_or(own);
+    let team = new.team.take().unwrap_or(own);
     let team = home(&mut work.all, &work.actor.visibility, &team)
         .await?
         .team;
@@ -297,32 +301,15 @@ async fn insert(
     let secret = Secret::with_prefix(PREFIX)?;
     let key = ApiKey {
         id: secret::new_id()?,
-        name: new.name,
-        scopes: new.scopes,
         team,
-        owner: new.owner,
         revision: 1,
         created_ms: work.now_ms,
-        expires_ms: new.expires_ms,
-        last_used_ms: 0,
-        uses: 0,
-        revoked_ms: 0,
+        ..ApiKey::begun(new)
     };
-    let mut sql = work.sql(
-        "INSERT INTO api_keys (last_used_ms, uses, revoked_ms, revision, id, name, digest, scopes, \
-         team, owner, created_ms, expires_ms) VALUES (0, 0, 0, 1",
-    );
+    key.check_values()?;
     let digest = secret::digest_text(&digests.digest(secret.text().as_bytes()));
-    let scopes = key.scopes.join(" ");
-    for text in [&key.id, &key.name, &digest, &scopes, &key.team, &key.owner] {
-        sql.push(", ").bind(text.clone());
-    }
-    sql.push(", ").bind(key.created_ms);
-    sql.push(", ").bind(key.expires_ms).push(")");
-    sql.execute(&mut work.all).await?;
-    let changed = json!({
-        "name": key.name, "scopes": key.scopes, "owner": key.owner, "expires_ms": key.expires_ms,
-    });
+    work.insert(&key, &[("digest", &digest)]).await?;
+    let changed = details_of_new(&key).into();
     work.audit("api_key.add", ("api_key", &key.id), &key.team, changed)
         .await?;
     Ok((key, secret))
@@ -331,24 +318,16 @@ async fn insert(
 async fn change_one(
     work: &mut Work<'_>,
     id: &str,
-    name: &str,
-    scopes: &[String],
+    change: ApiKeyChange,
     expected_revision: Expected,
 ) -> Result<ApiKey, Fault> {
-    check_new_name("key", name)?;
-    check_scopes(scopes)?;
-    let mut key = find(&mut work.all, &work.actor.visibility, id).await?;
-    expected_revision.check("the key", key.revision)?;
-    let changed = json!({ "name": [key.name, name], "scopes": [key.scopes, scopes] });
-    key.name = name.to_owned();
-    key.scopes = scopes.to_vec();
+    let old = find(&mut work.all, &work.actor.visibility, id).await?;
+    expected_revision.check("the key", old.revision)?;
+    let mut key = old.clone();
+    key.set_values(change)?;
     key.revision += 1;
-    let sql = "UPDATE api_keys SET name = $1, scopes = $2, revision = $3 WHERE id = $4";
-    let query = sqlx::query(sql)
-        .bind(key.name.clone())
-        .bind(scopes.join(" "));
-    let query = query.bind(key.revision).bind(key.id.clone());
-    query.execute(&mut *work.all).await?;
+    work.update(&key, "id", &key.id).await?;
+    let changed = details_of_change(&old, &key).into();
     work.audit("api_key.change", ("api_key", id), &key.team, changed)
         .await?;
     Ok(key)

@@ -15,6 +15,9 @@ use sqlx::{AnyConnection, Row as _};
 use crate::audit::DAY_MS;
 use crate::database::Work;
 use crate::names::check_name;
+use crate::object::{
+    details_of_new, object, read_all, read_first, select_short, unchecked, word_type,
+};
 use crate::page::Listed;
 use crate::secret;
 use crate::shared_map::SharedMap;
@@ -55,27 +58,62 @@ impl BanKind {
     }
 }
 
-/// A ban.
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub struct Ban {
-    /// Id of the ban.
-    pub id: String,
-    /// In this tenant; of addresses 0 means all.
-    pub tenant: u32,
-    /// The id of the team that owns it; empty: none.
-    pub team: String,
-    /// Kind of what the ban names.
-    pub kind: BanKind,
-    /// The banned name or address.
-    pub value: String,
-    /// For people.
-    pub why: String,
-    /// The user or key that added it.
-    pub made_by: String,
-    /// Milliseconds since the Unix epoch.
-    pub created_ms: i64,
-    /// When it ends; 0: never.
-    pub until_ms: i64,
+word_type!(
+    BanKind,
+    "Kind of a ban: a Client Identifier, a user name, or an address or network.",
+    unknown |_: &AnyRow, _: &str| Ok(BanKind::ClientId)
+);
+
+object! {
+    /// A ban.
+    Ban in "bans";
+    /// A ban to be added.
+    new NewBan {
+        /// In the tenant of this team, by id or name; also as the query's `team`. Without it in
+        /// that of the team that asks, else among the clients of all teams that have none, and
+        /// addresses for all.
+        team: Option<String>;
+    }
+    kept {
+        /// Id of the ban.
+        id ("id"): String, [];
+        /// In this tenant; of addresses 0 means all.
+        @[serde(skip)]
+        tenant ("tenant"): u32, [];
+        /// Caller that has added it.
+        made_by ("made_by"): String, [];
+    }
+    times {
+        /// When it was added.
+        created_ms as "created_at", [];
+    }
+    derived {
+        /// Id of the team in whose tenant; null: in the common one, and of an address in all.
+        team: Option<String> = "SELECT teams.id FROM teams WHERE bans.tenant > 0 AND \
+                                teams.tenant = bans.tenant";
+    }
+    given {
+        /// Kind of name that is banned: a Client Identifier, a user name, or an address or network.
+        kind ("kind"): BanKind, new BanKind,
+            check unchecked, [Audited];
+        /// The banned name or address. A caller that sees all teams, and names none, means a device
+        /// or user of a team that has a tenant of its own by `NAME@TEAM`, as it connects.
+        @[schema(example = "pump-7")]
+        value ("value"): String, new String,
+            check unchecked, [Audited];
+        /// Text for people; clients get it too.
+        why ("why"): String, new #[serde(default)] String,
+            check check_why, [Audited];
+        /// When it ends; null: never.
+        @[serde(rename = "until", with = "crate::object::time")]
+        @[schema(value_type = Option<String>, format = DateTime)]
+        until_ms ("until_ms"): i64, new #[serde(default)] i64,
+            check unchecked, [Audited];
+    }
+}
+
+fn check_why(why: &str) -> Result<(), RegistryError> {
+    check_text("reason", why)
 }
 
 impl Ban {
@@ -94,30 +132,8 @@ pub struct AddedBan {
     pub replaced: Option<String>,
 }
 
-/// A ban to be added.
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub struct NewBan {
-    /// Kind of what the ban names.
-    pub kind: BanKind,
-    /// The banned name or address. A caller that sees all teams and names none writes a device or
-    /// user of a team's tenant as `NAME@TEAM`, as it connects.
-    pub value: String,
-    /// In the tenant of this team, by id or name. None: for a caller that sees one team, in its
-    /// tenant, else in the common one; an address is banned in all.
-    pub team: Option<String>,
-    /// For people.
-    pub why: String,
-    /// When it ends; 0: never.
-    pub until_ms: i64,
-}
-
 /// The tenant of a ban of an address that holds wherever it comes to.
 const ALL_TENANTS: i64 = COMMON_TENANT as i64;
-
-/// A ban, as it is read,
-const COLUMNS: &str = "bans.*, COALESCE(teams.id, '') AS team";
-/// and where from.
-const FROM: &str = " FROM bans LEFT JOIN teams ON bans.tenant > 0 AND teams.tenant = bans.tenant";
 
 /// An address and how many bits of it count; the others are 0.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
@@ -365,7 +381,7 @@ impl Registry {
         let read = async {
             let tenant = tenant_of(&mut *on, visibility).await?;
             let from = |sql: &mut Sql| {
-                sql.push(FROM);
+                sql.push(" FROM bans");
                 match tenant {
                     None => sql.push(" WHERE 1 = 1"),
                     // Those of the common tenant are not of a team that has none.
@@ -378,9 +394,7 @@ impl Registry {
                 }
             };
             let listed = Listed {
-                columns: COLUMNS,
                 key: "bans.id",
-                read: read_ban,
                 name: |ban: &Ban| &ban.id,
             };
             listed.page(on, engine, from, page).await
@@ -408,18 +422,15 @@ impl Registry {
 
 /// All of them, newest first.
 async fn all_bans(on: &mut AnyConnection) -> Result<Vec<Ban>, Fault> {
-    let mut sql = Sql::short("SELECT ");
-    sql.push(COLUMNS).push(FROM);
-    sql.push(" ORDER BY bans.created_ms DESC, bans.id");
-    sql.all(on).await?.iter().map(read_ban).collect()
+    let mut sql = select_short::<Ban>();
+    sql.push(" ORDER BY created_ms DESC, id");
+    read_all(sql, on).await
 }
 
 async fn ban_of_id(on: &mut AnyConnection, id: &str) -> Result<Option<Ban>, Fault> {
-    let mut sql = Sql::short("SELECT ");
-    sql.push(COLUMNS).push(FROM);
-    sql.push(" WHERE bans.id = ").bind(clean(id));
-    let row = sql.first(on).await?;
-    row.as_ref().map(read_ban).transpose()
+    let mut sql = select_short::<Ban>();
+    sql.push(" WHERE id = ").bind(clean(id));
+    read_first(sql, on).await
 }
 
 /// The tenant of a team; none: all.
@@ -428,21 +439,6 @@ async fn tenant_of(on: &mut AnyConnection, visibility: &Visibility) -> Result<Op
         None => Ok(None),
         Some(team) => team_seen(on, visibility, team).await.map(Some),
     }
-}
-
-fn read_ban(row: &AnyRow) -> Result<Ban, Fault> {
-    let (tenant, kind): (i64, String) = (row.try_get("tenant")?, row.try_get("kind")?);
-    Ok(Ban {
-        id: row.try_get("id")?,
-        tenant: u32::try_from(tenant).unwrap_or(u32::MAX),
-        team: row.try_get("team")?,
-        kind: BanKind::from_word(&kind).unwrap_or(BanKind::ClientId),
-        value: row.try_get("value")?,
-        why: row.try_get("why")?,
-        made_by: row.try_get("made_by")?,
-        created_ms: row.try_get("created_ms")?,
-        until_ms: row.try_get("until_ms")?,
-    })
 }
 
 /// The ban of this kind and value, in the tenant where it would be added.
@@ -467,8 +463,8 @@ async fn find_named(
         Some(at) => Ok(bans.swap_remove(at)),
         None => {
             let mut teams = Vec::new();
-            for ban in bans.iter().filter(|ban| !ban.team.is_empty()) {
-                teams.push(name_of(on, &ban.team).await?);
+            for team in bans.iter().filter_map(|ban| ban.team.as_deref()) {
+                teams.push(name_of(on, team).await?);
             }
             teams.sort_unstable();
             let value = value.to_owned();
@@ -482,7 +478,6 @@ async fn find_named(
 }
 
 async fn insert(work: &mut Work<'_>, new: NewBan) -> Result<AddedBan, Fault> {
-    check_text("reason", &new.why)?;
     if new.until_ms != 0 && new.until_ms <= work.now_ms {
         return Err(Refused::BanOver.into());
     }
@@ -501,27 +496,16 @@ async fn insert(work: &mut Work<'_>, new: NewBan) -> Result<AddedBan, Fault> {
     let ban = Ban {
         id: secret::new_id()?,
         tenant: u32::try_from(tenant).unwrap_or(u32::MAX),
-        team,
-        kind: new.kind,
+        team: Some(team.clone()).filter(|team| !team.is_empty()),
         value,
-        why: new.why,
         made_by: work.actor.who.clone(),
         created_ms: work.now_ms,
-        until_ms: new.until_ms,
+        ..Ban::begun(new)
     };
-    let sql = "INSERT INTO bans (id, tenant, kind, value, why, made_by, created_ms, until_ms) \
-               VALUES ($1, $2, $3, $4, $5, $6, $7, $8)";
-    let query = sqlx::query(sql)
-        .bind(ban.id.clone())
-        .bind(tenant)
-        .bind(ban.kind.word());
-    let query = query.bind(ban.value.clone()).bind(ban.why.clone());
-    let query = query.bind(ban.made_by.clone()).bind(ban.created_ms);
-    query.bind(ban.until_ms).execute(&mut *work.all).await?;
-    let changed = json!({
-        "kind": ban.kind.word(), "value": ban.value, "why": ban.why, "until_ms": ban.until_ms,
-    });
-    work.audit("ban.add", ("ban", &ban.id), &ban.team, changed)
+    ban.check_values()?;
+    work.insert(&ban, &[]).await?;
+    let details = details_of_new(&ban).into();
+    work.audit("ban.add", ("ban", &ban.id), &team, details)
         .await?;
     Ok(AddedBan { ban, replaced })
 }
@@ -657,8 +641,8 @@ async fn remove(work: &mut Work<'_>, id: &str) -> Result<(), Fault> {
     let deleted = sqlx::query("DELETE FROM bans WHERE id = $1").bind(id.to_owned());
     deleted.execute(&mut *work.all).await?;
     let changed = json!({ "kind": ban.kind.word(), "value": ban.value });
-    work.audit("ban.remove", ("ban", id), &ban.team, changed)
-        .await
+    let team = ban.team.unwrap_or_default();
+    work.audit("ban.remove", ("ban", id), &team, changed).await
 }
 
 #[cfg(test)]
@@ -669,7 +653,7 @@ mod tests {
         Ban {
             id: id.to_owned(),
             tenant,
-            team: String::new(),
+            team: None,
             kind,
             value: value.to_owned(),
             why: String::new(),

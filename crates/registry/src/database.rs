@@ -13,6 +13,7 @@ use sqlx::{Any, AnyConnection, Connection as _, Transaction};
 
 use crate::audit::entry::{self, NewAuditEntry};
 use crate::migrations::{self, migrate};
+use crate::object::{Object, push_insert, push_row, push_update};
 use crate::postgres::{self, PING_MAX};
 use crate::secret::DigestKey;
 use crate::sql::{Engine, Fault, Sql, unsigned};
@@ -435,6 +436,33 @@ impl Work<'_> {
     }
 
     /// Writes the audit log; `changed` is a JSON object without secrets.
+    /// Adds an object to its table. `beside` are columns that no field has, with their texts.
+    pub(crate) async fn insert<O: Object>(
+        &mut self,
+        object: &O,
+        beside: &[(&'static str, &str)],
+    ) -> Result<(), sqlx::Error> {
+        let mut sql = self.sql("");
+        push_insert::<O>(&mut sql, beside.iter().map(|(column, _)| *column));
+        let texts = beside.iter().map(|(_, text)| (*text).to_owned());
+        push_row(&mut sql, object, texts);
+        sql.execute(&mut self.all).await.map(drop)
+    }
+
+    /// Writes a changed object, whose `key` is a column that names it.
+    pub(crate) async fn update<O: Object>(
+        &mut self,
+        object: &O,
+        key: &'static str,
+        name: &str,
+    ) -> Result<(), sqlx::Error> {
+        let mut sql = self.sql("");
+        push_update(&mut sql, object);
+        sql.push(" WHERE ").push(key).push(" = ");
+        sql.bind(name.to_owned());
+        sql.execute(&mut self.all).await.map(drop)
+    }
+
     pub(crate) async fn audit(
         &mut self,
         action: &str,

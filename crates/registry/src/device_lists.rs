@@ -3,7 +3,8 @@
 use sqlx::any::AnyRow;
 use sqlx::{AnyConnection, Row as _};
 
-use crate::devices::{READ, fill, read_device};
+use crate::devices::fill;
+use crate::object::{read_all, select};
 use crate::page::{Cursor, Page, PageRequest, page_of};
 use crate::sql::{Engine, Fault, Sql, clean};
 use crate::{Device, Refused, Registry, RegistryError, Status, Visibility, now_ms};
@@ -256,16 +257,14 @@ impl Registry {
         let read = async {
             let online = online(on, filter).await?;
             let total = count(on, engine, (visibility, filter), online).await?;
-            let mut sql = Sql::new(engine, "SELECT ");
-            sql.push(READ).push(" FROM devices WHERE ");
+            let mut sql = select::<Device>(engine);
+            sql.push(" WHERE ");
             conditions(&mut sql, engine, (visibility, filter), online);
             sql.push(ordered(order)).push(" LIMIT ");
             sql.bind(i64::try_from(limit).unwrap_or(i64::MAX));
             sql.push(" OFFSET ");
             sql.bind(i64::try_from(offset).unwrap_or(i64::MAX));
-            let rows = sql.all(on).await?;
-            let devices: Result<Vec<_>, _> = rows.iter().map(read_device).collect();
-            let mut devices = devices?;
+            let mut devices = read_all(sql, on).await?;
             fill(on, engine, &mut devices).await?;
             Ok((devices, u64::try_from(total).unwrap_or(0)))
         };
@@ -325,8 +324,8 @@ async fn read_list(
         false => None,
         true => Some(count(on, engine, (visibility, filter), online).await?),
     };
-    let mut sql = Sql::new(engine, "SELECT ");
-    sql.push(READ).push(" FROM devices WHERE ");
+    let mut sql = select::<Device>(engine);
+    sql.push(" WHERE ");
     conditions(&mut sql, engine, (visibility, filter), online);
     if let Some(cursor) = Cursor::of(page)? {
         let at: Result<i64, _> = cursor.text.parse();
@@ -351,9 +350,8 @@ async fn read_list(
     }
     sql.push(ordered(order)).push(" LIMIT ");
     sql.bind(page.rows_to_read());
-    let rows = sql.all(on).await?;
-    let devices: Result<Vec<_>, _> = rows.iter().map(read_device).collect();
-    let mut page = page_of(page, devices?, total, |device| Cursor {
+    let devices = read_all(sql, on).await?;
+    let mut page = page_of(page, devices, total, |device: &Device| Cursor {
         text: match order {
             DeviceOrder::Id => device.id.clone(),
             DeviceOrder::Created => device.created_ms.to_string(),

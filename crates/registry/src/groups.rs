@@ -5,45 +5,20 @@ pub(crate) mod find;
 
 use std::collections::BTreeSet;
 
-use serde_json::{Map, Value, json};
+use serde_json::json;
 use sqlx::{AnyConnection, Row as _};
 
 use crate::database::Work;
 use crate::devices::{find_device, write_places};
-use crate::names::check_new_name;
+use crate::object::{details_of_change, details_of_new, read_all, select};
 use crate::secret;
 use crate::sql::{Engine, Fault, Sql};
 use crate::teams::home;
 use crate::{
-    Actor, DeviceRef, Exists, Expected, NotFound, ObjectKind, Refused, Registry, RegistryError,
-    Visibility, check_text,
+    Actor, DeviceRef, Exists, Expected, NotFound, ObjectKind, Registry, RegistryError, Visibility,
 };
-pub use find::Group;
-use find::{SELECT, candidates, find_group, for_team, one_of, read_group};
-
-/// A group to be added.
-#[derive(Clone, Debug, Default, PartialEq, Eq)]
-pub struct NewGroup {
-    /// Name of the group.
-    pub name: String,
-    /// For people.
-    pub description: String,
-    /// For people.
-    pub colour: String,
-    /// Team of the group; none: that of the caller.
-    pub team: Option<String>,
-}
-
-/// Change of a group; what is none stays as it is.
-#[derive(Clone, Debug, Default, PartialEq, Eq)]
-pub struct GroupChange {
-    /// Name of the group.
-    pub name: Option<String>,
-    /// For people.
-    pub description: Option<String>,
-    /// For people.
-    pub colour: Option<String>,
-}
+pub use find::{Group, GroupChange, NewGroup};
+use find::{candidates, find_group, for_team, one_of};
 
 impl Registry {
     /// Adds a group.
@@ -100,12 +75,12 @@ impl Registry {
         let mut reading = self.reading().await?;
         let on = reading.connection();
         let read = async {
-            let mut sql = Sql::new(engine, SELECT);
+            let mut sql = select::<Group>(engine);
             if let Some(team) = visibility.team() {
                 sql.push(" WHERE team = ").bind(team.to_owned());
             }
             sql.push(" ORDER BY name, id");
-            sql.all(on).await?.iter().map(read_group).collect()
+            read_all(sql, on).await
         };
         let read: Result<_, Fault> = read.await;
         reading.end(read).await
@@ -256,15 +231,6 @@ async fn find_with(
     one_of(groups, text)
 }
 
-fn check_colour(colour: &str) -> Result<(), RegistryError> {
-    let is_colour =
-        |digits: &str| digits.len() == 6 && digits.bytes().all(|digit| digit.is_ascii_hexdigit());
-    match colour.is_empty() || colour.strip_prefix('#').is_some_and(is_colour) {
-        true => Ok(()),
-        false => Err(Refused::Colour(colour.to_owned()).into()),
-    }
-}
-
 async fn expect_free(
     work: &mut Work<'_>,
     team: &str,
@@ -280,45 +246,23 @@ async fn expect_free(
     }
 }
 
-async fn insert(work: &mut Work<'_>, new: NewGroup) -> Result<Group, Fault> {
-    check_new_name("group", &new.name)?;
-    check_text("description", &new.description)?;
-    check_colour(&new.colour)?;
+async fn insert(work: &mut Work<'_>, mut new: NewGroup) -> Result<Group, Fault> {
     let own = work.actor.visibility.team().unwrap_or_default().to_owned();
-    let team = new.team.unwrap_or(own);
-    let team = home(&mut work.all, &work.actor.visibility, &team)
-        .await?
-        .team;
-    expect_free(work, &team, &new.name, "").await?;
-    let group = Group {
+    let team = new.team.take().unwrap_or(own);
+    let mut group = Group {
         id: secret::new_id()?,
-        name: new.name,
-        description: new.description,
-        colour: new.colour,
-        team,
-        devices: 0,
         revision: 1,
         created_ms: work.now_ms,
         updated_ms: work.now_ms,
+        ..Group::begun(new)
     };
-    let mut sql = work.sql(
-        "INSERT INTO device_groups (revision, id, team, name, description, colour, created_ms, \
-         updated_ms) VALUES (1",
-    );
-    for text in [
-        &group.id,
-        &group.team,
-        &group.name,
-        &group.description,
-        &group.colour,
-    ] {
-        sql.push(", ").bind(text.clone());
-    }
-    sql.push(", ").bind(group.created_ms);
-    sql.push(", ").bind(group.updated_ms).push(")");
-    sql.execute(&mut work.all).await?;
-    let changed = json!({ "name": group.name });
-    work.audit("group.add", ("group", &group.id), &group.team, changed)
+    group.check_values()?;
+    let home = home(&mut work.all, &work.actor.visibility, &team).await?;
+    group.team = home.team;
+    expect_free(work, &group.team, &group.name, "").await?;
+    work.insert(&group, &[]).await?;
+    let details = details_of_new(&group).into();
+    work.audit("group.add", ("group", &group.id), &group.team, details)
         .await?;
     Ok(group)
 }
@@ -329,46 +273,19 @@ async fn change_one(
     change: GroupChange,
     expected_revision: Expected,
 ) -> Result<Group, Fault> {
-    let mut group = find_group(&mut work.all, &work.actor.visibility, id).await?;
-    let id = &*group.id.clone();
-    expected_revision.check("the group", group.revision)?;
-    let mut changed = Map::new();
-    if let Some(name) = change.name.filter(|name| *name != group.name) {
-        check_new_name("group", &name)?;
-        expect_free(work, &group.team, &name, id).await?;
-        changed.insert("name".to_owned(), json!([group.name, name]));
-        group.name = name;
-    }
-    if let Some(description) = change.description {
-        check_text("description", &description)?;
-        changed.insert(
-            "description".to_owned(),
-            json!([group.description, description]),
-        );
-        group.description = description;
-    }
-    if let Some(colour) = change.colour {
-        check_colour(&colour)?;
-        changed.insert("colour".to_owned(), json!([group.colour, colour]));
-        group.colour = colour;
+    let old = find_group(&mut work.all, &work.actor.visibility, id).await?;
+    expected_revision.check("the group", old.revision)?;
+    let mut group = old.clone();
+    group.set_values(change)?;
+    if group.name != old.name {
+        expect_free(work, &group.team, &group.name, &group.id).await?;
     }
     group.revision += 1;
     group.updated_ms = work.now_ms;
-    let sql = "UPDATE device_groups SET name = $1, description = $2, colour = $3, revision = $4, \
-               updated_ms = $5 WHERE id = $6";
-    let query = sqlx::query(sql)
-        .bind(group.name.clone())
-        .bind(group.description.clone());
-    let query = query.bind(group.colour.clone()).bind(group.revision);
-    let query = query.bind(group.updated_ms).bind(id.to_owned());
-    query.execute(&mut *work.all).await?;
-    work.audit(
-        "group.change",
-        ("group", id),
-        &group.team,
-        Value::Object(changed),
-    )
-    .await?;
+    work.update(&group, "id", &group.id).await?;
+    let changed = details_of_change(&old, &group).into();
+    work.audit("group.change", ("group", &group.id), &group.team, changed)
+        .await?;
     Ok(group)
 }
 

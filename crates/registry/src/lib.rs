@@ -9,6 +9,7 @@
 //!   asynchronous
 //! * `sql`, `page`, `writing`, `lines`: statements that are put together, lists by page,
 //!   transactions that write, and rows as text
+//! * `object`: objects of the tables, whose fields are declared once
 //! * `error`: why the tables are not read or changed, and what helps
 //! * `names`, `known`: which names objects may have, and the kind of account of a name
 //! * `teams`, `members`, `membership`: teams and their members
@@ -80,6 +81,7 @@ mod message_log;
 mod message_times;
 mod migrations;
 mod names;
+mod object;
 mod offline_queue;
 mod other_system;
 mod outbox;
@@ -111,7 +113,7 @@ pub use activity::{Activity, LastActivity};
 pub use added_integrations::{ADDED_MAX, AddedIntegration};
 pub use alarm_watches::AlarmWatchRow;
 pub use alarms::{AlarmFilter, AlarmRow, AlarmsKept};
-pub use api_keys::{ApiKey, ApiKeyBarred, NewApiKey, may_be_api_key};
+pub use api_keys::{ApiKey, ApiKeyBarred, ApiKeyChange, NewApiKey, may_be_api_key};
 pub use audit::{Actor, AuditEntry, AuditFilter, AuditKept, AuditLine, NewAuditEntry, Visibility};
 pub use bans::{AddedBan, Ban, BanKind, NewBan};
 pub use bridge_subscriptions::BridgeSubscription;
@@ -165,6 +167,7 @@ pub use martlet_rollout as rollout;
 pub use members::Member;
 pub use message_log::{LoggedMessage, MessageLogQuery, MessagesKept};
 pub use message_times::MessageTimes;
+pub use object::{SettableField, one_of};
 pub use offline_queue::{OfflineMessage, offline_messages};
 pub use other_system::OtherSystem;
 pub use page::{Page, PageRequest};
@@ -194,7 +197,7 @@ pub use twins::{
     GroupTwin, TWIN_BYTES_MAX, TWIN_DEPTH_MAX, Twin, TwinChange, TwinReport, TwinValues, Values,
     values_of_json,
 };
-pub use users::{ApiRole, NewUser, User, UserChange};
+pub use users::{ApiRole, GivenPassword, NewUser, User, UserChange};
 
 pub use martlet_access::{IOTFLOW, RuleLine, SERVICE_MQTT, check_password, with_keyword};
 

@@ -5,8 +5,8 @@ use base64::Engine as _;
 use base64::engine::general_purpose::URL_SAFE_NO_PAD;
 
 use sqlx::AnyConnection;
-use sqlx::any::AnyRow;
 
+use crate::object::{Object, push_columns, read_all};
 use crate::sql::{Engine, Fault, Sql};
 use crate::{Refused, RegistryError};
 
@@ -86,19 +86,15 @@ impl Cursor {
     }
 }
 
-/// Rows in the order of a column of text that no two of them share.
-pub(crate) struct Listed<T> {
-    /// Columns that are read of each.
-    pub(crate) columns: &'static str,
+/// Objects in the order of a column of text that no two of them share.
+pub(crate) struct Listed<O> {
     /// The column.
     pub(crate) key: &'static str,
-    /// A row, as it is answered,
-    pub(crate) read: fn(&AnyRow) -> Result<T, Fault>,
-    /// and what stands in its column.
-    pub(crate) name: fn(&T) -> &str,
+    /// The text that an object has in it.
+    pub(crate) name: fn(&O) -> &str,
 }
 
-impl<T> Listed<T> {
+impl<O: Object> Listed<O> {
     /// A page of those that `from` finds: it writes ` FROM … WHERE …`.
     pub(crate) async fn page(
         &self,
@@ -106,7 +102,7 @@ impl<T> Listed<T> {
         engine: Engine,
         from: impl Fn(&mut Sql),
         page: &PageRequest,
-    ) -> Result<Page<T>, Fault> {
+    ) -> Result<Page<O>, Fault> {
         let mut total = None;
         if page.with_total {
             let mut sql = Sql::new(engine, "SELECT COUNT(*)");
@@ -114,7 +110,7 @@ impl<T> Listed<T> {
             total = Some(sql.count(&mut *on).await?);
         }
         let mut sql = Sql::new(engine, "SELECT ");
-        sql.push(self.columns);
+        push_columns::<O>(&mut sql);
         from(&mut sql);
         if let Some(cursor) = Cursor::of(page)? {
             sql.push(" AND ").push(self.key).push(" > ");
@@ -122,9 +118,8 @@ impl<T> Listed<T> {
         }
         sql.push(" ORDER BY ").push(self.key).push(" LIMIT ");
         sql.bind(page.rows_to_read());
-        let rows = sql.all(on).await?;
-        let items: Result<Vec<T>, Fault> = rows.iter().map(self.read).collect();
-        Ok(page_of(page, items?, total, |item| Cursor {
+        let items = read_all(sql, on).await?;
+        Ok(page_of(page, items, total, |item| Cursor {
             text: (self.name)(item).to_owned(),
             number: 0,
         }))

@@ -5,8 +5,7 @@ use std::fmt;
 use std::time::Duration;
 
 use serde_json::json;
-use sqlx::any::AnyRow;
-use sqlx::{AnyConnection, Row as _};
+use sqlx::AnyConnection;
 
 use crate::credentials::rotate_one;
 use crate::database::Work;
@@ -14,6 +13,7 @@ use crate::devices::{expect_type, find_device, insert_one};
 use crate::groups::find::{for_team as group_for_team, none_for_team};
 use crate::idempotency::{Claim, claim};
 use crate::names::{check_name, check_new_name};
+use crate::object::{details_of_new, object, read_all, read_first, select_short, unchecked};
 use crate::secret::{self, DigestKey, Secret};
 use crate::sql::{Fault, clean};
 use crate::teams::{Home, home};
@@ -54,52 +54,77 @@ impl fmt::Debug for ProvisioningKeyRef {
     }
 }
 
-/// A provisioning key, as lists show it.
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub struct ProvisioningKey {
-    /// Id of the key.
-    pub id: String,
-    /// For people.
-    pub name: String,
-    /// The type of devices that are added with it.
-    pub device_type: String,
-    /// The id of their team; empty is none.
-    pub team: String,
-    /// Ids of their groups.
-    pub groups: Vec<String>,
-    /// Pattern that their ids match, with one `*` for anything; empty matches any id.
-    pub id_pattern: String,
-    /// Devices that it may add, at most; 0: no limit.
-    pub devices_max: i64,
-    /// Devices that it has added.
-    pub devices_made: i64,
-    /// Raised with every change.
-    pub revision: i64,
-    /// Milliseconds since the Unix epoch.
-    pub created_ms: i64,
-    /// When it ends; 0: never.
-    pub expires_ms: i64,
-    /// When it was revoked; 0: it is not revoked.
-    pub revoked_ms: i64,
+object! {
+    /// A provisioning key, without the key.
+    ProvisioningKey in "provisioning_keys";
+    /// A provisioning key to be added.
+    new NewProvisioningKey
+    kept {
+        /// Id of the key.
+        id ("id"): String, [];
+        /// Devices that it has added.
+        devices_made ("devices_made"): i64, [];
+        /// Raised with every change.
+        revision ("revision"): i64, [];
+    }
+    times {
+        /// When it was added.
+        created_ms as "created_at", [];
+        /// When it was revoked; null: it is not revoked.
+        revoked_ms as "revoked_at", [];
+    }
+    given {
+        /// Name of the key, for people.
+        name ("name"): String, new String,
+            check check_key_name, [Audited];
+        /// Type of devices that are added with it. Default: `device`.
+        device_type ("device_type"): String, new #[serde(default = "device_type")] String,
+            check unchecked, [Audited];
+        /// Id of their team; empty: no team. A request may name the team by its id or name.
+        team ("team"): String, new Option<String>,
+            check unchecked, [];
+        /// Ids of their groups. A request may name a group by its id or name.
+        groups ("groups_joined"): Vec<String>, new #[serde(default)] Vec<String>,
+            check unchecked, [];
+        /// Pattern that their ids match, with one `*` for anything; empty matches any id.
+        @[schema(example = "pump-*")]
+        id_pattern ("id_pattern"): String, new #[serde(default)] String,
+            check check_pattern, [Audited];
+        /// Devices that it may add, at most; 0: no limit.
+        @[schema(minimum = 0)]
+        devices_max ("devices_max"): i64, new #[serde(default)] i64,
+            check check_devices_max, [Audited];
+        /// When it ends; null: never.
+        @[serde(rename = "expires_at", with = "crate::object::time")]
+        @[schema(value_type = Option<String>, format = DateTime)]
+        expires_ms ("expires_ms"): i64, new #[serde(default)] i64,
+            check unchecked, [Audited];
+    }
 }
 
-/// A provisioning key to be added.
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub struct NewProvisioningKey {
-    /// For people.
-    pub name: String,
-    /// The type of devices.
-    pub device_type: String,
-    /// Their team, by id or name; none: that of the caller.
-    pub team: Option<String>,
-    /// Their groups, by id or name.
-    pub groups: Vec<String>,
-    /// How their ids look, with one `*` for anything; empty is any.
-    pub id_pattern: String,
-    /// How many; 0: as many as come.
-    pub devices_max: i64,
-    /// When it ends; 0: never.
-    pub expires_ms: i64,
+fn device_type() -> String {
+    DEVICE_TYPE.to_owned()
+}
+
+fn check_key_name(name: &str) -> Result<(), RegistryError> {
+    check_new_name("key", name)
+}
+
+fn check_pattern(pattern: &str) -> Result<(), RegistryError> {
+    if !pattern.is_empty() {
+        check_name("pattern", pattern)?;
+    }
+    match pattern.matches('*').count() > 1 {
+        true => Err(Refused::KeyPattern.into()),
+        false => Ok(()),
+    }
+}
+
+fn check_devices_max(devices: &i64) -> Result<(), RegistryError> {
+    match *devices < 0 {
+        true => Err(Refused::KeyPattern.into()),
+        false => Ok(()),
+    }
 }
 
 impl NewProvisioningKey {
@@ -144,10 +169,9 @@ impl Registry {
         let mut reading = self.reading().await?;
         let on = reading.connection();
         let read = async {
-            let sql = "SELECT * FROM provisioning_keys ORDER BY created_ms DESC, id";
-            let rows = sqlx::query(sql).fetch_all(on).await?;
-            let keys: Result<Vec<_>, Fault> = rows.iter().map(read_key).collect();
-            let mut keys = keys?;
+            let mut sql = select_short::<ProvisioningKey>();
+            sql.push(" ORDER BY created_ms DESC, id");
+            let mut keys: Vec<ProvisioningKey> = read_all(sql, on).await?;
             keys.retain(|key| visibility.sees(&key.team));
             Ok(keys)
         };
@@ -198,9 +222,9 @@ impl Registry {
         let mut reading = self.reading().await?;
         let on = reading.connection();
         let read = async {
-            let query = sqlx::query("SELECT * FROM provisioning_keys WHERE digest = $1");
-            let row = query.bind(digest).fetch_optional(on).await?;
-            row.as_ref().map(read_key).transpose()
+            let mut sql = select_short::<ProvisioningKey>();
+            sql.push(" WHERE digest = ").bind(digest);
+            read_first(sql, on).await
         };
         let read: Result<_, Fault> = read.await;
         reading.end(read).await
@@ -246,24 +270,6 @@ pub struct Provisioned {
     pub is_again: bool,
 }
 
-fn read_key(row: &AnyRow) -> Result<ProvisioningKey, Fault> {
-    let groups: String = row.try_get("groups_joined")?;
-    Ok(ProvisioningKey {
-        id: row.try_get("id")?,
-        name: row.try_get("name")?,
-        device_type: row.try_get("device_type")?,
-        team: row.try_get("team")?,
-        groups: groups.split_whitespace().map(str::to_owned).collect(),
-        id_pattern: row.try_get("id_pattern")?,
-        devices_max: row.try_get("devices_max")?,
-        devices_made: row.try_get("devices_made")?,
-        revision: row.try_get("revision")?,
-        created_ms: row.try_get("created_ms")?,
-        expires_ms: row.try_get("expires_ms")?,
-        revoked_ms: row.try_get("revoked_ms")?,
-    })
-}
-
 fn fits(pattern: &str, id: &str) -> bool {
     match pattern.split_once('*') {
         None => pattern.is_empty() || pattern == id,
@@ -276,19 +282,11 @@ fn fits(pattern: &str, id: &str) -> bool {
 async fn insert(
     work: &mut Work<'_>,
     digests: &DigestKey,
-    new: NewProvisioningKey,
+    mut new: NewProvisioningKey,
 ) -> Result<(ProvisioningKey, Secret), Fault> {
-    check_new_name("key", &new.name)?;
-    if !new.id_pattern.is_empty() {
-        check_name("pattern", &new.id_pattern)?;
-    }
-    if new.id_pattern.matches('*').count() > 1 || new.devices_max < 0 {
-        return Err(Refused::KeyPattern.into());
-    }
     let visibility = work.actor.visibility.clone();
-    let team = new
-        .team
-        .unwrap_or(visibility.team().unwrap_or_default().to_owned());
+    let own = visibility.team().unwrap_or_default().to_owned();
+    let team = new.team.take().unwrap_or(own);
     let Home { team, tenant } = home(&mut work.all, &visibility, &team).await?;
     expect_type(work, tenant, &new.device_type).await?;
     let mut groups = Vec::new();
@@ -304,49 +302,21 @@ async fn insert(
     let secret = Secret::with_prefix(PREFIX)?;
     let key = ProvisioningKey {
         id: secret::new_id()?,
-        name: new.name,
-        device_type: new.device_type,
         team,
         groups,
-        id_pattern: new.id_pattern,
-        devices_max: new.devices_max,
-        devices_made: 0,
         revision: 1,
         created_ms: work.now_ms,
-        expires_ms: new.expires_ms,
-        revoked_ms: 0,
+        ..ProvisioningKey::begun(new)
     };
-    let mut sql = work.sql(
-        "INSERT INTO provisioning_keys (devices_made, revision, revoked_ms, id, name, digest, \
-         device_type, team, groups_joined, id_pattern, devices_max, created_ms, expires_ms) \
-         VALUES (0, 1, 0",
-    );
+    key.check_values()?;
     let digest = secret::digest_text(&digests.digest(secret.text().as_bytes()));
-    for text in [
-        &key.id,
-        &key.name,
-        &digest,
-        &key.device_type,
-        &key.team,
-        &key.groups.join(" "),
-        &key.id_pattern,
-    ] {
-        sql.push(", ").bind(text.clone());
-    }
-    for number in [key.devices_max, key.created_ms, key.expires_ms] {
-        sql.push(", ").bind(number);
-    }
-    sql.push(")");
-    sql.execute(&mut work.all).await?;
-    let changed = json!({
-        "name": key.name, "type": key.device_type, "id_pattern": key.id_pattern,
-        "devices_max": key.devices_max, "expires_ms": key.expires_ms,
-    });
+    work.insert(&key, &[("digest", &digest)]).await?;
+    let details = details_of_new(&key).into();
     work.audit(
         "provisioning_key.add",
         ("provisioning_key", &key.id),
         &key.team,
-        changed,
+        details,
     )
     .await?;
     Ok((key, secret))
@@ -354,13 +324,10 @@ async fn insert(
 
 async fn revoke(work: &mut Work<'_>, id: &str) -> Result<(), Fault> {
     let missing = || NotFound::Object(ObjectKind::ProvisioningKey, id.to_owned());
-    let sql = "SELECT * FROM provisioning_keys WHERE id = $1 AND revoked_ms = 0";
-    let query = sqlx::query(sql).bind(clean(id));
-    let row = query
-        .fetch_optional(&mut *work.all)
-        .await?
-        .ok_or_else(missing)?;
-    let key = read_key(&row)?;
+    let mut sql = select_short::<ProvisioningKey>();
+    sql.push(" WHERE revoked_ms = 0 AND id = ").bind(clean(id));
+    let found = read_first(sql, &mut work.all).await?;
+    let key: ProvisioningKey = found.ok_or_else(missing)?;
     if !work.actor.visibility.sees(&key.team) {
         return Err(missing().into());
     }
@@ -384,15 +351,17 @@ async fn find_good(
     now_ms: i64,
 ) -> Result<ProvisioningKey, Fault> {
     let missing = || NotFound::ShownProvisioningKey;
-    let (sql, value) = match key {
-        ProvisioningKeyRef::Secret(secret) => (
-            "SELECT * FROM provisioning_keys WHERE digest = $1",
-            secret::digest_text(&digests.digest(secret.as_bytes())),
-        ),
-        ProvisioningKeyRef::Id(id) => ("SELECT * FROM provisioning_keys WHERE id = $1", clean(id)),
-    };
-    let row = sqlx::query(sql).bind(value).fetch_optional(on).await?;
-    let key = read_key(&row.ok_or_else(missing)?)?;
+    let mut sql = select_short::<ProvisioningKey>();
+    match key {
+        ProvisioningKeyRef::Secret(secret) => {
+            let digest = secret::digest_text(&digests.digest(secret.as_bytes()));
+            sql.push(" WHERE digest = ").bind(digest);
+        }
+        ProvisioningKeyRef::Id(id) => {
+            sql.push(" WHERE id = ").bind(clean(id));
+        }
+    }
+    let key: ProvisioningKey = read_first(sql, on).await?.ok_or_else(missing)?;
     if key.revoked_ms > 0 {
         return Err(Refused::KeyRevoked.into());
     }

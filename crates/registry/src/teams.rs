@@ -8,12 +8,13 @@ mod delete;
 pub use delete::PurgedTeam;
 pub(crate) use delete::forget_owner;
 
-use serde_json::{Map, Value, json};
-use sqlx::any::AnyRow;
-use sqlx::{AnyConnection, Row as _};
+use sqlx::AnyConnection;
 
 use crate::database::Work;
 use crate::names::check_new_name;
+use crate::object::{
+    details_of_change, details_of_new, object, read_all, read_first, select_short,
+};
 use crate::secret;
 use crate::sql::{Fault, clean};
 use crate::{
@@ -21,45 +22,50 @@ use crate::{
     check_text,
 };
 
-/// A team.
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub struct Team {
-    /// Id of the team.
-    pub id: String,
-    /// Unique among those that are there or can be restored.
-    pub name: String,
-    /// For people.
-    pub description: String,
-    /// 0 is shared by all teams that own none; others are never used again.
-    pub tenant: u32,
-    /// Raised with every change.
-    pub revision: i64,
-    /// Milliseconds since the Unix epoch.
-    pub created_ms: i64,
-    /// When it was last changed.
-    pub updated_ms: i64,
-    /// When it was deleted; 0: it is there.
-    pub deleted_ms: i64,
+object! {
+    /// A team.
+    Team in "teams";
+    /// A team to be added.
+    #[derive(Default)]
+    new NewTeam {
+        /// Whether it has a tenant of its own, permanently: its devices and topics are separate
+        /// from all others.
+        #[serde(default)]
+        owns_tenant: bool;
+    }
+    kept {
+        /// Id of the team.
+        id ("id"): String, [];
+        /// 0 is shared by all teams that own none; others are never used again.
+        tenant ("tenant"): u32, [Audited];
+        /// Raised with every change; the `ETag` is made of it.
+        revision ("revision"): i64, [Changed];
+    }
+    times {
+        /// When it was added.
+        created_ms as "created_at", [];
+        /// When it was last changed.
+        updated_ms as "updated_at", [Changed];
+        /// When it was deleted; null: it is not deleted.
+        deleted_ms as "deleted_at", [];
+    }
+    /// Changes of a team; fields that are not named stay.
+    change TeamChange set {
+        /// Name of the team, unique among those that are there or can be restored.
+        name ("name"): String, new String,
+            check check_name, [Audited];
+        /// Description, for people.
+        description ("description"): String, new #[serde(default)] String,
+            check check_description, [];
+    }
 }
 
-/// A team to be added.
-#[derive(Clone, Debug, Default, PartialEq, Eq)]
-pub struct NewTeam {
-    /// Name of the team.
-    pub name: String,
-    /// For people.
-    pub description: String,
-    /// Whether it has a tenant of its own, for good.
-    pub owns_tenant: bool,
+fn check_name(name: &str) -> Result<(), RegistryError> {
+    check_new_name("team", name)
 }
 
-/// Change of a team; what is none stays as it is.
-#[derive(Clone, Debug, Default, PartialEq, Eq)]
-pub struct TeamChange {
-    /// Name of the team.
-    pub name: Option<String>,
-    /// For people.
-    pub description: Option<String>,
+fn check_description(text: &str) -> Result<(), RegistryError> {
+    check_text("description", text)
 }
 
 impl Registry {
@@ -100,14 +106,13 @@ impl Registry {
     ) -> Result<Vec<Team>, RegistryError> {
         let mut reading = self.reading().await?;
         let on = reading.connection();
-        let sql = match deleted {
-            false => "SELECT * FROM teams WHERE deleted_ms = 0 ORDER BY name",
-            true => "SELECT * FROM teams WHERE deleted_ms > 0 ORDER BY name",
-        };
         let read = async {
-            let rows = sqlx::query(sql).fetch_all(on).await?;
-            let teams: Result<Vec<_>, _> = rows.iter().map(read_team).collect();
-            let mut teams = teams?;
+            let mut sql = select_short::<Team>();
+            sql.push(match deleted {
+                false => " WHERE deleted_ms = 0 ORDER BY name",
+                true => " WHERE deleted_ms > 0 ORDER BY name",
+            });
+            let mut teams: Vec<Team> = read_all(sql, on).await?;
             teams.retain(|team| visibility.sees(&team.id));
             Ok(teams)
         };
@@ -142,20 +147,6 @@ impl Registry {
     }
 }
 
-fn read_team(row: &AnyRow) -> Result<Team, Fault> {
-    let tenant: i64 = row.try_get("tenant")?;
-    Ok(Team {
-        id: row.try_get("id")?,
-        name: row.try_get("name")?,
-        description: row.try_get("description")?,
-        tenant: u32::try_from(tenant).unwrap_or(u32::MAX),
-        revision: row.try_get("revision")?,
-        created_ms: row.try_get("created_ms")?,
-        updated_ms: row.try_get("updated_ms")?,
-        deleted_ms: row.try_get("deleted_ms")?,
-    })
-}
-
 pub(crate) async fn find(
     on: &mut AnyConnection,
     visibility: &Visibility,
@@ -166,9 +157,9 @@ pub(crate) async fn find(
     if !visibility.sees(id) || id.contains('\0') {
         return Err(missing().into());
     }
-    let query = sqlx::query("SELECT * FROM teams WHERE id = $1").bind(id.to_owned());
-    let row = query.fetch_optional(on).await?.ok_or_else(missing)?;
-    let team = read_team(&row)?;
+    let mut sql = select_short::<Team>();
+    sql.push(" WHERE id = ").bind(id.to_owned());
+    let team: Team = read_first(sql, on).await?.ok_or_else(missing)?;
     match (team.deleted_ms > 0) == deleted {
         true => Ok(team),
         false => Err(missing().into()),
@@ -183,9 +174,10 @@ pub(crate) async fn named(
     text: &str,
     deleted: bool,
 ) -> Result<Option<Team>, Fault> {
-    let sql = "SELECT * FROM teams WHERE id = $1 OR name = $1";
-    let rows = sqlx::query(sql).bind(clean(text)).fetch_all(on).await?;
-    let mut teams = rows.iter().map(read_team).collect::<Result<Vec<_>, _>>()?;
+    let mut sql = select_short::<Team>();
+    sql.push(" WHERE id = ").bind(clean(text));
+    sql.push(" OR name = ").bind(clean(text));
+    let mut teams: Vec<Team> = read_all(sql, on).await?;
     teams.retain(|team| visibility.sees(&team.id) && (team.deleted_ms > 0) == deleted);
     Ok(teams.into_iter().min_by_key(|team| team.id != text))
 }
@@ -296,35 +288,23 @@ fn expect_all(actor: &Actor) -> Result<(), RegistryError> {
 
 async fn insert(work: &mut Work<'_>, new: NewTeam) -> Result<Team, Fault> {
     expect_all(&work.actor)?;
-    check_new_name("team", &new.name)?;
-    check_text("description", &new.description)?;
-    expect_free(work, &new.name, "").await?;
-    let tenant = match new.owns_tenant {
-        true => {
-            expect_no_names_of(work, &new.name).await?;
-            free_tenant(work).await?
-        }
-        false => 0,
-    };
-    let team = Team {
+    let owns_tenant = new.owns_tenant;
+    let mut team = Team {
         id: secret::new_id()?,
-        name: new.name,
-        description: new.description,
-        tenant: u32::try_from(tenant).unwrap_or(u32::MAX),
         revision: 1,
         created_ms: work.now_ms,
         updated_ms: work.now_ms,
-        deleted_ms: 0,
+        ..Team::begun(new)
     };
-    let sql = "INSERT INTO teams (id, name, description, tenant, revision, created_ms, \
-               updated_ms, deleted_ms) VALUES ($1, $2, $3, $4, 1, $5, $5, 0)";
-    let query = sqlx::query(sql)
-        .bind(team.id.clone())
-        .bind(team.name.clone());
-    let query = query.bind(team.description.clone()).bind(tenant);
-    query.bind(work.now_ms).execute(&mut *work.all).await?;
-    let changed = json!({ "name": team.name, "tenant": tenant });
-    work.audit("team.add", ("team", &team.id), &team.id, changed)
+    team.check_values()?;
+    expect_free(work, &team.name, "").await?;
+    if owns_tenant {
+        expect_no_names_of(work, &team.name).await?;
+        team.tenant = u32::try_from(free_tenant(work).await?).unwrap_or(u32::MAX);
+    }
+    work.insert(&team, &[]).await?;
+    let details = details_of_new(&team).into();
+    work.audit("team.add", ("team", &team.id), &team.id, details)
         .await?;
     Ok(team)
 }
@@ -399,37 +379,21 @@ async fn change_one(
     change: TeamChange,
     expected_revision: Expected,
 ) -> Result<Team, Fault> {
-    let mut team = find_named(&mut work.all, &work.actor.visibility, id, false).await?;
-    let id = &*team.id.clone();
-    expected_revision.check("the team", team.revision)?;
-    let mut changed = Map::new();
-    if let Some(name) = change.name.filter(|name| *name != team.name) {
-        check_new_name("team", &name)?;
+    let old = find_named(&mut work.all, &work.actor.visibility, id, false).await?;
+    expected_revision.check("the team", old.revision)?;
+    let mut team = old.clone();
+    team.set_values(change)?;
+    if team.name != old.name {
         if team.tenant > 0 {
-            return Err(Refused::NameOfTenant(team.name).into());
+            return Err(Refused::NameOfTenant(old.name).into());
         }
-        expect_free(work, &name, id).await?;
-        changed.insert("name".to_owned(), json!([team.name, name]));
-        team.name = name;
-    }
-    if let Some(description) = change.description {
-        check_text("description", &description)?;
-        changed.insert(
-            "description".to_owned(),
-            json!([team.description, description]),
-        );
-        team.description = description;
+        expect_free(work, &team.name, &team.id).await?;
     }
     team.revision += 1;
     team.updated_ms = work.now_ms;
-    let sql = "UPDATE teams SET name = $1, description = $2, revision = $3, updated_ms = $4 \
-               WHERE id = $5";
-    let query = sqlx::query(sql)
-        .bind(team.name.clone())
-        .bind(team.description.clone());
-    let query = query.bind(team.revision).bind(team.updated_ms);
-    query.bind(id.to_owned()).execute(&mut *work.all).await?;
-    work.audit("team.change", ("team", id), id, Value::Object(changed))
+    work.update(&team, "id", &team.id).await?;
+    let changed = details_of_change(&old, &team).into();
+    work.audit("team.change", ("team", &team.id), &team.id, changed)
         .await?;
     Ok(team)
 }

@@ -10,74 +10,23 @@ mod user;
 pub(crate) use find::{UserRow, expect_user, has_role_elsewhere, is_user, user_row, user_rows};
 
 use martlet_access::hash::PasswordHash;
-use serde_json::{Map, Value, json};
+use serde_json::json;
 
 use crate::database::Work;
 use crate::membership::insert_member;
 use crate::names::check_new_name;
+use crate::object::{details_of_change, details_of_new};
 use crate::rule_sets::expect_own_topics;
 use crate::rule_sets::owner::{is_builtin, unknown};
 use crate::sql::Fault;
 use crate::teams::{Home, expect_unqualified, forget_owner, home, team_seen};
 use crate::{
     Actor, Exists, Expected, NO_ROLE, ObjectKind, Owner, Refused, Registry, RegistryError,
-    USER_ROLE, Visibility, check_text,
+    USER_ROLE, Visibility,
 };
-use find::find_own;
+use find::{find, find_own};
 use passwords::new_hash;
-pub use user::{ApiRole, User};
-
-/// A user to be added.
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub struct NewUser {
-    /// User name.
-    pub name: String,
-    /// Role as a client; none: everything that the topics of the caller permit, so [`USER_ROLE`],
-    /// or [`NO_ROLE`] where that would be the topics of others.
-    pub role: Option<String>,
-    /// Role in the API and the panel.
-    pub api_role: ApiRole,
-    /// May be empty.
-    pub email: String,
-    /// May be empty.
-    pub full_name: String,
-    /// The team in whose tenant it is, by id or name; empty: the common one.
-    pub team: String,
-    /// The role in that team, if it has one.
-    pub team_role: Option<ApiRole>,
-}
-
-impl NewUser {
-    /// A user of this name without other data.
-    pub fn new(name: &str) -> Self {
-        Self {
-            name: name.to_owned(),
-            role: None,
-            api_role: ApiRole::None,
-            email: String::new(),
-            full_name: String::new(),
-            team: String::new(),
-            team_role: None,
-        }
-    }
-}
-
-/// Change of a user; what is none stays as it is.
-#[derive(Clone, Debug, Default, PartialEq, Eq)]
-pub struct UserChange {
-    /// Role as a client.
-    pub role: Option<String>,
-    /// Role in the API and the panel.
-    pub api_role: Option<ApiRole>,
-    /// Whether it is accepted.
-    pub enabled: Option<bool>,
-    /// May be empty.
-    pub email: Option<String>,
-    /// May be empty.
-    pub full_name: Option<String>,
-    /// The team in whose tenant it is, by id or name.
-    pub team: Option<String>,
-}
+pub use user::{ApiRole, GivenPassword, NewUser, User, UserChange};
 
 impl Registry {
     /// Adds a user.
@@ -284,74 +233,58 @@ async fn expect_no_device(work: &mut Work<'_>, name: &str, tenant: i64) -> Resul
 
 async fn insert(
     work: &mut Work<'_>,
-    new: NewUser,
+    mut new: NewUser,
     hash: &PasswordHash,
     verifier: String,
 ) -> Result<User, Fault> {
-    check_text("e-mail address", &new.email)?;
-    check_text("full name", &new.full_name)?;
     let visibility = work.actor.visibility.clone();
     let own_team = visibility.team();
-    let own = own_team.filter(|_| new.team.is_empty());
-    let team = own.map_or(new.team, str::to_owned);
-    let Home { team, tenant } = home(&mut work.all, &visibility, &team).await?;
-    let role = new.role.unwrap_or_else(|| {
+    let named = own_team
+        .filter(|_| new.team.is_empty())
+        .unwrap_or(&new.team);
+    let Home { team, tenant } = home(&mut work.all, &visibility, named).await?;
+    let role = new.role.take().unwrap_or_else(|| {
         let is_among_others = own_team.is_some() && tenant == 0;
         if is_among_others { NO_ROLE } else { USER_ROLE }.to_owned()
     });
     expect_role(work, &role).await?;
     expect_no_device(work, &new.name, tenant).await?;
     expect_unqualified(&mut work.all, tenant, &new.name).await?;
+    let team_role = new.team_role;
     let user = User {
-        name: new.name,
         role,
-        api_role: new.api_role,
-        enabled: true,
-        email: new.email,
-        full_name: new.full_name,
         team,
         tenant: u32::try_from(tenant).unwrap_or(u32::MAX),
         revision: 1,
         created_ms: work.now_ms,
         updated_ms: work.now_ms,
-        deleted_ms: 0,
+        password_set_ms: work.now_ms,
+        ..User::begun(new)
     };
+    user.check_values()?;
     check_roles(work, &user).await?;
-    let mut sql = work.sql(
-        "INSERT INTO users (enabled, revision, deleted_ms, name, role, api_role, email, \
-         full_name, team, password_hash, scram_verifier, tenant, password_set_ms, created_ms, \
-         updated_ms) VALUES (1, 1, 0",
-    );
-    for text in [
-        &*user.name,
-        &user.role,
-        user.api_role.word(),
-        &user.email,
-        &user.full_name,
-        &user.team,
-        &hash.text(),
-        &verifier,
-    ] {
-        sql.push(", ").bind(text.to_owned());
-    }
-    for number in [tenant, work.now_ms, work.now_ms, work.now_ms] {
-        sql.push(", ").bind(number);
-    }
-    sql.push(") ON CONFLICT DO NOTHING");
     let name = &user.name;
-    if sql.execute(&mut work.all).await? == 0 {
-        let why = match is_user(&mut work.all, &Visibility::All, name).await? {
-            true => Exists::User(name.clone()),
-            false => Exists::Deleted(ObjectKind::User, name.as_str().into()),
-        };
-        return Err(why.into());
+    for deleted in [false, true] {
+        match find(&mut work.all, &Visibility::All, name, deleted).await {
+            Err(Fault::Told(RegistryError::NotFound(_))) => {}
+            Ok(_) if deleted => {
+                return Err(Exists::Deleted(ObjectKind::User, name.as_str().into()).into());
+            }
+            Ok(_) => return Err(Exists::User(name.clone()).into()),
+            Err(fault) => return Err(fault),
+        }
     }
+    let secrets = [
+        ("password_hash", &*hash.text()),
+        ("scram_verifier", &*verifier),
+    ];
+    work.insert(&user, &secrets).await?;
     work.set_in_use().await?;
-    let changed = json!({ "role": user.role, "api_role": user.api_role.word() });
-    work.audit("user.add", ("user", name), &user.team, changed)
+    let details = details_of_new(&user).into();
+    work.audit("user.add", ("user", name), &user.team, details)
         .await?;
     claim(work, &user).await?;
-    match (new.team_role, own_team) {
+    match (team_role, own_team) {
         (Some(role), _) if !user.team.is_empty() => {
             let team = &user.team;
             insert_member(work, team, name, role).await?;
@@ -368,28 +301,19 @@ async fn insert(
 async fn change_one(
     work: &mut Work<'_>,
     name: &str,
-    change: UserChange,
+    mut change: UserChange,
     expected_revision: Expected,
 ) -> Result<User, Fault> {
     let visibility = work.actor.visibility.clone();
     let old = find_own(&mut work.all, &visibility, name, false).await?;
     expected_revision.check(name, old.revision)?;
     let mut new = old.clone();
-    if let Some(role) = change.role {
-        expect_role(work, &role).await?;
-        new.role = role;
+    let team = change.team.take();
+    new.set_values(change)?;
+    if new.role != old.role {
+        expect_role(work, &new.role).await?;
     }
-    new.api_role = change.api_role.unwrap_or(old.api_role);
-    new.enabled = change.enabled.unwrap_or(old.enabled);
-    if let Some(email) = change.email {
-        check_text("e-mail address", &email)?;
-        new.email = email;
-    }
-    if let Some(full_name) = change.full_name {
-        check_text("full name", &full_name)?;
-        new.full_name = full_name;
-    }
-    if let Some(team) = change.team.filter(|team| *team != old.team) {
+    if let Some(team) = team.filter(|team| *team != old.team) {
         let Home { team, tenant } = home(&mut work.all, &visibility, &team).await?;
         if tenant != i64::from(old.tenant) {
             expect_no_device(work, name, tenant).await?;
@@ -404,33 +328,8 @@ async fn change_one(
     check_roles(work, &new).await?;
     new.revision += 1;
     new.updated_ms = work.now_ms;
-    let mut sql = work.sql("UPDATE users SET role = ");
-    sql.bind(new.role.clone());
-    sql.push(", api_role = ").bind(new.api_role.word());
-    sql.push(", enabled = ").bind(i64::from(new.enabled));
-    sql.push(", email = ").bind(new.email.clone());
-    sql.push(", full_name = ").bind(new.full_name.clone());
-    sql.push(", team = ").bind(new.team.clone());
-    sql.push(", tenant = ").bind(i64::from(new.tenant));
-    sql.push(", revision = ").bind(new.revision);
-    sql.push(", updated_ms = ").bind(new.updated_ms);
-    sql.push(" WHERE name = ").bind(name.to_owned());
-    sql.execute(&mut work.all).await?;
-    let mut changed = Map::new();
-    let word = |enabled: bool| if enabled { "yes" } else { "no" };
-    for (field, before, after) in [
-        ("role", &*old.role, &*new.role),
-        ("api_role", old.api_role.word(), new.api_role.word()),
-        ("enabled", word(old.enabled), word(new.enabled)),
-        ("email", &old.email, &new.email),
-        ("full_name", &old.full_name, &new.full_name),
-        ("team", &old.team, &new.team),
-    ] {
-        if before != after {
-            changed.insert(field.to_owned(), json!([before, after]));
-        }
-    }
-    let changed = Value::Object(changed);
+    work.update(&new, "name", name).await?;
+    let changed = details_of_change(&old, &new).into();
     work.audit("user.change", ("user", name), &new.team, changed)
         .await?;
     claim(work, &new).await?;

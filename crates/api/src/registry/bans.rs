@@ -7,53 +7,28 @@ use martlet_registry::{Ban, BanKind, NewBan};
 use serde::{Deserialize, Serialize};
 use utoipa::{IntoParams, ToSchema};
 
-use super::forms::{moment, page_of, page_request, time, word};
+use super::forms::{page_of, page_request};
 use super::{CalledBy, within};
 use crate::api::Api;
 use crate::extract::{JsonBody, PathOf, QueryOf};
 use crate::page::Page;
 use crate::problem::{Problem, ProblemKind};
 use crate::time::Moment;
-use crate::words;
 
-/// A ban.
+/// A ban, and whether it holds.
 #[derive(Debug, Serialize, ToSchema)]
 pub(crate) struct BanView {
-    /// Id of the ban.
-    id: String,
-    /// Kind of name that is banned: a Client Identifier, a user name, or an address or network.
-    #[schema(schema_with = words::ban_kinds)]
-    kind: &'static str,
-    /// The banned name or address.
-    value: String,
-    /// The id of the team in whose tenant; null: in the common one, and of an address in all.
-    team: Option<String>,
-    /// Text for people; clients get it too.
-    why: String,
-    /// Caller that has added it.
-    made_by: String,
+    #[serde(flatten)]
+    ban: Ban,
     /// Whether it holds now.
     holds: bool,
-    /// When it was made.
-    #[schema(value_type = Option<String>, format = DateTime)]
-    created_at: Option<Moment>,
-    /// When it ends; null: never.
-    #[schema(value_type = Option<String>, format = DateTime)]
-    until: Option<Moment>,
 }
 
 impl From<Ban> for BanView {
     fn from(ban: Ban) -> Self {
         Self {
-            kind: ban.kind.word(),
             holds: ban.holds(Moment::now().as_ms()),
-            created_at: moment(ban.created_ms),
-            until: moment(ban.until_ms),
-            id: ban.id,
-            value: ban.value,
-            team: (!ban.team.is_empty()).then_some(ban.team),
-            why: ban.why,
-            made_by: ban.made_by,
+            ban,
         }
     }
 }
@@ -65,11 +40,6 @@ pub(crate) struct AddedBanView {
     view: BanView,
     /// Id of the ban of the same name that it replaces; null: there was none.
     replaced: Option<String>,
-}
-
-/// Words for kinds of bans.
-fn kinds() -> Vec<&'static str> {
-    BanKind::ALL.into_iter().map(BanKind::word).collect()
 }
 
 /// Which bans.
@@ -92,8 +62,8 @@ pub(crate) struct BanParams {
     /// The one ban of this name or address, in any spelling, or of `NAME@TEAM`; `kind` is needed.
     value: Option<String>,
     /// Kind of `value`: `client_id`, `user_name` or `address`.
-    #[param(example = "client_id")]
-    kind: Option<String>,
+    #[param(inline, required = false)]
+    kind: Option<BanKind>,
 }
 
 /// List bans
@@ -108,12 +78,12 @@ pub(crate) async fn list(
     QueryOf(params): QueryOf<BanParams>,
 ) -> Result<axum::Json<Page<BanView>>, Problem> {
     if let Some(value) = params.value {
-        let kind = params.kind.unwrap_or_default();
+        let Some(kind) = params.kind else {
+            let detail = "value needs kind, such as client_id";
+            return Err(Problem::bad_request(detail).of_parameter("value", detail));
+        };
         let find = FindBan {
-            kind: BanKind::from_word(&kind).ok_or_else(|| {
-                let detail = format!("{kind:?} is not a kind of ban: {}", kinds().join(", "));
-                Problem::bad_request(format!("kind: {detail}")).of_parameter("kind", detail)
-            })?,
+            kind,
             value,
             team: params.team,
         };
@@ -153,54 +123,25 @@ pub(crate) struct OfTeam {
     team: Option<String>,
 }
 
-/// A ban to be added.
-#[derive(Debug, Deserialize, ToSchema)]
-#[serde(deny_unknown_fields)]
-pub(crate) struct BanBody {
-    /// Kind of name that is banned: a Client Identifier, a user name, or an address or network.
-    #[schema(schema_with = words::ban_kinds)]
-    kind: String,
-    /// Value of the ban. A caller that sees all teams, and names none, means a device or user of a
-    /// team that has a tenant of its own by `NAME@TEAM`, as it connects.
-    #[schema(example = "pump-7")]
-    value: String,
-    /// In the tenant of this team, by id or name; also as the query's `team`. Without it in that of
-    /// the team that asks, else among the clients of all teams that have none, and addresses for
-    /// all.
-    team: Option<String>,
-    /// Text for people; clients get it too.
-    #[serde(default)]
-    why: String,
-    /// When it ends; default: never.
-    #[schema(format = DateTime)]
-    until: Option<String>,
-}
-
 /// Add a ban
 ///
 /// Their connections end. A caller bans a user, and a Client Identifier that a user has a session
 /// with, only if it has all rights of that user.
-#[utoipa::path(post, path = "/api/v1/bans", tag = "clients", params(OfTeam), request_body = BanBody,
+#[utoipa::path(post, path = "/api/v1/bans", tag = "clients", params(OfTeam), request_body = NewBan,
     responses((status = 201, description = "Banned", body = AddedBanView)))]
 pub(crate) async fn add(
     State(api): State<Api>,
     CalledBy(caller): CalledBy,
     QueryOf(of): QueryOf<OfTeam>,
-    JsonBody(body): JsonBody<BanBody>,
+    JsonBody(mut new): JsonBody<NewBan>,
 ) -> Result<(StatusCode, axum::Json<AddedBanView>), Problem> {
-    if let (Some(query), Some(body)) = (&of.team, &body.team)
+    if let (Some(query), Some(body)) = (&of.team, &new.team)
         && query != body
     {
         let detail = format!("the query contains {query}");
         return Err(Problem::new(ProblemKind::Invalid, detail.clone()).of_field("/team", detail));
     }
-    let new = NewBan {
-        team: of.team.or(body.team),
-        kind: word("/kind", &body.kind, BanKind::from_word, &kinds())?,
-        value: body.value,
-        why: body.why,
-        until_ms: time("/until", body.until.as_deref())?,
-    };
+    new.team = of.team.or(new.team);
     let added = use_cases::add_ban(api.tables()?, caller, new).await?;
     let added = AddedBanView {
         view: added.ban.into(),

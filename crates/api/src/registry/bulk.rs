@@ -14,18 +14,16 @@ use martlet_registry::{
     Device, DeviceOrder, ExportedValue, Import, NewDevice, PageRequest, RowOutcome,
 };
 use serde::de::value::{MapAccessDeserializer, SeqAccessDeserializer};
-use serde::de::{
-    DeserializeSeed, IgnoredAny, IntoDeserializer as _, MapAccess, SeqAccess, Visitor,
-};
+use serde::de::{MapAccess, SeqAccess, Visitor};
 use serde::{Deserialize, Deserializer, Serialize};
-use serde_json::Value;
+use serde_json::{Map, Value};
 use utoipa::{IntoParams, ToSchema};
 
 use super::CalledBy;
-use super::devices::{DeviceParams, DeviceView, NewDeviceBody, OfExport};
+use super::devices::{DeviceParams, DeviceView, OfExport, set_by_node};
 use crate::api::Api;
 use crate::body::large::BodyReader;
-use crate::extract::{JsonOrList, QueryOf};
+use crate::extract::{JsonOrList, QueryOf, from_value};
 use crate::problem::{Problem, ProblemKind};
 use crate::shown_once::{JsonWithSecrets, ShownOnce};
 
@@ -48,112 +46,59 @@ pub(crate) struct How {
 pub(crate) struct Many {
     /// The devices. Fields that the node sets itself, such as the number and whether it is online,
     /// are ignored.
-    #[schema(max_items = 10_000)]
-    devices: Vec<NewDeviceBody>,
-    /// Where they stand in the body.
-    #[schema(ignore)]
-    pointer: &'static str,
+    #[schema(value_type = Vec<NewDevice>, max_items = 10_000)]
+    devices: Vec<InBody>,
 }
-
-/// The members of a device in an export that are the node's own.
-const NODES_OWN: [&str; 15] = [
-    "user_name",
-    "number",
-    "credentials",
-    "revision",
-    "created_at",
-    "updated_at",
-    "online",
-    "online_changed_at",
-    "last_seen_at",
-    "last_message_at",
-    "last_telemetry_at",
-    "inactive_since",
-    "why_offline",
-    "address",
-    "deleted_at",
-];
 
 impl<'de> Deserialize<'de> for Many {
     fn deserialize<D: Deserializer<'de>>(from: D) -> Result<Self, D::Error> {
         #[derive(Deserialize)]
         #[serde(deny_unknown_fields)]
         struct ExportFile {
-            devices: Vec<Exported>,
+            devices: Vec<InBody>,
         }
 
         struct Either;
 
         impl<'de> Visitor<'de> for Either {
-            type Value = (Vec<Exported>, &'static str);
+            type Value = Vec<InBody>;
 
             fn expecting(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
                 f.write_str("an object with devices, or a list of devices")
             }
 
             fn visit_seq<A: SeqAccess<'de>>(self, all: A) -> Result<Self::Value, A::Error> {
-                Ok((Vec::deserialize(SeqAccessDeserializer::new(all))?, ""))
+                Vec::deserialize(SeqAccessDeserializer::new(all))
             }
 
             fn visit_map<A: MapAccess<'de>>(self, all: A) -> Result<Self::Value, A::Error> {
                 let named = ExportFile::deserialize(MapAccessDeserializer::new(all))?;
-                Ok((named.devices, "/devices"))
+                Ok(named.devices)
             }
         }
 
-        let (devices, pointer) = from.deserialize_any(Either)?;
-        Ok(Self {
-            devices: devices.into_iter().map(|Exported(body)| body).collect(),
-            pointer,
-        })
+        let devices = from.deserialize_any(Either)?;
+        Ok(Self { devices })
     }
 }
 
-/// A device to be added, less what is the node's own.
-struct Exported(NewDeviceBody);
+/// A device in a body: its id, and what it is or why it is none. Members that only the node sets are
+/// left out.
+#[derive(Debug)]
+struct InBody {
+    id: String,
+    read: Result<NewDevice, Problem>,
+}
 
-impl<'de> Deserialize<'de> for Exported {
+impl<'de> Deserialize<'de> for InBody {
     fn deserialize<D: Deserializer<'de>>(from: D) -> Result<Self, D::Error> {
-        struct Object;
-
-        impl<'de> Visitor<'de> for Object {
-            type Value = NewDeviceBody;
-
-            fn expecting(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-                f.write_str("an object")
-            }
-
-            fn visit_map<A: MapAccess<'de>>(self, all: A) -> Result<Self::Value, A::Error> {
-                NewDeviceBody::deserialize(MapAccessDeserializer::new(Less(all)))
-            }
-        }
-
-        from.deserialize_map(Object).map(Self)
-    }
-}
-
-/// The members of an object but the node's own.
-struct Less<A>(A);
-
-impl<'de, A: MapAccess<'de>> MapAccess<'de> for Less<A> {
-    type Error = A::Error;
-
-    fn next_key_seed<K: DeserializeSeed<'de>>(
-        &mut self,
-        seed: K,
-    ) -> Result<Option<K::Value>, A::Error> {
-        while let Some(name) = self.0.next_key::<String>()? {
-            if NODES_OWN.contains(&&*name) {
-                self.0.next_value::<IgnoredAny>()?;
-                continue;
-            }
-            return seed.deserialize(name.into_deserializer()).map(Some);
-        }
-        Ok(None)
-    }
-
-    fn next_value_seed<V: DeserializeSeed<'de>>(&mut self, seed: V) -> Result<V::Value, A::Error> {
-        self.0.next_value_seed(seed)
+        let mut device = Map::deserialize(from)?;
+        set_by_node().for_each(|name| drop(device.remove(name)));
+        let id = device.get("id").and_then(Value::as_str);
+        Ok(Self {
+            id: id.unwrap_or_default().to_owned(),
+            read: from_value(device.into(), ""),
+        })
     }
 }
 
@@ -218,7 +163,7 @@ async fn add_all(
                 new.push(device);
                 ("not_done", None)
             }
-            Err(problem) => ("refused", Some(problem.detail().to_owned())),
+            Err(problem) => ("refused", Some(problem.detail_of_one())),
         };
         rows.push(Row {
             row,
@@ -290,11 +235,8 @@ pub(crate) async fn add(
 
 fn of_bodies(many: Many) -> Vec<Read> {
     let all = many.devices.into_iter().enumerate();
-    all.map(|(at, body)| {
-        let id = body.id.clone().unwrap_or_default();
-        (at + 1, id, body.device(&format!("{}/{at}", many.pointer)))
-    })
-    .collect()
+    all.map(|(at, device)| (at + 1, device.id, device.read))
+        .collect()
 }
 
 /// Add devices from a table
@@ -376,15 +318,15 @@ fn of_table(body: &[u8]) -> Result<Vec<Read>, Problem> {
             let problem = Problem::new(ProblemKind::Invalid, detail);
             return (line, id, Err(problem));
         }
-        let device = of_row(&names, &fields).and_then(|body| body.device(""));
+        let device = of_row(&names, &fields);
         (line, id, device)
     };
     Ok(rows.map(read).collect())
 }
 
 /// A row of a table as the body of a request. An empty field is not in it.
-fn of_row(names: &[String], fields: &[String]) -> Result<NewDeviceBody, Problem> {
-    let mut body = serde_json::Map::new();
+fn of_row(names: &[String], fields: &[String]) -> Result<NewDevice, Problem> {
+    let mut body = Map::new();
     for (name, field) in names.iter().zip(fields) {
         let value: Value = match name.as_str() {
             // Each of its letters counts.
@@ -397,8 +339,7 @@ fn of_row(names: &[String], fields: &[String]) -> Result<NewDeviceBody, Problem>
             body.insert(name.clone(), value);
         }
     }
-    NewDeviceBody::deserialize(Value::Object(body))
-        .map_err(|error| Problem::new(ProblemKind::Invalid, error.to_string()))
+    from_value(body.into(), "")
 }
 
 /// A row of a table: its line, its id, and what it is or why it is none.
@@ -426,7 +367,7 @@ pub fn devices_of_json(text: &[u8]) -> Result<Vec<DeviceRow>, String> {
 
 fn told(all: Vec<Read>) -> Vec<DeviceRow> {
     let told = |(line, id, read): Read| {
-        let read = read.map_err(|problem| problem.detail().to_owned());
+        let read = read.map_err(|problem| problem.detail_of_one());
         (line, id, read)
     };
     all.into_iter().map(told).collect()
@@ -525,7 +466,11 @@ mod tests {
     fn each_column_of_a_table_can_be_imported() {
         for column in Device::exported_columns().into_iter().chain(["secret"]) {
             let names = ["id", column].map(str::to_owned);
-            let fields = ["pump-7", "sixteen-letters-"].map(str::to_owned);
+            let value = match column {
+                "status" => "maintenance",
+                _ => "sixteen-letters-",
+            };
+            let fields = ["pump-7", value].map(str::to_owned);
             assert!(of_row(&names, &fields).is_ok(), "{column}");
         }
     }

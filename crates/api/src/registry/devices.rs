@@ -10,16 +10,13 @@ use martlet_control::use_cases::{
     AddDevice, ChangeDevice, CheckDeviceType, CountDevices, DeleteDevice, FindDevice, FindGroupId,
     PageOfDevices, PurgeDevice, RestoreDevice,
 };
-use martlet_registry::{
-    DEVICE_TYPE, Device, DeviceChange, DeviceFilter, DeviceOrder, DeviceSecret, NewDevice, Secret,
-    Status,
-};
+use martlet_registry::{Device, DeviceChange, DeviceFilter, DeviceOrder, NewDevice, Status};
 use serde::{Deserialize, Serialize};
 use utoipa::openapi::path::{Parameter, ParameterIn};
 use utoipa::openapi::{RefOr, Schema};
 use utoipa::{IntoParams, ToSchema};
 
-use super::forms::{moment, page_of, page_request, version, word, word_of_query};
+use super::forms::{moment, page_of, page_request, version, word_of_query};
 use super::{CalledBy, team_id, within};
 use crate::api::Api;
 use crate::etag::{expected, expected_if_any};
@@ -30,149 +27,41 @@ use crate::shown_once::{JsonWithSecrets, ShownOnce};
 use crate::time::Moment;
 use crate::words;
 
-pub(super) const STATUSES: &[&str] = &["active", "inactive", "maintenance"];
-
-/// A device.
+/// A device, and whether it is connected.
 #[derive(Debug, Serialize, ToSchema)]
 pub(crate) struct DeviceView {
-    /// Client Identifier of the device.
-    #[schema(example = "pump-7")]
-    pub(super) id: String,
-    /// The User Name that it connects with: its id, and where its team owns a tenant `ID@TEAM`.
-    #[schema(example = "pump-7")]
-    pub(super) user_name: String,
-    /// Unique among all there ever were.
-    pub(super) number: i64,
-    /// For people.
-    pub(super) name: String,
-    /// Device type, which decides what topics it may use.
-    #[serde(rename = "type")]
-    pub(super) device_type: String,
-    /// Kind of the device, in the words of its owner.
-    #[schema(example = "temperature sensor")]
-    pub(super) kind: String,
-    /// `active` devices are accepted, `inactive` ones and those in `maintenance` are refused.
-    #[schema(schema_with = words::statuses)]
-    pub(super) status: &'static str,
-    /// For people.
-    pub(super) description: String,
-    /// Where it stands.
-    pub(super) location: String,
-    /// Version of the firmware that runs on it.
-    pub(super) firmware_version: String,
-    /// Version of its hardware.
-    pub(super) hardware_version: String,
-    /// User who owns it; empty: no owner.
-    pub(super) owner: String,
-    /// The id of its team; empty is none.
-    pub(super) team: String,
-    /// In their order.
-    pub(super) tags: Vec<String>,
-    /// Ids of its groups.
-    pub(super) groups: Vec<String>,
-    /// Credentials that are good now.
-    pub(super) credentials: usize,
-    /// Raised with every change; the `ETag` is made of it.
-    pub(super) revision: i64,
-    /// When it was made.
-    #[schema(value_type = Option<String>, format = DateTime)]
-    pub(super) created_at: Option<Moment>,
-    /// When it was last changed.
-    #[schema(value_type = Option<String>, format = DateTime)]
-    pub(super) updated_at: Option<Moment>,
+    #[serde(flatten)]
+    device: Device,
     /// Whether it is connected.
-    pub(super) online: bool,
+    online: bool,
     /// Since when it is, or is not; null: it never was.
     #[schema(value_type = Option<String>, format = DateTime)]
-    pub(super) online_changed_at: Option<Moment>,
-    /// When it was last connected; for a connected device, now.
-    #[schema(value_type = Option<String>, format = DateTime)]
-    pub(super) last_seen_at: Option<Moment>,
-    /// When it last sent a message, to some ten seconds; null: never.
-    #[schema(value_type = Option<String>, format = DateTime)]
-    pub(super) last_message_at: Option<Moment>,
-    /// When it last sent telemetry; null: never.
-    #[schema(value_type = Option<String>, format = DateTime)]
-    pub(super) last_telemetry_at: Option<Moment>,
-    /// Since when it is inactive: it has sent nothing for longer than its type permits. Null: it is
-    /// not.
-    #[schema(value_type = Option<String>, format = DateTime)]
-    pub(super) inactive_since: Option<Moment>,
+    online_changed_at: Option<Moment>,
     /// Why it is not connected.
     #[schema(example = "keep alive")]
-    pub(super) why_offline: String,
+    why_offline: String,
     /// From where it is connected, or was.
     #[schema(example = "192.0.2.7:50000")]
-    pub(super) address: String,
-    /// When it was deleted; null: it is there.
-    #[schema(value_type = Option<String>, format = DateTime)]
-    pub(super) deleted_at: Option<Moment>,
+    address: String,
+}
+
+/// Names of the members of a device that only the node sets.
+pub(super) fn set_by_node() -> impl Iterator<Item = &'static str> {
+    let of_view = ["online", "online_changed_at", "why_offline", "address"];
+    // The id is given by the caller, or generated.
+    let of_device = Device::SET_BY_NODE.iter().filter(|name| **name != "id");
+    of_device.copied().chain(of_view)
 }
 
 impl From<Device> for DeviceView {
-    fn from(device: Device) -> Self {
-        // All by name: a new column is not forgotten here.
-        let Device {
-            id,
-            user_name,
-            number,
-            name,
-            device_type,
-            kind,
-            status,
-            description,
-            location,
-            firmware_version,
-            hardware_version,
-            owner,
-            team,
-            tags,
-            groups,
-            credentials,
-            revision,
-            created_ms,
-            updated_ms,
-            last_seen_ms,
-            last_message_ms,
-            last_telemetry_ms,
-            inactive_since_ms,
-            deleted_ms,
-            presence,
-            // Said by `team`, and by other routes.
-            tenant: _,
-            last_heartbeat_ms: _,
-            said_offline_ms: _,
-        } = device;
-        let presence = presence.map(ClientPresence::from);
+    fn from(mut device: Device) -> Self {
+        let presence = device.presence.take().map(ClientPresence::from);
         let view = Self {
-            id,
-            user_name,
-            number,
-            name,
-            device_type,
-            kind,
-            status: status.word(),
-            description,
-            location,
-            firmware_version,
-            hardware_version,
-            owner,
-            team,
-            tags,
-            groups,
-            credentials,
-            revision,
-            created_at: moment(created_ms),
-            updated_at: moment(updated_ms),
+            device,
             online: false,
             online_changed_at: None,
-            last_seen_at: moment(last_seen_ms),
-            last_message_at: moment(last_message_ms),
-            last_telemetry_at: moment(last_telemetry_ms),
-            inactive_since: moment(inactive_since_ms),
             why_offline: String::new(),
             address: String::new(),
-            deleted_at: moment(deleted_ms),
         };
         view.seen_so(presence)
     }
@@ -190,15 +79,15 @@ impl DeviceView {
         Self::from(device).seen_so(found)
     }
 
-    fn seen_so(self, presence: Option<ClientPresence>) -> Self {
+    fn seen_so(mut self, presence: Option<ClientPresence>) -> Self {
         let Some(presence) = presence else {
             return self;
         };
-        let time = |ms: u64| moment(i64::try_from(ms).unwrap_or(i64::MAX));
+        let ms = |ms: u64| i64::try_from(ms).unwrap_or(i64::MAX);
+        self.device.last_seen_ms = ms(presence.last_seen_ms);
         Self {
             online: presence.online,
-            online_changed_at: time(presence.since_ms),
-            last_seen_at: time(presence.last_seen_ms),
+            online_changed_at: moment(ms(presence.since_ms)),
             why_offline: presence.why,
             address: presence.address,
             ..self
@@ -236,8 +125,8 @@ pub(crate) struct DeviceParams {
     /// Only devices of this kind.
     kind: Option<String>,
     /// `active`, `inactive` or `maintenance`.
-    #[param(schema_with = words::statuses, required = false)]
-    status: Option<String>,
+    #[param(inline, required = false)]
+    status: Option<Status>,
     /// With this tag.
     tag: Option<String>,
     /// In this group, by id, or by a name that is one group's alone.
@@ -327,7 +216,6 @@ impl DeviceParams {
 
     /// Filter that is asked for; a team and a group may stand there by their names.
     pub(super) async fn filter(&self, api: &Api, caller: &Caller) -> Result<DeviceFilter, Problem> {
-        let status = self.status.as_deref();
         let team = match &self.team {
             None => None,
             // Those of no team.
@@ -341,11 +229,10 @@ impl DeviceParams {
             None => None,
             Some(group) => Some(group_id(api, caller, group).await?),
         };
-        let status = status.map(|text| word_of_query("status", text, Status::from_word, STATUSES));
         Ok(DeviceFilter {
             device_type: self.device_type.clone(),
             kind: self.kind.clone(),
-            status: status.transpose()?,
+            status: self.status,
             tag: self.tag.clone(),
             group,
             team,
@@ -409,93 +296,6 @@ pub(crate) struct OfTeam {
     pub(crate) team: Option<String>,
 }
 
-/// A device to be added.
-#[derive(Debug, Deserialize, ToSchema)]
-#[serde(deny_unknown_fields)]
-pub(crate) struct NewDeviceBody {
-    /// Client Identifier and user name; 16 characters of base32 are generated if none is given.
-    /// Digits alone must be the number that the device gets.
-    #[schema(example = "pump-7", max_length = 128)]
-    pub(super) id: Option<String>,
-    /// For people; the id if none is given.
-    pub(super) name: Option<String>,
-    /// `device` if none is given.
-    #[serde(rename = "type")]
-    pub(super) device_type: Option<String>,
-    /// Kind of the device, in the words of its owner.
-    #[serde(default)]
-    #[schema(max_length = 256)]
-    pub(super) kind: String,
-    /// Default: `active`.
-    #[schema(schema_with = words::statuses, required = false)]
-    pub(super) status: Option<String>,
-    /// For people.
-    #[serde(default)]
-    pub(super) description: String,
-    /// Where it stands.
-    #[serde(default)]
-    pub(super) location: String,
-    /// Version of the firmware that runs on it.
-    #[serde(default)]
-    pub(super) firmware_version: String,
-    /// Version of its hardware.
-    #[serde(default)]
-    pub(super) hardware_version: String,
-    /// The user whose it is.
-    #[serde(default)]
-    pub(super) owner: String,
-    /// Team of the device, by id or name.
-    pub(super) team: Option<String>,
-    /// Tags.
-    #[serde(default)]
-    pub(super) tags: Vec<String>,
-    /// Groups of the device, by id or name.
-    #[serde(default)]
-    pub(super) groups: Vec<String>,
-    /// A secret that it has already, of 16 random characters or more. Without one it is made up.
-    #[schema(format = Password, max_length = 512)]
-    pub(super) secret: Option<String>,
-    /// `false`: it is given no secret, as where it comes with a certificate.
-    pub(super) with_secret: Option<bool>,
-}
-
-impl NewDeviceBody {
-    pub(super) fn device(self, at: &str) -> Result<NewDevice, Problem> {
-        let status = match &self.status {
-            None => Status::Active,
-            Some(text) => word(&format!("{at}/status"), text, Status::from_word, STATUSES)?,
-        };
-        let secret = match (&self.secret, self.with_secret) {
-            (Some(text), _) => DeviceSecret::Given(Secret::given(text).map_err(|error| {
-                let field = format!("{at}/secret");
-                Problem::from(martlet_control::shared_registry::SharedRegistryError::from(
-                    error,
-                ))
-                .of_field(field, "a secret from elsewhere must have 16 to 512 bytes")
-            })?),
-            (None, Some(false)) => DeviceSecret::None,
-            (None, _) => DeviceSecret::MadeUp,
-        };
-        Ok(NewDevice {
-            number: None,
-            name: self.name,
-            device_type: self.device_type.unwrap_or_else(|| DEVICE_TYPE.to_owned()),
-            kind: self.kind,
-            status,
-            description: self.description,
-            location: self.location,
-            firmware_version: self.firmware_version,
-            hardware_version: self.hardware_version,
-            owner: self.owner,
-            team: self.team,
-            tags: self.tags,
-            groups: self.groups,
-            secret,
-            id: self.id,
-        })
-    }
-}
-
 /// A device that was added.
 #[derive(Debug, Serialize, ToSchema)]
 pub(crate) struct MadeDevice {
@@ -504,61 +304,6 @@ pub(crate) struct MadeDevice {
     /// Secret that it logs in with, shown only once; null: it was given, or there is none.
     #[schema(value_type = Option<String>)]
     secret: Option<ShownOnce<String>>,
-}
-
-/// Changes of a device; what is not named stays.
-#[derive(Debug, Default, Deserialize, ToSchema)]
-#[serde(deny_unknown_fields)]
-pub(crate) struct DeviceChangeBody {
-    /// Name of the device.
-    name: Option<String>,
-    /// Device type. It determines the topics that the device may use.
-    #[serde(rename = "type")]
-    device_type: Option<String>,
-    /// Kind of the device, in the words of its owner.
-    kind: Option<String>,
-    /// `active`, `inactive` or `maintenance`; the connection of a device that is not active ends.
-    #[schema(schema_with = words::statuses, required = false)]
-    status: Option<String>,
-    /// For people.
-    description: Option<String>,
-    /// Where it stands.
-    location: Option<String>,
-    /// Version of the firmware that runs on it.
-    firmware_version: Option<String>,
-    /// Version of its hardware.
-    hardware_version: Option<String>,
-    /// User who owns it; empty: no owner.
-    owner: Option<String>,
-    /// Team of the device, by id or name; empty is none. The device leaves the groups of the other
-    /// one. Where one of them has a tenant of its own, it leaves that: its connection and session
-    /// end, its User Name is another, and it keeps its credentials and configuration.
-    team: Option<String>,
-    /// All of its tags.
-    tags: Option<Vec<String>>,
-    /// All of its groups, by id or name.
-    groups: Option<Vec<String>>,
-}
-
-impl DeviceChangeBody {
-    fn change(self) -> Result<DeviceChange, Problem> {
-        let status = self.status.as_deref();
-        let status = status.map(|text| word("/status", text, Status::from_word, STATUSES));
-        Ok(DeviceChange {
-            name: self.name,
-            device_type: self.device_type,
-            kind: self.kind,
-            status: status.transpose()?,
-            description: self.description,
-            location: self.location,
-            firmware_version: self.firmware_version,
-            hardware_version: self.hardware_version,
-            owner: self.owner,
-            team: self.team,
-            tags: self.tags,
-            groups: self.groups,
-        })
-    }
 }
 
 /// Devices
@@ -628,17 +373,17 @@ pub(crate) async fn summary(
 /// Add a device
 ///
 /// Its secret is shown only once. It may connect when the answer is there.
-#[utoipa::path(post, path = "/api/v1/devices", tag = "devices", request_body = NewDeviceBody,
+#[utoipa::path(post, path = "/api/v1/devices", tag = "devices", request_body = NewDevice,
     responses((status = 201, description = "Added", body = MadeDevice,
         headers(("Location" = String, description = "Path of the object"),
             ("ETag" = String, description = "Revision")))))]
 pub(crate) async fn create(
     State(api): State<Api>,
     CalledBy(caller): CalledBy,
-    JsonBody(body): JsonBody<NewDeviceBody>,
+    JsonBody(device): JsonBody<NewDevice>,
 ) -> Result<Response, Problem> {
     let add = AddDevice {
-        device: body.device("")?,
+        device,
         kind_is_type: false,
     };
     let (device, secret) = api.run(caller, add).await?;
@@ -685,7 +430,7 @@ pub(crate) async fn show(
 #[utoipa::path(patch, path = "/api/v1/devices/{id}", tag = "devices",
     params(("id" = String, Path, description = "Id of the device"), OfTeam,
         ("If-Match" = String, Header, description = "The revision that is to be changed, or *")),
-    request_body = DeviceChangeBody,
+    request_body = DeviceChange,
     responses((status = 200, description = "The current state", body = DeviceView),
         (status = 404, description = "Not found"),
         (status = 412, description = "Its revision is not the one in If-Match"),
@@ -696,9 +441,9 @@ pub(crate) async fn change(
     PathOf(id): PathOf<String>,
     QueryOf(of): QueryOf<OfTeam>,
     headers: HeaderMap,
-    JsonBody(body): JsonBody<DeviceChangeBody>,
+    JsonBody(change): JsonBody<DeviceChange>,
 ) -> Result<Response, Problem> {
-    let (expected, change) = (expected(&headers)?, body.change()?);
+    let expected = expected(&headers)?;
     let team = of.team.as_deref();
     let change = ChangeDevice {
         device: id.into(),

@@ -12,7 +12,7 @@ use martlet_registry::{Group, GroupChange, NewGroup};
 use serde::{Deserialize, Serialize};
 use utoipa::{IntoParams, ToSchema};
 
-use super::forms::{moment, page_of_all, version};
+use super::forms::{page_of_all, version};
 use super::rule_sets::{RuleLines, lines, parse};
 use super::{CalledBy, within};
 use crate::api::Api;
@@ -20,52 +20,10 @@ use crate::etag::{expected, expected_if_any};
 use crate::extract::{JsonBody, PathOf, QueryOf};
 use crate::page::Page;
 use crate::problem::Problem;
-use crate::time::Moment;
-
-/// A group of devices.
-#[derive(Debug, Serialize, ToSchema)]
-pub(crate) struct GroupView {
-    /// Id of the group.
-    id: String,
-    /// Unique in its team.
-    name: String,
-    /// For people.
-    description: String,
-    /// For people: `#2f6fed`.
-    colour: String,
-    /// The id of its team; empty is none.
-    team: String,
-    /// How many devices are in it.
-    devices: u64,
-    /// Raised with every change; the `ETag` is made of it.
-    revision: i64,
-    /// When it was made.
-    #[schema(value_type = Option<String>, format = DateTime)]
-    created_at: Option<Moment>,
-    /// When it was last changed.
-    #[schema(value_type = Option<String>, format = DateTime)]
-    updated_at: Option<Moment>,
-}
-
-impl From<Group> for GroupView {
-    fn from(group: Group) -> Self {
-        Self {
-            id: group.id,
-            name: group.name,
-            description: group.description,
-            colour: group.colour,
-            team: group.team,
-            devices: group.devices,
-            revision: group.revision,
-            created_at: moment(group.created_ms),
-            updated_at: moment(group.updated_ms),
-        }
-    }
-}
 
 fn answer(status: StatusCode, group: Group) -> Response {
     let tag = version(group.revision).header();
-    (status, [tag], axum::Json(GroupView::from(group))).into_response()
+    (status, [tag], axum::Json(group)).into_response()
 }
 
 /// Which groups.
@@ -106,51 +64,28 @@ impl OfTeam {
 
 /// Groups
 #[utoipa::path(get, path = "/api/v1/groups", tag = "devices", params(GroupParams),
-    responses((status = 200, description = "A page of the list, sorted by id", body = Page<GroupView>)))]
+    responses((status = 200, description = "A page of the list, sorted by id", body = Page<Group>)))]
 pub(crate) async fn list(
     State(api): State<Api>,
     CalledBy(caller): CalledBy,
     QueryOf(params): QueryOf<GroupParams>,
-) -> Result<axum::Json<Page<GroupView>>, Problem> {
+) -> Result<axum::Json<Page<Group>>, Problem> {
     let caller = within(&api, caller, params.team.as_deref()).await?;
     let paging = (params.limit, params.cursor.as_deref(), params.total);
     let of = format!("groups {:?}", caller.visibility());
     let found = api.run(caller, ListGroups).await?;
-    let all: Vec<GroupView> = found.into_iter().map(GroupView::from).collect();
-    let page = page_of_all(&api, &of, all, |group| &group.id, paging)?;
+    let page = page_of_all(&api, &of, found, |group| &group.id, paging)?;
     Ok(axum::Json(page))
 }
 
-/// A group to be added.
-#[derive(Debug, Deserialize, ToSchema)]
-#[serde(deny_unknown_fields)]
-pub(crate) struct NewGroupBody {
-    /// Name of the group.
-    name: String,
-    /// For people.
-    #[serde(default)]
-    description: String,
-    /// For people: `#2f6fed`.
-    #[serde(default)]
-    colour: String,
-    /// Team of the group, by id or name.
-    team: Option<String>,
-}
-
 /// Add a group
-#[utoipa::path(post, path = "/api/v1/groups", tag = "devices", request_body = NewGroupBody,
-    responses((status = 201, description = "Added", body = GroupView)))]
+#[utoipa::path(post, path = "/api/v1/groups", tag = "devices", request_body = NewGroup,
+    responses((status = 201, description = "Added", body = Group)))]
 pub(crate) async fn create(
     State(api): State<Api>,
     CalledBy(caller): CalledBy,
-    JsonBody(body): JsonBody<NewGroupBody>,
+    JsonBody(group): JsonBody<NewGroup>,
 ) -> Result<Response, Problem> {
-    let group = NewGroup {
-        name: body.name,
-        description: body.description,
-        colour: body.colour,
-        team: body.team,
-    };
     let added = api.run(caller, AddGroup { group }).await?;
     Ok(answer(StatusCode::CREATED, added))
 }
@@ -158,7 +93,7 @@ pub(crate) async fn create(
 /// A group
 #[utoipa::path(get, path = "/api/v1/groups/{id}", tag = "devices",
     params(("id" = String, Path, description = "Id or name"), OfTeam),
-    responses((status = 200, description = "The group", body = GroupView),
+    responses((status = 200, description = "The group", body = Group),
         (status = 404, description = "Not found")))]
 pub(crate) async fn show(
     State(api): State<Api>,
@@ -170,27 +105,15 @@ pub(crate) async fn show(
     let group = of.group(id);
     let found = api.run(caller, FindGroup { group }).await?;
     let version = version(found.revision);
-    Ok(version.unless_unchanged(&headers, axum::Json(GroupView::from(found))))
-}
-
-/// Changes of a group; what is not named stays.
-#[derive(Debug, Deserialize, ToSchema)]
-#[serde(deny_unknown_fields)]
-pub(crate) struct GroupChangeBody {
-    /// Name of the group.
-    name: Option<String>,
-    /// For people.
-    description: Option<String>,
-    /// For people: `#2f6fed`.
-    colour: Option<String>,
+    Ok(version.unless_unchanged(&headers, axum::Json(found)))
 }
 
 /// Change a group
 #[utoipa::path(patch, path = "/api/v1/groups/{id}", tag = "devices",
     params(("id" = String, Path, description = "Id or name"), OfTeam,
         ("If-Match" = String, Header, description = "The revision that is to be changed, or *")),
-    request_body = GroupChangeBody,
-    responses((status = 200, description = "The current state", body = GroupView),
+    request_body = GroupChange,
+    responses((status = 200, description = "The current state", body = Group),
         (status = 404, description = "Not found"),
         (status = 412, description = "Its revision is not the one in If-Match"),
         (status = 428, description = "The header If-Match is required")))]
@@ -200,18 +123,12 @@ pub(crate) async fn change(
     PathOf(id): PathOf<String>,
     QueryOf(of): QueryOf<OfTeam>,
     headers: HeaderMap,
-    JsonBody(body): JsonBody<GroupChangeBody>,
+    JsonBody(change): JsonBody<GroupChange>,
 ) -> Result<Response, Problem> {
-    let expected = expected(&headers)?;
-    let change = GroupChange {
-        name: body.name,
-        description: body.description,
-        colour: body.colour,
-    };
     let change = ChangeGroup {
         group: of.group(id),
         change,
-        expected_revision: expected,
+        expected_revision: expected(&headers)?,
     };
     let changed = api.run(caller, change).await?;
     Ok(answer(StatusCode::OK, changed))

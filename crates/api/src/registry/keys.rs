@@ -4,12 +4,12 @@ use axum::extract::State;
 use axum::http::{HeaderMap, StatusCode};
 use axum::response::{IntoResponse, Response};
 use martlet_control::use_cases::{AddApiKey, ChangeApiKey, ListApiKeys, RevokeApiKey};
-use martlet_registry::{ApiKey, NewApiKey};
-use serde::{Deserialize, Serialize};
+use martlet_registry::{ApiKey, ApiKeyChange, NewApiKey};
+use serde::Serialize;
 use utoipa::ToSchema;
 
 use super::CalledBy;
-use super::forms::{moment, page_of_all, time, version};
+use super::forms::{page_of_all, version};
 use crate::api::Api;
 use crate::etag::expected;
 use crate::extract::{JsonBody, PathOf, QueryOf};
@@ -17,55 +17,21 @@ use crate::keys::PageParams;
 use crate::page::Page;
 use crate::problem::Problem;
 use crate::shown_once::{JsonWithSecrets, ShownOnce};
-use crate::time::Moment;
-use crate::words;
 
-/// An API key, without the key.
+/// An API key, and where it is kept.
 #[derive(Debug, Serialize, ToSchema)]
 pub(crate) struct KeyView {
-    /// Id of the key; of one of the configuration, its name.
-    id: String,
-    /// Name of the key.
-    #[schema(example = "deploy")]
-    name: String,
+    #[serde(flatten)]
+    key: ApiKey,
     /// Where it is kept: `configuration` or `tables`.
     source: &'static str,
-    /// Rights of its holder: scopes and roles.
-    scopes: Vec<String>,
-    /// The id of the team whose objects it sees; empty: everybody's.
-    team: String,
-    /// User who owns it; empty: no owner.
-    owner: String,
-    /// Raised with every change; the `ETag` is made of it.
-    revision: i64,
-    /// When it was made.
-    #[schema(value_type = Option<String>, format = DateTime)]
-    created_at: Option<Moment>,
-    /// When it ends; null: never.
-    #[schema(value_type = Option<String>, format = DateTime)]
-    expires_at: Option<Moment>,
-    /// When it was last used, as far as that is written; null: never.
-    #[schema(value_type = Option<String>, format = DateTime)]
-    last_used_at: Option<Moment>,
-    /// When it was revoked; null: it is not revoked.
-    #[schema(value_type = Option<String>, format = DateTime)]
-    revoked_at: Option<Moment>,
 }
 
 impl From<ApiKey> for KeyView {
     fn from(key: ApiKey) -> Self {
         Self {
-            id: key.id,
-            name: key.name,
+            key,
             source: "tables",
-            scopes: key.scopes,
-            team: key.team,
-            owner: key.owner,
-            revision: key.revision,
-            created_at: moment(key.created_ms),
-            expires_at: moment(key.expires_ms),
-            last_used_at: moment(key.last_used_ms),
-            revoked_at: moment(key.revoked_ms),
         }
     }
 }
@@ -83,23 +49,10 @@ pub(crate) async fn list(
     let mut all = Vec::new();
     if caller.sees_all() {
         all.extend(api.settings.keys.iter().map(|key| {
+            let scopes = key.scopes().names().into_iter().map(str::to_owned);
             KeyView {
-                id: key.name().to_owned(),
-                name: key.name().to_owned(),
+                key: ApiKey::of_configuration(key.name(), scopes.collect()),
                 source: "configuration",
-                scopes: key
-                    .scopes()
-                    .names()
-                    .into_iter()
-                    .map(str::to_owned)
-                    .collect(),
-                team: String::new(),
-                owner: String::new(),
-                revision: 0,
-                created_at: None,
-                expires_at: None,
-                last_used_at: None,
-                revoked_at: None,
             }
         }));
     }
@@ -107,28 +60,8 @@ pub(crate) async fn list(
         let found = tables.run(caller, ListApiKeys).await?;
         all.extend(found.into_iter().map(KeyView::from));
     }
-    let page = page_of_all(&api, "keys", all, |key| &key.id, params.paging())?;
+    let page = page_of_all(&api, "keys", all, |view| &view.key.id, params.paging())?;
     Ok(axum::Json(page))
-}
-
-/// A key to be added.
-#[derive(Debug, Deserialize, ToSchema)]
-#[serde(deny_unknown_fields)]
-pub(crate) struct NewKeyBody {
-    /// Name of the key.
-    #[schema(example = "deploy")]
-    name: String,
-    /// Rights of its holder: scopes and roles, such as `viewer` and `devices:write`.
-    #[schema(schema_with = words::scopes)]
-    scopes: Vec<String>,
-    /// The team whose objects it sees, by id or name; everybody's, if none is given.
-    team: Option<String>,
-    /// User who owns it: it is valid as long as the user is enabled.
-    #[serde(default)]
-    owner: String,
-    /// When it ends; default: never.
-    #[schema(format = DateTime)]
-    expires_at: Option<String>,
 }
 
 /// A key that was added.
@@ -145,20 +78,13 @@ pub(crate) struct MadeKey {
 ///
 /// It is shown only once. A caller adds keys only with scopes that it has itself, and only in the
 /// name of users who have no right that it lacks.
-#[utoipa::path(post, path = "/api/v1/keys", tag = "security", request_body = NewKeyBody,
+#[utoipa::path(post, path = "/api/v1/keys", tag = "security", request_body = NewApiKey,
     responses((status = 201, description = "Created; the secret is shown this once", body = MadeKey)))]
 pub(crate) async fn create(
     State(api): State<Api>,
     CalledBy(caller): CalledBy,
-    JsonBody(body): JsonBody<NewKeyBody>,
+    JsonBody(key): JsonBody<NewApiKey>,
 ) -> Result<Response, Problem> {
-    let key = NewApiKey {
-        name: body.name,
-        scopes: body.scopes,
-        team: body.team,
-        owner: body.owner,
-        expires_ms: time("/expires_at", body.expires_at.as_deref())?,
-    };
     let (key, secret) = api.run(caller, AddApiKey { key }).await?;
     let tag = version(key.revision).header();
     let made = MadeKey {
@@ -168,17 +94,6 @@ pub(crate) async fn create(
     Ok((StatusCode::CREATED, [tag], JsonWithSecrets(made)).into_response())
 }
 
-/// Changes of a key.
-#[derive(Debug, Deserialize, ToSchema)]
-#[serde(deny_unknown_fields)]
-pub(crate) struct KeyChangeBody {
-    /// Name of the key.
-    name: String,
-    /// Rights of its holder: scopes and roles.
-    #[schema(schema_with = words::scopes)]
-    scopes: Vec<String>,
-}
-
 /// Change an API key
 ///
 /// A caller changes only keys that have no scope that it lacks, neither before nor after, and whose
@@ -186,7 +101,7 @@ pub(crate) struct KeyChangeBody {
 #[utoipa::path(put, path = "/api/v1/keys/{id}", tag = "security",
     params(("id" = String, Path, description = "Id of the key"),
         ("If-Match" = String, Header, description = "The revision that is to be changed, or *")),
-    request_body = KeyChangeBody,
+    request_body = ApiKeyChange,
     responses((status = 200, description = "The current state", body = KeyView),
         (status = 404, description = "Not found"),
         (status = 412, description = "Its revision is not the one in If-Match"),
@@ -196,12 +111,11 @@ pub(crate) async fn change(
     CalledBy(caller): CalledBy,
     PathOf(id): PathOf<String>,
     headers: HeaderMap,
-    JsonBody(body): JsonBody<KeyChangeBody>,
+    JsonBody(change): JsonBody<ApiKeyChange>,
 ) -> Result<Response, Problem> {
     let change = ChangeApiKey {
         id,
-        name: body.name,
-        scopes: body.scopes,
+        change,
         expected_revision: expected(&headers)?,
     };
     let key = api.run(caller, change).await?;

@@ -8,14 +8,14 @@ use axum::response::{IntoResponse as _, Response};
 use martlet_control::devices::DeviceError;
 use martlet_control::use_cases::{AddProvisioningKey, ListProvisioningKeys, RevokeProvisioningKey};
 use martlet_registry::{
-    DEVICE_TYPE, DeviceSecret, NewDevice, NewProvisioningKey, ProvisioningKey, ProvisioningKeyRef,
+    DeviceSecret, NewDevice, NewProvisioningKey, ProvisioningKey, ProvisioningKeyRef,
     RepeatableRequest,
 };
 use serde::{Deserialize, Serialize};
 use utoipa::ToSchema;
 
 use super::CalledBy;
-use super::forms::{moment, page_of_all, time};
+use super::forms::page_of_all;
 use crate::api::Api;
 use crate::connection::HttpConnection;
 use crate::extract::{JsonBody, PathOf, QueryOf};
@@ -26,105 +26,27 @@ use crate::problem::{Problem, ProblemKind};
 use crate::rate::name_of;
 use crate::secret::digest_of;
 use crate::shown_once::{JsonWithSecrets, ShownOnce};
-use crate::time::Moment;
-
-/// A provisioning key, without the key.
-#[derive(Debug, Serialize, ToSchema)]
-pub(crate) struct ProvisioningKeyView {
-    /// Id of the key.
-    id: String,
-    /// Name of the key.
-    name: String,
-    /// The type of devices that are added with it.
-    device_type: String,
-    /// The id of their team; empty is none.
-    team: String,
-    /// Ids of their groups.
-    groups: Vec<String>,
-    /// Pattern that their ids match, with one `*` for anything; empty matches any id.
-    id_pattern: String,
-    /// Devices that it may add, at most; 0: no limit.
-    devices_max: i64,
-    /// Devices that it has added.
-    devices_made: i64,
-    /// Raised with every change; the `ETag` is made of it.
-    revision: i64,
-    /// When it was made.
-    #[schema(value_type = Option<String>, format = DateTime)]
-    created_at: Option<Moment>,
-    /// When it ends; null: never.
-    #[schema(value_type = Option<String>, format = DateTime)]
-    expires_at: Option<Moment>,
-    /// When it was revoked; null: it is not revoked.
-    #[schema(value_type = Option<String>, format = DateTime)]
-    revoked_at: Option<Moment>,
-}
-
-impl From<ProvisioningKey> for ProvisioningKeyView {
-    fn from(key: ProvisioningKey) -> Self {
-        Self {
-            id: key.id,
-            name: key.name,
-            device_type: key.device_type,
-            team: key.team,
-            groups: key.groups,
-            id_pattern: key.id_pattern,
-            devices_max: key.devices_max,
-            devices_made: key.devices_made,
-            revision: key.revision,
-            created_at: moment(key.created_ms),
-            expires_at: moment(key.expires_ms),
-            revoked_at: moment(key.revoked_ms),
-        }
-    }
-}
 
 /// Provisioning keys
 #[utoipa::path(get, path = "/api/v1/provisioning-keys", tag = "devices", params(PageParams),
     responses((status = 200, description = "A page of the list, sorted by id",
-        body = Page<ProvisioningKeyView>)))]
+        body = Page<ProvisioningKey>)))]
 pub(crate) async fn list(
     State(api): State<Api>,
     CalledBy(caller): CalledBy,
     QueryOf(params): QueryOf<PageParams>,
-) -> Result<axum::Json<Page<ProvisioningKeyView>>, Problem> {
+) -> Result<axum::Json<Page<ProvisioningKey>>, Problem> {
     let found = api.run(caller, ListProvisioningKeys).await?;
-    let all = found.into_iter().map(ProvisioningKeyView::from);
-    let (all, paging) = (all.collect(), params.paging());
-    let page = page_of_all(&api, "provisioning keys", all, |key| &key.id, paging)?;
+    let paging = params.paging();
+    let page = page_of_all(&api, "provisioning keys", found, |key| &key.id, paging)?;
     Ok(axum::Json(page))
-}
-
-/// A provisioning key to be added.
-#[derive(Debug, Deserialize, ToSchema)]
-#[serde(deny_unknown_fields)]
-pub(crate) struct NewProvisioningKeyBody {
-    /// Name of the key.
-    name: String,
-    /// Type of the devices. Default: `device`.
-    device_type: Option<String>,
-    /// Their team, by id or name; empty is none.
-    team: Option<String>,
-    /// Their groups, by id or name.
-    #[serde(default)]
-    groups: Vec<String>,
-    /// Pattern that their ids match, with one `*` for anything.
-    #[serde(default)]
-    #[schema(example = "pump-*")]
-    id_pattern: String,
-    /// Devices that it may add, at most. Default: no limit.
-    #[serde(default)]
-    devices_max: u32,
-    /// When it ends; null: never.
-    #[schema(format = DateTime)]
-    expires_at: Option<String>,
 }
 
 /// A provisioning key that was added.
 #[derive(Debug, Serialize, ToSchema)]
 pub(crate) struct MadeProvisioningKey {
     #[serde(flatten)]
-    view: ProvisioningKeyView,
+    view: ProvisioningKey,
     /// The key, shown only once; null if a repeated request is answered.
     #[schema(value_type = Option<String>)]
     key: ShownOnce<String>,
@@ -134,26 +56,17 @@ pub(crate) struct MadeProvisioningKey {
 ///
 /// It adds devices, so its creator must have that right too: `devices:write`.
 #[utoipa::path(post, path = "/api/v1/provisioning-keys", tag = "devices",
-    request_body = NewProvisioningKeyBody,
+    request_body = NewProvisioningKey,
     responses((status = 201, description = "Created; the secret is shown this once", body = MadeProvisioningKey),
         (status = 403, description = "The caller may not add devices")))]
 pub(crate) async fn create(
     State(api): State<Api>,
     CalledBy(caller): CalledBy,
-    JsonBody(body): JsonBody<NewProvisioningKeyBody>,
+    JsonBody(key): JsonBody<NewProvisioningKey>,
 ) -> Result<(StatusCode, JsonWithSecrets<MadeProvisioningKey>), Problem> {
-    let key = NewProvisioningKey {
-        device_type: body.device_type.unwrap_or_else(|| DEVICE_TYPE.to_owned()),
-        team: body.team,
-        groups: body.groups,
-        id_pattern: body.id_pattern,
-        devices_max: i64::from(body.devices_max),
-        expires_ms: time("/expires_at", body.expires_at.as_deref())?,
-        ..NewProvisioningKey::new(&body.name)
-    };
     let (key, secret) = api.run(caller, AddProvisioningKey { key }).await?;
     let made = MadeProvisioningKey {
-        view: key.into(),
+        view: key,
         key: secret.into(),
     };
     Ok((StatusCode::CREATED, JsonWithSecrets(made)))

@@ -7,13 +7,13 @@ use martlet_control::use_cases::{
     AddTeam, ChangeTeam, DeleteTeam, FindTeam, ListMembers, ListTeams, PurgeTeam, RestoreTeam,
     SetMember,
 };
-use martlet_registry::{Member, NewTeam, Team, TeamChange};
+use martlet_registry::{ApiRole, Member, NewTeam, Team, TeamChange};
 use serde::{Deserialize, Serialize};
 use utoipa::{IntoParams, ToSchema};
 
 use super::CalledBy;
 use super::forms::{moment, page_of_all, version};
-use super::users::{UserParams, api_role};
+use super::users::UserParams;
 use crate::api::Api;
 use crate::etag::{expected, expected_if_any};
 use crate::extract::{JsonBody, PathOf, QueryOf};
@@ -22,94 +22,34 @@ use crate::problem::Problem;
 use crate::time::Moment;
 use crate::words;
 
-/// A team.
-#[derive(Debug, Serialize, ToSchema)]
-pub(crate) struct TeamView {
-    /// Id of the team.
-    id: String,
-    /// Name of the team.
-    name: String,
-    /// For people.
-    description: String,
-    /// 0 is shared by all teams that own none.
-    tenant: u32,
-    /// Raised with every change; the `ETag` is made of it.
-    revision: i64,
-    /// When it was made.
-    #[schema(value_type = Option<String>, format = DateTime)]
-    created_at: Option<Moment>,
-    /// When it was last changed.
-    #[schema(value_type = Option<String>, format = DateTime)]
-    updated_at: Option<Moment>,
-    /// When it was deleted; null: it is there.
-    #[schema(value_type = Option<String>, format = DateTime)]
-    deleted_at: Option<Moment>,
-}
-
-impl From<Team> for TeamView {
-    fn from(team: Team) -> Self {
-        Self {
-            id: team.id,
-            name: team.name,
-            description: team.description,
-            tenant: team.tenant,
-            revision: team.revision,
-            created_at: moment(team.created_ms),
-            updated_at: moment(team.updated_ms),
-            deleted_at: moment(team.deleted_ms),
-        }
-    }
-}
-
 fn answer(status: StatusCode, team: Team) -> Response {
     let tag = version(team.revision).header();
-    (status, [tag], axum::Json(TeamView::from(team))).into_response()
+    (status, [tag], axum::Json(team)).into_response()
 }
 
 /// Teams
 #[utoipa::path(get, path = "/api/v1/teams", tag = "people", params(UserParams),
-    responses((status = 200, description = "A page of the list, sorted by id", body = Page<TeamView>)))]
+    responses((status = 200, description = "A page of the list, sorted by id", body = Page<Team>)))]
 pub(crate) async fn list(
     State(api): State<Api>,
     CalledBy(caller): CalledBy,
     QueryOf(params): QueryOf<UserParams>,
-) -> Result<axum::Json<Page<TeamView>>, Problem> {
+) -> Result<axum::Json<Page<Team>>, Problem> {
     let deleted = params.is_deleted();
     let found = api.run(caller, ListTeams { deleted }).await?;
-    let all: Vec<TeamView> = found.into_iter().map(TeamView::from).collect();
     let of = format!("teams {deleted}");
-    let page = page_of_all(&api, &of, all, |team| &team.id, params.paging())?;
+    let page = page_of_all(&api, &of, found, |team| &team.id, params.paging())?;
     Ok(axum::Json(page))
 }
 
-/// A team to be added.
-#[derive(Debug, Deserialize, ToSchema)]
-#[serde(deny_unknown_fields)]
-pub(crate) struct NewTeamBody {
-    /// Name of the team.
-    name: String,
-    /// For people.
-    #[serde(default)]
-    description: String,
-    /// Whether it has a tenant of its own, permanently: its devices and topics are separate from
-    /// all others.
-    #[serde(default)]
-    owns_tenant: bool,
-}
-
 /// Add a team
-#[utoipa::path(post, path = "/api/v1/teams", tag = "people", request_body = NewTeamBody,
-    responses((status = 201, description = "Added", body = TeamView)))]
+#[utoipa::path(post, path = "/api/v1/teams", tag = "people", request_body = NewTeam,
+    responses((status = 201, description = "Added", body = Team)))]
 pub(crate) async fn create(
     State(api): State<Api>,
     CalledBy(caller): CalledBy,
-    JsonBody(body): JsonBody<NewTeamBody>,
+    JsonBody(team): JsonBody<NewTeam>,
 ) -> Result<Response, Problem> {
-    let team = NewTeam {
-        name: body.name,
-        description: body.description,
-        owns_tenant: body.owns_tenant,
-    };
     let added = api.run(caller, AddTeam { team }).await?;
     Ok(answer(StatusCode::CREATED, added))
 }
@@ -117,7 +57,7 @@ pub(crate) async fn create(
 /// A team
 #[utoipa::path(get, path = "/api/v1/teams/{id}", tag = "people",
     params(("id" = String, Path, description = "Id or name")),
-    responses((status = 200, description = "The team", body = TeamView),
+    responses((status = 200, description = "The team", body = Team),
         (status = 404, description = "Not found")))]
 pub(crate) async fn show(
     State(api): State<Api>,
@@ -127,25 +67,15 @@ pub(crate) async fn show(
 ) -> Result<Response, Problem> {
     let found = api.run(caller, FindTeam { team: id }).await?;
     let version = version(found.revision);
-    Ok(version.unless_unchanged(&headers, axum::Json(TeamView::from(found))))
-}
-
-/// Changes of a team; what is not named stays.
-#[derive(Debug, Deserialize, ToSchema)]
-#[serde(deny_unknown_fields)]
-pub(crate) struct TeamChangeBody {
-    /// Name of the team.
-    name: Option<String>,
-    /// For people.
-    description: Option<String>,
+    Ok(version.unless_unchanged(&headers, axum::Json(found)))
 }
 
 /// Change a team
 #[utoipa::path(patch, path = "/api/v1/teams/{id}", tag = "people",
     params(("id" = String, Path, description = "Id or name"),
         ("If-Match" = String, Header, description = "The revision that is to be changed, or *")),
-    request_body = TeamChangeBody,
-    responses((status = 200, description = "The current state", body = TeamView),
+    request_body = TeamChange,
+    responses((status = 200, description = "The current state", body = Team),
         (status = 404, description = "Not found"),
         (status = 412, description = "Its revision is not the one in If-Match"),
         (status = 428, description = "The header If-Match is required")))]
@@ -154,17 +84,12 @@ pub(crate) async fn change(
     CalledBy(caller): CalledBy,
     PathOf(id): PathOf<String>,
     headers: HeaderMap,
-    JsonBody(body): JsonBody<TeamChangeBody>,
+    JsonBody(change): JsonBody<TeamChange>,
 ) -> Result<Response, Problem> {
-    let expected = expected(&headers)?;
-    let change = TeamChange {
-        name: body.name,
-        description: body.description,
-    };
     let change = ChangeTeam {
         team: id,
         change,
-        expected_revision: expected,
+        expected_revision: expected(&headers)?,
     };
     let changed = api.run(caller, change).await?;
     Ok(answer(StatusCode::OK, changed))
@@ -198,7 +123,7 @@ pub(crate) async fn delete(
 /// With the devices that were deleted with it.
 #[utoipa::path(post, path = "/api/v1/teams/{id}/restore", tag = "people",
     params(("id" = String, Path, description = "Id or name")),
-    responses((status = 200, description = "The current state", body = TeamView),
+    responses((status = 200, description = "The current state", body = Team),
         (status = 404, description = "No such object is deleted")))]
 pub(crate) async fn restore(
     State(api): State<Api>,
@@ -313,7 +238,7 @@ pub(crate) async fn members(
 pub(crate) struct MemberBody {
     /// `administrator`, `operator` or `viewer`.
     #[schema(schema_with = words::member_roles)]
-    role: String,
+    role: ApiRole,
 }
 
 /// Add a user to a team
@@ -332,7 +257,7 @@ pub(crate) async fn set_member(
     let set = SetMember {
         team: id,
         user,
-        role: Some(api_role("/role", &body.role)?),
+        role: Some(body.role),
     };
     api.run(caller, set).await?;
     Ok(StatusCode::NO_CONTENT)

@@ -15,47 +15,20 @@ use martlet_registry::{ApiRole, COMMON_TENANT, Member, NewUser, User, UserChange
 use serde::{Deserialize, Serialize};
 use utoipa::{IntoParams, ToSchema};
 
-use super::forms::{moment, page_of, page_request, version, word};
+use super::forms::{page_of, page_request, version};
 use super::{CalledBy, within};
 use crate::api::Api;
 use crate::etag::{expected, expected_if_any};
 use crate::extract::{JsonBody, PathOf, QueryOf};
 use crate::page::Page;
 use crate::problem::Problem;
-use crate::time::Moment;
 use crate::words;
 
-const ROLES: &[&str] = &["administrator", "operator", "viewer", "none"];
-
-/// A user.
+/// A user, and who decides about their password.
 #[derive(Debug, Serialize, ToSchema)]
 pub(crate) struct UserView {
-    /// Name of the user.
-    name: String,
-    /// Role as a client of MQTT, which says what they may do.
-    role: String,
-    /// Role in the API and the panel, for all teams, which says what they may do.
-    #[schema(schema_with = words::api_roles)]
-    api_role: &'static str,
-    /// Whether the user is enabled.
-    enabled: bool,
-    /// May be empty.
-    email: String,
-    /// May be empty.
-    full_name: String,
-    /// The id of the team in whose tenant they connect; empty: the common one.
-    team: String,
-    /// Raised with every change; the `ETag` is made of it.
-    revision: i64,
-    /// When it was made.
-    #[schema(value_type = Option<String>, format = DateTime)]
-    created_at: Option<Moment>,
-    /// When it was last changed.
-    #[schema(value_type = Option<String>, format = DateTime)]
-    updated_at: Option<Moment>,
-    /// When it was deleted; null: it is there.
-    #[schema(value_type = Option<String>, format = DateTime)]
-    deleted_at: Option<Moment>,
+    #[serde(flatten)]
+    user: User,
     /// A source that has the name too and comes before the tables in `auth.order`, so that MQTT
     /// clients need its password; null: the tables decide.
     mqtt_decided_by: Option<String>,
@@ -66,17 +39,7 @@ impl UserView {
         let policy = control.policy().filter(|_| user.tenant == COMMON_TENANT);
         Self {
             mqtt_decided_by: policy.and_then(|policy| policy.decides_before_tables(&user.name)),
-            name: user.name,
-            role: user.role,
-            api_role: user.api_role.word(),
-            enabled: user.enabled,
-            email: user.email,
-            full_name: user.full_name,
-            team: user.team,
-            revision: user.revision,
-            created_at: moment(user.created_ms),
-            updated_at: moment(user.updated_ms),
-            deleted_at: moment(user.deleted_ms),
+            user,
         }
     }
 }
@@ -112,10 +75,6 @@ impl From<Member> for RoleInTeam {
 fn answer(status: StatusCode, user: User, control: &Control) -> Response {
     let tag = version(user.revision).header();
     (status, [tag], axum::Json(UserView::of(user, control))).into_response()
-}
-
-pub(super) fn api_role(pointer: &str, text: &str) -> Result<ApiRole, Problem> {
-    word(pointer, text, ApiRole::from_word, ROLES)
 }
 
 /// Which users.
@@ -203,36 +162,6 @@ pub(crate) async fn list(
     }))
 }
 
-/// A user to be added.
-#[derive(Deserialize, ToSchema)]
-#[serde(deny_unknown_fields)]
-pub(crate) struct NewUserBody {
-    /// Name of the user.
-    #[schema(example = "ada")]
-    name: String,
-    /// The password, of 10 characters or more.
-    #[schema(format = Password, min_length = 10, max_length = 1024)]
-    password: String,
-    /// Role as a client of MQTT. Default: `user`; `none` for viewers, and for users that a team
-    /// without a tenant adds.
-    role: Option<String>,
-    /// Role for the API and the panel: `administrator`, `operator`, `viewer` or `none` (default).
-    #[schema(schema_with = words::api_roles, required = false)]
-    api_role: Option<String>,
-    /// May be empty.
-    #[serde(default)]
-    email: String,
-    /// May be empty.
-    #[serde(default)]
-    full_name: String,
-    /// The team in whose tenant they connect, by id or name.
-    #[serde(default)]
-    team: String,
-    /// Role for the objects of this team in the API and the panel. Default: none.
-    #[schema(schema_with = words::member_roles, required = false)]
-    team_role: Option<String>,
-}
-
 /// The password in a request. Through `admin.sock` the command has checked how strong it is.
 fn password(principal: &Principal, text: String) -> Result<NewPassword, Problem> {
     match principal.kind {
@@ -242,30 +171,17 @@ fn password(principal: &Principal, text: String) -> Result<NewPassword, Problem>
 }
 
 /// Add a user
-#[utoipa::path(post, path = "/api/v1/users", tag = "people", request_body = NewUserBody,
+#[utoipa::path(post, path = "/api/v1/users", tag = "people", request_body = NewUser,
     responses((status = 201, description = "Added", body = UserView)))]
 pub(crate) async fn create(
     State(api): State<Api>,
     State(control): State<Arc<Control>>,
     Extension(principal): Extension<Principal>,
     CalledBy(caller): CalledBy,
-    JsonBody(body): JsonBody<NewUserBody>,
+    JsonBody(mut user): JsonBody<NewUser>,
 ) -> Result<Response, Problem> {
-    let role = body.api_role.as_deref().unwrap_or("none");
-    let team_role = body.team_role.as_deref();
-    let team_role = team_role
-        .map(|text| api_role("/team_role", text))
-        .transpose()?;
-    let user = NewUser {
-        team_role: team_role.filter(|role| *role != ApiRole::None),
-        role: body.role,
-        api_role: api_role("/api_role", role)?,
-        email: body.email,
-        full_name: body.full_name,
-        team: body.team,
-        ..NewUser::new(&body.name)
-    };
-    let password = password(&principal, body.password)?;
+    user.team_role = user.team_role.filter(|role| *role != ApiRole::None);
+    let password = password(&principal, user.password.take())?;
     let added = api.run(caller, AddUser { user, password }).await?;
     Ok(answer(StatusCode::CREATED, added, &control))
 }
@@ -287,30 +203,11 @@ pub(crate) async fn show(
     Ok(version.unless_unchanged(&headers, axum::Json(UserView::of(found, &control))))
 }
 
-/// Changes of a user; what is not named stays.
-#[derive(Debug, Deserialize, ToSchema)]
-#[serde(deny_unknown_fields)]
-pub(crate) struct UserChangeBody {
-    /// Role as a client of MQTT, which says what they may do.
-    role: Option<String>,
-    /// Role in the API and the panel, which says what they may do.
-    #[schema(schema_with = words::api_roles, required = false)]
-    api_role: Option<String>,
-    /// `false`: connections and sessions of theirs end.
-    enabled: Option<bool>,
-    /// May be empty.
-    email: Option<String>,
-    /// May be empty.
-    full_name: Option<String>,
-    /// The team in whose tenant they connect, by id or name; empty is none.
-    team: Option<String>,
-}
-
 /// Change a user
 #[utoipa::path(patch, path = "/api/v1/users/{name}", tag = "people",
     params(("name" = String, Path, description = "User name"),
         ("If-Match" = String, Header, description = "The revision that is to be changed, or *")),
-    request_body = UserChangeBody,
+    request_body = UserChange,
     responses((status = 200, description = "The current state", body = UserView),
         (status = 404, description = "Not found"),
         (status = 412, description = "Their revision is not the one in If-Match"),
@@ -321,23 +218,12 @@ pub(crate) async fn change(
     CalledBy(caller): CalledBy,
     PathOf(name): PathOf<String>,
     headers: HeaderMap,
-    JsonBody(body): JsonBody<UserChangeBody>,
+    JsonBody(change): JsonBody<UserChange>,
 ) -> Result<Response, Problem> {
-    let expected = expected(&headers)?;
-    let role = body.api_role.as_deref();
-    let role = role.map(|text| api_role("/api_role", text)).transpose()?;
-    let change = UserChange {
-        role: body.role,
-        api_role: role,
-        enabled: body.enabled,
-        email: body.email,
-        full_name: body.full_name,
-        team: body.team,
-    };
     let change = ChangeUser {
         name,
         change,
-        expected_revision: expected,
+        expected_revision: expected(&headers)?,
     };
     let changed = api.run(caller, change).await?;
     Ok(answer(StatusCode::OK, changed, &control))

@@ -13,7 +13,7 @@ use utoipa::openapi::schema::Object;
 use crate::event_fields::EventFields;
 use crate::feed::entry::{FeedEntry, Happened};
 use crate::rfc3339;
-use crate::words::one_of;
+use martlet_registry::one_of;
 
 fn kinds() -> Object {
     let all = EventKind::ALL

@@ -6,7 +6,7 @@ use serde::{Deserialize, Deserializer, Serializer};
 use utoipa::openapi::schema::Object;
 
 use crate::event_words::name;
-use crate::words::one_of;
+use martlet_registry::one_of;
 
 pub(super) fn serialize<S: Serializer>(kind: &EventKind, serializer: S) -> Result<S::Ok, S::Error> {
     serializer.serialize_str(name(*kind))

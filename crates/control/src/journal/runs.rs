@@ -372,8 +372,8 @@ mod tests {
     }
 
     fn connected(client_id: &str, user: Option<UserName>) -> EventNotice {
-        let user = user.map(UserName::into_name);
-        let client = ConnectedClient::new(client_id, user.as_deref());
+        let user = user.as_ref().map(UserName::as_str);
+        let client = ConnectedClient::new(client_id, user);
         EventNotice::connected(COMMON, SharedClient::new(client))
     }
 

@@ -1,6 +1,6 @@
 //! API keys of the registry.
 
-use martlet_registry::{ApiKey, Expected, NewApiKey, Registry, Secret};
+use martlet_registry::{ApiKey, ApiKeyChange, Expected, NewApiKey, Registry, Secret};
 
 use crate::callers::{Caller, rights};
 use crate::principal::Scopes;
@@ -73,10 +73,8 @@ impl UseCase for AddApiKey {
 pub struct ChangeApiKey {
     /// Id of the key.
     pub id: String,
-    /// The name that it gets.
-    pub name: String,
-    /// The scopes and roles that it gets.
-    pub scopes: Vec<String>,
+    /// Changes of the key.
+    pub change: ApiKeyChange,
     /// The revision that it must have, if any.
     pub expected_revision: Expected,
 }
@@ -88,18 +86,19 @@ impl UseCase for ChangeApiKey {
     async fn run(self, registry: &mut Registry, caller: &Caller) -> Result<ApiKey, UseCaseError> {
         let Self {
             id,
-            name,
-            scopes,
+            change,
             expected_revision,
         } = self;
-        check_given(caller, &scopes)?;
+        if let Some(scopes) = &change.scopes {
+            check_given(caller, scopes)?;
+        }
         // The call itself returns an error if there is no such key.
         if let Some((key, needed)) = rights::key(registry, caller, &id).await? {
             let of_owner = rights::of_owner(registry, caller, &key.owner).await?;
             caller.check_scopes(needed.or(of_owner))?;
         }
         let actor = &caller.actor;
-        let changed = registry.change_api_key(actor, &id, &name, &scopes, expected_revision);
+        let changed = registry.change_api_key(actor, &id, change, expected_revision);
         Ok(changed.await?)
     }
 }

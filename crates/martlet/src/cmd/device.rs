@@ -10,7 +10,7 @@ use std::time::Duration;
 
 use clap::{Args, Subcommand};
 use martlet_control::text::{printable, typed};
-use martlet_registry::{DEVICE_TYPE, Owner};
+use martlet_registry::{DEVICE_TYPE, Device, Owner};
 use serde_json::{Map, Value, json};
 
 use crate::cmd::admin::{NodeRefusal, finish_as};
@@ -18,6 +18,7 @@ use crate::cmd::answers::done;
 use crate::cmd::deleted::DeletedKept;
 use crate::cmd::door::Door;
 use crate::cmd::duration::{grace, time};
+use crate::cmd::fields::{self, FieldOptions};
 use crate::cmd::node_and_form::NodeAndForm;
 use crate::cmd::node_options::{NodeOptions, TeamOption};
 use crate::cmd::print::err;
@@ -154,7 +155,7 @@ struct AddOptions {
     #[arg(long, default_value = "active")]
     status: StatusName,
     #[command(flatten)]
-    said: DescriptionOptions,
+    said: FieldOptions<Device>,
     /// Tag of the device; repeatable
     #[arg(long = "tag", value_name = "TAG")]
     tags: Vec<String>,
@@ -167,43 +168,17 @@ struct AddOptions {
 }
 
 /// Options that change a device.
-const OTHER_CHANGES: [&str; 13] = [
-    "name",
-    "device_type",
-    "kind",
-    "to_team",
-    "description",
-    "location",
-    "firmware_version",
-    "hardware_version",
-    "owner",
-    "tags",
-    "untags",
-    "joins",
-    "leaves",
-];
-
-/// Options that describe a device.
-#[derive(Args, Debug)]
-struct DescriptionOptions {
-    /// Kind of the device: any text
-    #[arg(long, value_name = "KIND")]
-    kind: Option<String>,
-    /// Description, for people
-    #[arg(long, value_name = "TEXT")]
-    description: Option<String>,
-    /// Location of the device
-    #[arg(long, value_name = "TEXT")]
-    location: Option<String>,
-    /// Version of its firmware
-    #[arg(long, value_name = "TEXT")]
-    firmware_version: Option<String>,
-    /// Version of its hardware
-    #[arg(long, value_name = "TEXT")]
-    hardware_version: Option<String>,
-    /// User who owns the device; "" is no user
-    #[arg(long, value_name = "USER")]
-    owner: Option<String>,
+fn other_changes() -> impl Iterator<Item = &'static str> {
+    let own = [
+        "name",
+        "device_type",
+        "to_team",
+        "tags",
+        "untags",
+        "joins",
+        "leaves",
+    ];
+    own.into_iter().chain(fields::names::<Device>())
 }
 
 #[derive(Args, Debug)]
@@ -229,7 +204,7 @@ struct SetOptions {
 #[derive(Args, Debug)]
 struct Changes {
     /// Status; only active devices are accepted, connections of other devices end
-    #[arg(long, required_unless_present_any = OTHER_CHANGES)]
+    #[arg(long, required_unless_present_any = other_changes())]
     status: Option<StatusName>,
     /// A name for people
     #[arg(long)]
@@ -242,7 +217,7 @@ struct Changes {
     #[arg(long, value_name = "TEAM")]
     to_team: Option<String>,
     #[command(flatten)]
-    said: DescriptionOptions,
+    said: FieldOptions<Device>,
     /// Add this tag; repeatable
     #[arg(long = "tag", value_name = "TAG")]
     tags: Vec<String>,
@@ -275,18 +250,14 @@ pub(crate) fn run(command: &DeviceCommand) -> ExitCode {
 }
 
 fn add(options: &AddOptions) -> anyhow::Result<String> {
-    let (on, said) = (&options.on, &options.said);
+    let on = &options.on;
     let door = Door::of(&on.node)?;
-    let text_or_none = |text: &Option<String>| text.clone().unwrap_or_default();
-    let body = json!({
+    let mut body = json!({
         "id": options.id, "name": options.name, "type": options.device_type,
-        "kind": text_or_none(&said.kind), "status": options.status.word(),
-        "description": text_or_none(&said.description), "location": text_or_none(&said.location),
-        "firmware_version": text_or_none(&said.firmware_version),
-        "hardware_version": text_or_none(&said.hardware_version),
-        "owner": text_or_none(&said.owner), "team": options.team, "tags": options.tags,
+        "status": options.status.word(), "team": options.team, "tags": options.tags,
         "groups": options.groups, "with_secret": !options.no_secret,
     });
+    options.said.add_to(&mut body);
     let mut device = door.ask("POST", DEVICES, Some(&body))?;
     err!("{}", bans::notes(&door, &on.node, &device));
     let members = ["id", "user_name", "type"];
@@ -369,15 +340,13 @@ fn set(options: &SetOptions) -> anyhow::Result<String> {
     let changes = &options.changes;
     let door = Door::of(&on.node)?;
     let device = options.device.find(&door)?;
-    let said = &changes.said;
-    let body = json!({
-        "name": changes.name, "type": changes.device_type, "kind": said.kind,
-        "status": changes.status.map(StatusName::word), "description": said.description,
-        "location": said.location, "firmware_version": said.firmware_version,
-        "hardware_version": said.hardware_version, "owner": said.owner, "team": changes.to_team,
+    let mut body = json!({
+        "name": changes.name, "type": changes.device_type,
+        "status": changes.status.map(StatusName::word), "team": changes.to_team,
         "tags": changed_list(&list_of(&device, "tags"), &changes.tags, &changes.untags),
         "groups": groups_after(&door, &device, changes)?,
     });
+    changes.said.add_to(&mut body);
     // The change applies only to the revision that was read.
     let changed = door.change(&path_of(&device, ""), &body, &device["revision"])?;
     let line = match changes.to_team {

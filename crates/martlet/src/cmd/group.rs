@@ -4,12 +4,14 @@ use std::process::ExitCode;
 
 use clap::{Args, Subcommand};
 use martlet_control::text::printable;
+use martlet_registry::Group;
 use serde_json::{Value, json};
 
 use crate::cmd::admin::{AdminOptions, ask, finish_as};
 use crate::cmd::answers::{done, listed};
 use crate::cmd::desired::DesiredChange;
 use crate::cmd::door::Door;
+use crate::cmd::fields::FieldOptions;
 use crate::cmd::node_and_form::NodeAndForm;
 use crate::cmd::node_options::TeamOption;
 use crate::cmd::query::{encoded, team_query};
@@ -86,9 +88,8 @@ pub(crate) struct AddGroupOptions {
     /// Devices that are added to a group that exists: `member add` was called `add`
     #[arg(value_name = "DEVICE", hide = true)]
     devices: Vec<String>,
-    /// Description, for people
-    #[arg(long, value_name = "TEXT", conflicts_with = "devices")]
-    description: Option<String>,
+    #[command(flatten)]
+    said: FieldOptions<Group>,
     /// Team of the group, by id or name [default: none]
     #[arg(long, value_name = "TEAM")]
     team: Option<String>,
@@ -173,10 +174,8 @@ fn desired(options: &DesiredOptions) -> anyhow::Result<String> {
 
 fn add(options: &AddGroupOptions) -> anyhow::Result<String> {
     let door = Door::of(&options.on.node)?;
-    let body = json!({
-        "name": options.name, "description": options.description.as_deref().unwrap_or_default(),
-        "team": options.team,
-    });
+    let mut body = json!({ "name": options.name, "team": options.team });
+    options.said.add_to(&mut body);
     let group = door.ask("POST", PATH, Some(&body))?;
     let line = format!(
         "Added the group {} ({})",

@@ -4,10 +4,12 @@ use std::process::ExitCode;
 
 use clap::{Args, Subcommand};
 use martlet_control::text::{printable, typed_names};
+use martlet_registry::Team;
 use serde_json::{Value, json};
 
 use crate::cmd::answers::{done, listed};
 use crate::cmd::door::Door;
+use crate::cmd::fields::FieldOptions;
 use crate::cmd::member::MemberCommand;
 use crate::cmd::node_and_form::NodeAndForm;
 use crate::cmd::query::team_path;
@@ -88,6 +90,8 @@ pub(crate) struct AddTeam {
     #[arg(long)]
     own_tenant: bool,
     #[command(flatten)]
+    said: FieldOptions<Team>,
+    #[command(flatten)]
     on: NodeAndForm,
 }
 
@@ -110,7 +114,8 @@ pub(crate) fn team(command: &TeamCommand) -> ExitCode {
 
 fn add(options: &AddTeam) -> anyhow::Result<String> {
     let door = Door::of(&options.on.node)?;
-    let body = json!({ "name": options.name, "owns_tenant": options.own_tenant });
+    let mut body = json!({ "name": options.name, "owns_tenant": options.own_tenant });
+    options.said.add_to(&mut body);
     let team = door.ask("POST", PATH, Some(&body))?;
     let line = format!(
         "Added the team {} ({})",

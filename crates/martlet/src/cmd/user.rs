@@ -11,7 +11,7 @@ use martlet_access::edit;
 use martlet_access::hash::{self, Kind};
 use martlet_control::text::{printable, typed, typed_names};
 use martlet_control::use_cases::{AddUser, NewPassword};
-use martlet_registry::{ApiRole, NewUser, USER_ROLE};
+use martlet_registry::{ApiRole, NewUser, USER_ROLE, User};
 use serde_json::{Value, json};
 
 use crate::cmd::admin::finish_as;
@@ -19,6 +19,7 @@ use crate::cmd::answers::done;
 use crate::cmd::columns::columns;
 use crate::cmd::deleted::DeletedKept;
 use crate::cmd::door::Door;
+use crate::cmd::fields::{self, FieldOptions};
 use crate::cmd::node_and_form::NodeAndForm;
 use crate::cmd::node_options::{NodeOptions, for_node, prints_json};
 use crate::cmd::passwd::HashName;
@@ -175,16 +176,24 @@ struct SetOptions {
     #[arg(long, conflicts_with = "disable")]
     enable: bool,
     /// Disable the user and end the user's connections
-    #[arg(long, required_unless_present_any = ["role", "api_role", "enable", "team"])]
+    #[arg(long, required_unless_present_any = other_changes())]
     disable: bool,
     /// Move the user to the tenant of this team, by id or name; "" is none
     #[arg(long, value_name = "TEAM")]
     team: Option<String>,
     #[command(flatten)]
+    said: FieldOptions<User>,
+    #[command(flatten)]
     node: NodeOptions,
     /// Print JSON
     #[arg(long)]
     json: bool,
+}
+
+/// Options that change a user.
+fn other_changes() -> impl Iterator<Item = &'static str> {
+    let own = ["role", "api_role", "enable", "team"];
+    own.into_iter().chain(fields::names::<User>())
 }
 
 /// Runs the command.
@@ -481,10 +490,11 @@ fn set(options: &SetOptions) -> anyhow::Result<String> {
     };
     expect_in_tables(node, user, false)?;
     let before = administrators(node)?;
-    let change = json!({
+    let mut change = json!({
         "role": options.role, "api_role": options.api_role.map(ApiRole::word),
         "enabled": enabled, "team": options.team,
     });
+    options.said.add_to(&mut change);
     let door = Door::of(node)?;
     let changed = door.ask("PATCH", &path(user, ""), Some(&change))?;
     warn_of_none(node, before)?;

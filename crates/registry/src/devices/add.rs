@@ -5,8 +5,10 @@ use std::collections::{HashMap, HashSet};
 use serde_json::{Map, Value};
 use sqlx::Row as _;
 
-use super::checks::{check_groups, check_tags, expect_type, no_owner, owned_by, too_many};
-use super::columns::{self, Device, NewDevice, user_name};
+use super::checks::{
+    check_groups, check_new_id, check_tags, expect_type, no_owner, owned_by, too_many,
+};
+use super::fields::{self, Device, NewDevice, user_name};
 use super::secret::DeviceSecret;
 use super::{AddedDevice, Import, RowOutcome};
 use crate::audit::NewAuditEntry;
@@ -207,10 +209,14 @@ async fn check_new(
         (Some(team), _) => team,
         (None, own) => own.unwrap_or_default().to_owned(),
     };
-    let (given_number, secret) = (new.number, new.secret.clone());
+    let (given_number, secret) = (new.number, new.own_secret());
     let mut device = new.device(id, work.now_ms);
-    let checked = device.check_values();
+    let checked = check_new_id(&device.id).and_then(|()| device.check_values());
     let checked = checked.and_then(|()| check_tags(&device.tags));
+    let checked = checked.and_then(|()| match &secret {
+        DeviceSecret::Given(secret) => secret.check(),
+        _ => Ok(()),
+    });
     if let Some(why) = refusal(checked.and_then(|()| check_groups(&device.groups)))? {
         return Ok(Err(RowOutcome::Refused(why)));
     }
@@ -443,7 +449,7 @@ async fn insert_chunk(
 
 fn added_entry(row: &Row) -> NewAuditEntry {
     let device = &row.device;
-    let mut details: Map<String, Value> = columns::details_of_new(device);
+    let mut details: Map<String, Value> = fields::details_of_new(device);
     if device.tenant != 0 {
         details.insert("tenant".to_owned(), device.tenant.into());
     }
@@ -462,12 +468,12 @@ fn added_entry(row: &Row) -> NewAuditEntry {
 
 async fn write_devices(work: &mut Work<'_>, rows: &[Row]) -> Result<(), sqlx::Error> {
     let mut sql = work.sql("");
-    columns::insert(&mut sql);
+    fields::insert(&mut sql);
     for (at, row) in rows.iter().enumerate() {
         if at > 0 {
             sql.push(", ");
         }
-        columns::push_row(&mut sql, &row.device);
+        fields::push_row(&mut sql, &row.device);
     }
     sql.execute(&mut work.all).await.map(drop)
 }

@@ -6,7 +6,7 @@ use sqlx::AnyConnection;
 use super::DeviceRef;
 use super::add::{write_places, write_tags};
 use super::checks::{check_tags, expect_room, expect_type};
-use super::columns::{self, Device, DeviceChange, user_name};
+use super::fields::{self, Device, DeviceChange, user_name};
 use super::find::find_device;
 use crate::commands::cancel_of_device;
 use crate::database::Work;
@@ -178,7 +178,7 @@ async fn settle_owner(
 
 async fn write_change(work: &mut Work<'_>, old: &Device, new: &Device) -> Result<(), Fault> {
     let mut sql = work.sql("");
-    columns::update(&mut sql, new);
+    fields::update(&mut sql, new);
     sql.execute(&mut work.all).await?;
     if old.tags != new.tags {
         let removed = sqlx::query("DELETE FROM device_tags WHERE device = $1").bind(new.number);
@@ -190,7 +190,7 @@ async fn write_change(work: &mut Work<'_>, old: &Device, new: &Device) -> Result
             .collect();
         write_tags(work, &tags).await?;
     }
-    let changed = columns::details_of_change(old, new);
+    let changed = fields::details_of_change(old, new);
     // The old team sees that it has left, and the new team that it has come. Of two tenants neither
     // sees its values in the other.
     let (mut removed, mut added) = (changed.clone(), changed);

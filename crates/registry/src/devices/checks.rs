@@ -11,11 +11,6 @@ use crate::sql::Fault;
 use crate::users::is_user;
 use crate::{Conflict, NotFound, ObjectKind, Owner, Refused, RegistryError, check_text};
 
-/// Accepts each value.
-pub(super) fn unchecked<T>(_: &T) -> Result<(), RegistryError> {
-    Ok(())
-}
-
 /// The id of a new device.
 pub(super) fn check_new_id(id: &str) -> Result<(), RegistryError> {
     check_id(id)?;

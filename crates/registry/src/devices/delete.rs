@@ -4,7 +4,7 @@ use serde_json::json;
 
 use super::DeviceRef;
 use super::checks::{owned_by, too_many};
-use super::columns::Device;
+use super::fields::Device;
 use super::find::find_device;
 use crate::commands::cancel_of_device;
 use crate::database::Work;

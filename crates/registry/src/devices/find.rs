@@ -5,7 +5,8 @@ use std::collections::{BTreeSet, HashMap};
 use sqlx::{AnyConnection, Row as _};
 
 use super::DeviceRef;
-use super::columns::{Device, READ, read_device};
+use super::fields::Device;
+use crate::object::{read_all, read_first, select};
 use crate::presence;
 use crate::sql::{Engine, Fault, Sql, clean};
 use crate::{NotFound, ObjectKind, Registry, RegistryError, Visibility, now_ms};
@@ -47,12 +48,9 @@ async fn all_of_common_tenant(
     on: &mut AnyConnection,
     engine: Engine,
 ) -> Result<Vec<Device>, Fault> {
-    let mut sql = Sql::new(engine, "SELECT ");
-    sql.push(READ);
-    sql.push(" FROM devices WHERE tenant = 0 AND deleted_ms = 0 ORDER BY id");
-    let rows = sql.all(on).await?;
-    let devices: Result<Vec<_>, _> = rows.iter().map(read_device).collect();
-    let mut devices = devices?;
+    let mut sql = select::<Device>(engine);
+    sql.push(" WHERE tenant = 0 AND deleted_ms = 0 ORDER BY id");
+    let mut devices = read_all::<Device>(sql, on).await?;
     for some in devices.chunks_mut(CHUNK) {
         fill(on, engine, some).await?;
     }
@@ -130,8 +128,8 @@ pub(crate) async fn find_device(
     device: DeviceRef<'_>,
     deleted: bool,
 ) -> Result<Device, Fault> {
-    let mut sql = Sql::new(engine, "SELECT ");
-    sql.push(READ).push(" FROM devices WHERE ");
+    let mut sql = select::<Device>(engine);
+    sql.push(" WHERE ");
     match device {
         DeviceRef::Number(number) => {
             sql.push("number = ").bind(number);
@@ -154,12 +152,12 @@ pub(crate) async fn find_device(
     } else {
         " AND deleted_ms = 0"
     });
-    let Some(row) = sql.first(on).await? else {
+    let Some(found) = read_first(sql, on).await? else {
         return Err(not_found(on, engine, visibility, device, deleted)
             .await?
             .into());
     };
-    let mut found = [read_device(&row)?];
+    let mut found = [found];
     fill(on, engine, &mut found).await?;
     let [found] = found;
     Ok(found)
@@ -173,18 +171,16 @@ async fn not_found(
     device: DeviceRef<'_>,
     deleted: bool,
 ) -> Result<NotFound, Fault> {
-    let mut others = Vec::new();
+    let mut others: Vec<Device> = Vec::new();
     if let DeviceRef::Id(id) = device {
-        let mut sql = Sql::new(engine, "SELECT ");
-        sql.push(READ).push(" FROM devices WHERE id = ");
+        let mut sql = select::<Device>(engine);
+        sql.push(" WHERE id = ");
         sql.bind(clean(id));
         if let Some(team) = visibility.team() {
             sql.push(" AND team = ").bind(team.to_owned());
         }
         sql.push(" ORDER BY tenant");
-        for row in sql.all(on).await? {
-            others.push(read_device(&row)?);
-        }
+        others = read_all(sql, on).await?;
     }
     let is_looked_for = |other: &Device| visibility.team().is_some() || other.tenant == 0;
     let own = others.iter().find(|other| is_looked_for(other));

@@ -1,7 +1,7 @@
 //! Devices: an id, which is Client Identifier and user name, a description, and a team. A deleted
 //! device is hidden until it is restored. Its id stays in use until it is removed for good.
 //!
-//! * `columns`: the columns of the table, each declared once
+//! * `fields`: the fields of a device, each declared once
 //! * `find`: reading devices
 //! * `add`, `change`, `delete`: what operators do with them
 //! * `reported`: versions of firmware that devices report
@@ -11,8 +11,8 @@
 mod add;
 mod change;
 mod checks;
-mod columns;
 mod delete;
+mod fields;
 mod find;
 mod reported;
 mod secret;
@@ -24,9 +24,9 @@ pub(crate) use add::{insert_one, write_places};
 pub(crate) use checks::expect_type;
 pub use checks::is_device_id;
 #[cfg(test)]
-pub(crate) use columns::names as column_names;
-pub use columns::{Device, DeviceChange, ExportedValue, NewDevice};
-pub(crate) use columns::{READ, read_device, status_of};
+pub(crate) use fields::names as column_names;
+pub(crate) use fields::status_of;
+pub use fields::{Device, DeviceChange, ExportedValue, NewDevice};
 pub(crate) use find::{fill, find_device};
 pub(crate) use reported::note_version;
 pub use reported::{FIRMWARE_VERSION, ReportedVersion, reported_version};
@@ -87,6 +87,14 @@ impl NewDevice {
         Self {
             id: Some(id.to_owned()),
             ..Self::unnamed()
+        }
+    }
+
+    /// The secret that it is given.
+    fn own_secret(&self) -> DeviceSecret {
+        match (&self.secret, self.with_secret) {
+            (DeviceSecret::MadeUp, Some(false)) => DeviceSecret::None,
+            (secret, _) => secret.clone(),
         }
     }
 }

@@ -1,53 +1,71 @@
-//! Finding groups, by id or name.
+//! The fields of groups, and finding groups by id or name.
 
-use sqlx::any::AnyRow;
-use sqlx::{AnyConnection, Row as _};
+use sqlx::AnyConnection;
 
-use crate::sql::{Fault, Sql, clean};
+use crate::names::check_new_name;
+use crate::object::{object, read_all, select_short, unchecked};
+use crate::sql::{Fault, clean};
 use crate::teams::name_of;
-use crate::{NotFound, ObjectKind, ObjectName, Refused, Visibility};
+use crate::{NotFound, ObjectKind, ObjectName, Refused, RegistryError, Visibility, check_text};
 
-/// A group.
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub struct Group {
-    /// Id of the group.
-    pub id: String,
-    /// Unique in its team.
-    pub name: String,
-    /// For people.
-    pub description: String,
-    /// For people: `#2f6fed`.
-    pub colour: String,
-    /// The id of its team; empty is none, and any device may be in it.
-    pub team: String,
-    /// Devices that are in it.
-    pub devices: u64,
-    /// Raised with every change.
-    pub revision: i64,
-    /// Milliseconds since the Unix epoch.
-    pub created_ms: i64,
-    /// When it was last changed.
-    pub updated_ms: i64,
+object! {
+    /// A group of devices.
+    Group in "device_groups";
+    /// A group to be added.
+    #[derive(Default)]
+    new NewGroup
+    kept {
+        /// Id of the group.
+        id ("id"): String, [];
+        /// Raised with every change; the `ETag` is made of it.
+        revision ("revision"): i64, [Changed];
+    }
+    times {
+        /// When it was added.
+        created_ms as "created_at", [];
+        /// When it was last changed.
+        updated_ms as "updated_at", [Changed];
+    }
+    derived {
+        /// Number of devices in the group.
+        devices: u64 = "SELECT COUNT(*) FROM group_devices JOIN devices ON number = device WHERE \
+                        group_id = device_groups.id AND deleted_ms = 0";
+    }
+    given {
+        /// Id of its team; empty: no team, and devices of all teams may be in it. A request may
+        /// name the team by its id or name.
+        team ("team"): String, new Option<String>,
+            check unchecked, [];
+    }
+    /// Changes of a group; fields that are not named stay.
+    change GroupChange set {
+        /// Name of the group, unique in its team.
+        name ("name"): String, new String,
+            check check_name, [Audited];
+        /// Description, for people.
+        description ("description"): String, new #[serde(default)] String,
+            check check_description, [];
+        /// Colour, for people: `#2f6fed`.
+        colour ("colour"): String, new #[serde(default)] String,
+            check check_colour, [];
+    }
 }
 
-pub(super) const SELECT: &str = "SELECT id, name, description, colour, team, revision, created_ms, \
-                      updated_ms, (SELECT COUNT(*) FROM group_devices JOIN devices ON \
-                      number = device WHERE group_id = device_groups.id AND deleted_ms = 0) \
-                      AS devices FROM device_groups";
+fn check_name(name: &str) -> Result<(), RegistryError> {
+    check_new_name("group", name)
+}
 
-pub(super) fn read_group(row: &AnyRow) -> Result<Group, Fault> {
-    let devices: i64 = row.try_get("devices")?;
-    Ok(Group {
-        id: row.try_get("id")?,
-        name: row.try_get("name")?,
-        description: row.try_get("description")?,
-        colour: row.try_get("colour")?,
-        team: row.try_get("team")?,
-        devices: u64::try_from(devices).unwrap_or(0),
-        revision: row.try_get("revision")?,
-        created_ms: row.try_get("created_ms")?,
-        updated_ms: row.try_get("updated_ms")?,
-    })
+fn check_description(text: &str) -> Result<(), RegistryError> {
+    check_text("description", text)
+}
+
+fn check_colour(colour: &str) -> Result<(), RegistryError> {
+    let is_colour =
+        |digits: &str| digits.len() == 6 && digits.bytes().all(|digit| digit.is_ascii_hexdigit());
+    match colour.is_empty() || colour.strip_prefix('#').is_some_and(is_colour) {
+        true => Ok(()),
+        false => Err(Refused::Colour(colour.to_owned()).into()),
+    }
 }
 
 /// A group that these see, by its id, or else by its name, where that is one group's alone.
@@ -65,12 +83,10 @@ pub(crate) async fn candidates(
     visibility: &Visibility,
     text: &str,
 ) -> Result<Vec<Group>, Fault> {
-    let mut sql = Sql::short(SELECT);
+    let mut sql = select_short::<Group>();
     sql.push(" WHERE id = ").bind(clean(text));
     sql.push(" OR name = ").bind(clean(text));
-    let rows = sql.all(on).await?;
-    let groups: Result<Vec<_>, _> = rows.iter().map(read_group).collect();
-    let mut groups = groups?;
+    let mut groups: Vec<Group> = read_all(sql, on).await?;
     groups.retain(|group| visibility.sees(&group.team));
     groups.sort_by_key(|group| group.id != text);
     Ok(groups)

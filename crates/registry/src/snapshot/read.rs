@@ -331,7 +331,7 @@ pub(super) fn user_entry(
         scram,
         hash,
         created_ms: row.user.created_ms,
-        password_set_ms: row.password_set_ms,
+        password_set_ms: row.user.password_set_ms,
         enabled: row.user.enabled,
         tenant: row.user.tenant,
         team: tokens.number_of(&row.user.team),

@@ -2,7 +2,7 @@ use super::bans::all_bans;
 use super::{all, both, is_not_found, new_device, of_team};
 use crate::secret::digest_text;
 use crate::{
-    BanKind, Claim, CredentialUse, Exists, Expected, NewApiKey, NewBan, NewGroup,
+    ApiKeyChange, BanKind, Claim, CredentialUse, Exists, Expected, NewApiKey, NewBan, NewGroup,
     NewProvisioningKey, NewTeam, Refused, Registry, RegistryError, Renewed, RepeatableRequest,
     Secret, Snapshot, Visibility,
 };
@@ -52,8 +52,12 @@ both!(an_api_key_is_good_until_something_ends_it, registry, {
     );
     registry.set_user("ann", None, Some(true)).await?;
     let scopes = ["publish".to_owned()];
+    let change = ApiKeyChange {
+        name: Some("ci".to_owned()),
+        scopes: Some(scopes.to_vec()),
+    };
     let changed = registry
-        .change_api_key(&all(), &key.id, "ci", &scopes, Expected::from(1))
+        .change_api_key(&all(), &key.id, change, Expected::from(1))
         .await?;
     assert_eq!((changed.scopes, changed.revision), (scopes.to_vec(), 2));
     let bob = of_team(&team.id);

@@ -4,6 +4,7 @@ use sqlx::any::AnyRow;
 use sqlx::{AnyConnection, Row as _};
 
 use super::user::User;
+use crate::object::{Object as _, read_all, read_first, select, select_short};
 use crate::page::Listed;
 use crate::sql::{Fault, Sql, clean};
 use crate::{
@@ -14,7 +15,6 @@ use crate::{
 pub(crate) struct UserRow {
     pub(crate) user: User,
     pub(crate) password_hash: String,
-    pub(crate) password_set_ms: i64,
     /// Empty is none.
     pub(crate) scram_verifier: String,
 }
@@ -69,11 +69,11 @@ impl Registry {
         let mut reading = self.reading().await?;
         let on = reading.connection();
         let read = async {
-            let mut sql = Sql::new(engine, "SELECT * FROM users WHERE ");
+            let mut sql = select::<User>(engine);
+            sql.push(" WHERE ");
             conditions(&mut sql, visibility, deleted);
             sql.push(" ORDER BY name");
-            let rows = sql.all(on).await?;
-            rows.iter().map(read_user).collect()
+            read_all(sql, on).await
         };
         let read: Result<_, Fault> = read.await;
         reading.end(read).await
@@ -97,9 +97,7 @@ impl Registry {
             conditions(sql, visibility, deleted);
         };
         let listed = Listed {
-            columns: "*",
             key: "name",
-            read: read_user,
             name: |user: &User| &user.name,
         };
         let read = listed.page(on, engine, from, page).await;
@@ -149,30 +147,10 @@ fn conditions(sql: &mut Sql, visibility: &Visibility, deleted: bool) {
     }
 }
 
-fn read_user(row: &AnyRow) -> Result<User, Fault> {
-    let tenant: i64 = row.try_get("tenant")?;
-    let api_role: String = row.try_get("api_role")?;
-    Ok(User {
-        name: row.try_get("name")?,
-        role: row.try_get("role")?,
-        api_role: ApiRole::from_word(&api_role).unwrap_or(ApiRole::None),
-        enabled: row.try_get::<i64, _>("enabled")? != 0,
-        email: row.try_get("email")?,
-        full_name: row.try_get("full_name")?,
-        team: row.try_get("team")?,
-        tenant: u32::try_from(tenant).unwrap_or(u32::MAX),
-        revision: row.try_get("revision")?,
-        created_ms: row.try_get("created_ms")?,
-        updated_ms: row.try_get("updated_ms")?,
-        deleted_ms: row.try_get("deleted_ms")?,
-    })
-}
-
 fn read_row(row: &AnyRow) -> Result<UserRow, Fault> {
     Ok(UserRow {
-        user: read_user(row)?,
+        user: User::read(row)?,
         password_hash: row.try_get("password_hash")?,
-        password_set_ms: row.try_get("password_set_ms")?,
         scram_verifier: row.try_get("scram_verifier")?,
     })
 }
@@ -199,11 +177,11 @@ pub(super) async fn find(
     name: &str,
     deleted: bool,
 ) -> Result<User, Fault> {
-    let mut sql = Sql::short("SELECT * FROM users WHERE name = ");
-    sql.bind(clean(name)).push(" AND ");
+    let mut sql = select_short::<User>();
+    sql.push(" WHERE name = ").bind(clean(name)).push(" AND ");
     conditions(&mut sql, visibility, deleted);
-    if let Some(row) = sql.first(on).await? {
-        return read_user(&row);
+    if let Some(user) = read_first(sql, on).await? {
+        return Ok(user);
     }
     let mut sql = Sql::short("SELECT name FROM users WHERE name = ");
     sql.bind(clean(name)).push(" AND ");
