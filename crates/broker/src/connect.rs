@@ -17,7 +17,7 @@ use crate::event::Event;
 use crate::event_head::EventHead;
 use crate::event_interest::Wants;
 use crate::fault::{self, Fault};
-use crate::id::RecordNumber;
+use crate::id::{ConnectionId, RecordNumber};
 use crate::node::{Cx, Node};
 use crate::part::interface::PartSpec;
 use crate::session::Session;
@@ -70,7 +70,7 @@ impl Shard {
             self.leave_user_session(cx, &client);
             return self.refuse_client(cx, index, &client, ReasonCode::ServerBusy, why);
         }
-        let expiry_secs = self.session_expiry_of(&client);
+        let expiry_secs = client.session_expiry_secs(&self.settings.limits);
         let resumed = self.session_to_resume(cx, &client);
         let session_present = resumed.is_some();
         let session = resumed.unwrap_or_else(|| {
@@ -228,18 +228,15 @@ impl Shard {
                 && self.connections.at(index).flags.part();
         let record = if early { RecordNumber(0) } else { record };
         self.connections.at(index).gated_since = Since::at_ms(cx.now.mono_ms);
-        self.gate_or_run(
-            cx,
-            record,
-            Gated::Admit {
-                connection,
-                connack,
-            },
-        );
-        let found = self.connections.get(connection);
-        if found.is_some_and(|found| !found.flags.admitted()) {
-            self.watch_stalled(cx, connection);
+        if self.store.is_open(record) {
+            return self.admit(cx, connection, &connack);
         }
+        let admit = Gated::Admit {
+            connection,
+            connack,
+        };
+        self.gate(cx, record, admit);
+        self.watch_stalled(cx, connection);
     }
 
     /// The record that the CONNACK waits for does not become durable: the client gets the reason,
@@ -254,18 +251,6 @@ impl Shard {
         }
         self.counters.connects_refused += 1;
         self.end_connection(cx, index, Ending::refused(reason, limit));
-    }
-
-    /// Session Expiry Interval in force, seconds: the ceiling is for clients.
-    pub(crate) fn session_expiry_of(&self, client: &ConnectingClient) -> u32 {
-        if client.login.is_applicant() {
-            return 0;
-        }
-        let ceiling = match &client.part {
-            Some(_) => u32::MAX,
-            None => self.settings.limits.session_expiry_max_secs,
-        };
-        client.request.session_expiry_secs.min(ceiling)
     }
 
     /// Whether a session belongs to an earlier user of the name or Client Identifier, not to this
@@ -325,14 +310,24 @@ impl Shard {
 
     /// Sends CONNACK: from here on the client is connected. One CONNACK per connection
     /// [MQTT-3.2.0-2], of success [MQTT-3.1.4-5].
-    pub(crate) fn admit<N: Node>(&mut self, cx: &mut Cx<'_, N>, index: u32, connack: &[u8]) {
-        let Some(session) = self.connections.at(index).session() else {
+    pub(crate) fn admit<N: Node>(&mut self, cx: &mut Cx<'_, N>, id: ConnectionId, connack: &[u8]) {
+        let found = self.connections.get(id);
+        let Some(session) = found.and_then(|found| found.session()) else {
             return;
         };
+        if self.permits.reviews.is_under_way() && self.review(session) {
+            return;
+        }
+        let index = id.index;
         let connection = self.connections.at(index);
+        if connack.len() > connection.packet_bytes_max as usize {
+            // Not even CONNACK fits [MQTT-3.1.2-24].
+            let cause = RefusalCause::Packet("CONNACK exceeds the client's Maximum Packet Size");
+            let ending = Ending::with_disconnect(ReasonCode::PacketTooLarge, cause);
+            return self.end_connection(cx, index, ending);
+        }
         connection.flags.set_admitted(true);
         if connection.flags.part() {
-            let id = self.connections.id_of(index);
             self.notify_attached(cx, id);
         } else {
             connection
@@ -345,7 +340,6 @@ impl Shard {
         self.pump(cx, session);
         self.queue_retained(session);
         if self.connections.at(index).flags.transport_closed() {
-            let id = self.connections.id_of(index);
             self.finish_input(cx, id);
         } else {
             self.queue_input(index);

@@ -7,6 +7,7 @@ use martlet_permission::TenantId;
 
 use crate::authentication::LoginWaiter;
 use crate::connected_client::UserName;
+use crate::limits::Limits;
 use crate::part::interface::PartSpec;
 use crate::record::StoredWill;
 use crate::session::permit::Permit;
@@ -134,6 +135,18 @@ impl ConnectingClient {
     /// Whether its session begins anew: it asks for that, or has no right to another.
     pub(crate) fn has_clean_start(&self) -> bool {
         self.request.clean_start || self.login.is_applicant()
+    }
+
+    /// Session Expiry Interval in force, seconds: the ceiling is for clients.
+    pub(crate) fn session_expiry_secs(&self, limits: &Limits) -> u32 {
+        if self.login.is_applicant() {
+            return 0;
+        }
+        let ceiling = match &self.part {
+            Some(_) => u32::MAX,
+            None => limits.session_expiry_max_secs,
+        };
+        self.request.session_expiry_secs.min(ceiling)
     }
 
     /// Returns the user; until it is proved, the claimed one.

@@ -17,7 +17,7 @@ use crate::connected_client::UserName;
 use crate::connection::buffer::UnreportedDelivery;
 use crate::event::{DeliveredMessage, Event, PublishedMessage};
 use crate::event_head::EventHead;
-use crate::event_interest::{EventInterest, Wants};
+use crate::event_interest::Wants;
 use crate::id::{ConnectionId, MessageId, SessionId};
 use crate::message::{Message, Publication, age_ms};
 use crate::node::{Cx, Node};
@@ -29,22 +29,6 @@ use crate::shard::Shard;
 const PLACES_PER_STEP: u32 = 512;
 
 impl Shard {
-    /// Sets which events observers want. Clients that are traced by name are traced at once,
-    /// clients that are traced by address when the scan reaches them.
-    pub(crate) fn set_events<N: Node>(&mut self, cx: &mut Cx<'_, N>, interest: Arc<EventInterest>) {
-        self.observers.wants = Wants::of(&interest);
-        for (tenant, client_id) in &interest.traced.clients {
-            if let Some(session) = self.sessions.find(*tenant, client_id) {
-                self.trace(session, true);
-            }
-        }
-        let has_addresses = !interest.traced.addresses.is_empty();
-        self.observers.interest = interest;
-        if has_addresses || !self.observers.traced.is_empty() {
-            self.begin_tracing(cx);
-        }
-    }
-
     /// Continues the scan for sessions to trace, or to trace no more. Returns whether there is more
     /// to do.
     pub(crate) fn scan_traced(&mut self, scan: &mut TraceScan) -> bool {
@@ -84,7 +68,7 @@ impl Shard {
         end < places
     }
 
-    fn trace(&mut self, session: u32, traced: bool) {
+    pub(crate) fn trace(&mut self, session: u32, traced: bool) {
         let id = self.sessions.id_of(session);
         self.sessions.at(session).flags.set_traced(traced);
         match traced {

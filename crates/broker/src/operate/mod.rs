@@ -7,6 +7,7 @@
 //! holds back waits aside, so that the others go on. What must be durable before it is answered
 //! waits in the gate.
 
+mod answer;
 mod counters;
 pub(crate) mod jobs;
 pub(crate) mod operations;
@@ -17,17 +18,20 @@ pub(crate) mod step;
 mod subscriptions;
 mod traffic;
 
+use std::sync::Arc;
+
 use martlet_codec::ReasonCode;
 
 use crate::command::Command;
+use crate::event_interest::{EventInterest, Wants};
 use crate::fault::{self, Fault};
-use crate::id::RecordNumber;
 use crate::node::{Cx, Node};
 use crate::notify::observers::TraceScan;
 use crate::report::{Answer, Report};
-use crate::shard::{Gated, Shard, StoreState};
-use crate::timer::{Timer, TimerKey};
+use crate::shard::{Shard, StoreState};
+use crate::timer::Timer;
 use crate::work::NODE;
+use answer::report;
 use jobs::clients::ClientScan;
 use jobs::counters::CountersScan;
 use jobs::publish::PublishJob;
@@ -325,60 +329,6 @@ impl Shard {
         true
     }
 
-    /// Answers once `record` is durable, or the store has taken too long.
-    pub(super) fn answer_operator<N: Node>(
-        &mut self,
-        cx: &mut Cx<'_, N>,
-        request: u64,
-        answer: Answer,
-        record: RecordNumber,
-    ) {
-        if self.store.is_open(record) {
-            return report(cx, request, answer);
-        }
-        let number = self.operations.next();
-        let timer = self.arm_operation(cx, number);
-        let operation = Operation {
-            number,
-            request,
-            timer,
-        };
-        self.answer_later(cx, operation, answer, record);
-    }
-
-    fn answer_later<N: Node>(
-        &mut self,
-        cx: &mut Cx<'_, N>,
-        operation: Operation,
-        answer: Answer,
-        record: RecordNumber,
-    ) {
-        let Operation {
-            number,
-            request,
-            timer,
-        } = operation;
-        let unanswered = (Report { request, answer }, timer);
-        self.operations.unanswered.insert(number, unanswered);
-        self.gate_or_run(cx, record, Gated::Report(number));
-    }
-
-    /// Reports an answer: what it waited for is durable.
-    pub(crate) fn operation_is_durable<N: Node>(&mut self, cx: &mut Cx<'_, N>, number: u32) {
-        if let Some((report, timer)) = self.operations.unanswered.remove(&number) {
-            if let Some(timer) = timer {
-                self.timers.wheel.cancel(timer);
-            }
-            cx.effects.reports.push(report);
-        }
-    }
-
-    fn arm_operation<N: Node>(&mut self, cx: &Cx<'_, N>, number: u32) -> Option<TimerKey> {
-        let secs = self.settings.limits.store_stalled_secs;
-        let due_ms = cx.now.mono_ms + u64::from(secs) * 1000;
-        (secs > 0).then(|| self.timers.wheel.arm(due_ms, Timer::Operation(number)))
-    }
-
     /// An operation has waited too long: for its turn, or for the store. Its operator gets what a
     /// client would be [limit store_stalled_secs].
     pub(crate) fn operation_stalled<N: Node>(&mut self, cx: &mut Cx<'_, N>, number: u32) {
@@ -392,8 +342,20 @@ impl Shard {
             self.give_up_write(cx, (operation, job), is_held);
         }
     }
-}
 
-fn report<N: Node>(cx: &mut Cx<'_, N>, request: u64, answer: Answer) {
-    cx.effects.reports.push(Report { request, answer });
+    /// Sets which events observers want. Clients that are traced by name are traced at once,
+    /// clients that are traced by address when the scan reaches them.
+    pub(crate) fn set_events<N: Node>(&mut self, cx: &mut Cx<'_, N>, interest: Arc<EventInterest>) {
+        self.observers.wants = Wants::of(&interest);
+        for (tenant, client_id) in &interest.traced.clients {
+            if let Some(session) = self.sessions.find(*tenant, client_id) {
+                self.trace(session, true);
+            }
+        }
+        let has_addresses = !interest.traced.addresses.is_empty();
+        self.observers.interest = interest;
+        if has_addresses || !self.observers.traced.is_empty() {
+            self.begin_tracing(cx);
+        }
+    }
 }

@@ -13,11 +13,10 @@ use std::sync::Arc;
 
 use martlet_codec::{QoS, ReasonCode, RetainHandling, SubscriptionFilter, TopicName};
 use martlet_fault::{self as fault, Fault};
-use martlet_permission::{Actions, TenantId};
-use smallvec::SmallVec;
+use martlet_permission::TenantId;
 
 use super::{PartEvent, PartSpec};
-use crate::id::{SessionEpoch, SessionId, shard_of};
+use crate::id::{SessionEpoch, SessionId};
 use crate::interest::InterestClass;
 use crate::lane_name::lane_of;
 use crate::node::{Cx, Node};
@@ -25,7 +24,6 @@ use crate::part::interface::PartReach;
 use crate::part::lanes::{Lane, LaneSubscription};
 use crate::record::Record;
 use crate::report::{RetainedAtSubscribe, SubscriptionInfo};
-use crate::routing::{Match, Routing, Target};
 use crate::session::Session;
 use crate::shard::Shard;
 use crate::work::NODE;
@@ -199,51 +197,6 @@ impl Shard {
             }
         }
         class
-    }
-
-    /// Hands a message to those lanes of this shard that take it: of each part the lane of the
-    /// shard that received it, in whichever run that was. Answers whether there is one.
-    #[inline(never)]
-    pub(crate) fn deliver_to_lanes<N: Node>(
-        &mut self,
-        cx: &mut Cx<'_, N>,
-        routing: &mut Routing<'_>,
-    ) -> bool {
-        let publication = routing.publication;
-        let Ok(topic) = TopicName::new(publication.topic) else {
-            return false;
-        };
-        let number = match fault::is(Fault::LaneOfOtherShard) {
-            true => self.id.0 ^ 1,
-            false => shard_of(publication.id.0),
-        };
-        let mut matched = false;
-        for place in 0..self.parts.lanes.0.len() {
-            let lane = &self.parts.lanes.0[place];
-            if lane.number != number || !lane.takes_tenant(publication.tenant) {
-                continue;
-            }
-            let target = Target::session(lane.session.index);
-            let session = lane.session.index;
-            let taking = lane.subscriptions.iter().filter(|one| one.takes(topic));
-            let matches: SmallVec<[Match; 4]> = taking
-                .map(|one| Match {
-                    target,
-                    subscription_id: one.identifier,
-                    qos: QoS::AtLeastOnce,
-                    no_local: !fault::is(Fault::PartOwnComesBack),
-                    retain_as_published: false,
-                })
-                .collect();
-            let looked_at = lane.subscriptions.len();
-            self.work.add(looked_at as u64 * NODE);
-            if !matches.is_empty() && self.permits(session, Actions::RECEIVE, publication.topic) {
-                let is_served = self.serve(cx, target, &matches, routing);
-                self.parts.lanes_chosen += u64::from(is_served);
-                matched |= is_served;
-            }
-        }
-        matched
     }
 
     /// Reports to a part from which run its oldest message is, if that run is later than before. A

@@ -3,7 +3,9 @@
 
 pub(crate) mod acknowledge;
 pub(crate) mod acks_in_a_row;
+mod client;
 mod deliver;
+mod entry_end;
 pub(crate) mod in_flight;
 pub(crate) mod inbound;
 mod leaving;
@@ -13,6 +15,7 @@ pub(crate) mod permit;
 mod pump;
 pub(crate) mod queue;
 pub(crate) mod receipts;
+pub(crate) mod refused_publish;
 pub(crate) mod sending;
 pub(crate) mod to_send;
 

@@ -287,10 +287,4 @@ impl Shard {
         }
         Unsent::Sent
     }
-
-    /// Messages that were sent need not stay in memory: the store has them, should they have to be
-    /// sent again. Unless the topic of each dropped message is to be reported.
-    pub(super) fn lets_messages_go(&mut self, index: u32) -> bool {
-        self.store.reads_back && !self.is_outcome_observed(index)
-    }
 }

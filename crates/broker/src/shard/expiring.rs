@@ -4,6 +4,8 @@ use core::cmp::Reverse;
 use std::collections::BinaryHeap;
 
 use crate::effect::QueueOwner;
+use crate::session::queue::Queue;
+use crate::shard::Shard;
 
 /// Queues with messages that expire, by when the first message of each does.
 #[derive(Debug, Default)]
@@ -31,5 +33,26 @@ impl ExpiringQueues {
     /// Bytes of memory that the table takes.
     pub(super) fn memory_bytes(&self) -> usize {
         self.0.capacity() * size_of::<(u64, QueueOwner)>()
+    }
+}
+
+impl Shard {
+    /// Messages of a queue may expire while they wait.
+    pub(crate) fn watch_queue_expiry(&mut self, owner: QueueOwner) {
+        let queue = self.queue_of(owner);
+        let Some(due_ms) = queue.and_then(Queue::expiry_to_watch) else {
+            return;
+        };
+        self.timers.queue_expires(due_ms, owner);
+    }
+
+    pub(super) fn queue_of(&mut self, owner: QueueOwner) -> Option<&mut Queue> {
+        match owner {
+            QueueOwner::Session(id) => {
+                let session = self.sessions.live(id);
+                session.and_then(|index| self.sessions.at(index).outbound.queue_used())
+            }
+            QueueOwner::Group(id) => self.groups.queue(id),
+        }
     }
 }

@@ -282,7 +282,7 @@ impl Shard {
         if store < StoreState::Full {
             return None;
         }
-        let outlives = self.session_expiry_of(client) > 0;
+        let outlives = client.session_expiry_secs(&self.settings.limits) > 0;
         let request = &client.request;
         let found = self.sessions.find(client.login.tenant, &request.client_id);
         let old = found.and_then(|index| self.sessions.get(self.sessions.id_of(index)));

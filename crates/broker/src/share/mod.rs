@@ -16,12 +16,12 @@ mod member;
 mod members;
 mod membership;
 pub(crate) mod message;
+mod send;
 pub(crate) mod ticket;
 
 use std::sync::Arc;
 
 use crate::counters::DropReason;
-use crate::effect::ShardMessage;
 use crate::id::{SessionAddress, SessionEpoch, SessionId, ShardId, SubscriptionIds};
 use crate::node::{Cx, Node};
 use crate::part::interface::ReceiptOutcome;
@@ -167,14 +167,6 @@ impl Shard {
             while let Some(changed) = self.groups.reads_changed.pop() {
                 self.send_reads(cx, changed);
             }
-        }
-    }
-
-    fn share_send<N: Node>(&mut self, cx: &mut Cx<'_, N>, to: ShardId, message: ShareMessage) {
-        if to == self.id {
-            self.groups.own_traffic.push_back(message);
-        } else if let Some(batch) = cx.effects.batches.get_mut(usize::from(to.0)) {
-            batch.push(ShardMessage::Share(message));
         }
     }
 }

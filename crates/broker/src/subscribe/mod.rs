@@ -5,6 +5,7 @@
 
 pub(crate) mod half_done;
 pub(crate) mod index;
+mod listed;
 mod packets;
 mod retained;
 pub(crate) mod retained_pending;
@@ -28,7 +29,7 @@ use crate::id::RecordNumber;
 use crate::limits::ListenerPolicy;
 use crate::node::{Cx, Node};
 use crate::record::{Record, SHARED_COPIES, SubscriptionRecord};
-use crate::report::{RetainedAtSubscribe, SubscriptionInfo};
+use crate::report::{Answer, RetainedAtSubscribe, SubscriptionInfo};
 use crate::routing::Target;
 use crate::shard::Shard;
 use crate::shortened::shortened;
@@ -113,7 +114,8 @@ impl Shard {
             }
             SubscribeOrigin::Unfinished => {}
             SubscribeOrigin::Operator { request, codes } => {
-                self.joined_for_operator(cx, request, codes, record);
+                let answer = Answer::Subscribe(Some(codes));
+                self.answer_operator(cx, request, answer, record);
             }
         }
     }
