@@ -12,10 +12,10 @@ pub(crate) mod state;
 use std::sync::Arc;
 
 use martlet_codec::{Connect, ProtocolVersion, ReasonCode};
-use martlet_permission::{IS_NODE, Limit, RefusalCause, TenantId};
+use martlet_permission::{IS_NODE, Limit, RefusalCause};
 
 use crate::authentication::{Password, Step};
-use crate::connect_request::{ConnectRequest, ConnectingClient, Login, requested_expiry_secs};
+use crate::connect_request::{ConnectRequest, ConnectingClient, requested_expiry_secs};
 use crate::effect::ConnectionEffect;
 use crate::guest::{Guest, Peer};
 use crate::lobby::refuse::{RefusedClient, claim, claimed_client_id, claimed_id};
@@ -87,12 +87,6 @@ impl Shard {
         }
         let login = self.claimed_login(index, &request);
         self.let_in(cx, index, ConnectingClient::new(request, login), unread)
-    }
-
-    /// The login of a client that needs no proof.
-    pub(crate) fn claimed_login(&mut self, index: u32, request: &ConnectRequest) -> Login {
-        let tenant = self.connections.at(index).listener().own;
-        Login::claimed(tenant.unwrap_or(TenantId(0)), request.user_name.clone())
     }
 
     /// Admits the client: it goes to the shard that owns its session.

@@ -22,8 +22,9 @@ pub(crate) mod queue;
 pub(crate) mod receipts;
 mod recent;
 mod refusal;
+mod subscribe;
 
-use martlet_codec::{QoS, ReasonCode, SubscribeFilter, SubscriptionOptions};
+use martlet_codec::ReasonCode;
 
 use crate::connection::Connection;
 use crate::fault::{self, Fault};
@@ -51,72 +52,6 @@ impl Shard {
             connection.and_then(Connection::session).is_some()
         });
         accepted.count()
-    }
-
-    /// Makes the subscriptions of a part, whose session is claimed, those that it asks for.
-    pub(crate) fn subscribe_part<N: Node>(
-        &mut self,
-        cx: &mut Cx<'_, N>,
-        (index, session): (u32, u32),
-        spec: &PartSpec,
-        session_present: bool,
-    ) {
-        if spec.reach.is_lane() {
-            let granted = self.subscribe_lane(cx, session, spec);
-            let id = self.connections.id_of(index);
-            if let Some(part) = self.parts.at(id) {
-                (part.granted, part.session_present) = (granted, session_present);
-            }
-            return;
-        }
-        let is_subscribed =
-            |filter: &str| spec.subscriptions.iter().any(|one| *one.filter == *filter);
-        for filter in self.filters_of(session) {
-            if !is_subscribed(&filter) && !fault::is(Fault::PartSubscriptionStays) {
-                self.unsubscribe_one(cx, session, &filter);
-            }
-        }
-        let terms = self.terms_of(index);
-        let mut granted = Vec::with_capacity(spec.subscriptions.len());
-        for subscription in &spec.subscriptions {
-            let requested = SubscribeFilter {
-                filter: &subscription.filter,
-                options: SubscriptionOptions {
-                    qos: QoS::AtLeastOnce,
-                    // What it publishes does not come back to it.
-                    no_local: !fault::is(Fault::PartOwnComesBack),
-                    // RETAIN says that it was retained when it was found; the message knows how
-                    // it was published.
-                    retain_as_published: false,
-                    retain_handling: subscription.retain_handling,
-                },
-            };
-            let identifier = subscription.identifier;
-            // It joins no share group, so no answer is waited for.
-            let answer = self.subscribe_one(cx, &terms, session, &requested, identifier, 0);
-            granted.push(answer.reason);
-        }
-        let id = self.connections.id_of(index);
-        if let Some(part) = self.parts.at(id) {
-            (part.granted, part.session_present) = (granted, session_present);
-        }
-    }
-
-    /// Reports that a part is attached: its session and subscriptions are durable.
-    pub(crate) fn notify_attached<N: Node>(&mut self, cx: &mut Cx<'_, N>, id: ConnectionId) {
-        if let Some(part) = self.parts.at(id) {
-            let attached = PartEvent::Attached {
-                session_present: part.session_present,
-                granted: core::mem::take(&mut part.granted),
-            };
-            cx.effects.parts.push((part.id, attached));
-        }
-        let session = self.connections.get(id).and_then(Connection::session);
-        if let Some(session) = session {
-            self.notify_run(cx, session);
-            let session = self.sessions.id_of(session);
-            self.tend_queue_of_part(cx, session);
-        }
     }
 
     /// Ends a part: its carrier has ended, or it was refused.

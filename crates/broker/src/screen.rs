@@ -12,10 +12,8 @@ use core::hash::BuildHasher;
 use std::sync::Arc;
 
 use martlet_codec::{FixedHeader, QoS};
-use martlet_permission::{Actions, Names, Refusal, RefusalCause, TenantId, may_publish};
+use martlet_permission::{Actions, Names, Refusal, RefusalCause, TenantId};
 
-use crate::id::{ConnectionId, SubscriptionIds};
-use crate::message::Publication;
 use crate::node::{Cx, Node};
 use crate::part::hold::looked_at;
 use crate::screen::screenings::PendingScreening;
@@ -126,17 +124,6 @@ impl Shard {
         }
     }
 
-    /// The answer to a [`Screening`]; too late for a connection that has ended.
-    pub fn screened<N: Node>(&mut self, cx: &mut Cx<'_, N>, id: ConnectionId, answer: Screened) {
-        let connection = self.connections.get_mut(id);
-        let rare = connection.and_then(|connection| connection.rare_mut());
-        let pending = rare.and_then(|rare| rare.screening.as_mut());
-        if pending.is_some_and(|pending| pending.answer(answer)) {
-            self.queue_input(id.index);
-        }
-        self.settle(cx);
-    }
-
     /// A connection has ended, or what it has sent is not worked off: its message, if one is looked
     /// at, leaves room for others.
     pub(crate) fn end_screening(&mut self, pending: Option<Box<PendingScreening>>) {
@@ -175,21 +162,6 @@ impl Shard {
         pending.and_then(|pending| pending.into_answer())
     }
 
-    /// Whether the rules of a client permit a message of its own, such as its Will: one that shows
-    /// no key of a device.
-    pub(crate) fn may_publish_own(&mut self, session: u32, topic: &str) -> bool {
-        if !may_publish(topic) {
-            return false;
-        }
-        self.review_if_due(session);
-        let session = self.sessions.at(session);
-        let permit = session.permit.as_ref();
-        permit.is_none_or(|permit| {
-            let names = permit.names(&session.client_id);
-            permit.may(Actions::PUBLISH, topic, names).is_ok()
-        })
-    }
-
     /// Why a device may not publish to this topic; none: it may.
     pub(crate) fn why_not_of_device(
         &self,
@@ -214,49 +186,6 @@ impl Shard {
             user_name: name,
         };
         permit.may(Actions::PUBLISH, topic, names).err()
-    }
-
-    /// Sends a message only to the client of a session: at the QoS of its subscription, or at QoS
-    /// 0.
-    pub(crate) fn send_screening_answer<N: Node>(
-        &mut self,
-        cx: &mut Cx<'_, N>,
-        session: u32,
-        topic: &str,
-        payload: &[u8],
-        qos: QoS,
-    ) {
-        // A session that is recorded would take the message into the store.
-        let granted = match self.sessions.at(session).durable {
-            true => QoS::AtMostOnce,
-            false => self.qos_of_subscription(session, topic),
-        };
-        let publication = Publication {
-            id: self.next_message_id(),
-            tenant: self.sessions.at(session).tenant,
-            publisher: None,
-            topic,
-            forwarded: &[],
-            payload,
-            qos,
-            retain: false,
-            received_wall_ms: cx.now.wall_ms,
-            expires_at_ms: u64::MAX,
-            received_mono_ms: cx.now.mono_ms,
-            hops: 0,
-            is_will: false,
-        };
-        let mut routing = self.buffers.begin_routing(publication, None);
-        let qos = granted.min(qos);
-        self.deliver(
-            cx,
-            session,
-            &mut routing,
-            qos,
-            false,
-            SubscriptionIds::new(),
-        );
-        self.buffers.end_routing(routing);
     }
 }
 

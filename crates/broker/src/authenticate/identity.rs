@@ -1,6 +1,5 @@
 //! The identity of a session's client: it changes, it ends, and it may be turned away.
 
-use martlet_codec::ReasonCode;
 use martlet_permission::{Identity, Limit, Proof, Refusal, RefusalCause, Screens};
 
 use crate::authenticate::authentications::IDENTITY_LOOK_MS;
@@ -10,7 +9,7 @@ use crate::fault::{self, Fault};
 use crate::id::ConnectionId;
 use crate::node::{Cx, Node};
 use crate::session::permit::Permit;
-use crate::shard::{Ending, Shard};
+use crate::shard::Shard;
 use crate::timer::Timer;
 
 /// Returns what the end of the credentials of a client is called.
@@ -84,22 +83,7 @@ impl Shard {
         self.timers.wheel.arm(cx.now.mono_ms + left_ms, timer);
     }
 
-    /// The clock may have been set since: whether it is over is seen now.
-    pub(crate) fn check_identity_end<N: Node>(&mut self, cx: &mut Cx<'_, N>, id: ConnectionId) {
-        match self.identity_end(id) {
-            None => {}
-            Some(ends_wall_ms) if ends_wall_ms > cx.now.wall_ms => self.arm_identity_end(cx, id),
-            Some(_) => {
-                let session = self.connections.at(id.index).session();
-                let cause = session.map(|session| self.cause_of_identity_end(session));
-                let cause = cause.unwrap_or(RefusalCause::CredentialsEnded);
-                let ending = Ending::with_disconnect(ReasonCode::NotAuthorized, cause);
-                self.end_connection(cx, id.index, ending);
-            }
-        }
-    }
-
-    fn identity_end(&mut self, id: ConnectionId) -> Option<u64> {
+    pub(crate) fn identity_end(&mut self, id: ConnectionId) -> Option<u64> {
         let session = self.connections.get(id)?.session()?;
         let permit = self.sessions.at(session).permit.as_deref()?;
         let ends_wall_ms = permit.identity.expires_wall_ms;
@@ -115,7 +99,7 @@ impl Shard {
     }
 
     /// The time to register is over, if that is what ends with the credentials of this client.
-    fn cause_of_identity_end(&mut self, session: u32) -> RefusalCause {
+    pub(crate) fn cause_of_identity_end(&mut self, session: u32) -> RefusalCause {
         let permit = self.sessions.at(session).permit.as_ref();
         match permit.map(|permit| &permit.identity) {
             Some(identity) if identity.is_applicant => Limit::DiscoverySecs.into(),

@@ -2,7 +2,9 @@
 
 use std::sync::Arc;
 
-use martlet_permission::{Actions, Realm, Refusal, RefusalCause, Revocation, RuleBook, TenantId};
+use martlet_permission::{
+    Actions, Realm, Refusal, RefusalCause, Revocation, RuleBook, TenantId, may_publish,
+};
 
 use crate::fault::{self, Fault};
 use crate::limits::ListenerPolicy;
@@ -124,5 +126,20 @@ impl Shard {
             None => Ok(()),
             Some(permit) => permit.may_subscribe(filter, permit.names(&session.client_id)),
         }
+    }
+
+    /// Whether the rules of a client permit a message of its own, such as its Will: one that shows
+    /// no key of a device.
+    pub(crate) fn may_publish_own(&mut self, session: u32, topic: &str) -> bool {
+        if !may_publish(topic) {
+            return false;
+        }
+        self.review_if_due(session);
+        let session = self.sessions.at(session);
+        let permit = session.permit.as_ref();
+        permit.is_none_or(|permit| {
+            let names = permit.names(&session.client_id);
+            permit.may(Actions::PUBLISH, topic, names).is_ok()
+        })
     }
 }

@@ -3,7 +3,9 @@
 use std::net::IpAddr;
 use std::sync::Arc;
 
-use crate::connect_request::ConnectRequest;
+use martlet_permission::TenantId;
+
+use crate::connect_request::{ConnectRequest, Login};
 use crate::connection::{Connection, Phase};
 use crate::guest::Peer;
 use crate::id::ConnectionId;
@@ -81,5 +83,11 @@ impl Shard {
     pub(crate) fn take_waiting(&mut self, index: u32) -> Option<ConnectRequest> {
         let waiting = self.connections.at(index).lobby_mut()?.waiting.take()?;
         Some(waiting.request)
+    }
+
+    /// The login of a client that needs no proof.
+    pub(crate) fn claimed_login(&mut self, index: u32, request: &ConnectRequest) -> Login {
+        let tenant = self.connections.at(index).listener().own;
+        Login::claimed(tenant.unwrap_or(TenantId(0)), request.user_name.clone())
     }
 }

@@ -8,7 +8,7 @@ use martlet_permission::{self, Limit, Refusal, Rules};
 
 use crate::connected_client::SharedClient;
 use crate::fault::{self, Fault};
-use crate::id::{RecordNumber, SessionId};
+use crate::id::{RecordNumber, SessionId, SubscriptionIds};
 use crate::message::Publication;
 use crate::node::{Cx, Node};
 use crate::notify::observers::NOTIFY_PUBLISHED;
@@ -545,5 +545,48 @@ impl Shard {
         self.sessions.set_permit(session, own);
         *self.connections.at(index).client_mut() = (*client).clone();
         answer
+    }
+
+    /// Sends a message only to the client of a session: at the QoS of its subscription, or at QoS
+    /// 0.
+    fn send_screening_answer<N: Node>(
+        &mut self,
+        cx: &mut Cx<'_, N>,
+        session: u32,
+        topic: &str,
+        payload: &[u8],
+        qos: QoS,
+    ) {
+        // A session that is recorded would take the message into the store.
+        let granted = match self.sessions.at(session).durable {
+            true => QoS::AtMostOnce,
+            false => self.qos_of_subscription(session, topic),
+        };
+        let publication = Publication {
+            id: self.next_message_id(),
+            tenant: self.sessions.at(session).tenant,
+            publisher: None,
+            topic,
+            forwarded: &[],
+            payload,
+            qos,
+            retain: false,
+            received_wall_ms: cx.now.wall_ms,
+            expires_at_ms: u64::MAX,
+            received_mono_ms: cx.now.mono_ms,
+            hops: 0,
+            is_will: false,
+        };
+        let mut routing = self.buffers.begin_routing(publication, None);
+        let qos = granted.min(qos);
+        self.deliver(
+            cx,
+            session,
+            &mut routing,
+            qos,
+            false,
+            SubscriptionIds::new(),
+        );
+        self.buffers.end_routing(routing);
     }
 }

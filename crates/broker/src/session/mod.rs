@@ -14,6 +14,7 @@ pub(crate) mod packet_ids;
 pub(crate) mod permit;
 mod pump;
 pub(crate) mod queue;
+mod read_back;
 pub(crate) mod receipts;
 pub(crate) mod refused_publish;
 pub(crate) mod sending;

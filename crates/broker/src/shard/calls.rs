@@ -14,6 +14,7 @@ use crate::guest::{Guest, Peer};
 use crate::id::{ConnectionId, RecordNumber};
 use crate::node::{Cx, Node};
 use crate::notify::observers::NOTIFY_WRITTEN;
+use crate::screening::Screened;
 use crate::shard::Shard;
 use crate::shard::end::{Ending, TransportEnd};
 use crate::work::{NODE, RETAINED};
@@ -273,5 +274,16 @@ impl Shard {
             self.settle(cx);
         }
         self.settle_memory(cx);
+    }
+
+    /// The answer to a [`Screening`]; too late for a connection that has ended.
+    pub fn screened<N: Node>(&mut self, cx: &mut Cx<'_, N>, id: ConnectionId, answer: Screened) {
+        let connection = self.connections.get_mut(id);
+        let rare = connection.and_then(|connection| connection.rare_mut());
+        let pending = rare.and_then(|rare| rare.screening.as_mut());
+        if pending.is_some_and(|pending| pending.answer(answer)) {
+            self.queue_input(id.index);
+        }
+        self.settle(cx);
     }
 }

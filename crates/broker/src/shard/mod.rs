@@ -5,6 +5,7 @@
 //! driver carries out the effects (see [`Effects`](crate::Effects)).
 
 mod buffers;
+mod bytes;
 mod calls;
 mod checks;
 mod commands;
@@ -25,6 +26,7 @@ mod noted;
 mod numbers;
 mod output;
 mod packet_error;
+mod packets;
 mod put_off;
 mod queues;
 mod reached;
@@ -66,10 +68,10 @@ pub(crate) use end::Ending;
 pub use end::TransportEnd;
 pub(crate) use gated::{Gate, Gated, PlainAck};
 pub(crate) use holding::RESERVE_WILL_BYTES;
-pub(crate) use input::Progress;
 use noted::OperatorRecords;
 use numbers::Numbers;
 pub(crate) use packet_error::PacketError;
+pub(crate) use packets::Progress;
 use queues::Waiting;
 use store::Store;
 pub use store::StoreState;

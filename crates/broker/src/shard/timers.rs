@@ -199,6 +199,21 @@ impl Shard {
         self.work.add(CLOSING);
         cx.effects.connections.push(ConnectionEffect::Abort(id));
     }
+
+    /// The clock may have been set since: whether it is over is seen now.
+    fn check_identity_end<N: Node>(&mut self, cx: &mut Cx<'_, N>, id: ConnectionId) {
+        match self.identity_end(id) {
+            None => {}
+            Some(ends_wall_ms) if ends_wall_ms > cx.now.wall_ms => self.arm_identity_end(cx, id),
+            Some(_) => {
+                let session = self.connections.at(id.index).session();
+                let cause = session.map(|session| self.cause_of_identity_end(session));
+                let cause = cause.unwrap_or(RefusalCause::CredentialsEnded);
+                let ending = Ending::with_disconnect(ReasonCode::NotAuthorized, cause);
+                self.end_connection(cx, id.index, ending);
+            }
+        }
+    }
 }
 
 /// Queues looked through at once for what has expired.
