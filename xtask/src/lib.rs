@@ -2,6 +2,7 @@
 //!
 //! * `conformance`: statement of the specification → code → tests, as `docs/conformance.md`
 //! * `cycles`: modules that import each other
+//! * `floors`: files of the shard that call each other in a circle
 //! * `pages`: configuration, metrics and command line reference
 //! * `tidy`: automatic checks of the repository's rules
 //! * `use_cases`: handlers of the API run use cases, and do not access the registry directly
@@ -12,6 +13,7 @@
 
 mod conformance;
 mod cycles;
+mod floors;
 mod pages;
 mod sources;
 mod test_run;

@@ -19,6 +19,7 @@ mod lane_order;
 pub(crate) mod lanes;
 mod publish;
 pub(crate) mod queue;
+mod queue_bounds;
 pub(crate) mod receipts;
 mod recent;
 mod refusal;

@@ -1,7 +1,7 @@
 //! Input: from bytes to packets, in each phase of a connection.
 //!
 //! Reads end anywhere, so an unfinished packet stays with its connection. So does one that has to
-//! wait ([`PacketHandling::Later`](super::holding::PacketHandling)), while acknowledgements and pings
+//! wait ([`PacketHandling`](super::holding::PacketHandling)), while acknowledgements and pings
 //! behind it pass.
 
 use martlet_codec::{PacketType, ReasonCode};

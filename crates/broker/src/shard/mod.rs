@@ -12,7 +12,6 @@ mod commands;
 mod due;
 mod end;
 mod ending;
-mod expiring;
 mod gate;
 mod gate_open;
 mod gated;
@@ -32,12 +31,12 @@ mod queues;
 mod reached;
 mod report;
 mod settle;
-mod stalled;
 mod store;
 mod timers;
 mod turns;
 mod unqueued;
 mod waiting;
+mod watch;
 
 use std::sync::Arc;
 

@@ -1,8 +1,10 @@
-//! Connections that wait: for their clients to read, or for the store.
+//! Timers of what waits: connections for their clients or for the store, messages that may expire.
 
 use crate::connection::Phase;
+use crate::effect::QueueOwner;
 use crate::id::ConnectionId;
 use crate::node::{Cx, Node};
+use crate::session::queue::Queue;
 use crate::shard::Shard;
 use crate::timer::Timer;
 
@@ -45,5 +47,24 @@ impl Shard {
         let connack = connack.map(|since_ms| since_ms + patience_ms);
         let due = output.into_iter().chain(store).chain(held).chain(connack);
         due.min()
+    }
+
+    /// Messages of a queue may expire while they wait.
+    pub(crate) fn watch_queue_expiry(&mut self, owner: QueueOwner) {
+        let queue = self.queue_of(owner);
+        let Some(due_ms) = queue.and_then(Queue::expiry_to_watch) else {
+            return;
+        };
+        self.timers.queue_expires(due_ms, owner);
+    }
+
+    pub(super) fn queue_of(&mut self, owner: QueueOwner) -> Option<&mut Queue> {
+        match owner {
+            QueueOwner::Session(id) => {
+                let session = self.sessions.live(id);
+                session.and_then(|index| self.sessions.at(index).outbound.queue_used())
+            }
+            QueueOwner::Group(id) => self.groups.queue(id),
+        }
     }
 }
