@@ -25,7 +25,9 @@
 //!
 //! What a shard does:
 //!
-//! * [`Shard`] (`shard`): all state one core owns, and the calls that bring events in
+//! * [`Shard`] (`shard`): all state one core owns; `shard::calls`: the calls that bring events in;
+//!   `shard::settle`, `shard::put_off`: what is done after them, and over turns. The methods of
+//!   `Shard` have floors: see ARCHITECTURE.md
 //! * `node`: what shards share, reached through the [`Node`] trait only
 //! * `lobby`, `connect`, `connection`: from an accepted socket to a session; its bytes;
 //!   `lobby_memory`: what connections hold before that; `authenticate`, `exchange`: the wait for an
