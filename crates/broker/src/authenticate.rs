@@ -66,7 +66,7 @@ impl Shard {
                     return self.go_on(cx, id, ConnectingClient::new(request, login));
                 }
                 let data = data.filter(|_| request.authentication_method.is_some());
-                self.identified(cx, id, request, (identity, last_revocation, data));
+                self.identified(cx, id, request, identity, last_revocation, data);
             }
             Authenticated::Refused { reason, why, claim } => {
                 let login = match claim {
@@ -89,7 +89,9 @@ impl Shard {
         cx: &mut Cx<'_, N>,
         id: ConnectionId,
         request: ConnectRequest,
-        (mut identity, last_revocation, data): (Identity, u64, Option<Box<[u8]>>),
+        mut identity: Identity,
+        last_revocation: u64,
+        data: Option<Box<[u8]>>,
     ) {
         let ends_wall_ms = identity.expires_wall_ms;
         if ends_wall_ms > 0 && ends_wall_ms <= cx.now.wall_ms {

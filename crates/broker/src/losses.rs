@@ -57,7 +57,7 @@ impl Shard {
         }
         let losses = self.losses_of(owner);
         if losses.is_some_and(|losses| losses.begin(reason)) {
-            self.notify_unreported(cx, owner, (reason, None), topic);
+            self.notify_unreported(cx, owner, reason, None, topic);
             self.schedule_next_notice(cx.now.mono_ms, owner, reason);
         }
     }
@@ -99,7 +99,7 @@ impl Shard {
         let owner = QueueOwner::Session(self.sessions.id_of(index));
         let losses = self.losses_of(owner);
         if losses.is_some_and(|losses| losses.has_begun(reason)) {
-            self.notify_unreported(cx, owner, (reason, None), "");
+            self.notify_unreported(cx, owner, reason, None, "");
             if let Some(losses) = self.losses_of(owner) {
                 losses.end(reason);
             }
@@ -121,7 +121,7 @@ impl Shard {
         if is_observed && self.losses_of(owner).is_some() {
             for reason in DropReason::ALL {
                 let ended = ended.filter(|_| *reason == DropReason::SessionEnded);
-                self.notify_unreported(cx, owner, (*reason, ended), "");
+                self.notify_unreported(cx, owner, *reason, ended, "");
             }
         }
     }
@@ -132,7 +132,7 @@ impl Shard {
             let Some((owner, reason)) = self.timers.losses.take_due(cx.now.mono_ms) else {
                 break;
             };
-            match self.notify_unreported(cx, owner, (reason, None), "") {
+            match self.notify_unreported(cx, owner, reason, None, "") {
                 true => self.schedule_next_notice(cx.now.mono_ms, owner, reason),
                 false => {
                     if let Some(losses) = self.losses_of(owner) {
@@ -166,7 +166,8 @@ impl Shard {
         &mut self,
         cx: &mut Cx<'_, N>,
         owner: QueueOwner,
-        (reason, ended): (DropReason, Option<RefusalCause>),
+        reason: DropReason,
+        ended: Option<RefusalCause>,
         topic: &str,
     ) -> bool {
         let Some(losses) = self.losses_of(owner) else {

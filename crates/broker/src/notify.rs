@@ -153,8 +153,10 @@ impl Shard {
         &mut self,
         cx: &mut Cx<'_, N>,
         index: u32,
-        (tenant, client_id): (TenantId, &Arc<str>),
-        (name, proof): (Arc<str>, Proof),
+        tenant: TenantId,
+        client_id: &Arc<str>,
+        name: Arc<str>,
+        proof: Proof,
     ) {
         let connection = self.connections.at(index);
         cx.effects.notify(
@@ -184,7 +186,8 @@ impl Shard {
         &mut self,
         cx: &mut Cx<'_, N>,
         session: u32,
-        (old, new): (u32, u32),
+        old: u32,
+        new: u32,
     ) {
         if self.is_presence_observed(session) {
             let address = self.connections.at(old).address();
@@ -324,7 +327,8 @@ impl Shard {
         &mut self,
         cx: &mut Cx<'_, N>,
         session: u32,
-        (id, message): (MessageId, Option<&Message>),
+        id: MessageId,
+        message: Option<&Message>,
         qos: QoS,
     ) {
         let topic = message.map_or("", |message| message.topic());
@@ -355,14 +359,16 @@ impl Shard {
     ) {
         let packet_id = header.packet_id(body);
         let length = body.len() as u32;
-        self.notify_packet(cx, index, (header.packet_type, packet_id, length), false);
+        self.notify_packet(cx, index, header.packet_type, packet_id, length, false);
     }
 
     pub(crate) fn notify_packet<N: Node>(
         &mut self,
         cx: &mut Cx<'_, N>,
         index: u32,
-        (packet_type, packet_id, remaining_bytes): (PacketType, Option<u16>, u32),
+        packet_type: PacketType,
+        packet_id: Option<u16>,
+        remaining_bytes: u32,
         is_out: bool,
     ) {
         let owner = self.connections.at(index).owner();
@@ -424,8 +430,8 @@ impl Shard {
             return;
         }
         let packets = connection.packets_until(count);
-        for packet in packets {
-            self.notify_packet(cx, id.index, packet, true);
+        for (packet_type, packet_id, length) in packets {
+            self.notify_packet(cx, id.index, packet_type, packet_id, length, true);
         }
     }
 }

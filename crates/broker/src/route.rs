@@ -133,7 +133,7 @@ impl Shard {
             matched |= self.deliver_to_lanes(cx, &mut routing);
         }
         if fans_out {
-            let routed = self.fan_out_locally(cx, routing, (durable, others), record);
+            let routed = self.fan_out_locally(cx, routing, durable, others, record);
             self.await_queue_if(is_in_order, publication.id, record);
             return routed;
         }
@@ -203,7 +203,8 @@ impl Shard {
         &mut self,
         cx: &mut Cx<'_, N>,
         mut routing: Routing<'_>,
-        (durable, other_shards): (bool, u64),
+        durable: bool,
+        other_shards: u64,
         record: RecordNumber,
     ) -> Routed {
         let delivery = Delivery {
@@ -349,7 +350,7 @@ impl Shard {
         if route.epoch == epoch {
             self.counters.routes_cached += 1;
         } else {
-            self.renew_route(cx, tenant, topic, (place, epoch));
+            self.renew_route(cx, tenant, topic, place, epoch);
         }
         place
     }
@@ -361,7 +362,8 @@ impl Shard {
         cx: &Cx<'_, N>,
         tenant: TenantId,
         topic: &str,
-        (place, epoch): (usize, u64),
+        place: usize,
+        epoch: u64,
     ) {
         self.counters.routes_walked += 1;
         let route = &mut self.router.cache.routes[place];

@@ -210,8 +210,8 @@ impl Shard {
                 && let Some(permit) = &login.permit
                 && let Some(name) = permit.identity.user_name.clone()
             {
-                let client = (login.tenant, &request.client_id);
-                self.notify_authenticated(cx, index, client, (name, permit.identity.proof));
+                let (client_id, proof) = (&request.client_id, permit.identity.proof);
+                self.notify_authenticated(cx, index, login.tenant, client_id, name, proof);
             }
             let head = match client {
                 Some(ConnectingClient { request, login, .. }) => {

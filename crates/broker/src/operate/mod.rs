@@ -209,14 +209,10 @@ impl Shard {
     }
 
     /// A part holds back the next message of a job: it waits aside, for a limited time.
-    fn set_aside<N: Node>(
-        &mut self,
-        cx: &mut Cx<'_, N>,
-        (mut operation, job): (Operation, WriteJob),
-    ) {
+    fn set_aside<N: Node>(&mut self, cx: &mut Cx<'_, N>, mut operation: Operation, job: WriteJob) {
         self.work.add(NODE);
         if self.operations.held.len() >= HELD_MAX {
-            return self.give_up_write(cx, (operation, job), true);
+            return self.give_up_write(cx, operation, job, true);
         }
         if operation.timer.is_none() {
             let due_ms = cx.now.mono_ms + u64::from(HELD_SECS) * 1000;
@@ -230,7 +226,8 @@ impl Shard {
     fn give_up_write<N: Node>(
         &mut self,
         cx: &mut Cx<'_, N>,
-        (operation, job): (Operation, WriteJob),
+        operation: Operation,
+        job: WriteJob,
         is_held: bool,
     ) {
         if let Some(timer) = operation.timer {
@@ -314,7 +311,7 @@ impl Shard {
             return false;
         };
         if self.is_held_by_part(&job) || self.is_behind_held(&job) {
-            self.set_aside(cx, (operation, job));
+            self.set_aside(cx, operation, job);
             return true;
         }
         let step = match &mut job {
@@ -339,7 +336,7 @@ impl Shard {
         if let Some(((mut operation, job), is_held)) = self.operations.take_waiting(number) {
             // It is over.
             operation.timer = None;
-            self.give_up_write(cx, (operation, job), is_held);
+            self.give_up_write(cx, operation, job, is_held);
         }
     }
 

@@ -163,7 +163,7 @@ impl Shard {
     ) -> Option<ClientDetail> {
         let now_ms = now.mono_ms;
         let index = self.sessions.find(tenant, client_id)?;
-        let (subscriptions, _) = self.subscriptions_behind(index, None, (limit, DETAIL_BYTES));
+        let (subscriptions, _) = self.subscriptions_behind(index, None, limit, DETAIL_BYTES);
         let user = self.user_of(index);
         let bound = self.limit_of_queue(index);
         let bounds = self.bounds_of_queue(self.sessions.id_of(index));

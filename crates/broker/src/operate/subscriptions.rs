@@ -36,7 +36,7 @@ impl Shard {
                 // Another session may have the place by now.
                 let after = scan.within.take().filter(|(within, _)| *within == id);
                 let after = after.as_ref().map(|(_, after)| after);
-                let (found, last) = self.subscriptions_behind(place, after, (left, bytes_left));
+                let (found, last) = self.subscriptions_behind(place, after, left, bytes_left);
                 left -= found.len();
                 let bytes: usize = found.iter().map(SubscriptionInfo::bytes).sum();
                 bytes_left = bytes_left.saturating_sub(bytes);

@@ -134,7 +134,7 @@ impl Shard {
             let reason = match outcome {
                 PartOutcome::Done => ReasonCode::Success,
                 PartOutcome::Refused(_) if fault::is(Fault::PartRefusedComesAgain) => {
-                    self.put_off_delivery(cx, connection, session, (token, 1_000));
+                    self.put_off_delivery(cx, connection, session, token, 1_000);
                     continue;
                 }
                 PartOutcome::Refused(_) if fault::is(Fault::PartRefusalForgotten) => {
@@ -148,7 +148,7 @@ impl Shard {
                     continue;
                 }
                 PartOutcome::Later(after_ms) => {
-                    self.put_off_delivery(cx, connection, session, (token, *after_ms));
+                    self.put_off_delivery(cx, connection, session, token, *after_ms);
                     continue;
                 }
             };
@@ -169,7 +169,8 @@ impl Shard {
         cx: &mut Cx<'_, N>,
         connection: ConnectionId,
         session: u32,
-        (token, after_ms): (PacketId, u32),
+        token: PacketId,
+        after_ms: u32,
     ) {
         let outbound = &mut self.sessions.at(session).outbound;
         if !outbound.take_off_wire(token) {

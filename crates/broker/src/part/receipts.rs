@@ -51,7 +51,8 @@ impl Shard {
         &mut self,
         cx: &mut Cx<'_, N>,
         index: u32,
-        (message, why): (MessageId, EnqueuedAs),
+        message: MessageId,
+        why: EnqueuedAs,
         outcome: ReceiptOutcome,
     ) {
         if message.wants_receipts() && is_routed(why) {
@@ -205,7 +206,8 @@ impl Shard {
     pub(super) fn count_receivers<N: Node>(
         &mut self,
         cx: &mut Cx<'_, N>,
-        (message, part): (MessageId, SessionId),
+        message: MessageId,
+        part: SessionId,
         receivers: u64,
         other_shards: u32,
     ) {
@@ -258,7 +260,8 @@ impl Shard {
     #[inline(never)]
     pub(crate) fn member_receipt(
         &mut self,
-        (group, delivery): (GroupId, u64),
+        group: GroupId,
+        delivery: u64,
         session: Option<u32>,
         message: MessageId,
         refused: Option<ReasonCode>,

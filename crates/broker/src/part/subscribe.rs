@@ -18,7 +18,8 @@ impl Shard {
     pub(crate) fn subscribe_part<N: Node>(
         &mut self,
         cx: &mut Cx<'_, N>,
-        (index, session): (u32, u32),
+        index: u32,
+        session: u32,
         spec: &PartSpec,
         session_present: bool,
     ) {

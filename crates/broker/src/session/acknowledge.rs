@@ -52,7 +52,8 @@ impl Shard {
     pub(crate) fn pubrec_received<N: Node>(
         &mut self,
         cx: &mut Cx<'_, N>,
-        (index, id): (u32, SessionId),
+        index: u32,
+        id: SessionId,
         packet_id: PacketId,
         reason: ReasonCode,
     ) -> Result<(), PacketError> {
@@ -101,8 +102,8 @@ impl Shard {
         let Some((before, record)) = self.release(cx, session_index, packet_id, released) else {
             return Ok(());
         };
-        let message = (released.message, released.why);
-        self.count_delivered(cx, session_index, message, before.ticket());
+        let Released { message, why, .. } = released;
+        self.count_delivered(cx, session_index, message, why, before.ticket());
         if self.observers.wants.any(NOTIFY_DELIVERED) {
             self.notify_pubrec(cx, session_index, &before);
         }
@@ -201,14 +202,15 @@ impl Shard {
             InFlightState::Unkept(sent) => (sent.id, None),
             InFlightState::Stored(_) | InFlightState::Released(_) => return,
         };
-        self.notify_acknowledged(cx, session, (id, message), QoS::ExactlyOnce);
+        self.notify_acknowledged(cx, session, id, message, QoS::ExactlyOnce);
     }
 
     /// A message that is not sent (again). `connection` is that of the session.
     pub(super) fn drop_in_flight<N: Node>(
         &mut self,
         cx: &mut Cx<'_, N>,
-        (index, connection): (u32, u32),
+        index: u32,
+        connection: u32,
         packet_id: PacketId,
         was_sent: bool,
         reason: DropReason,
@@ -216,7 +218,7 @@ impl Shard {
         let in_flight = &self.sessions.at(index).outbound.in_flight;
         let qos = in_flight.get(packet_id).and_then(InFlight::publish_qos);
         if was_sent && qos == Some(QoS::ExactlyOnce) {
-            return self.release_dropped(cx, (index, connection), packet_id, reason);
+            return self.release_dropped(cx, index, connection, packet_id, reason);
         }
         if let Some(entry) = self.take_in_flight(index, packet_id) {
             self.drop_entry(cx, index, entry, reason);
@@ -230,7 +232,8 @@ impl Shard {
     fn release_dropped<N: Node>(
         &mut self,
         cx: &mut Cx<'_, N>,
-        (index, connection): (u32, u32),
+        index: u32,
+        connection: u32,
         packet_id: PacketId,
         reason: DropReason,
     ) {
@@ -262,12 +265,11 @@ impl Shard {
                 Fault::ShareReturnLost,
             );
         } else {
-            let answer = (Some(index), released.message);
-            let outcome = ShareOutcome::Dropped(reason);
-            if !self.notify_group(cx, ticket.as_ref(), answer, outcome, None) {
+            let (id, outcome) = (released.message, ShareOutcome::Dropped(reason));
+            if !self.notify_group(cx, ticket.as_ref(), Some(index), id, outcome, None) {
                 self.drop_message(cx, index, reason, 1, entry.message.topic());
-                let message = (released.message, released.why);
-                self.end_receipt(cx, index, message, ReceiptOutcome::Dropped(reason));
+                let dropped = ReceiptOutcome::Dropped(reason);
+                self.end_receipt(cx, index, id, released.why, dropped);
             }
             self.buffers.messages.put_back(entry.message);
         }

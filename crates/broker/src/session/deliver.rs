@@ -192,9 +192,7 @@ impl Shard {
         &mut self,
         cx: &mut Cx<'_, N>,
         index: u32,
-        message: &Message,
-        (qos, retain, why): (QoS, bool, EnqueuedAs),
-        subscription_ids: &[u32],
+        entry: &Entry,
         ticket: ShareTicket,
     ) {
         let connection = self.admitted_connection(index);
@@ -203,29 +201,30 @@ impl Shard {
             .at(index)
             .outbound
             .next_packet_id(&self.memory.gauge);
-        let answer = (Some(index), message.id());
+        let (id, qos) = (entry.message.id(), entry.qos);
         let (Some(connection), Some(packet_id)) = (connection, packet_id) else {
             let outcome = ShareOutcome::Returned { sent_qos2: false };
-            return self.answer_group(cx, &ticket, answer, outcome);
+            return self.answer_group(cx, &ticket, Some(index), id, outcome);
         };
         let how = Sending {
             dup: false,
             qos,
-            retain,
+            retain: entry.retain,
             packet_id: Some(packet_id),
         };
-        let source = MessageFrom::Held(message);
-        if let Err(reason) = self.send_publish(cx, connection, source, how, subscription_ids) {
+        let source = MessageFrom::Held(&entry.message);
+        let ids = &entry.subscription_ids;
+        if let Err(reason) = self.send_publish(cx, connection, source, how, ids) {
             let outcome = match reason {
                 // Others may have it; the group knows the rules too, or will before this answer.
                 DropReason::NotPermitted => ShareOutcome::Returned { sent_qos2: false },
                 reason => ShareOutcome::Dropped(reason),
             };
-            return self.answer_group(cx, &ticket, answer, outcome);
+            return self.answer_group(cx, &ticket, Some(index), id, outcome);
         }
         let sent = Unkept {
-            id: message.id(),
-            why,
+            id,
+            why: entry.why,
             qos,
             ticket: Some(ticket),
         };
@@ -254,7 +253,7 @@ impl Shard {
         if let Err(reason) = sent {
             self.drop_message(cx, index, reason, 1, topic);
             let dropped = ReceiptOutcome::Dropped(reason);
-            return self.end_receipt(cx, index, (id, EnqueuedAs::Routed), dropped);
+            return self.end_receipt(cx, index, id, EnqueuedAs::Routed, dropped);
         }
         let sent = Unkept {
             id,

@@ -39,11 +39,10 @@ impl Shard {
         if entry.recorded() {
             self.entry_ended(cx, index, entry.id(), entry.why());
         }
-        let message = (entry.id(), entry.why());
-        self.count_delivered(cx, index, message, entry.ticket());
+        self.count_delivered(cx, index, entry.id(), entry.why(), entry.ticket());
         if self.observers.wants.any(NOTIFY_DELIVERED) {
-            let message = (entry.id(), entry.message());
-            self.notify_acknowledged(cx, index, message, QoS::AtLeastOnce);
+            let qos = QoS::AtLeastOnce;
+            self.notify_acknowledged(cx, index, entry.id(), entry.message(), qos);
         }
         if let TakenEntry::Held(entry) = entry {
             self.buffers.messages.put_back(entry.message);
@@ -56,11 +55,12 @@ impl Shard {
         &mut self,
         cx: &mut Cx<'_, N>,
         index: u32,
-        message: (MessageId, EnqueuedAs),
+        message: MessageId,
+        why: EnqueuedAs,
         ticket: Option<&ShareTicket>,
     ) {
-        if ticket.is_some() || message.0.wants_receipts() {
-            return self.count_delivered_and_notify(cx, index, message, ticket);
+        if ticket.is_some() || message.wants_receipts() {
+            return self.count_delivered_and_notify(cx, index, message, why, ticket);
         }
         self.sessions.at(index).accounting.delivered += 1;
         self.counters.delivered += 1;
@@ -72,16 +72,17 @@ impl Shard {
         &mut self,
         cx: &mut Cx<'_, N>,
         index: u32,
-        message: (MessageId, EnqueuedAs),
+        message: MessageId,
+        why: EnqueuedAs,
         ticket: Option<&ShareTicket>,
     ) {
-        let answer = (Some(index), message.0);
-        if self.notify_group(cx, ticket, answer, ShareOutcome::Acknowledged, None) {
+        let outcome = ShareOutcome::Acknowledged;
+        if self.notify_group(cx, ticket, Some(index), message, outcome, None) {
             return;
         }
         self.sessions.at(index).accounting.delivered += 1;
         self.counters.delivered += 1;
-        self.end_receipt(cx, index, message, ReceiptOutcome::Acknowledged);
+        self.end_receipt(cx, index, message, why, ReceiptOutcome::Acknowledged);
     }
 
     /// A message has expired before it was sent.
@@ -92,14 +93,13 @@ impl Shard {
         entry: TakenEntry,
     ) {
         self.end_record_of(cx, index, &entry);
-        let (answer, outcome) = ((Some(index), entry.id()), ShareOutcome::Expired);
-        if self.notify_group(cx, entry.ticket(), answer, outcome, None) {
+        let (ticket, outcome) = (entry.ticket(), ShareOutcome::Expired);
+        if self.notify_group(cx, ticket, Some(index), entry.id(), outcome, None) {
             return;
         }
         self.sessions.losses(index).count_expired(cx.now.wall_ms);
         self.counters.expired += 1;
-        let message = (entry.id(), entry.why());
-        self.end_receipt(cx, index, message, ReceiptOutcome::Expired);
+        self.end_receipt(cx, index, entry.id(), entry.why(), ReceiptOutcome::Expired);
     }
 
     /// Drops a message that was queued or in flight, or was about to be: that it is not to come is
@@ -129,28 +129,29 @@ impl Shard {
             return self.return_shared(cx, index, entry, false, Fault::ShareReturnLost);
         }
         self.end_record_of(cx, index, &entry);
-        let (answer, outcome) = ((Some(index), entry.id()), ShareOutcome::Dropped(reason));
-        if !self.notify_group(cx, entry.ticket(), answer, outcome, refused) {
+        let (ticket, outcome) = (entry.ticket(), ShareOutcome::Dropped(reason));
+        if !self.notify_group(cx, ticket, Some(index), entry.id(), outcome, refused) {
             match entry.message() {
                 Some(message) => {
                     let topic = message.topic();
-                    self.drop_message_as(cx, index, (reason, refused), 1, topic);
+                    self.drop_message_as(cx, index, reason, refused, 1, topic);
                 }
-                None => self.drop_stored_as(cx, index, (reason, refused), entry.id()),
+                None => self.drop_stored_as(cx, index, reason, refused, entry.id()),
             }
             let dropped = ReceiptOutcome::Dropped(reason);
             let outcome = refused.map_or(dropped, ReceiptOutcome::Refused);
-            self.end_receipt(cx, index, (entry.id(), entry.why()), outcome);
+            self.end_receipt(cx, index, entry.id(), entry.why(), outcome);
         }
     }
 
     /// Reports to a share group the outcome of a message that it handed over; true if the group
-    /// held it. `answer`: the member's session and the message.
+    /// held it. `session` is the member's.
     pub(super) fn notify_group<N: Node>(
         &mut self,
         cx: &mut Cx<'_, N>,
         ticket: Option<&ShareTicket>,
-        answer: (Option<u32>, MessageId),
+        session: Option<u32>,
+        message: MessageId,
         outcome: ShareOutcome,
         refused: Option<ReasonCode>,
     ) -> bool {
@@ -159,7 +160,7 @@ impl Shard {
             true => ShareOutcome::Settled,
             false => outcome,
         };
-        self.answer_group_as(cx, ticket, answer, outcome, refused);
+        self.answer_group_as(cx, ticket, session, message, outcome, refused);
         !ticket.taken
     }
 
@@ -201,7 +202,7 @@ impl Shard {
         count: u64,
         topic: &str,
     ) {
-        self.drop_message_as(cx, index, (reason, None), count, topic);
+        self.drop_message_as(cx, index, reason, None, count, topic);
     }
 
     /// Counts a dropped message, likewise, with the reason code with which its receiver has refused
@@ -210,7 +211,8 @@ impl Shard {
         &mut self,
         cx: &mut Cx<'_, N>,
         index: u32,
-        (reason, refused): (DropReason, Option<ReasonCode>),
+        reason: DropReason,
+        refused: Option<ReasonCode>,
         count: u64,
         topic: &str,
     ) {
@@ -219,7 +221,7 @@ impl Shard {
         if self.is_drop_observed(index, topic) {
             self.work.add(digest_work(topic));
             let topic = shortened(topic).into_owned();
-            self.notify_drop(cx, index, (reason, refused), topic, None);
+            self.notify_drop(cx, index, reason, refused, topic, None);
         }
     }
 
@@ -231,7 +233,7 @@ impl Shard {
         reason: DropReason,
         id: MessageId,
     ) {
-        self.drop_stored_as(cx, index, (reason, None), id);
+        self.drop_stored_as(cx, index, reason, None, id);
     }
 
     /// Counts a dropped message that lies in the store alone, likewise, with the reason code with
@@ -240,13 +242,14 @@ impl Shard {
         &mut self,
         cx: &mut Cx<'_, N>,
         index: u32,
-        (reason, refused): (DropReason, Option<ReasonCode>),
+        reason: DropReason,
+        refused: Option<ReasonCode>,
         id: MessageId,
     ) {
         self.count_drop(index, reason, 1, cx.now.wall_ms);
         self.notify_losses(cx, index, reason, "");
         if self.is_drop_observed(index, "") {
-            self.notify_drop(cx, index, (reason, refused), String::new(), Some(id));
+            self.notify_drop(cx, index, reason, refused, String::new(), Some(id));
         }
     }
 
@@ -263,7 +266,8 @@ impl Shard {
         &mut self,
         cx: &mut Cx<'_, N>,
         index: u32,
-        (reason, refused): (DropReason, Option<ReasonCode>),
+        reason: DropReason,
+        refused: Option<ReasonCode>,
         topic: String,
         stored: Option<MessageId>,
     ) {
@@ -302,8 +306,8 @@ impl Shard {
         }
         let sent_qos2 = sent_qos2 && !fault::is(Fault::ShareReturnsSentQos2);
         if !ticket.taken {
-            let answer = (Some(session), entry.id());
-            return self.answer_group(cx, &ticket, answer, ShareOutcome::Returned { sent_qos2 });
+            let outcome = ShareOutcome::Returned { sent_qos2 };
+            return self.answer_group(cx, &ticket, Some(session), entry.id(), outcome);
         }
         if sent_qos2 {
             return self.drop_entry(cx, session, entry, DropReason::SessionEnded);

@@ -122,7 +122,8 @@ impl Shard {
     pub(crate) fn pubrel_received<N: Node>(
         &mut self,
         cx: &mut Cx<'_, N>,
-        (index, id): (u32, SessionId),
+        index: u32,
+        id: SessionId,
         packet_id: PacketId,
     ) {
         let session = self.sessions.at(id.index);
@@ -364,8 +365,7 @@ impl Shard {
         reason: ReasonCode,
         record: RecordNumber,
     ) {
-        if reason == ReasonCode::Success
-            && self.sends_short_ack(cx, index, (kind, packet_id), record)
+        if reason == ReasonCode::Success && self.sends_short_ack(cx, index, kind, packet_id, record)
         {
             return;
         }

@@ -182,7 +182,7 @@ impl Shard {
         self.gate(cx, record, Gated::Pump(id));
         self.drop_stored(cx, index, DropReason::StoreDamaged, entry.id);
         let dropped = ReceiptOutcome::Dropped(DropReason::StoreDamaged);
-        self.end_receipt(cx, index, (entry.id, entry.why), dropped);
+        self.end_receipt(cx, index, entry.id, entry.why, dropped);
     }
 
     /// Sends the first unsent message, unless it has to wait.
@@ -243,7 +243,7 @@ impl Shard {
         let ids = &entry.subscription_ids;
         let source = MessageFrom::Held(&entry.message);
         if let Err(reason) = self.send_publish(cx, connection, source, how, ids) {
-            self.drop_in_flight(cx, (index, connection), packet_id, was_sent, reason);
+            self.drop_in_flight(cx, index, connection, packet_id, was_sent, reason);
         } else if lets_go && entry.can_be_let_go() {
             self.sessions.at(index).outbound.let_go(packet_id, entry);
         }

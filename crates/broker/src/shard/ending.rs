@@ -149,7 +149,7 @@ impl Shard {
             self.store.gate.session_ends(number, client);
         }
         self.work.add(COMING_OR_GOING);
-        self.uncount_session(cx, (tenant, is_part));
+        self.uncount_session(cx, tenant, is_part);
         self.return_user_session(cx, index);
         match is_quick {
             true => self.sessions.remove(index),

@@ -45,7 +45,8 @@ impl Shard {
         &mut self,
         cx: &mut Cx<'_, N>,
         index: u32,
-        (kind, packet_id): (AckKind, PacketId),
+        kind: AckKind,
+        packet_id: PacketId,
         record: RecordNumber,
     ) -> bool {
         let connection = self.connections.at(index);

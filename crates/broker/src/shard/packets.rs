@@ -153,8 +153,8 @@ impl Shard {
             if let Some(session) = self.takes_ack(cx, id.index, kind) {
                 self.work.add(PACKET);
                 self.counters.packets_received += 1;
-                let of = (id.index, session);
-                self.ack_received(cx, of, kind, packet_id, ReasonCode::Success)?;
+                let (index, ok) = (id.index, ReasonCode::Success);
+                self.ack_received(cx, index, session, kind, packet_id, ok)?;
                 return Ok(Progress::Packet(SHORT_ACK_LEN));
             }
         }
@@ -334,25 +334,26 @@ impl Shard {
         let Some(session) = connection.owner() else {
             return Ok(());
         };
-        self.ack_received(cx, (index, session), kind, ack.packet_id, ack.reason)
+        self.ack_received(cx, index, session, kind, ack.packet_id, ack.reason)
     }
 
     fn ack_received<N: Node>(
         &mut self,
         cx: &mut Cx<'_, N>,
-        of: (u32, SessionId),
+        index: u32,
+        session: SessionId,
         kind: AckKind,
         packet_id: PacketId,
         reason: ReasonCode,
     ) -> Result<(), PacketError> {
         match kind {
-            AckKind::PubAck => self.puback_received(cx, of.1, packet_id, reason),
-            AckKind::PubRec => self.pubrec_received(cx, of, packet_id, reason),
+            AckKind::PubAck => self.puback_received(cx, session, packet_id, reason),
+            AckKind::PubRec => self.pubrec_received(cx, index, session, packet_id, reason),
             AckKind::PubRel => {
-                self.pubrel_received(cx, of, packet_id);
+                self.pubrel_received(cx, index, session, packet_id);
                 Ok(())
             }
-            AckKind::PubComp => self.pubcomp_received(cx, of.1, packet_id),
+            AckKind::PubComp => self.pubcomp_received(cx, session, packet_id),
         }
     }
 

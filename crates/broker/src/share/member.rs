@@ -219,8 +219,8 @@ impl Shard {
         let connected = session.filter(|&session| self.sessions.at(session).connection.is_some());
         match (&entry.ticket, session, connected) {
             (Some(ticket), _, Some(session)) if self.has_no_room(session, ticket, &entry) => {
-                let answer = (Some(session), entry.message.id());
-                self.answer_group(cx, &ticket.clone(), answer, ShareOutcome::NoRoom);
+                let id = entry.message.id();
+                self.answer_group(cx, &ticket.clone(), Some(session), id, ShareOutcome::NoRoom);
             }
             (Some(_), _, Some(session)) => self.send_or_enqueue(cx, session, entry, None),
             (Some(_), Some(session), None) if though_away => self.enqueue(cx, session, entry),
@@ -229,8 +229,8 @@ impl Shard {
                     true => ShareOutcome::Acknowledged,
                     false => ShareOutcome::Returned { sent_qos2: false },
                 };
-                let answer = (session, entry.message.id());
-                self.answer_group(cx, &ticket.clone(), answer, outcome);
+                let id = entry.message.id();
+                self.answer_group(cx, &ticket.clone(), session, id, outcome);
             }
             (None, Some(session), _) => self.deliver_shared_qos0(cx, session, &entry),
             (None, None, _) => {

@@ -84,23 +84,22 @@ impl Shard {
                 self.review_member(cx, member);
                 let id = (subscription_id != 0).then_some(subscription_id);
                 let subscription_ids: SubscriptionIds = id.into_iter().collect();
-                if let Some(ticket) = ticket
-                    && let Some(session) = self.sessions.live(member)
-                    && self.sends_at_once_and_never_again(session)
-                {
-                    let ids = &subscription_ids;
-                    let sent = (qos, retain, EnqueuedAs::Shared(copy));
-                    return self.send_lent_once(cx, session, &message, sent, ids, ticket);
-                }
-                let entry = Entry {
+                let mut entry = Entry {
                     message,
                     subscription_ids,
                     qos,
                     retain,
                     why: EnqueuedAs::Shared(copy),
                     recorded,
-                    ticket: ticket.map(Box::new),
+                    ticket: None,
                 };
+                if let Some(ticket) = ticket
+                    && let Some(session) = self.sessions.live(member)
+                    && self.sends_at_once_and_never_again(session)
+                {
+                    return self.send_lent_once(cx, session, &entry, ticket);
+                }
+                entry.ticket = ticket.map(Box::new);
                 self.member_message_received(cx, member, entry, though_away);
             }
             ShareMessage::Outcome {

@@ -24,16 +24,16 @@ impl Shard {
         }
     }
 
-    /// Answers for a handed out message: `answer` is the member's session, if there is one, and
-    /// the message.
+    /// Answers for a handed out message: `session` is the member's, if there is one.
     pub(crate) fn answer_group<N: Node>(
         &mut self,
         cx: &mut Cx<'_, N>,
         ticket: &ShareTicket,
-        answer: (Option<u32>, MessageId),
+        session: Option<u32>,
+        message: MessageId,
         outcome: ShareOutcome,
     ) {
-        self.answer_group_as(cx, ticket, answer, outcome, None);
+        self.answer_group_as(cx, ticket, session, message, outcome, None);
     }
 
     /// Answers, likewise; `refused` is the reason code with which the member has refused it.
@@ -41,14 +41,14 @@ impl Shard {
         &mut self,
         cx: &mut Cx<'_, N>,
         ticket: &ShareTicket,
-        (session, message): (Option<u32>, MessageId),
+        session: Option<u32>,
+        message: MessageId,
         outcome: ShareOutcome,
         refused: Option<ReasonCode>,
     ) {
         let (group, delivery) = (ticket.group, ticket.delivery);
         if message.wants_receipts() && outcome != ShareOutcome::Settled {
-            let place = (group, delivery);
-            let receipt = self.member_receipt(place, session, message, refused);
+            let receipt = self.member_receipt(group, delivery, session, message, refused);
             self.share_send(cx, ticket.shard, ShareMessage::Receipt(receipt));
         }
         let answer = ShareMessage::Outcome {
@@ -79,8 +79,8 @@ impl Shard {
             let publisher = message.publication().publisher;
             self.parts.receipts.add(message.id(), publisher);
         }
-        let answer = (Some(session), message.id());
-        self.answer_group(cx, &ticket, answer, ShareOutcome::Taken);
+        let id = message.id();
+        self.answer_group(cx, &ticket, Some(session), id, ShareOutcome::Taken);
         Some(ticket.epoch)
     }
 }

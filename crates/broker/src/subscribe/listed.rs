@@ -14,7 +14,8 @@ impl Shard {
         &self,
         place: u32,
         after: Option<&SubscriptionPlace>,
-        (limit, bytes_max): (usize, usize),
+        limit: usize,
+        bytes_max: usize,
     ) -> (Vec<SubscriptionInfo>, Option<SubscriptionPlace>) {
         let mut found = Vec::new();
         let mut bytes = 0;

@@ -183,7 +183,7 @@ impl Shard {
             subscriptions.set_slot(node, last as u32);
             self.count_subscription(session, filter);
         }
-        self.interest_changed(cx, (tenant, filter), before, class);
+        self.interest_changed(cx, tenant, filter, before, class);
         node
     }
 
@@ -219,14 +219,15 @@ impl Shard {
             self.subscribers.raise_epoch(tenant, &filter);
             return;
         }
-        self.interest_changed(cx, (tenant, &filter), before, class);
+        self.interest_changed(cx, tenant, &filter, before, class);
     }
 
     /// The index has changed: invalidates routes, and updates the node's index if necessary.
     fn interest_changed<N: Node>(
         &mut self,
         cx: &mut Cx<'_, N>,
-        (tenant, filter): (TenantId, &str),
+        tenant: TenantId,
+        filter: &str,
         before: InterestClass,
         class: InterestClass,
     ) {
@@ -277,7 +278,7 @@ impl Shard {
         subscribers.replace(slot, subscriber);
         let class = subscribers.class();
         let (tenant, filter) = self.subscribers.tree.filter(node);
-        self.interest_changed(cx, (tenant, &filter), before, class);
+        self.interest_changed(cx, tenant, &filter, before, class);
     }
 
     /// Raises the epochs of a session: what it may receive has changed. Routes to it are computed
