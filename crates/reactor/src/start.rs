@@ -89,7 +89,9 @@ pub fn start(mut config: ReactorConfig) -> Result<Running, StartError> {
         reactors.push(Reactor::new(
             shard,
             &common,
-            (poller, wakeup, mailbox),
+            poller,
+            wakeup,
+            mailbox,
             config.store.as_mut(),
             counted,
         )?);
