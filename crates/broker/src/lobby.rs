@@ -4,7 +4,6 @@
 //! checked without the session, and hands the connection over, once, to the shard that owns the
 //! session. What came behind the CONNECT moves along.
 
-pub(crate) mod connect_rate;
 mod place;
 mod refuse;
 pub(crate) mod state;
@@ -15,9 +14,10 @@ use martlet_codec::{Connect, ProtocolVersion, ReasonCode};
 use martlet_permission::{IS_NODE, Limit, RefusalCause};
 
 use crate::authentication::{Password, Step};
-use crate::connect_request::{ConnectRequest, ConnectingClient, requested_expiry_secs};
+use crate::connect_request::{
+    ConnectRequest, ConnectingClient, Guest, Peer, requested_expiry_secs,
+};
 use crate::effect::ConnectionEffect;
-use crate::guest::{Guest, Peer};
 use crate::lobby::refuse::{RefusedClient, claim, claimed_client_id, claimed_id};
 use crate::node::{Cx, Node};
 use crate::record::StoredWill;

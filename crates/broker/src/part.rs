@@ -22,7 +22,6 @@ pub(crate) mod queue;
 mod queue_bounds;
 pub(crate) mod receipts;
 mod recent;
-mod refusal;
 mod subscribe;
 
 use martlet_codec::ReasonCode;
@@ -31,18 +30,17 @@ use crate::connection::Connection;
 use crate::fault::{self, Fault};
 use crate::id::{ConnectionId, MessageId, start_of};
 use crate::node::{Cx, Node};
-use crate::session::to_send::{MessageFrom, Sending};
+use crate::routing::{MessageFrom, Sending};
 use crate::shard::Shard;
 
 pub use interface::{
     Delivery, OnFull, PartCall, PartEvent, PartId, PartIdentity, PartLine, PartOutcome, PartOutlet,
-    PartPublish, PartQueueLimits, PartQueueState, PartReach, PartSpec, PartSubscription, PartTerms,
-    Receipt, ReceiptOutcome, Settlement,
+    PartPublish, PartQueueLimits, PartQueueState, PartReach, PartRefusal, PartSpec,
+    PartSubscription, PartTerms, Receipt, ReceiptOutcome, Settlement,
 };
 pub use lane_copy::LaneTerms;
 pub use lane_order::LaneOrder;
 pub(crate) use recent::RecentEntries;
-pub use refusal::PartRefusal;
 
 impl Shard {
     /// Parts that have been attached.

@@ -5,9 +5,8 @@ use std::sync::Arc;
 
 use martlet_permission::TenantId;
 
-use crate::connect_request::{ConnectRequest, Login};
+use crate::connect_request::{ConnectRequest, Login, Peer};
 use crate::connection::{Connection, Phase};
-use crate::guest::Peer;
 use crate::id::ConnectionId;
 use crate::lobby_memory::held::LobbyHolding;
 use crate::node::{Cx, Node};

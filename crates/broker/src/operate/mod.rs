@@ -33,12 +33,10 @@ use crate::timer::Timer;
 use crate::work::NODE;
 use answer::report;
 use jobs::clients::ClientScan;
-use jobs::counters::CountersScan;
 use jobs::publish::PublishJob;
 use jobs::retained::{DeleteRetainedJob, RetainedScan};
 use jobs::subscriptions::SubscriptionScan;
-use jobs::traffic::TrafficScan;
-use jobs::{ScanJob, WriteJob};
+use jobs::{CountersScan, ScanJob, TrafficScan, WriteJob};
 use operations::Operation;
 use step::Step;
 

@@ -5,13 +5,11 @@ use std::sync::Arc;
 use martlet_codec::{PacketId, ProtocolVersion, ReasonCode};
 use martlet_permission::RefusalCause;
 
-use crate::connect_request::{ConnectRequest, ConnectingClient, Login};
+use crate::connect_request::{ConnectRequest, ConnectingClient, Login, Peer};
 use crate::connection::Connection;
 use crate::counters::DropReason;
 use crate::fault::{self, Fault};
-use crate::guest::Peer;
-use crate::id::ConnectionId;
-use crate::lane_name::lane_of;
+use crate::id::{ConnectionId, lane_of};
 use crate::limits::ListenerPolicy;
 use crate::node::{Cx, Node};
 use crate::part::attached::Part;

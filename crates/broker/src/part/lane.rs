@@ -16,9 +16,8 @@ use martlet_fault::{self as fault, Fault};
 use martlet_permission::TenantId;
 
 use super::PartEvent;
-use crate::id::SessionId;
+use crate::id::{SessionId, lane_of};
 use crate::interest::InterestClass;
-use crate::lane_name::lane_of;
 use crate::node::{Cx, Node};
 use crate::part::interface::PartReach;
 use crate::part::lanes::Lane;

@@ -13,11 +13,10 @@ use crate::notify::observers::NOTIFY_DELIVERED;
 use crate::part::interface::ReceiptOutcome;
 use crate::record::{EnqueuedAs, EntryRecord, Record};
 use crate::retained::is_own as is_own_topic;
-use crate::routing::Routing;
+use crate::routing::{MessageFrom, Routing, Sending};
 use crate::session::in_flight::{InFlightState, SentEntry};
 use crate::session::queue::entry::Unkept;
 use crate::session::queue::{Entry, TakenEntry, Window};
-use crate::session::to_send::{MessageFrom, Sending};
 use crate::shard::{Gated, Shard};
 use crate::share::ticket::{ShareOutcome, ShareTicket};
 

@@ -18,7 +18,6 @@ mod read_back;
 pub(crate) mod receipts;
 pub(crate) mod refused_publish;
 pub(crate) mod sending;
-pub(crate) mod to_send;
 
 use core::hash::BuildHasher;
 use std::collections::{BTreeSet, VecDeque};

@@ -10,9 +10,9 @@ use crate::id::{MessageId, RecordNumber, SessionId};
 use crate::node::{Cx, Node};
 use crate::part::interface::ReceiptOutcome;
 use crate::record::Record;
+use crate::routing::{MessageFrom, Sending};
 use crate::session::in_flight::{InFlightState, SentEntry, UnreadableEntry};
 use crate::session::queue::{StoredEntry, TakenEntry};
-use crate::session::to_send::{MessageFrom, Sending};
 use crate::shard::{Gated, Shard};
 
 /// Output, in bytes, up to which waiting messages are sent. Above that number further messages stay

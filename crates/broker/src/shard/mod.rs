@@ -35,7 +35,6 @@ mod store;
 mod timers;
 mod turns;
 mod unqueued;
-mod waiting;
 mod watch;
 
 use std::sync::Arc;

@@ -9,7 +9,6 @@ mod listed;
 mod packets;
 mod retained;
 pub(crate) mod retained_pending;
-pub(crate) mod retained_reads;
 pub(crate) mod suback;
 pub(crate) mod subscribers;
 mod table;

@@ -187,10 +187,10 @@ impl<D: Disk> Replay<'_, D> {
         }
     }
 
-    /// No record is valid at `offset` of a file, where record `missing` should be; the next valid one is
-    /// `lsn`. The data from `behind` on (which tail, offset) shows whether the missing records
-    /// were ever synced. False: they were not; the log is cut here. Unreadable data does not count
-    /// as torn.
+    /// No record is valid at `offset` of a file, where record `missing` should be; the next valid
+    /// one is `lsn`. The data from `behind` on (which tail, offset) shows whether the missing
+    /// records were ever synced. False: they were not; the log is cut here. Unreadable data does
+    /// not count as torn.
     fn skip_or_cut(
         &mut self,
         file: String,
