@@ -3,6 +3,7 @@
 //! * `callers`: the product calls its public functions
 //! * `conformance`: statement of the specification → code → tests, as `docs/conformance.md`
 //! * `cycles`: modules that import each other
+//! * `floors`: files of the shard that call each other in a circle
 //! * `pages`: configuration, metrics and command line reference
 //! * `tidy`: automatic checks of the repository's rules
 //! * `use_cases`: handlers of the API run use cases, and do not access the registry directly
@@ -14,6 +15,7 @@
 mod callers;
 mod conformance;
 mod cycles;
+mod floors;
 mod pages;
 mod sources;
 mod test_run;

@@ -3,6 +3,7 @@
 use crate::callers;
 use crate::conformance::Conformance;
 use crate::cycles;
+use crate::floors;
 use crate::sources::SourceFile;
 use crate::use_cases;
 
@@ -228,6 +229,7 @@ pub fn problems(files: &[SourceFile]) -> Vec<String> {
     check_code_map(files, &mut problems);
     check_beginnings(files, &mut problems);
     cycles::check(files, &mut problems);
+    floors::check(files, &mut problems);
     use_cases::check(files, &mut problems);
     callers::check(files, &mut problems);
     match Conformance::new(files) {

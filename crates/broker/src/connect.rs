@@ -17,9 +17,8 @@ use crate::event::Event;
 use crate::event_head::EventHead;
 use crate::event_interest::Wants;
 use crate::fault::{self, Fault};
-use crate::id::RecordNumber;
+use crate::id::{ConnectionId, RecordNumber};
 use crate::node::{Cx, Node};
-use crate::part::interface::PartSpec;
 use crate::session::Session;
 use crate::session::permit::Permit;
 use crate::shard::{Ending, Gated, Shard};
@@ -40,7 +39,7 @@ impl Shard {
         &mut self,
         cx: &mut Cx<'_, N>,
         index: u32,
-        client: ConnectingClient,
+        mut client: ConnectingClient,
     ) {
         let (tenant, client_id) = (client.login.tenant, Arc::clone(&client.request.client_id));
         let before = self.sessions.find(tenant, &client_id);
@@ -50,50 +49,46 @@ impl Shard {
         let is_new = before.is_none();
         // The limit is for clients. An integration is not refused because devices have many
         // sessions, and does not count among them.
-        let whose = (tenant, client.part.is_some());
+        let is_part = client.part.is_some();
         let sessions_max = self.settings.limits.sessions as usize;
-        if is_new && let Err(why) = self.take_session(cx, whose, sessions_max) {
+        if is_new && let Err(why) = self.take_session(cx, tenant, is_part, sessions_max) {
             return self.refuse_client(cx, index, &client, ReasonCode::QuotaExceeded, why);
         }
         if let Err(why) = self.take_user_session(cx, before, &client) {
             if is_new {
-                self.uncount_session(cx, whose);
+                self.uncount_session(cx, tenant, is_part);
             }
             return self.refuse_client(cx, index, &client, ReasonCode::QuotaExceeded, why);
         }
         self.work.add(COMING_OR_GOING);
-        let takes_over = self.end_old_connection(cx, index, (tenant, &client_id));
-        if let Err(why) = self.take_place(cx, index, (tenant, takes_over)) {
+        let takes_over = self.end_old_connection(cx, index, tenant, &client_id);
+        if let Err(why) = self.take_place(cx, index, tenant, takes_over) {
             if is_new {
-                self.uncount_session(cx, whose);
+                self.uncount_session(cx, tenant, is_part);
             }
             self.leave_user_session(cx, &client);
             return self.refuse_client(cx, index, &client, ReasonCode::ServerBusy, why);
         }
-        let expiry_secs = self.session_expiry_of(&client);
+        let expiry_secs = client.session_expiry_secs(&self.settings.limits);
         let resumed = self.session_to_resume(cx, &client);
         let session_present = resumed.is_some();
         let session = resumed.unwrap_or_else(|| {
             if !is_new {
                 // It takes the place of the one that has just ended.
-                let _ = self.take_session(cx, whose, usize::MAX);
+                let _ = self.take_session(cx, tenant, is_part, usize::MAX);
             }
             self.new_session(tenant, &client_id)
         });
         let clean_start = client.has_clean_start();
+        self.resume_session(cx, index, session, &mut client, expiry_secs);
         let ConnectingClient {
             request,
             login,
             part,
         } = client;
         let Login {
-            user_name,
-            permit,
-            data,
-            ..
+            user_name, data, ..
         } = login;
-        let of_part = part.as_deref();
-        self.resume_session(cx, (index, session), &request, permit, of_part, expiry_secs);
         self.notify_losses_while_away(cx, session);
         // Nor may a session of this client that has ended come back after a crash: it would take
         // new messages for old ones by their Packet Identifiers.
@@ -104,23 +99,24 @@ impl Shard {
         }
         let record = self.record_session(cx, session);
         let record = record.max(self.end_under_way(tenant, &client_id));
-        self.describe_client((index, session), &request, user_name);
+        self.describe_client(index, session, &request, user_name);
         let flags = &mut self.connections.at(index).client_mut().flags;
         flags.set_clean_start(clean_start);
         flags.set_session_present(session_present);
         self.configure_connection(cx, index, session, &request);
         let (record, connack) = match part {
             None => {
-                let granted = (session_present, expiry_secs);
-                let connack = self.encode_connack(index, &request, data.as_deref(), granted);
+                let data = data.as_deref();
+                let connack =
+                    self.encode_connack(index, &request, data, session_present, expiry_secs);
                 if self.observers.wants.any(Wants::PACKETS.and(Wants::CLIENTS)) {
-                    let connect = (PacketType::Connect, None, request.remaining_bytes);
-                    self.notify_packet(cx, index, connect, false);
+                    let bytes = request.remaining_bytes;
+                    self.notify_packet(cx, index, PacketType::Connect, None, bytes, false);
                 }
                 (record, connack)
             }
             Some(part) => {
-                self.subscribe_part(cx, (index, session), &part, session_present);
+                self.subscribe_part(cx, index, session, &part, session_present);
                 (self.subscription_record(session).max(record), Vec::new())
             }
         };
@@ -134,7 +130,8 @@ impl Shard {
         &mut self,
         cx: &mut Cx<'_, N>,
         index: u32,
-        (tenant, client_id): (TenantId, &str),
+        tenant: TenantId,
+        client_id: &str,
     ) -> bool {
         self.finish_old_connection(cx, tenant, client_id);
         let mut has_ended = false;
@@ -142,7 +139,7 @@ impl Shard {
             && let Some(connection) = self.sessions.at(old).connection()
         {
             self.counters.sessions_taken_over += 1;
-            self.notify_taken_over(cx, old, (connection, index));
+            self.notify_taken_over(cx, old, connection, index);
             let cause = RefusalCause::TakenOver;
             let ending = Ending::with_disconnect(ReasonCode::SessionTakenOver, cause);
             self.end_connection(cx, connection, ending);
@@ -228,18 +225,15 @@ impl Shard {
                 && self.connections.at(index).flags.part();
         let record = if early { RecordNumber(0) } else { record };
         self.connections.at(index).gated_since = Since::at_ms(cx.now.mono_ms);
-        self.gate_or_run(
-            cx,
-            record,
-            Gated::Admit {
-                connection,
-                connack,
-            },
-        );
-        let found = self.connections.get(connection);
-        if found.is_some_and(|found| !found.flags.admitted()) {
-            self.watch_stalled(cx, connection);
+        if self.store.is_open(record) {
+            return self.admit(cx, connection, &connack);
         }
+        let admit = Gated::Admit {
+            connection,
+            connack,
+        };
+        self.gate(cx, record, admit);
+        self.watch_stalled(cx, connection);
     }
 
     /// The record that the CONNACK waits for does not become durable: the client gets the reason,
@@ -254,18 +248,6 @@ impl Shard {
         }
         self.counters.connects_refused += 1;
         self.end_connection(cx, index, Ending::refused(reason, limit));
-    }
-
-    /// Session Expiry Interval in force, seconds: the ceiling is for clients.
-    pub(crate) fn session_expiry_of(&self, client: &ConnectingClient) -> u32 {
-        if client.login.is_applicant() {
-            return 0;
-        }
-        let ceiling = match &client.part {
-            Some(_) => u32::MAX,
-            None => self.settings.limits.session_expiry_max_secs,
-        };
-        client.request.session_expiry_secs.min(ceiling)
     }
 
     /// Whether a session belongs to an earlier user of the name or Client Identifier, not to this
@@ -284,7 +266,8 @@ impl Shard {
         &mut self,
         cx: &Cx<'_, N>,
         index: u32,
-        (tenant, takes_over): (TenantId, bool),
+        tenant: TenantId,
+        takes_over: bool,
     ) -> Result<(), Limit> {
         let is_part = self.connections.at(index).flags.part();
         let listener = self.connections.at(index).listener();
@@ -325,14 +308,24 @@ impl Shard {
 
     /// Sends CONNACK: from here on the client is connected. One CONNACK per connection
     /// [MQTT-3.2.0-2], of success [MQTT-3.1.4-5].
-    pub(crate) fn admit<N: Node>(&mut self, cx: &mut Cx<'_, N>, index: u32, connack: &[u8]) {
-        let Some(session) = self.connections.at(index).session() else {
+    pub(crate) fn admit<N: Node>(&mut self, cx: &mut Cx<'_, N>, id: ConnectionId, connack: &[u8]) {
+        let found = self.connections.get(id);
+        let Some(session) = found.and_then(|found| found.session()) else {
             return;
         };
+        if self.permits.reviews.is_under_way() && self.review(session) {
+            return;
+        }
+        let index = id.index;
         let connection = self.connections.at(index);
+        if connack.len() > connection.packet_bytes_max as usize {
+            // Not even CONNACK fits [MQTT-3.1.2-24].
+            let cause = RefusalCause::Packet("CONNACK exceeds the client's Maximum Packet Size");
+            let ending = Ending::with_disconnect(ReasonCode::PacketTooLarge, cause);
+            return self.end_connection(cx, index, ending);
+        }
         connection.flags.set_admitted(true);
         if connection.flags.part() {
-            let id = self.connections.id_of(index);
             self.notify_attached(cx, id);
         } else {
             connection
@@ -345,7 +338,6 @@ impl Shard {
         self.pump(cx, session);
         self.queue_retained(session);
         if self.connections.at(index).flags.transport_closed() {
-            let id = self.connections.id_of(index);
             self.finish_input(cx, id);
         } else {
             self.queue_input(index);
@@ -390,14 +382,15 @@ impl Shard {
     fn resume_session<N: Node>(
         &mut self,
         cx: &mut Cx<'_, N>,
-        (index, session): (u32, u32),
-        request: &ConnectRequest,
-        permit: Option<Box<Permit>>,
-        part: Option<&PartSpec>,
+        index: u32,
+        session: u32,
+        client: &mut ConnectingClient,
         expiry_secs: u32,
     ) {
         // The client is back before its Will was due, so it is not sent [MQTT-3.1.3-9].
+        let permit = client.login.permit.take();
         let permit = permit.map(|permit| self.permits.in_force(permit));
+        let (request, part) = (&client.request, client.part.as_deref());
         self.note_restricted(permit.as_deref());
         if !fault::is(Fault::WillSentThoughBack) {
             self.discard_will(session);
@@ -503,7 +496,8 @@ impl Shard {
         index: u32,
         request: &ConnectRequest,
         authentication_data: Option<&[u8]>,
-        (session_present, expiry_secs): (bool, u32),
+        session_present: bool,
+        expiry_secs: u32,
     ) -> Vec<u8> {
         let mut out = Vec::new();
         let limits = &self.settings.limits;
@@ -566,8 +560,8 @@ impl Shard {
             let proved =
                 permit.map(|permit| (permit.identity.user_name.clone(), permit.identity.proof));
             if let Some((Some(name), proof)) = proved {
-                let client = (self.sessions.at(session).tenant, &client_id);
-                self.notify_authenticated(cx, index, client, (name, proof));
+                let tenant = self.sessions.at(session).tenant;
+                self.notify_authenticated(cx, index, tenant, &client_id, name, proof);
             }
             let client = SharedClient::clone(self.connections.at(index).client());
             let head = EventHead::of_client(self.sessions.at(session).tenant, &client);
@@ -578,7 +572,8 @@ impl Shard {
     /// Notes in the connection which client it is of, and what that client asked for.
     fn describe_client(
         &mut self,
-        (index, session): (u32, u32),
+        index: u32,
+        session: u32,
         request: &ConnectRequest,
         user_name: Option<Arc<str>>,
     ) {

@@ -1,5 +1,6 @@
 //! A CONNECT, and the identity of its client.
 
+use std::net::IpAddr;
 use std::sync::Arc;
 
 use martlet_codec::{Connect, ProtocolVersion};
@@ -7,6 +8,7 @@ use martlet_permission::TenantId;
 
 use crate::authentication::LoginWaiter;
 use crate::connected_client::UserName;
+use crate::limits::{Limits, ListenerPolicy};
 use crate::part::interface::PartSpec;
 use crate::record::StoredWill;
 use crate::session::permit::Permit;
@@ -136,6 +138,18 @@ impl ConnectingClient {
         self.request.clean_start || self.login.is_applicant()
     }
 
+    /// Session Expiry Interval in force, seconds: the ceiling is for clients.
+    pub(crate) fn session_expiry_secs(&self, limits: &Limits) -> u32 {
+        if self.login.is_applicant() {
+            return 0;
+        }
+        let ceiling = match &self.part {
+            Some(_) => u32::MAX,
+            None => limits.session_expiry_max_secs,
+        };
+        self.request.session_expiry_secs.min(ceiling)
+    }
+
     /// Returns the user; until it is proved, the claimed one.
     pub(crate) fn user(&self) -> Option<UserName> {
         let name = self.login.user_name.clone()?;
@@ -154,4 +168,26 @@ pub(crate) fn requested_expiry_secs(connect: &Connect<'_>) -> u32 {
         (false, true) => 0,
         (false, false) => u32::MAX,
     }
+}
+
+/// The address of a connection, and its listener.
+#[derive(Clone, Debug)]
+pub struct Peer {
+    /// The peer's address; none on a Unix socket.
+    pub address: Option<(IpAddr, u16)>,
+    /// The listener's rules.
+    pub listener: Arc<ListenerPolicy>,
+    /// 16 fresh random bytes, from which an assigned client identifier is made.
+    pub entropy: [u8; 16],
+}
+
+/// A connection on its way from the lobby of one shard to the shard that owns its session.
+#[derive(Debug)]
+pub struct Guest {
+    /// Where it came from.
+    pub peer: Peer,
+    /// Client.
+    pub client: ConnectingClient,
+    /// Bytes that came after the CONNECT.
+    pub unread: Vec<u8>,
 }

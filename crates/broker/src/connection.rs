@@ -7,7 +7,6 @@
 //! it has a buffer lies with that.
 
 pub(crate) mod buffer;
-pub(crate) mod lobby_state;
 pub(crate) mod rare;
 pub(crate) mod topic_aliases;
 
@@ -17,14 +16,13 @@ use std::sync::Arc;
 use martlet_codec::{PacketType, ProtocolVersion, Publish};
 
 use crate::arena::Arena;
+use crate::connect_request::Peer;
 use crate::connected_client::{ConnectedClient, SharedClient};
 use crate::connection::buffer::{Buffer, BufferPool, UnreportedDelivery};
-use crate::connection::lobby_state::LobbyState;
-use crate::connection::rare::RareState;
+use crate::connection::rare::{LobbyState, RareState};
 use crate::connection::topic_aliases::TopicAliases;
 use crate::effect::ConnectionEffect;
 use crate::flags::flags;
-use crate::guest::Peer;
 use crate::hash::Seed;
 use crate::id::{ConnectionId, RecordNumber, SessionId};
 use crate::limits::{Limits, ListenerPolicy};

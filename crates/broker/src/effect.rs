@@ -5,9 +5,9 @@
 //! that it follows from, and an answer of another shard leaves after its own records.
 
 use crate::authentication::Authentication;
+use crate::connect_request::Guest;
 use crate::event::{Event, EventNotice};
 use crate::event_head::EventHead;
-use crate::guest::Guest;
 use crate::id::{ConnectionId, MessageId, SessionEpoch, SessionId, ShardId};
 use crate::message::Message;
 use crate::part::holds::Hold;

@@ -312,8 +312,8 @@ impl Shard {
             && let (Some(name), proof) = proved
         {
             let client_id = Arc::clone(&self.sessions.at(session).client_id);
-            let client = (self.sessions.at(session).tenant, &client_id);
-            self.notify_authenticated(cx, id.index, client, (name, proof));
+            let tenant = self.sessions.at(session).tenant;
+            self.notify_authenticated(cx, id.index, tenant, &client_id, name, proof);
         }
         self.send_auth(cx, id.index, ReasonCode::Success, data)
     }

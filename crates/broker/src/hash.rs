@@ -5,8 +5,7 @@ use core::hash::BuildHasher;
 
 use martlet_permission::TenantId;
 
-use crate::id::ShardId;
-use crate::lane_name::lane_of;
+use crate::id::{ShardId, lane_of};
 use crate::limits::Settings;
 
 /// Builds the shard's hashers.

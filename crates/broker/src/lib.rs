@@ -11,21 +11,22 @@
 //!
 //! * `effect`, `command`, `event`: the three closed lists: requests to the reactor, orders of
 //!   operators, news for observers; `report`: answers to commands; `record`: what is persisted
-//! * `message`: the Application Message; `connect_request`, `guest`: a client on its way in;
+//! * `message`: the Application Message; `connect_request`: a client on its way in;
 //!   `authentication`: requests to authenticate clients
 //! * `screening`: a request to check a message before it is routed, and the answer
 //! * `part::interface`, `share::message`, `share::ticket`: events for parts and share groups
-//! * `counted_address`: an address as limits count it
 //! * `connected_client`: a client as its connection, messages and events know it
 //! * `event_head`: the client of an event; `event_kind`: the closed list of kinds;
 //!   `event_interest`: which are wanted; `event_text`: their names, cut; `shortened`: names cut
 //! * the crate `permission`: who a client is, what it may do, why it was refused
 //! * `limits`, `counters`, `timer`, `work`: what bounds, counts and times it all
-//! * `id`, `lane_name`, `hash`, `time`, `gauge`, `flags`: names, times and bytes that are counted
+//! * `id`, `hash`, `time`, `gauge`, `flags`: names, times and bytes that are counted
 //!
 //! What a shard does:
 //!
-//! * [`Shard`] (`shard`): all state one core owns, and the calls that bring events in
+//! * [`Shard`] (`shard`): all state one core owns; `shard::calls`: the calls that bring events in;
+//!   `shard::settle`, `shard::put_off`: what is done after them, and over turns. The methods of
+//!   `Shard` have floors: see ARCHITECTURE.md
 //! * `node`: what shards share, reached through the [`Node`] trait only
 //! * `lobby`, `connect`, `connection`: from an accepted socket to a session; its bytes;
 //!   `lobby_memory`: what connections hold before that; `authenticate`, `exchange`: the wait for an
@@ -60,7 +61,6 @@ mod connect;
 mod connect_request;
 mod connected_client;
 mod connection;
-mod counted_address;
 mod counters;
 mod effect;
 mod event;
@@ -72,11 +72,9 @@ mod exchange;
 mod fan_out;
 mod flags;
 mod gauge;
-mod guest;
 mod hash;
 mod id;
 mod interest;
-mod lane_name;
 mod leftovers;
 mod limits;
 mod lobby;
@@ -132,9 +130,8 @@ pub use command::{
     ClientQuery, Command, NewMessage, NewSubscription, RetainedQuery, Search, SubscriptionQuery,
     SysTopic,
 };
-pub use connect_request::ConnectingClient;
+pub use connect_request::{ConnectingClient, Guest, Peer};
 pub use connected_client::{ConnectedClient, ConnectedFlags, SharedClient, UserName};
-pub use counted_address::counted_as;
 pub use counters::{Accounting, Counters, DROP_REASONS, DropReason, Metric, MetricKind};
 pub use effect::{
     ConnectionEffect, Effects, LostMessage, PageOf, QueueOwner, QueueRead, ReadMessage, ReadPage,
@@ -148,18 +145,18 @@ pub use event_head::{EventHead, UserRef};
 pub use event_interest::{EventGroup, EventInterest, Traced};
 pub use event_kind::EventKind;
 pub use gauge::MemoryGauge;
-pub use guest::{Guest, Peer};
 pub use hash::{ClientKey, owner};
 pub use id::{
     ConnectionId, MessageId, RecordNumber, SessionAddress, SessionEpoch, SessionId, ShardId,
-    SubscriptionIds, first_number, shard_of, start_of,
+    SubscriptionIds, first_number, lane_name, lane_of, shard_of, start_of,
 };
 pub use interest::{
     EPOCH_BUCKETS, EpochKey, EpochScope, Epochs, Interest, InterestClass, InterestedShards,
     SHARDS_MAX,
 };
-pub use lane_name::{lane_name, lane_of};
-pub use limits::{Discovery, LimitRow, Limits, ListenerPolicy, QueueFull, RateExceeded, Settings};
+pub use limits::{
+    Discovery, LimitRow, Limits, ListenerPolicy, QueueFull, RateExceeded, Settings, counted_as,
+};
 pub use lobby::is_assigned_client_id;
 pub use martlet_permission::{
     Actions, Audience, CredentialMark, EVENTS, IS_NODE, Identity, Limit, LockoutScope,

@@ -14,7 +14,6 @@ use crate::connection::Phase;
 use crate::effect::ConnectionEffect;
 use crate::id::ConnectionId;
 use crate::lobby::version_of_unfinished;
-use crate::lobby_memory::held::LobbyHolding;
 use crate::node::{Cx, Node};
 use crate::shard::{PacketError, Shard};
 use crate::work::COMING_OR_GOING;
@@ -24,21 +23,6 @@ use crate::work::COMING_OR_GOING;
 const IDLE_LAYERS_BYTES: u32 = 2 * 1024;
 
 impl Shard {
-    /// Removes a connection from the lobby.
-    pub(crate) fn leave_lobby(&mut self, index: u32) {
-        let connection = self.connections.at(index);
-        let state = connection.take_rare(|rare| rare.lobby.take());
-        self.lobby.leave(index, state);
-    }
-
-    /// Changes what a connection of the lobby holds.
-    pub(crate) fn change_held(&mut self, id: ConnectionId, change: impl FnOnce(&mut LobbyHolding)) {
-        let state = self.connections.at(id.index).lobby_mut();
-        if let Some(state) = state {
-            self.lobby.memory.change(id, &mut state.held, change);
-        }
-    }
-
     /// Sets the bytes of a connection between the socket and MQTT; `before` is the value of the
     /// last call.
     pub fn charge_layers<N: Node>(

@@ -8,16 +8,16 @@
 
 pub(crate) mod lost;
 
-use martlet_permission::{Limit, RefusalCause, TenantId};
+use martlet_permission::{Limit, RefusalCause};
 
 use crate::counters::DropReason;
 use crate::effect::QueueOwner;
 use crate::event::Event;
 use crate::event_head::EventHead;
 use crate::event_interest::Wants;
+use crate::limits::QueueFull;
 use crate::losses::lost::{LossNotice, Losses};
 use crate::node::{Cx, Node};
-use crate::report::GroupDetail;
 use crate::shard::Shard;
 use crate::shortened::{digest_work, shortened};
 use crate::work::LOSS;
@@ -57,7 +57,7 @@ impl Shard {
         }
         let losses = self.losses_of(owner);
         if losses.is_some_and(|losses| losses.begin(reason)) {
-            self.notify_unreported(cx, owner, (reason, None), topic);
+            self.notify_unreported(cx, owner, reason, None, topic);
             self.schedule_next_notice(cx.now.mono_ms, owner, reason);
         }
     }
@@ -99,7 +99,7 @@ impl Shard {
         let owner = QueueOwner::Session(self.sessions.id_of(index));
         let losses = self.losses_of(owner);
         if losses.is_some_and(|losses| losses.has_begun(reason)) {
-            self.notify_unreported(cx, owner, (reason, None), "");
+            self.notify_unreported(cx, owner, reason, None, "");
             if let Some(losses) = self.losses_of(owner) {
                 losses.end(reason);
             }
@@ -121,7 +121,7 @@ impl Shard {
         if is_observed && self.losses_of(owner).is_some() {
             for reason in DropReason::ALL {
                 let ended = ended.filter(|_| *reason == DropReason::SessionEnded);
-                self.notify_unreported(cx, owner, (*reason, ended), "");
+                self.notify_unreported(cx, owner, *reason, ended, "");
             }
         }
     }
@@ -132,7 +132,7 @@ impl Shard {
             let Some((owner, reason)) = self.timers.losses.take_due(cx.now.mono_ms) else {
                 break;
             };
-            match self.notify_unreported(cx, owner, (reason, None), "") {
+            match self.notify_unreported(cx, owner, reason, None, "") {
                 true => self.schedule_next_notice(cx.now.mono_ms, owner, reason),
                 false => {
                     if let Some(losses) = self.losses_of(owner) {
@@ -142,25 +142,6 @@ impl Shard {
             }
         }
         self.timers.await_losses();
-    }
-
-    /// Details of the share groups with these Topic Filters that are on this shard.
-    pub(crate) fn group_details(&self, tenant: TenantId, filters: &[Box<str>]) -> Vec<GroupDetail> {
-        let limits = &self.settings.limits;
-        let (count_max, bytes_max) = (limits.queued_messages, limits.queued_bytes);
-        let found = filters.iter().filter_map(|filter| {
-            let (id, losses, queue) = self.groups.detail_of(tenant, filter)?;
-            let bound = self.limit_of_group(id);
-            let bound = bound.filter(|_| queue.is_full(count_max, bytes_max));
-            Some(GroupDetail {
-                filter: filter.clone(),
-                queued: queue.len(),
-                waiting_since_ms: queue.oldest_wall_ms(),
-                drops: losses.into_iter().flat_map(Losses::by_reason).collect(),
-                queue_full: bound.map(|limit| self.reached(limit, None)),
-            })
-        });
-        found.collect()
     }
 
     fn schedule_next_notice(&mut self, now_ms: u64, owner: QueueOwner, reason: DropReason) {
@@ -185,7 +166,8 @@ impl Shard {
         &mut self,
         cx: &mut Cx<'_, N>,
         owner: QueueOwner,
-        (reason, ended): (DropReason, Option<RefusalCause>),
+        reason: DropReason,
+        ended: Option<RefusalCause>,
         topic: &str,
     ) -> bool {
         let Some(losses) = self.losses_of(owner) else {
@@ -217,6 +199,55 @@ impl Shard {
         };
         cx.effects.notify(head, event);
         true
+    }
+
+    /// Tells of a queue from which messages are dropped from now on.
+    pub(crate) fn notify_if_queue_begins_to_drop<N: Node>(
+        &mut self,
+        cx: &mut Cx<'_, N>,
+        index: u32,
+    ) {
+        if !self
+            .sessions
+            .at(index)
+            .outbound
+            .queue_mut()
+            .begins_to_drop()
+        {
+            return;
+        }
+        let id = self.sessions.id_of(index);
+        self.sessions.dropping.insert(id);
+        let messages = self.sessions.at(index).outbound.queue().len();
+        let limit = self.limit_of_queue(index);
+        let head = self.head_of(index);
+        self.notify_queue_full(cx, head, messages, limit);
+        let _ = self.sessions.losses(index);
+        self.notify_queue_losses_later(cx, QueueOwner::Session(id), limit);
+    }
+
+    /// A queue loses messages from now on: reports that to operators.
+    pub(crate) fn notify_queue_full<N: Node>(
+        &self,
+        cx: &mut Cx<'_, N>,
+        head: EventHead,
+        messages: usize,
+        limit: Limit,
+    ) {
+        if self.observers.wants.any(Wants::CONNECTIONS) {
+            let policy = match limit {
+                Limit::PartQueue => QueueFull::DropOldest,
+                _ => self.settings.queue_full,
+            };
+            cx.effects.notify(
+                head,
+                Event::QueueFull {
+                    messages,
+                    policy,
+                    limit: self.reached(limit, None),
+                },
+            );
+        }
     }
 }
 

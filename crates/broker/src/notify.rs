@@ -17,7 +17,7 @@ use crate::connected_client::UserName;
 use crate::connection::buffer::UnreportedDelivery;
 use crate::event::{DeliveredMessage, Event, PublishedMessage};
 use crate::event_head::EventHead;
-use crate::event_interest::{EventInterest, Wants};
+use crate::event_interest::Wants;
 use crate::id::{ConnectionId, MessageId, SessionId};
 use crate::message::{Message, Publication, age_ms};
 use crate::node::{Cx, Node};
@@ -29,22 +29,6 @@ use crate::shard::Shard;
 const PLACES_PER_STEP: u32 = 512;
 
 impl Shard {
-    /// Sets which events observers want. Clients that are traced by name are traced at once,
-    /// clients that are traced by address when the scan reaches them.
-    pub(crate) fn set_events<N: Node>(&mut self, cx: &mut Cx<'_, N>, interest: Arc<EventInterest>) {
-        self.observers.wants = Wants::of(&interest);
-        for (tenant, client_id) in &interest.traced.clients {
-            if let Some(session) = self.sessions.find(*tenant, client_id) {
-                self.trace(session, true);
-            }
-        }
-        let has_addresses = !interest.traced.addresses.is_empty();
-        self.observers.interest = interest;
-        if has_addresses || !self.observers.traced.is_empty() {
-            self.begin_tracing(cx);
-        }
-    }
-
     /// Continues the scan for sessions to trace, or to trace no more. Returns whether there is more
     /// to do.
     pub(crate) fn scan_traced(&mut self, scan: &mut TraceScan) -> bool {
@@ -84,7 +68,7 @@ impl Shard {
         end < places
     }
 
-    fn trace(&mut self, session: u32, traced: bool) {
+    pub(crate) fn trace(&mut self, session: u32, traced: bool) {
         let id = self.sessions.id_of(session);
         self.sessions.at(session).flags.set_traced(traced);
         match traced {
@@ -169,8 +153,10 @@ impl Shard {
         &mut self,
         cx: &mut Cx<'_, N>,
         index: u32,
-        (tenant, client_id): (TenantId, &Arc<str>),
-        (name, proof): (Arc<str>, Proof),
+        tenant: TenantId,
+        client_id: &Arc<str>,
+        name: Arc<str>,
+        proof: Proof,
     ) {
         let connection = self.connections.at(index);
         cx.effects.notify(
@@ -200,7 +186,8 @@ impl Shard {
         &mut self,
         cx: &mut Cx<'_, N>,
         session: u32,
-        (old, new): (u32, u32),
+        old: u32,
+        new: u32,
     ) {
         if self.is_presence_observed(session) {
             let address = self.connections.at(old).address();
@@ -340,7 +327,8 @@ impl Shard {
         &mut self,
         cx: &mut Cx<'_, N>,
         session: u32,
-        (id, message): (MessageId, Option<&Message>),
+        id: MessageId,
+        message: Option<&Message>,
         qos: QoS,
     ) {
         let topic = message.map_or("", |message| message.topic());
@@ -371,14 +359,16 @@ impl Shard {
     ) {
         let packet_id = header.packet_id(body);
         let length = body.len() as u32;
-        self.notify_packet(cx, index, (header.packet_type, packet_id, length), false);
+        self.notify_packet(cx, index, header.packet_type, packet_id, length, false);
     }
 
     pub(crate) fn notify_packet<N: Node>(
         &mut self,
         cx: &mut Cx<'_, N>,
         index: u32,
-        (packet_type, packet_id, remaining_bytes): (PacketType, Option<u16>, u32),
+        packet_type: PacketType,
+        packet_id: Option<u16>,
+        remaining_bytes: u32,
         is_out: bool,
     ) {
         let owner = self.connections.at(index).owner();
@@ -440,8 +430,8 @@ impl Shard {
             return;
         }
         let packets = connection.packets_until(count);
-        for packet in packets {
-            self.notify_packet(cx, id.index, packet, true);
+        for (packet_type, packet_id, length) in packets {
+            self.notify_packet(cx, id.index, packet_type, packet_id, length, true);
         }
     }
 }

@@ -53,7 +53,8 @@ impl<T> RecentTopics<T> {
     pub(crate) fn set(
         &mut self,
         place: usize,
-        (tenant, topic): (TenantId, &str),
+        tenant: TenantId,
+        topic: &str,
         now_ms: u64,
         value: impl FnOnce(Option<T>) -> T,
     ) {

@@ -104,8 +104,7 @@ impl Shard {
         }
         self.replace_will(session, record.will.clone());
         // What was stored is restored, even beyond the limit in force now.
-        let whose = (record.tenant, record.part.is_some());
-        let _ = self.take_session(cx, whose, usize::MAX);
+        let _ = self.take_session(cx, record.tenant, record.part.is_some(), usize::MAX);
         if let Some(owner) = owner.filter(|owner| owner.is_counted)
             && let Some(user_name) = &owner.user_name
         {

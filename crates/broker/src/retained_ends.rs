@@ -21,8 +21,8 @@ impl Shard {
     /// A message of this shard has cleared the retained message of its topic.
     #[cold]
     pub(crate) fn note_cleared(&mut self, publication: &Publication<'_>) {
-        let of = (publication.tenant, publication.topic);
-        let place = self.seed.hash_one(of) as usize;
+        let (tenant, topic) = (publication.tenant, publication.topic);
+        let place = self.seed.hash_one((tenant, topic)) as usize;
         let session = publication
             .publisher
             .and_then(|publisher| self.sessions.get(publisher.session));
@@ -30,21 +30,21 @@ impl Shard {
         let at_ms = publication.received_wall_ms;
         self.noted
             .retained_ends
-            .note(place, of, RetainedEnd::Cleared, at_ms, client_id);
+            .note(place, tenant, topic, RetainedEnd::Cleared, at_ms, client_id);
     }
 
     /// A retained message was taken away because it had expired.
     #[cold]
     pub(crate) fn note_expired(&mut self, now: Now, message: &Message) {
-        let of = (message.tenant(), message.topic());
-        let place = self.seed.hash_one(of) as usize;
+        let (tenant, topic) = (message.tenant(), message.topic());
+        let place = self.seed.hash_one((tenant, topic)) as usize;
         let ago_ms = now.mono_ms.saturating_sub(message.expires_at_ms());
         let at_ms = now.wall_ms.saturating_sub(ago_ms);
         let client = message.client();
         let client_id = || client.map(|client| Arc::clone(&client.client_id));
         self.noted
             .retained_ends
-            .note(place, of, RetainedEnd::Expired, at_ms, client_id);
+            .note(place, tenant, topic, RetainedEnd::Expired, at_ms, client_id);
     }
 
     /// Retained messages that were taken away, of the topics that a Topic Filter matches. One that

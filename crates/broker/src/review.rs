@@ -12,23 +12,11 @@ use martlet_permission::RefusalCause;
 
 use crate::fault::{self, Fault};
 use crate::id::ConnectionId;
-use crate::node::{Cx, Node};
 use crate::review::reviews::Affected;
-use crate::session::permit::Permit;
 use crate::shard::{Ending, Shard};
-use crate::work::{NODE, REVIEW};
+use crate::work::REVIEW;
 
-/// Part of a turn that reviews may take, as a divisor.
-const PART_OF_TURN: u64 = 8;
 impl Shard {
-    /// Notes whether a session has restricted rights: until one has, permissions are not checked.
-    pub(crate) fn note_restricted(&mut self, permit: Option<&Permit>) {
-        self.screenings.is_used |= permit.is_some_and(|permit| permit.identity.screens.any());
-        if let Some(permit) = permit {
-            self.permits.note(permit);
-        }
-    }
-
     /// Begins to review all sessions. `book`: whose rules a new book has changed.
     pub(crate) fn begin_review(&mut self, book: Option<Affected>) {
         let places = self.sessions.places();
@@ -102,27 +90,5 @@ impl Shard {
             }
         }
         is_revoked
-    }
-
-    /// Goes on with reviews, for a part of this turn.
-    pub(crate) fn go_on_reviewing<N: Node>(&mut self, cx: &mut Cx<'_, N>) {
-        let began = self.work.done;
-        let units = self.settings.work.turn / PART_OF_TURN;
-        while self.work.done - began < units {
-            if let Some(id) = self.permits.reviews.revoked.pop() {
-                if let Some(session) = self.sessions.live(id) {
-                    self.return_all_shared(cx, session);
-                }
-            } else if let Some(place) = self.permits.reviews.next_place() {
-                if self.sessions.look_at(place).is_some() {
-                    self.review(place);
-                }
-            } else {
-                self.permits.end_review();
-                break;
-            }
-            self.work.add(NODE);
-            self.settle(cx);
-        }
     }
 }

@@ -3,30 +3,28 @@
 //! Topics repeat, so each shard remembers a topic's route: which shards want it, and its own
 //! subscribers. Epochs of the node's and of its own index tell whether a route still holds.
 
+mod held;
 pub(crate) mod router;
 pub(crate) mod routes;
 
 use core::ops::ControlFlow;
-use std::sync::Arc;
 
-use martlet_codec::QoS;
+use martlet_codec::{QoS, TopicName};
 use martlet_permission::{Actions, TenantId};
 use smallvec::SmallVec;
 
-use crate::connected_client::{ConnectedClient, SharedClient};
 use crate::effect::ShardMessage;
 use crate::fan_out::under_way::Delivery;
 use crate::fault::{self, Fault};
-use crate::gauge::MemoryGauge;
-use crate::id::{MessageId, RecordNumber, SessionAddress, SessionEpoch, ShardId, SubscriptionIds};
+use crate::id::{
+    MessageId, RecordNumber, SessionAddress, SessionEpoch, ShardId, SubscriptionIds, shard_of,
+};
 use crate::interest::InterestClass;
-use crate::limits::ListenerPolicy;
 use crate::message::{Message, Publication};
 use crate::node::{Cx, Node};
 use crate::record::{MessageRecord, Record};
 use crate::retained::{RetainedChange, is_own};
 use crate::routing::{Match, Origin, Routed, Routing, Target};
-use crate::session::Session;
 use crate::shard::Shard;
 use crate::subscribe::subscribers::Subscriber;
 use crate::work::{DELIVERY_BYTES, NODE, PERMIT, ROUTE};
@@ -135,7 +133,7 @@ impl Shard {
             matched |= self.deliver_to_lanes(cx, &mut routing);
         }
         if fans_out {
-            let routed = self.fan_out_locally(cx, routing, (durable, others), record);
+            let routed = self.fan_out_locally(cx, routing, durable, others, record);
             self.await_queue_if(is_in_order, publication.id, record);
             return routed;
         }
@@ -205,7 +203,8 @@ impl Shard {
         &mut self,
         cx: &mut Cx<'_, N>,
         mut routing: Routing<'_>,
-        (durable, other_shards): (bool, u64),
+        durable: bool,
+        other_shards: u64,
         record: RecordNumber,
     ) -> Routed {
         let delivery = Delivery {
@@ -228,47 +227,6 @@ impl Shard {
             other_shards,
             record,
         }
-    }
-
-    /// The message as something that can be held.
-    #[inline]
-    pub(crate) fn hold(&mut self, routing: &mut Routing<'_>) -> Message {
-        if let Some(message) = &routing.message {
-            return message.clone();
-        }
-        let client = self.publishing_client(routing.publication.publisher);
-        let message = self
-            .buffers
-            .messages
-            .make(&routing.publication, client, &self.memory.gauge);
-        routing.message.insert(message).clone()
-    }
-
-    /// A publication as a message that is kept for long.
-    pub(crate) fn copy(&mut self, publication: &Publication<'_>) -> Message {
-        let client = self.publishing_client(publication.publisher);
-        Message::new(
-            publication,
-            client,
-            &mut self.buffers.scratch,
-            &self.memory.gauge,
-        )
-    }
-
-    /// The client that published a message which this shard received.
-    fn publishing_client(&mut self, address: Option<SessionAddress>) -> Option<SharedClient> {
-        let session = self.sessions.get(address?.session)?;
-        let Some(connection) = session.connection() else {
-            return Some(absent_client(session, &self.memory.clients));
-        };
-        let connection = self.connections.at(connection);
-        Some(SharedClient::clone(connection.client()))
-    }
-
-    /// The session that published a message which this shard received, for its record.
-    fn publishing_session(&self, address: Option<SessionAddress>) -> Option<SessionEpoch> {
-        let session = self.sessions.get(address?.session)?;
-        Some(session.epoch)
     }
 
     /// A message that another shard received.
@@ -392,7 +350,7 @@ impl Shard {
         if route.epoch == epoch {
             self.counters.routes_cached += 1;
         } else {
-            self.renew_route(cx, tenant, topic, (place, epoch));
+            self.renew_route(cx, tenant, topic, place, epoch);
         }
         place
     }
@@ -404,7 +362,8 @@ impl Shard {
         cx: &Cx<'_, N>,
         tenant: TenantId,
         topic: &str,
-        (place, epoch): (usize, u64),
+        place: usize,
+        epoch: u64,
     ) {
         self.counters.routes_walked += 1;
         let route = &mut self.router.cache.routes[place];
@@ -597,19 +556,33 @@ impl Shard {
             publisher.shard == self.id && publisher.session == self.sessions.id_of(session)
         })
     }
-}
 
-/// The client of a session that has no connection: one that has left a Will.
-#[cold]
-fn absent_client(session: &Session, gauge: &Arc<MemoryGauge>) -> SharedClient {
-    let identity = session.permit.as_ref().map(|permit| &permit.identity);
-    let user_name = identity.and_then(|identity| identity.user_name.clone());
-    let mut client = ConnectedClient::unknown(ListenerPolicy::unknown(), None);
-    client.flags.set_user_is_proved(user_name.is_some());
-    client
-        .flags
-        .set_is_device(identity.is_some_and(|identity| identity.is_device));
-    client.version = session.version;
-    client.set_names(Arc::clone(&session.client_id), user_name, gauge);
-    SharedClient::new(client)
+    /// Hands a message to those lanes of this shard that take it: of each part the lane of the
+    /// shard that received it, in whichever run that was. Answers whether there is one.
+    #[inline(never)]
+    fn deliver_to_lanes<N: Node>(&mut self, cx: &mut Cx<'_, N>, routing: &mut Routing<'_>) -> bool {
+        let publication = routing.publication;
+        let Ok(topic) = TopicName::new(publication.topic) else {
+            return false;
+        };
+        let number = match fault::is(Fault::LaneOfOtherShard) {
+            true => self.id.0 ^ 1,
+            false => shard_of(publication.id.0),
+        };
+        let mut matched = false;
+        for place in 0..self.parts.lanes.len() {
+            let Some(lane) = self.parts.lanes.taking(place, number, publication.tenant) else {
+                continue;
+            };
+            let session = lane.session().index;
+            let matches = lane.matches(topic);
+            self.work.add(lane.subscription_count() as u64 * NODE);
+            if !matches.is_empty() && self.permits(session, Actions::RECEIVE, publication.topic) {
+                let is_served = self.serve(cx, Target::session(session), &matches, routing);
+                self.parts.lanes_chosen += u64::from(is_served);
+                matched |= is_served;
+            }
+        }
+        matched
+    }
 }

@@ -1,6 +1,6 @@
 //! A message while it is routed, and what it matches.
 
-use martlet_codec::QoS;
+use martlet_codec::{PacketId, QoS};
 use martlet_permission::Limit;
 
 use crate::id::{RecordNumber, SessionEpoch};
@@ -51,7 +51,7 @@ pub(crate) struct Match {
 #[derive(Clone, Copy, Debug, Default)]
 pub(crate) struct Origin {
     /// The publisher's session and the Packet Identifier of a QoS 2 receipt.
-    pub(crate) receipt: Option<(SessionEpoch, martlet_codec::PacketId)>,
+    pub(crate) receipt: Option<(SessionEpoch, PacketId)>,
     /// Session whose Will it is.
     pub(crate) will_of: Option<SessionEpoch>,
     /// Whether its publisher gets an error if the retained store is full. Then it is not routed
@@ -115,4 +115,21 @@ pub(crate) struct RoutingBuffers(pub(crate) Option<Box<Templates>>);
 /// When a message with this Message Expiry Interval expires.
 pub(crate) fn expires_at(now_ms: u64, expiry_secs: Option<u32>) -> u64 {
     expiry_secs.map_or(u64::MAX, |secs| now_ms + u64::from(secs) * 1000)
+}
+
+/// Where a PUBLISH packet is made from.
+pub(crate) enum MessageFrom<'r, 'p> {
+    /// A message that is being routed.
+    Routing(&'r mut Routing<'p>),
+    /// A message that was held.
+    Held(&'r Message),
+}
+
+/// The flags of a PUBLISH packet.
+#[derive(Clone, Copy, Debug)]
+pub(crate) struct Sending {
+    pub(crate) dup: bool,
+    pub(crate) qos: QoS,
+    pub(crate) retain: bool,
+    pub(crate) packet_id: Option<PacketId>,
 }

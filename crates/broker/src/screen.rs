@@ -11,21 +11,15 @@ pub(crate) mod screenings;
 use core::hash::BuildHasher;
 use std::sync::Arc;
 
-use martlet_codec::{FixedHeader, PacketId, Publish, QoS, ReasonCode};
-use martlet_permission::{
-    Actions, Identity, Limit, Names, Proof, Refusal, RefusalCause, Rules, TenantId, may_publish,
-};
+use martlet_codec::{FixedHeader, QoS};
+use martlet_permission::{Actions, Names, Refusal, RefusalCause, TenantId};
 
-use crate::connected_client::SharedClient;
-use crate::id::{ConnectionId, SubscriptionIds};
-use crate::message::Publication;
 use crate::node::{Cx, Node};
 use crate::part::hold::looked_at;
 use crate::screen::screenings::PendingScreening;
 use crate::screening::{Screened, Screening, ScreeningKind};
-use crate::session::inbound::{PublishAnswer, ScreenedPublish};
 use crate::session::permit::Permit;
-use crate::shard::{PacketError, Shard};
+use crate::shard::Shard;
 
 /// Flags of PUBLISH that do not describe the message: DUP.
 const DUP: u8 = 0b1000;
@@ -85,7 +79,7 @@ impl Shard {
         let is_repeated = publish.qos == QoS::ExactlyOnce
             && publish
                 .packet_id
-                .is_some_and(|id| self.has_receipt(session, id));
+                .is_some_and(|id| self.sessions.at(session).receipts.receipt(id).is_some());
         if is_repeated || self.settings.limits.is_payload_too_long(publish.payload) {
             return false;
         }
@@ -100,7 +94,7 @@ impl Shard {
         true
     }
 
-    fn screening(
+    pub(crate) fn screening(
         &mut self,
         index: u32,
         session: u32,
@@ -130,17 +124,6 @@ impl Shard {
         }
     }
 
-    /// The answer to a [`Screening`]; too late for a connection that has ended.
-    pub fn screened<N: Node>(&mut self, cx: &mut Cx<'_, N>, id: ConnectionId, answer: Screened) {
-        let connection = self.connections.get_mut(id);
-        let rare = connection.and_then(|connection| connection.rare_mut());
-        let pending = rare.and_then(|rare| rare.screening.as_mut());
-        if pending.is_some_and(|pending| pending.answer(answer)) {
-            self.queue_input(id.index);
-        }
-        self.settle(cx);
-    }
-
     /// A connection has ended, or what it has sent is not worked off: its message, if one is looked
     /// at, leaves room for others.
     pub(crate) fn end_screening(&mut self, pending: Option<Box<PendingScreening>>) {
@@ -166,135 +149,26 @@ impl Shard {
         }
     }
 
-    /// A PUBLISH that the rules of its client do not permit, or that is screened.
-    ///
-    /// # Errors
-    /// The connection ends for it.
-    #[cold]
-    #[inline(never)]
-    pub(crate) fn screened_publish<N: Node>(
-        &mut self,
-        cx: &mut Cx<'_, N>,
-        (index, session): (u32, u32),
-        topic: &str,
-        publish: &Publish<'_>,
-        qos2: Option<PacketId>,
-    ) -> Result<ScreenedPublish, PacketError> {
-        let permit = self.sessions.at(session).permit.as_ref();
-        if !permit.is_some_and(|permit| permit.identity.screens.any()) {
-            return Ok(ScreenedPublish::Forbidden);
-        }
+    /// Takes the answer of the control plane to the message at the front of the input, if it was
+    /// asked.
+    pub(crate) fn take_screened(&mut self, index: u32) -> Option<Screened> {
         let connection = self.connections.at(index);
         let pending =
             connection.take_rare(|rare| rare.screening.take_if(|pending| !pending.waits()));
         if let Some(pending) = &pending {
             self.screenings.ended(pending);
         }
-        let answer = pending.and_then(|pending| pending.into_answer());
         self.screen_queued();
-        let done = match answer {
-            None | Some(Screened::OfClient) => {
-                return Ok(match self.may_publish_own(session, topic) {
-                    true => ScreenedPublish::Permitted,
-                    false => ScreenedPublish::Forbidden,
-                });
-            }
-            Some(Screened::Refused { reason, why }) => {
-                self.refuse_screened(cx, (index, session), topic, reason, why)
-            }
-            Some(Screened::Answered {
-                topic: answered_on,
-                payload,
-                refused,
-            }) => {
-                self.send_screening_answer(cx, session, &answered_on, &payload, publish.qos);
-                match refused {
-                    None => PublishAnswer::accepted(),
-                    Some((reason, why)) => {
-                        self.refuse_screened(cx, (index, session), topic, reason, why)
-                    }
-                }
-            }
-            Some(Screened::OfDevice {
-                identity,
-                last_revocation,
-                payload,
-            }) => {
-                let publish = Publish {
-                    payload: &payload,
-                    ..*publish
-                };
-                let of = (index, session);
-                self.publish_of_device(cx, of, topic, &publish, qos2, (*identity, last_revocation))?
-            }
-        };
-        Ok(ScreenedPublish::Done(done))
-    }
-
-    /// Whether the rules of a client permit a message of its own, such as its Will: one that shows
-    /// no key of a device.
-    pub(crate) fn may_publish_own(&mut self, session: u32, topic: &str) -> bool {
-        if !may_publish(topic) {
-            return false;
-        }
-        self.review_if_due(session);
-        let session = self.sessions.at(session);
-        let permit = session.permit.as_ref();
-        permit.is_none_or(|permit| {
-            let names = permit.names(&session.client_id);
-            permit.may(Actions::PUBLISH, topic, names).is_ok()
-        })
-    }
-
-    fn refuse_screened<N: Node>(
-        &mut self,
-        cx: &mut Cx<'_, N>,
-        (index, session): (u32, u32),
-        topic: &str,
-        reason: ReasonCode,
-        why: Refusal,
-    ) -> PublishAnswer {
-        self.counters.publishes_refused += 1;
-        self.notify_publish_refused(cx, session, topic, reason, why);
-        self.refused(index, reason)
-    }
-
-    /// A message that has shown the key of a device: it is routed as the device's.
-    fn publish_of_device<N: Node>(
-        &mut self,
-        cx: &mut Cx<'_, N>,
-        (index, session): (u32, u32),
-        topic: &str,
-        publish: &Publish<'_>,
-        qos2: Option<PacketId>,
-        (identity, last_revocation): (Identity, u64),
-    ) -> Result<PublishAnswer, PacketError> {
-        let tenant = self.sessions.at(session).tenant;
-        let permit = Box::new(Permit::new(identity, last_revocation));
-        if let Some(why) = self.why_not_of_device(tenant, topic, &permit) {
-            let reason = ReasonCode::NotAuthorized;
-            return Ok(self.refuse_screened(cx, (index, session), topic, reason, why));
-        }
-        // For this message the client is the device: to rules, subscribers, events and sinks.
-        let client = SharedClient::clone(self.connections.at(index).client());
-        let name = permit.identity.user_name.clone();
-        let gauge = Arc::clone(&self.memory.clients);
-        let changed = self.connections.at(index).client_mut();
-        changed.set_names(Arc::clone(&client.client_id), name, &gauge);
-        changed.flags.set_user_is_proved(true);
-        changed.flags.set_is_device(true);
-        let mut permit = self.permits.in_force(permit);
-        // Its rules were asked above, by the name of the device: the session has another one.
-        permit.identity.rules = Arc::new(Rules::open());
-        let own = self.sessions.set_permit(session, Some(permit));
-        let answer = self.accept_publish(cx, index, session, topic, publish, qos2);
-        self.sessions.set_permit(session, own);
-        *self.connections.at(index).client_mut() = (*client).clone();
-        answer
+        pending.and_then(|pending| pending.into_answer())
     }
 
     /// Why a device may not publish to this topic; none: it may.
-    fn why_not_of_device(&self, tenant: TenantId, topic: &str, permit: &Permit) -> Option<Refusal> {
+    pub(crate) fn why_not_of_device(
+        &self,
+        tenant: TenantId,
+        topic: &str,
+        permit: &Permit,
+    ) -> Option<Refusal> {
         if permit.identity.tenant != tenant {
             let detail = "the device is in another tenant than its client";
             return Some(Refusal::operators_only(RefusalCause::Forbidden, detail));
@@ -312,67 +186,6 @@ impl Shard {
             user_name: name,
         };
         permit.may(Actions::PUBLISH, topic, names).err()
-    }
-
-    /// Sends a message only to the client of a session: at the QoS of its subscription, or at QoS
-    /// 0.
-    fn send_screening_answer<N: Node>(
-        &mut self,
-        cx: &mut Cx<'_, N>,
-        session: u32,
-        topic: &str,
-        payload: &[u8],
-        qos: QoS,
-    ) {
-        // A session that is recorded would take the message into the store.
-        let granted = match self.sessions.at(session).durable {
-            true => QoS::AtMostOnce,
-            false => self.qos_of_subscription(session, topic),
-        };
-        let publication = Publication {
-            id: self.next_message_id(),
-            tenant: self.sessions.at(session).tenant,
-            publisher: None,
-            topic,
-            forwarded: &[],
-            payload,
-            qos,
-            retain: false,
-            received_wall_ms: cx.now.wall_ms,
-            expires_at_ms: u64::MAX,
-            received_mono_ms: cx.now.mono_ms,
-            hops: 0,
-            is_will: false,
-        };
-        let mut routing = self.buffers.begin_routing(publication, None);
-        let qos = granted.min(qos);
-        self.deliver(
-            cx,
-            session,
-            &mut routing,
-            qos,
-            false,
-            SubscriptionIds::new(),
-        );
-        self.buffers.end_routing(routing);
-    }
-
-    /// The time to register is over, if that is what ends with the credentials of this client.
-    pub(crate) fn cause_of_identity_end(&mut self, session: u32) -> RefusalCause {
-        let permit = self.sessions.at(session).permit.as_ref();
-        match permit.map(|permit| &permit.identity) {
-            Some(identity) if identity.is_applicant => Limit::DiscoverySecs.into(),
-            Some(identity) => credentials_ended(identity),
-            None => RefusalCause::CredentialsEnded,
-        }
-    }
-}
-
-/// Returns what the end of the credentials of a client is called.
-pub(crate) fn credentials_ended(identity: &Identity) -> RefusalCause {
-    match identity.proof {
-        Proof::SignedToken => RefusalCause::TokenEnded,
-        _ => RefusalCause::CredentialsEnded,
     }
 }
 

@@ -17,7 +17,8 @@ impl Shard {
     pub(crate) fn take_session<N: Node>(
         &self,
         cx: &Cx<'_, N>,
-        (tenant, is_part): (TenantId, bool),
+        tenant: TenantId,
+        is_part: bool,
         sessions_max: usize,
     ) -> Result<(), Limit> {
         if is_part {
@@ -35,11 +36,7 @@ impl Shard {
     }
 
     /// Counts a session that has ended, or does not begin after all.
-    pub(crate) fn uncount_session<N: Node>(
-        &self,
-        cx: &Cx<'_, N>,
-        (tenant, is_part): (TenantId, bool),
-    ) {
+    pub(crate) fn uncount_session<N: Node>(&self, cx: &Cx<'_, N>, tenant: TenantId, is_part: bool) {
         if !is_part {
             cx.node.return_session();
             cx.node.return_of_tenant(tenant, TenantPool::Sessions);

@@ -60,11 +60,6 @@ impl Shard {
         before
     }
 
-    /// Bytes of all Wills on this shard, at most.
-    pub(crate) fn wills_bytes_max(&self) -> u64 {
-        self.settings.limits.wills_bytes / u64::from(self.shard_count.max(1))
-    }
-
     /// Why a session of a tenant may not have this Will, if it may not. `before` is the session, if
     /// it is there already: the Will takes the place of the one that it has, so only what it takes
     /// more counts.

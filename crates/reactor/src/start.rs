@@ -86,13 +86,9 @@ pub fn start(mut config: ReactorConfig) -> Result<Running, StartError> {
         let wakeup = Arc::clone(&wakeups[number]);
         let counted = Arc::new(Counters::default());
         counters.push(Arc::clone(&counted));
-        reactors.push(Reactor::new(
-            shard,
-            &common,
-            (poller, wakeup, mailbox),
-            config.store.as_mut(),
-            counted,
-        )?);
+        let store = config.store.as_mut();
+        let reactor = Reactor::new(shard, &common, poller, wakeup, mailbox, store, counted)?;
+        reactors.push(reactor);
     }
     let now = common.clock.now();
     let restored = restore(&mut config, &common.node, now, &mut reactors)?;

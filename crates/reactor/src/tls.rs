@@ -422,7 +422,7 @@ impl Tls {
                     };
                     let (part, rest) = bytes.split_at(end);
                     bytes = rest;
-                    receive_part(connection, (part, count), plain, &mut self.empty_records)
+                    receive_part(connection, part, count, plain, &mut self.empty_records)
                 }
             };
             match received {
@@ -553,7 +553,8 @@ impl Tls {
 /// close_notify.
 fn receive_part(
     connection: &mut ServerConnection,
-    (mut bytes, records): (&[u8], usize),
+    mut bytes: &[u8],
+    records: usize,
     plain: &mut Vec<u8>,
     empty_records: &mut EmptyRecords,
 ) -> Result<bool, TlsFault> {

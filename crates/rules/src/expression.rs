@@ -4,24 +4,21 @@
 
 mod blame;
 mod check;
-mod error;
 
-use std::fmt;
 use std::sync::Arc;
-use std::thread;
+use std::{fmt, thread};
 
 use cel::common::types::CelBool;
 use cel::common::value::CowVal;
 use cel::{Context, ExecutionError, IdedExpr, ParseError, Program, Value};
 
-use crate::fuel;
-use crate::functions;
 use crate::pattern::{PatternHandle, Patterns};
 use crate::problem::Problem;
+use crate::{fuel, functions};
 
+pub use crate::problem::ExpressionError;
 pub use check::ELEMENTS_MAX;
 pub(crate) use check::Variables;
-pub use error::ExpressionError;
 
 /// Maximum bytes of an expression.
 pub const EXPRESSION_BYTES_MAX: usize = 4 * 1024;

@@ -19,3 +19,8 @@ impl fmt::Display for Problem {
         }
     }
 }
+
+/// Why an expression is rejected.
+#[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
+#[error("{0}")]
+pub struct ExpressionError(pub String);

@@ -69,7 +69,7 @@ fn crowd(node: &mut Harness) -> Vec<Link> {
 }
 
 fn publish(topic: &str, id: u16, payload: &[u8]) -> Vec<u8> {
-    wire::publish(V311, topic, (QoS::AtLeastOnce, id), false, payload)
+    wire::publish(V311, topic, QoS::AtLeastOnce, id, false, payload)
 }
 
 /// The answers to one command.
@@ -352,7 +352,7 @@ fn receivers_of_a_message_for_many_are_written_to_after_others() {
             .collect();
         let publisher = client(&mut node, "publisher", true);
         node.take_most_writes();
-        let packet = wire::publish(V311, "t", (QoS::AtMostOnce, 0), false, b"x");
+        let packet = wire::publish(V311, "t", QoS::AtMostOnce, 0, false, b"x");
         node.send(publisher, &packet);
         assert_eq!(node.take_most_writes(), first, "of {receivers}");
         assert!(links.iter().all(|link| node.take(*link) == packet));

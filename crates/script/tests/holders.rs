@@ -47,8 +47,8 @@ fn subscribe(node: &mut Harness, link: Link, filters: &[String]) {
 /// Publishes at QoS 1.
 fn publish(node: &mut Harness, link: Link, topic: &str, payload: &[u8]) -> ReasonCode {
     node.take(link);
-    let qos = (QoS::AtLeastOnce, 1);
-    node.send(link, &wire::publish(V5, topic, qos, false, payload));
+    let publish = wire::publish(V5, topic, QoS::AtLeastOnce, 1, false, payload);
+    node.send(link, &publish);
     answer(node, link)
 }
 
@@ -149,9 +149,10 @@ fn with_unfinished_packets(
     node: &mut Harness,
     name: &str,
     count: usize,
-    (part, address): (usize, impl Fn(usize) -> [u8; 4]),
+    part: usize,
+    address: impl Fn(usize) -> [u8; 4],
 ) -> Vec<Link> {
-    let whole = wire::publish(V5, "t", (QoS::AtLeastOnce, 1), false, &[b'x'; 120_000]);
+    let whole = wire::publish(V5, "t", QoS::AtLeastOnce, 1, false, &[b'x'; 120_000]);
     (0..count)
         .map(|number| {
             let link = node.open_from(address(number).into());
@@ -174,11 +175,11 @@ fn closed(node: &Harness, links: &[Link]) -> usize {
 #[test]
 fn many_connections_of_one_address_give_back_before_single_ones_of_others() {
     let mut node = node(50_000_000, WorkLimits::default());
-    let gateway = with_unfinished_packets(&mut node, "gateway", 1_000, (2_000, |_| [10, 0, 0, 1]));
+    let gateway = with_unfinished_packets(&mut node, "gateway", 1_000, 2_000, |_| [10, 0, 0, 1]);
     let attacker = |_| [10, 0, 0, 2];
-    let attackers = with_unfinished_packets(&mut node, "attacker", 2_000, (12_000, attacker));
+    let attackers = with_unfinished_packets(&mut node, "attacker", 2_000, 12_000, attacker);
     let address = |number| [10, 1, 0, number as u8];
-    let innocents = with_unfinished_packets(&mut node, "innocent", 50, (30_000, address));
+    let innocents = with_unfinished_packets(&mut node, "innocent", 50, 30_000, address);
     assert_eq!(closed(&node, &attackers), 0);
     // The first connections fill the memory.
     for link in &attackers {
@@ -198,7 +199,7 @@ fn many_connections_of_one_address_give_back_before_single_ones_of_others() {
 #[test]
 fn one_client_that_holds_much_gives_back_before_a_gateway_of_many() {
     let mut node = node(20_000_000, WorkLimits::default());
-    let gateway = with_unfinished_packets(&mut node, "gateway", 600, (9_000, |_| [10, 0, 0, 1]));
+    let gateway = with_unfinished_packets(&mut node, "gateway", 600, 9_000, |_| [10, 0, 0, 1]);
     let filler = connect(&mut node, "filler");
     let mut greedy = Vec::new();
     for number in 0..8 {

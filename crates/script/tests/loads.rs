@@ -53,7 +53,7 @@ fn unsubscribe(filters: &[&str]) -> Vec<u8> {
 }
 
 fn publish(topic: &str, qos: QoS, id: u16, retain: bool, payload: &[u8]) -> Vec<u8> {
-    wire::publish(V311, topic, (qos, id), retain, payload)
+    wire::publish(V311, topic, qos, id, retain, payload)
 }
 
 fn puback(id: PacketId) -> Vec<u8> {

@@ -65,15 +65,15 @@ const STARTS: usize = 3;
 /// A result that contradicts the header may be caused by a machine that stalled: it counts only if
 /// it is the same with longer waiting times.
 fn run(program: &Path, script: &Script, config: &str) -> Result<(), Failed> {
-    let usual = compare(program, script, (config, Pace::USUAL));
-    usual.or_else(|_| compare(program, script, (config, Pace::UNHURRIED)))
+    let usual = compare(program, script, config, Pace::USUAL);
+    usual.or_else(|_| compare(program, script, config, Pace::UNHURRIED))
 }
 
-fn compare(program: &Path, script: &Script, (config, pace): (&str, Pace)) -> Result<(), Failed> {
+fn compare(program: &Path, script: &Script, config: &str, pace: Pace) -> Result<(), Failed> {
     let mut difference = None;
     for version in &script.versions {
         for start in 1..=STARTS {
-            let played = play_once(program, script, (config, pace), *version)?;
+            let played = play_once(program, script, config, pace, *version)?;
             if played.has_ended.is_some() && start < STARTS {
                 continue;
             }
@@ -107,7 +107,8 @@ struct Played {
 fn play_once(
     program: &Path,
     script: &Script,
-    (config, pace): (&str, Pace),
+    config: &str,
+    pace: Pace,
     version: Version,
 ) -> Result<Played, Failed> {
     let address = free_port()?;

@@ -219,7 +219,7 @@ fn retained_messages_are_deleted_over_turns() {
     let link = connect(&mut node, "publisher", None);
     for number in 0..TOPICS {
         let topic = format!("a/{number}/b");
-        let packet = wire::publish(V5, &topic, (QoS::AtMostOnce, 0), true, b"x");
+        let packet = wire::publish(V5, &topic, QoS::AtMostOnce, 0, true, b"x");
         node.send(link, &packet);
     }
     for (filter, expected, turns_min) in [

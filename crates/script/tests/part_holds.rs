@@ -135,7 +135,7 @@ fn take_all(node: &mut Harness, first: Vec<Delivery>) -> Vec<String> {
     texts
 }
 
-fn publish(node: &mut Harness, link: Link, (topic, qos, payload): (&str, u8, &str)) {
+fn publish(node: &mut Harness, link: Link, topic: &str, qos: u8, payload: &str) {
     let id: &[u8] = if qos > 0 { &[0, 9] } else { &[] };
     let body = [&text(topic), id, payload.as_bytes()].concat();
     node.send(link, &packet(0x30 | qos << 1, &body));
@@ -147,7 +147,7 @@ fn fill(node: &mut Harness, topic: &str) -> u64 {
     let device = connect(node, "filler", CLEAN);
     let before = node.counters().publishes_received;
     for number in 0..30 {
-        publish(node, device, (topic, 1, &format!("{number:02}")));
+        publish(node, device, topic, 1, &format!("{number:02}"));
     }
     let accepted = node.counters().publishes_received - before;
     assert!(accepted < 30, "nobody waits");
@@ -173,15 +173,15 @@ pub(crate) fn qos_0_is_not_kept_while_the_store_does_not_keep_up() {
             subscribe(&mut node, reader, "a/#", 0);
             node.take(reader);
             let device = connect(&mut node, "device", CLEAN);
-            publish(&mut node, device, ("a/b", 0, "kept"));
-            publish(&mut node, device, ("a/b", 0, "kept too"));
+            publish(&mut node, device, "a/b", 0, "kept");
+            publish(&mut node, device, "a/b", 0, "kept too");
             let (records, bytes) = (
                 node.counters().records_appended,
                 node.counters().memory_bytes,
             );
             node.set_store_state(state);
             for _ in 0..50 {
-                publish(&mut node, device, ("a/b", 0, "lost"));
+                publish(&mut node, device, "a/b", 0, "lost");
             }
             node.take(device);
             node.send(device, &PING);
@@ -193,7 +193,7 @@ pub(crate) fn qos_0_is_not_kept_while_the_store_does_not_keep_up() {
             assert_eq!(node.counters().records_appended, records);
             assert!(node.counters().memory_bytes < bytes + 20_000);
             node.set_store_state(StoreState::KeepsUp);
-            publish(&mut node, device, ("a/b", 0, "kept again"));
+            publish(&mut node, device, "a/b", 0, "kept again");
             let (found, _) = told(&mut node);
             let all = take_all(&mut node, found);
             assert_eq!(all, ["kept", "kept too", "kept again"]);
@@ -207,7 +207,7 @@ fn a_part_with_credit_gets_qos_0_while_the_store_takes_nothing() {
     attach(&mut node, spec(&["a/#"], PartQueueLimits::default()));
     node.set_store_state(StoreState::Stuck);
     let device = connect(&mut node, "device", CLEAN);
-    publish(&mut node, device, ("a/b", 0, "live"));
+    publish(&mut node, device, "a/b", 0, "live");
     assert_eq!(payloads(&told(&mut node).0), ["live"]);
     assert_eq!(node.counters().dropped_total(), 0);
     assert_eq!(
@@ -324,7 +324,7 @@ fn the_ceiling_of_the_session_expiry_is_for_clients_alone() {
     call(&mut node, PartCall::Detach(PART));
     node.take_told();
     let device = connect(&mut node, "device", CLEAN);
-    publish(&mut node, device, ("a/b", 1, "kept"));
+    publish(&mut node, device, "a/b", 1, "kept");
     node.elapse(3_600_000);
     assert!(attach(&mut node, spec(&["b"], PartQueueLimits::default())));
 }
@@ -403,7 +403,7 @@ pub(crate) fn short_memory_holds_publishers_and_drops_nothing_of_the_queue_of_a_
     assert!(state.is_some_and(|state| state.holds), "{state:?}");
     // Other clients are served.
     let other = connect(&mut node, "other", CLEAN);
-    publish(&mut node, other, ("b", 0, "y"));
+    publish(&mut node, other, "b", 0, "y");
     assert_eq!(node.counters().publishes_received, sent);
     assert_eq!(node.counters().clients_relieved, 0);
     call(&mut node, PartCall::End(PART));
@@ -421,11 +421,11 @@ fn a_wall_clock_that_is_set_changes_no_ages() {
         };
         attach(&mut node, spec(&["a/#"], queue));
         let device = connect(&mut node, "device", CLEAN);
-        publish(&mut node, device, ("a/b", 1, "in flight"));
-        publish(&mut node, device, ("a/b", 1, "before"));
+        publish(&mut node, device, "a/b", 1, "in flight");
+        publish(&mut node, device, "a/b", 1, "before");
         let wall_ms = node.now().wall_ms.saturating_add_signed(step_ms);
         node.set_wall_clock(wall_ms);
-        publish(&mut node, device, ("a/b", 1, "after"));
+        publish(&mut node, device, "a/b", 1, "after");
         node.elapse(4_000);
         assert_eq!(dropped(&mut node, DropReason::TooOld), 0, "{step_ms}");
         node.elapse(3_000);
@@ -443,7 +443,7 @@ pub(crate) fn a_client_that_hangs_up_does_not_get_past_a_hold() {
         for number in 0..40 {
             let device = connect(&mut node, &format!("leaver-{number}"), CLEAN);
             for qos in [0, 1, 2] {
-                publish(&mut node, device, ("a/b", qos, "no"));
+                publish(&mut node, device, "a/b", qos, "no");
             }
             node.end(device, TransportEnd::EndOfStream);
             node.elapse(20);
@@ -468,7 +468,7 @@ pub(crate) fn a_client_that_hangs_up_does_not_get_past_a_hold() {
 }
 
 /// The answer to a part's publish.
-fn publish_of_part(node: &mut Harness, (name, id): (&str, PartId), topic: &str) -> Published {
+fn publish_of_part(node: &mut Harness, name: &str, id: PartId, topic: &str) -> Published {
     let publish = PartPublish {
         number: 5,
         message: message(topic),
@@ -492,7 +492,7 @@ fn what_a_part_publishes_does_not_wait_for_its_own_queue_and_is_told_of_others()
         let mut node = node(Limits::default(), shards);
         attach(&mut node, spec(&["a/#"], holding(2)));
         fill(&mut node, "a/b");
-        let own = publish_of_part(&mut node, (NAME, PART), "a/b");
+        let own = publish_of_part(&mut node, NAME, PART, "a/b");
         assert!(!own.reason.is_error() && !own.is_held, "{own:?}");
         let other = PartSpec {
             id: PartId(8),
@@ -501,14 +501,14 @@ fn what_a_part_publishes_does_not_wait_for_its_own_queue_and_is_told_of_others()
         };
         node.part_call("$test/other", PartCall::Attach(Box::new(other)));
         node.elapse(20);
-        let held = publish_of_part(&mut node, ("$test/other", PartId(8)), "a/b");
+        let held = publish_of_part(&mut node, "$test/other", PartId(8), "a/b");
         assert!(
             held.reason == ReasonCode::QuotaExceeded && held.is_held,
             "{held:?}"
         );
         let (_, _) = told(&mut node);
         call(&mut node, PartCall::End(PART));
-        let sent = publish_of_part(&mut node, ("$test/other", PartId(8)), "a/b");
+        let sent = publish_of_part(&mut node, "$test/other", PartId(8), "a/b");
         assert!(!sent.reason.is_error(), "{sent:?}");
     }
 }
@@ -546,7 +546,7 @@ fn only_publishers_of_the_tenant_and_of_what_is_kept_wait() {
         for number in 0..4 {
             let device = connect(&mut node, &format!("device-{number}"), CLEAN);
             let received = node.counters().publishes_received;
-            publish(&mut node, device, ("a/b", 0, "zero"));
+            publish(&mut node, device, "a/b", 0, "zero");
             let waits = node.counters().publishes_received == received;
             assert_eq!(waits, keeps_qos0);
         }
@@ -580,7 +580,7 @@ fn only_publishers_of_the_tenant_and_of_what_is_kept_wait() {
         node.elapse(20);
         let device = connect(node, "$device", CLEAN);
         let received = node.counters().publishes_received;
-        publish(node, device, ("a/b", 1, "of tenant 5"));
+        publish(node, device, "a/b", 1, "of tenant 5");
         node.counters().publishes_received == received
     };
     assert!(!held_by(0, &mut node), "it is another tenant's part");
@@ -606,7 +606,7 @@ fn that_the_queue_of_a_part_is_full_is_told_with_its_own_bound_and_policy() {
     let device = connect(&mut node, "device", CLEAN);
     node.take_events();
     for _ in 0..5 {
-        publish(&mut node, device, ("a/b", 1, "xx"));
+        publish(&mut node, device, "a/b", 1, "xx");
     }
     let told = node
         .take_events()
@@ -725,7 +725,7 @@ fn a_long_message_at_the_bound_holds_publishers() {
         let device = connect(&mut node, "device", CLEAN);
         // One message is in flight, and three quarters of the queue are used.
         for number in 0..16 {
-            publish(&mut node, device, ("a/b", 1, &format!("{number:02}")));
+            publish(&mut node, device, "a/b", 1, &format!("{number:02}"));
         }
         let long = "x".repeat(6 * MESSAGE_BYTES as usize);
         let body = [&text("a/b"), [0, 9].as_slice(), long.as_bytes()].concat();
@@ -733,7 +733,7 @@ fn a_long_message_at_the_bound_holds_publishers() {
         node.send(device, &[[0x32].as_slice(), &length, &body].concat());
         node.elapse(20);
         let accepted = node.counters().publishes_received;
-        publish(&mut node, device, ("a/b", 1, "late"));
+        publish(&mut node, device, "a/b", 1, "late");
         assert_eq!(node.counters().publishes_received, accepted, "{shards}");
         let (found, _) = told(&mut node);
         assert_eq!(take_all(&mut node, found).len(), 18);

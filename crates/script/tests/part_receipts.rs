@@ -246,7 +246,7 @@ impl Test {
 
     /// The client answers all received messages with this packet and reason code. Returns their
     /// number.
-    fn answer(&mut self, link: Link, (first, reason): (u8, u8)) -> usize {
+    fn answer(&mut self, link: Link, first: u8, reason: u8) -> usize {
         let ids = self.published_to(link);
         for [high, low] in &ids {
             self.node.send(link, &packet(first, &[*high, *low, reason]));
@@ -291,10 +291,10 @@ fn each_receiver_leads_to_one_receipt_that_says_how_it_answered() {
         test.node.send(two, &packet(PUBREC, &[high, low]));
         test.expect(&[], &[("two", ACKNOWLEDGED)]);
         test.node.send(two, &packet(PUBCOMP, &[high, low]));
-        assert_eq!(test.answer(one, (PUBACK, 0)), 1);
+        assert_eq!(test.answer(one, PUBACK, 0), 1);
         let refused = ReceiptOutcome::Refused(ReasonCode::QuotaExceeded);
-        assert_eq!(test.answer(refuses, (PUBACK, REFUSED)), 1);
-        assert_eq!(test.answer(refuses2, (PUBREC, REFUSED)), 1);
+        assert_eq!(test.answer(refuses, PUBACK, REFUSED), 1);
+        assert_eq!(test.answer(refuses2, PUBREC, REFUSED), 1);
         test.expect(
             &[],
             &[
@@ -322,7 +322,7 @@ fn without_a_question_there_is_no_receipt() {
     for _ in 0..600 {
         let call = PartCall::Publish(PART, Box::new(publish.clone()));
         test.node.part_call(NAME, call);
-        assert_eq!(test.answer(one, (PUBACK, 0)), 1);
+        assert_eq!(test.answer(one, PUBACK, 0), 1);
         test.expect(&[], &[]);
     }
 }
@@ -343,7 +343,7 @@ fn a_client_that_was_away_leads_to_a_receipt_when_it_comes_back() {
         test.node.elapse(20);
         test.node.take_told();
         let one = test.connect("one");
-        assert_eq!(test.answer(one, (PUBACK, 0)), 2);
+        assert_eq!(test.answer(one, PUBACK, 0), 2);
         assert!(test.node.take_told().is_empty());
         test.attach(NAME, PART, &[]);
         test.attach(OTHER, PartId(8), &[]);
@@ -395,7 +395,7 @@ fn the_receipt_of_a_dropped_message_says_why() {
         // An answer from before the end counts.
         let link = test.subscriber("in flight", "b", 2);
         test.publish("b", QoS::ExactlyOnce);
-        test.answer(link, (PUBREC, 0));
+        test.answer(link, PUBREC, 0);
         test.connect_with("in flight", true, &[]);
         test.expect(&[1], &[("in flight", ACKNOWLEDGED)]);
         test.is_done();
@@ -474,10 +474,10 @@ fn what_the_members_of_a_share_group_hand_on_leads_to_one_receipt() {
         test.leave(first);
         test.connect_with("first", true, &[]);
         test.expect(&[], &[]);
-        assert_eq!(test.answer(second, (PUBACK, 0)), 1);
+        assert_eq!(test.answer(second, PUBACK, 0), 1);
         test.expect(&[], &[("second", ACKNOWLEDGED)]);
         test.publish("a", QoS::AtLeastOnce);
-        assert_eq!(test.answer(second, (PUBACK, REFUSED)), 1);
+        assert_eq!(test.answer(second, PUBACK, REFUSED), 1);
         let refused = ReceiptOutcome::Refused(ReasonCode::QuotaExceeded);
         test.expect(&[1], &[("second", refused)]);
         test.publish("a", QoS::AtMostOnce);
@@ -513,7 +513,7 @@ fn the_receipt_of_a_member_without_a_durable_session_names_it() {
         };
         let first = connect(&mut test, "first");
         test.publish("a", QoS::AtLeastOnce);
-        assert_eq!(test.answer(first, (PUBACK, 0)), 1);
+        assert_eq!(test.answer(first, PUBACK, 0), 1);
         test.expect(&[1], &[("first", ACKNOWLEDGED)]);
         // It holds two messages when it leaves.
         test.publish("a", QoS::AtLeastOnce);
@@ -521,7 +521,7 @@ fn the_receipt_of_a_member_without_a_durable_session_names_it() {
         let second = connect(&mut test, "second");
         test.leave(first);
         test.expect(&[1, 1], &[]);
-        assert_eq!(test.answer(second, (PUBACK, 0)), 2);
+        assert_eq!(test.answer(second, PUBACK, 0), 2);
         let both = [("second", ACKNOWLEDGED), ("second", ACKNOWLEDGED)];
         test.expect(&[], &both);
         test.publish("a", QoS::AtLeastOnce);
@@ -590,7 +590,7 @@ fn who_finds_the_message_retained_is_no_receiver() {
         let late = test.connect("late");
         let body = [vec![0, 1, 0], text("a"), vec![1]].concat();
         test.node.send(late, &packet(0x82, &body));
-        assert_eq!(test.answer(late, (PUBACK, 0)), 1);
+        assert_eq!(test.answer(late, PUBACK, 0), 1);
         test.expect(&[], &[]);
         test.is_done();
     }
@@ -609,7 +609,7 @@ fn a_message_for_many_leads_to_a_receipt_for_each_of_them() {
         assert_eq!(told.receivers, [200]);
         assert_eq!(told.receipts.len(), 100, "of QoS 0");
         for link in links.iter().skip(1).step_by(2) {
-            assert_eq!(test.answer(*link, (PUBACK, 0)), 1);
+            assert_eq!(test.answer(*link, PUBACK, 0), 1);
         }
         let told = test.told();
         assert_eq!(told.receipts.len(), 100);

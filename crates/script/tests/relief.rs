@@ -111,23 +111,24 @@ fn subscribe(node: &mut Harness, link: Link, filters: &[String]) -> usize {
 fn publish_as(
     node: &mut Harness,
     link: Link,
-    (topic, payload): (&str, &[u8]),
+    topic: &str,
+    payload: &[u8],
     retain: bool,
 ) -> ReasonCode {
     node.take(link);
     node.send(
         link,
-        &wire::publish(V5, topic, (QoS::AtLeastOnce, 1), retain, payload),
+        &wire::publish(V5, topic, QoS::AtLeastOnce, 1, retain, payload),
     );
     answer(node, link)
 }
 
 fn publish(node: &mut Harness, link: Link, topic: &str, payload: &[u8]) -> ReasonCode {
-    publish_as(node, link, (topic, payload), false)
+    publish_as(node, link, topic, payload, false)
 }
 
 fn retain(node: &mut Harness, link: Link, topic: &str, payload: &[u8]) -> ReasonCode {
-    publish_as(node, link, (topic, payload), true)
+    publish_as(node, link, topic, payload, true)
 }
 
 /// Retains messages of 20 kB until they are refused. Returns the number of accepted messages.
@@ -317,7 +318,7 @@ fn a_few_qos_0_messages_wait_for_a_client_while_the_memory_is_used_up() {
     use_up(node, filler);
     node.take(quiet);
     node.set_reading(quiet, false);
-    let packet = wire::publish(V5, "quiet", (QoS::AtMostOnce, 0), false, &[b'x'; 100]);
+    let packet = wire::publish(V5, "quiet", QoS::AtMostOnce, 0, false, &[b'x'; 100]);
     let sent = 200_u64;
     for _ in 0..sent {
         node.send(site.publisher, &packet);
@@ -452,7 +453,7 @@ fn fill_with_unfinished_packets(with_innocents: bool) {
         true => innocents(node, publisher),
         false => Vec::new(),
     };
-    let whole = wire::publish(V5, "t", (QoS::AtLeastOnce, 1), false, &[b'x'; 120_000]);
+    let whole = wire::publish(V5, "t", QoS::AtLeastOnce, 1, false, &[b'x'; 120_000]);
     let mut attackers = Vec::new();
     for number in 0..800 {
         let link = connect_deaf(node, &format!("attacker-{number}"));

@@ -201,7 +201,7 @@ fn a_registration_is_answered_to_its_client_alone() {
         let body = b"the provisioning key";
         node.send(
             link,
-            &publish(V5, REGISTER, (QoS::AtLeastOnce, 7), true, body),
+            &publish(V5, REGISTER, QoS::AtLeastOnce, 7, true, body),
         );
         let (shard, screening) = asked(&mut node);
         assert_eq!(screening.kind, ScreeningKind::Registration);
@@ -230,10 +230,7 @@ fn an_applicant_may_do_nothing_else_and_leaves_nothing() {
     let mut node = node(1);
     let link = come(&mut node, "s1", applicant());
     for topic in ["x/d1/1", RESPONSE, "x/discovery/register/s1/more"] {
-        node.send(
-            link,
-            &publish(V5, topic, (QoS::AtLeastOnce, 1), false, b"1"),
-        );
+        node.send(link, &publish(V5, topic, QoS::AtLeastOnce, 1, false, b"1"));
         assert_eq!(taken(&mut node, link), ["0x87"], "{topic}");
     }
     for filter in [
@@ -280,13 +277,13 @@ fn messages_keep_their_order_while_one_is_looked_at() {
     let link = come(&mut node, "old", Identity::anyone());
     let keyed = br#"{"api_key":"k"}"#;
     let all = [
-        publish(V5, "x/d1/1", (QoS::AtMostOnce, 0), false, b"1"),
-        publish(V5, "x/d1/2", (QoS::AtLeastOnce, 2), true, keyed),
-        publish(V5, "x/d1/3", (QoS::AtMostOnce, 0), false, b"3"),
-        publish(V5, "x/d1/4", (QoS::ExactlyOnce, 4), false, keyed),
-        publish(V5, "x/d1/5", (QoS::AtMostOnce, 0), false, keyed),
-        publish(V5, "y", (QoS::AtLeastOnce, 6), false, keyed),
-        publish(V5, "x/d1/7", (QoS::AtMostOnce, 0), false, b"7"),
+        publish(V5, "x/d1/1", QoS::AtMostOnce, 0, false, b"1"),
+        publish(V5, "x/d1/2", QoS::AtLeastOnce, 2, true, keyed),
+        publish(V5, "x/d1/3", QoS::AtMostOnce, 0, false, b"3"),
+        publish(V5, "x/d1/4", QoS::ExactlyOnce, 4, false, keyed),
+        publish(V5, "x/d1/5", QoS::AtMostOnce, 0, false, keyed),
+        publish(V5, "y", QoS::AtLeastOnce, 6, false, keyed),
+        publish(V5, "x/d1/7", QoS::AtMostOnce, 0, false, b"7"),
     ];
     node.send(link, &all.concat());
     assert_eq!(taken(&mut node, spy), ["x/d1/1 0 1"]);
@@ -318,7 +315,8 @@ fn a_repetition_of_qos_2_is_not_looked_at_again() {
     let mut message = publish(
         V5,
         "x/d1/1",
-        (QoS::ExactlyOnce, 1),
+        QoS::ExactlyOnce,
+        1,
         false,
         br#"{"api_key":"k"}"#,
     );
@@ -339,15 +337,7 @@ fn what_a_client_sent_before_it_left_is_looked_at_all_the_same() {
     node.send(spy, &subscribe(V5, &["x/d1/#"], QoS::AtMostOnce));
     taken(&mut node, spy);
     let link = come(&mut node, "old", Identity::anyone());
-    let keyed = |topic| {
-        publish(
-            V5,
-            topic,
-            (QoS::AtMostOnce, 0),
-            false,
-            br#"{"api_key":"k"}"#,
-        )
-    };
+    let keyed = |topic| publish(V5, topic, QoS::AtMostOnce, 0, false, br#"{"api_key":"k"}"#);
     node.send(
         link,
         &[keyed("x/d1/1"), keyed("x/d1/2"), vec![0xE0, 0]].concat(),
@@ -390,7 +380,7 @@ fn a_message_that_names_no_device_is_its_clients_own() {
         let payload = br#"{"a":"\u0041"}"#;
         node.send(
             link,
-            &publish(V5, topic, (QoS::AtLeastOnce, 1), false, payload),
+            &publish(V5, topic, QoS::AtLeastOnce, 1, false, payload),
         );
         let (shard, screening) = asked(&mut node);
         node.screened(shard, screening.connection, Screened::OfClient);

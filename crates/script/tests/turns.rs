@@ -85,7 +85,7 @@ fn subscribers(node: &mut Harness, name: &str, count: usize, filter: &str) -> Ve
 }
 
 fn publish(topic: &str, payload: &[u8]) -> Vec<u8> {
-    wire::publish(V311, topic, (QoS::AtMostOnce, 0), false, payload)
+    wire::publish(V311, topic, QoS::AtMostOnce, 0, false, payload)
 }
 
 fn publishes(node: &mut Harness, link: Link) -> usize {
@@ -435,7 +435,7 @@ fn members_of_a_share_group_that_are_away_are_not_looked_at() {
     let mut most = 0;
     for number in 1..=MESSAGES {
         node.take_most_work();
-        let packet = wire::publish(V311, "t", (QoS::AtLeastOnce, number), false, b"");
+        let packet = wire::publish(V311, "t", QoS::AtLeastOnce, number, false, b"");
         node.send(publisher, &packet);
         most = most.max(node.take_most_work());
     }
@@ -573,7 +573,7 @@ fn revoking_takes_turns_however_many_sessions_there_are_and_is_in_force_at_once(
         node.send(revoked, &publish("obeyed", b""));
         node.send(
             other,
-            &wire::publish(V311, "told", (QoS::AtLeastOnce, 1), false, b""),
+            &wire::publish(V311, "told", QoS::AtLeastOnce, 1, false, b""),
         );
     });
     let most = node.take_most_work();
@@ -644,7 +644,7 @@ fn a_message_for_a_revoked_client_waits_in_its_session() {
         node.command(0, Command::Revoke([revocation].into()));
         node.send(
             other,
-            &wire::publish(V311, "told", (QoS::AtLeastOnce, 1), false, b"kept"),
+            &wire::publish(V311, "told", QoS::AtLeastOnce, 1, false, b"kept"),
         );
     });
     assert!(node.is_closed(revoked));
@@ -726,7 +726,7 @@ fn those_that_were_held_back_go_on_in_turns() {
     let receiver = subscribers(&mut node, "receiver", 1, "t")[0];
     node.set_store_state(StoreState::Behind);
     for link in &held {
-        let packet = wire::publish(V311, "t", (QoS::AtLeastOnce, 1), false, b"");
+        let packet = wire::publish(V311, "t", QoS::AtLeastOnce, 1, false, b"");
         node.send(*link, &packet);
     }
     assert_eq!(publishes(&mut node, receiver), 0);
@@ -761,7 +761,7 @@ fn answers_that_waited_for_the_store_go_out_in_turns() {
     let links = clients(&mut node, "client", WAITING, None);
     for link in &links {
         node.take(*link);
-        let packet = wire::publish(V311, "t", (QoS::AtLeastOnce, 1), false, b"");
+        let packet = wire::publish(V311, "t", QoS::AtLeastOnce, 1, false, b"");
         node.send(*link, &packet);
     }
     assert!(links.iter().all(|link| node.take(*link).is_empty()));

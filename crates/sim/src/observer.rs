@@ -108,10 +108,10 @@ impl Observer {
             .recorded(lsn, record, &self.ledger, &mut self.findings);
     }
 
-    /// Handles session reports of shards; the number in `at` is that of the current probe.
-    pub fn reported(&mut self, at: (u64, u64), reports: &[Report]) {
+    /// Handles session reports of shards for the current probe.
+    pub fn reported(&mut self, at_us: u64, probe: u64, reports: &[Report]) {
         self.checks
-            .reported(at, reports, &self.ledger, &mut self.findings);
+            .reported(at_us, probe, reports, &self.ledger, &mut self.findings);
     }
 
     /// The latest recorded session of a client.

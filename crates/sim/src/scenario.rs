@@ -21,7 +21,7 @@ use crate::random::Random;
 use crate::sink::{SimSink, SinkPlan, has_tenants};
 use crate::store::{Store, StoreProfile};
 use crate::topics::{Class, TopicIndex, Topics};
-use crate::world::{Disturbance, Office, Outcome, World};
+use crate::world::{Disturbance, Office, Outcome, Population, World};
 
 /// Main subject of a run.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -305,13 +305,8 @@ impl Scenario {
             let random = Random::new(seed, "sink", u64::from(index));
             let publishes = Random::new(seed, "part publishes", u64::from(index));
             let receipts = Random::new(seed, "part receipts", u64::from(index));
-            let of_publishes = (publishes, receipts);
-            Part::new(
-                (index, (last + 1) as u16 + index),
-                plan,
-                random,
-                of_publishes,
-            )
+            let client = (last + 1) as u16 + index;
+            Part::new(index, client, plan, random, publishes, receipts)
         });
         let parts = parts.collect();
         let sinks = (0..).zip(self.sinks);
@@ -320,7 +315,11 @@ impl Scenario {
         let world = World::new(
             node,
             Network::new(Random::new(seed, "network", 0)),
-            (clients, parts, sinks),
+            Population {
+                clients,
+                parts,
+                sinks,
+            },
             Observer::new(ledger, Checks::new(self.queued_max), log),
             self.rules.map(|rules| {
                 let authenticator = Random::new(seed, "gate", 0);
@@ -331,7 +330,8 @@ impl Scenario {
                     Random::new(seed, "office", 0),
                 )
             }),
-            (self.disturbance, Random::new(seed, "world", 0)),
+            self.disturbance,
+            Random::new(seed, "world", 0),
         );
         world.run(self.run_us)
     }

@@ -123,7 +123,10 @@ pub(crate) fn vouch<D: Disk>(
     let Some((suspect, _)) = suspect else {
         return Ok(());
     };
-    if names.iter().any(|file| is_own(disk, salt, file)) {
+    if names
+        .iter()
+        .any(|(name, len)| is_own(disk, salt, name, *len))
+    {
         return Ok(());
     }
     if let (None, Some(error)) = (mark.mark, &mark.error) {
@@ -160,7 +163,7 @@ pub(crate) fn is_others<D: Disk>(disk: &D, salt: u64, number: u64, len: u64) -> 
 }
 
 /// Whether some record of this segment or checkpoint is valid under this salt.
-fn is_own<D: Disk>(disk: &D, salt: u64, (name, len): &(String, u64)) -> bool {
+fn is_own<D: Disk>(disk: &D, salt: u64, name: &str, len: u64) -> bool {
     let key = match (segment::number_of(name), checkpoint::number_of(name)) {
         (Some(number), _) => FileKey::new(salt, number),
         (_, Some((number, _))) => checkpoint::key(salt, number),
@@ -169,7 +172,7 @@ fn is_own<D: Disk>(disk: &D, salt: u64, (name, len): &(String, u64)) -> bool {
     let Ok(file) = disk.open(name) else {
         return false;
     };
-    let mut window = Window::<D>::new(disk, &file, key, *len);
+    let mut window = Window::<D>::new(disk, &file, key, len);
     match segment::number_of(name) {
         Some(_) => window.search(0, 1).is_some(),
         // A checkpoint without its beginning has no meaning.

@@ -400,14 +400,15 @@ impl<D: Disk> Engine<D> {
                 });
                 continue;
             }
-            tails.push(self.open_tail((number, len), is_alone, gaps, report)?);
+            tails.push(self.open_tail(number, len, is_alone, gaps, report)?);
         }
         Ok(tails)
     }
 
     fn open_tail(
         &mut self,
-        (number, len): (u64, u64),
+        number: u64,
+        len: u64,
         is_alone: bool,
         gaps: &mut Gaps,
         report: &mut Report,

@@ -80,7 +80,8 @@ impl<S: Stream> Driver<S> {
     /// `batch_messages` messages.
     pub fn new(
         shard: Shard,
-        (id, shard_count): (ShardId, u16),
+        id: ShardId,
+        shard_count: u16,
         batch_messages: usize,
         now: Now,
     ) -> Self {

@@ -61,9 +61,10 @@ impl<P: Parts> World<P> {
     /// Creates a node of these shards, in the order of their numbers.
     pub fn new(parts: P, shards: Vec<Shard>, now: Now) -> Self {
         let count = shards.len() as u16;
-        let drivers = shards.into_iter().enumerate().map(|(id, shard)| {
-            Driver::new(shard, (ShardId(id as u16), count), BATCH_MESSAGES, now)
-        });
+        let drivers = shards
+            .into_iter()
+            .enumerate()
+            .map(|(id, shard)| Driver::new(shard, ShardId(id as u16), count, BATCH_MESSAGES, now));
         let net = Net {
             inboxes: (0..count).map(|_| Inbox::default()).collect(),
             ..Net::default()

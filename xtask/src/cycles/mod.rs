@@ -30,15 +30,12 @@ const VOCABULARY: (&str, &[&str]) = (
         "event_kind",
         "flags",
         "gauge",
-        "guest",
         "hash",
         "id",
-        "lane_name",
         "limits",
         "message",
         "part::interface",
         "part::holds",
-        "part::refusal",
         "record",
         "report",
         "screening",
@@ -90,34 +87,8 @@ impl Modules {
         Self { imports }
     }
 
-    /// Groups of two or more modules that reach each other by imports.
     fn cycles(&self) -> Vec<BTreeSet<&str>> {
-        let all: BTreeMap<&str, BTreeSet<&str>> = self
-            .imports
-            .keys()
-            .map(|module| (module.as_str(), self.reached(module)))
-            .collect();
-        let mut cycles: Vec<BTreeSet<&str>> = Vec::new();
-        for (module, reached) in &all {
-            if cycles.iter().any(|cycle| cycle.contains(module)) || !reached.contains(module) {
-                continue;
-            }
-            let mutual = reached.iter().filter(|other| all[*other].contains(module));
-            cycles.push(mutual.copied().collect());
-        }
-        cycles
-    }
-
-    /// The modules that this module imports, directly or indirectly.
-    fn reached<'m>(&'m self, from: &'m str) -> BTreeSet<&'m str> {
-        let mut reached = BTreeSet::new();
-        let mut next = vec![from];
-        while let Some(module) = next.pop() {
-            let imported = self.imports.get(module).into_iter().flatten();
-            let imported = imported.map(String::as_str);
-            next.extend(imported.filter(|one| reached.insert(*one)));
-        }
-        reached
+        cycles_of(&self.imports)
     }
 
     fn check_vocabulary(&self, words: &[&str], folder: &str, problems: &mut Vec<String>) {
@@ -134,6 +105,34 @@ impl Modules {
             }
         }
     }
+}
+
+/// Groups of two or more names that reach each other. Each name comes with those that it leads to.
+pub(crate) fn cycles_of(graph: &BTreeMap<String, BTreeSet<String>>) -> Vec<BTreeSet<&str>> {
+    let all: BTreeMap<&str, BTreeSet<&str>> = graph
+        .keys()
+        .map(|name| (name.as_str(), reached(graph, name)))
+        .collect();
+    let mut cycles: Vec<BTreeSet<&str>> = Vec::new();
+    for (name, reached) in &all {
+        if cycles.iter().any(|cycle| cycle.contains(name)) || !reached.contains(name) {
+            continue;
+        }
+        let mutual = reached.iter().filter(|other| all[*other].contains(name));
+        cycles.push(mutual.copied().collect());
+    }
+    cycles
+}
+
+/// The names that a name leads to, directly or indirectly.
+fn reached<'m>(graph: &'m BTreeMap<String, BTreeSet<String>>, from: &'m str) -> BTreeSet<&'m str> {
+    let mut reached = BTreeSet::new();
+    let mut next = vec![from];
+    while let Some(name) = next.pop() {
+        let there = graph.get(name).into_iter().flatten().map(String::as_str);
+        next.extend(there.filter(|one| graph.contains_key(*one) && reached.insert(*one)));
+    }
+    reached
 }
 
 #[cfg(test)]

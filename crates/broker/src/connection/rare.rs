@@ -1,10 +1,13 @@
 //! State that few connections have, or have for a short time.
 
+use std::sync::Arc;
+
 use martlet_permission::RefusalCause;
 
-use crate::connection::lobby_state::LobbyState;
+use crate::connect_request::WaitingConnect;
 use crate::connection::topic_aliases::TopicAliases;
 use crate::exchange::state::Exchange;
+use crate::lobby_memory::held::LobbyHolding;
 use crate::rate::spent::Spent;
 use crate::screen::screenings::PendingScreening;
 use crate::subscribe::half_done::HalfDone;
@@ -60,4 +63,28 @@ impl RareState {
 
 fn bytes_of<T>(boxed: &Option<Box<T>>) -> usize {
     boxed.as_ref().map_or(0, |_| size_of::<T>())
+}
+
+/// State that a connection has only before its CONNECT is accepted.
+#[derive(Debug)]
+pub(crate) struct LobbyState {
+    /// 16 random bytes, from which a Client Identifier may be made.
+    pub(crate) entropy: [u8; 16],
+    /// The certificate that its client has proved to have.
+    pub(crate) certificate: Option<Arc<[u8]>>,
+    /// Memory that it holds.
+    pub(crate) held: LobbyHolding,
+    /// CONNECT, while the authenticator checks its client.
+    pub(crate) waiting: Option<Box<WaitingConnect>>,
+}
+
+impl LobbyState {
+    pub(crate) fn new(entropy: [u8; 16]) -> Self {
+        Self {
+            entropy,
+            certificate: None,
+            held: LobbyHolding::default(),
+            waiting: None,
+        }
+    }
 }

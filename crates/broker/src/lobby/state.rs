@@ -5,8 +5,7 @@ use std::net::IpAddr;
 use martlet_permission::RefusalCause;
 
 use crate::authenticate::authentications::Authentications;
-use crate::connection::lobby_state::LobbyState;
-use crate::lobby::connect_rate::ConnectRate;
+use crate::connection::rare::LobbyState;
 use crate::lobby_memory::held::LobbyMemory;
 
 /// State that the connections have in common that have not been accepted yet.
@@ -82,6 +81,25 @@ impl Lobby {
     /// How many connections are in it.
     pub(crate) fn len(&self) -> usize {
         self.count
+    }
+}
+
+/// CONNECTs accepted in the present second.
+#[derive(Debug, Default)]
+pub(crate) struct ConnectRate {
+    second: u64,
+    count: u32,
+}
+
+impl ConnectRate {
+    /// Takes one of this second's places; `per_second` 0 has no end of them.
+    pub(crate) fn take(&mut self, now_ms: u64, per_second: u32) -> bool {
+        let second = now_ms / 1000;
+        if second != self.second {
+            *self = Self { second, count: 0 };
+        }
+        self.count += 1;
+        per_second == 0 || self.count <= per_second
     }
 }
 

@@ -5,7 +5,7 @@ use core::ops::Bound;
 
 use crate::id::{RecordNumber, SessionId};
 use crate::node::{Cx, Node};
-use crate::operate::jobs::counters::CountersScan;
+use crate::operate::jobs::CountersScan;
 use crate::operate::step::Step;
 use crate::report::Answer;
 use crate::shard::Shard;

@@ -7,6 +7,7 @@
 //! holds back waits aside, so that the others go on. What must be durable before it is answered
 //! waits in the gate.
 
+mod answer;
 mod counters;
 pub(crate) mod jobs;
 pub(crate) mod operations;
@@ -17,24 +18,25 @@ pub(crate) mod step;
 mod subscriptions;
 mod traffic;
 
+use std::sync::Arc;
+
 use martlet_codec::ReasonCode;
 
 use crate::command::Command;
+use crate::event_interest::{EventInterest, Wants};
 use crate::fault::{self, Fault};
-use crate::id::RecordNumber;
 use crate::node::{Cx, Node};
 use crate::notify::observers::TraceScan;
 use crate::report::{Answer, Report};
-use crate::shard::{Gated, Shard, StoreState};
-use crate::timer::{Timer, TimerKey};
+use crate::shard::{Shard, StoreState};
+use crate::timer::Timer;
 use crate::work::NODE;
+use answer::report;
 use jobs::clients::ClientScan;
-use jobs::counters::CountersScan;
 use jobs::publish::PublishJob;
 use jobs::retained::{DeleteRetainedJob, RetainedScan};
 use jobs::subscriptions::SubscriptionScan;
-use jobs::traffic::TrafficScan;
-use jobs::{ScanJob, WriteJob};
+use jobs::{CountersScan, ScanJob, TrafficScan, WriteJob};
 use operations::Operation;
 use step::Step;
 
@@ -205,14 +207,10 @@ impl Shard {
     }
 
     /// A part holds back the next message of a job: it waits aside, for a limited time.
-    fn set_aside<N: Node>(
-        &mut self,
-        cx: &mut Cx<'_, N>,
-        (mut operation, job): (Operation, WriteJob),
-    ) {
+    fn set_aside<N: Node>(&mut self, cx: &mut Cx<'_, N>, mut operation: Operation, job: WriteJob) {
         self.work.add(NODE);
         if self.operations.held.len() >= HELD_MAX {
-            return self.give_up_write(cx, (operation, job), true);
+            return self.give_up_write(cx, operation, job, true);
         }
         if operation.timer.is_none() {
             let due_ms = cx.now.mono_ms + u64::from(HELD_SECS) * 1000;
@@ -226,7 +224,8 @@ impl Shard {
     fn give_up_write<N: Node>(
         &mut self,
         cx: &mut Cx<'_, N>,
-        (operation, job): (Operation, WriteJob),
+        operation: Operation,
+        job: WriteJob,
         is_held: bool,
     ) {
         if let Some(timer) = operation.timer {
@@ -310,7 +309,7 @@ impl Shard {
             return false;
         };
         if self.is_held_by_part(&job) || self.is_behind_held(&job) {
-            self.set_aside(cx, (operation, job));
+            self.set_aside(cx, operation, job);
             return true;
         }
         let step = match &mut job {
@@ -325,60 +324,6 @@ impl Shard {
         true
     }
 
-    /// Answers once `record` is durable, or the store has taken too long.
-    pub(super) fn answer_operator<N: Node>(
-        &mut self,
-        cx: &mut Cx<'_, N>,
-        request: u64,
-        answer: Answer,
-        record: RecordNumber,
-    ) {
-        if self.store.is_open(record) {
-            return report(cx, request, answer);
-        }
-        let number = self.operations.next();
-        let timer = self.arm_operation(cx, number);
-        let operation = Operation {
-            number,
-            request,
-            timer,
-        };
-        self.answer_later(cx, operation, answer, record);
-    }
-
-    fn answer_later<N: Node>(
-        &mut self,
-        cx: &mut Cx<'_, N>,
-        operation: Operation,
-        answer: Answer,
-        record: RecordNumber,
-    ) {
-        let Operation {
-            number,
-            request,
-            timer,
-        } = operation;
-        let unanswered = (Report { request, answer }, timer);
-        self.operations.unanswered.insert(number, unanswered);
-        self.gate_or_run(cx, record, Gated::Report(number));
-    }
-
-    /// Reports an answer: what it waited for is durable.
-    pub(crate) fn operation_is_durable<N: Node>(&mut self, cx: &mut Cx<'_, N>, number: u32) {
-        if let Some((report, timer)) = self.operations.unanswered.remove(&number) {
-            if let Some(timer) = timer {
-                self.timers.wheel.cancel(timer);
-            }
-            cx.effects.reports.push(report);
-        }
-    }
-
-    fn arm_operation<N: Node>(&mut self, cx: &Cx<'_, N>, number: u32) -> Option<TimerKey> {
-        let secs = self.settings.limits.store_stalled_secs;
-        let due_ms = cx.now.mono_ms + u64::from(secs) * 1000;
-        (secs > 0).then(|| self.timers.wheel.arm(due_ms, Timer::Operation(number)))
-    }
-
     /// An operation has waited too long: for its turn, or for the store. Its operator gets what a
     /// client would be [limit store_stalled_secs].
     pub(crate) fn operation_stalled<N: Node>(&mut self, cx: &mut Cx<'_, N>, number: u32) {
@@ -389,11 +334,23 @@ impl Shard {
         if let Some(((mut operation, job), is_held)) = self.operations.take_waiting(number) {
             // It is over.
             operation.timer = None;
-            self.give_up_write(cx, (operation, job), is_held);
+            self.give_up_write(cx, operation, job, is_held);
         }
     }
-}
 
-fn report<N: Node>(cx: &mut Cx<'_, N>, request: u64, answer: Answer) {
-    cx.effects.reports.push(Report { request, answer });
+    /// Sets which events observers want. Clients that are traced by name are traced at once,
+    /// clients that are traced by address when the scan reaches them.
+    pub(crate) fn set_events<N: Node>(&mut self, cx: &mut Cx<'_, N>, interest: Arc<EventInterest>) {
+        self.observers.wants = Wants::of(&interest);
+        for (tenant, client_id) in &interest.traced.clients {
+            if let Some(session) = self.sessions.find(*tenant, client_id) {
+                self.trace(session, true);
+            }
+        }
+        let has_addresses = !interest.traced.addresses.is_empty();
+        self.observers.interest = interest;
+        if has_addresses || !self.observers.traced.is_empty() {
+            self.begin_tracing(cx);
+        }
+    }
 }

@@ -13,7 +13,9 @@ use crate::losses::lost::Losses;
 use crate::node::{Cx, Node};
 use crate::operate::jobs::clients::ClientScan;
 use crate::operate::step::{PAGE_BYTES, STEP_BYTES, Step};
-use crate::report::{Answer, ClientDetail, ClientPage, ConnectionDetail, LossTimes, WillInfo};
+use crate::report::{
+    Answer, ClientDetail, ClientPage, ConnectionDetail, GroupDetail, LossTimes, WillInfo,
+};
 use crate::session::Session;
 use crate::shard::{Ending, Shard};
 use crate::time::Now;
@@ -161,7 +163,7 @@ impl Shard {
     ) -> Option<ClientDetail> {
         let now_ms = now.mono_ms;
         let index = self.sessions.find(tenant, client_id)?;
-        let (subscriptions, _) = self.subscriptions_behind(index, None, (limit, DETAIL_BYTES));
+        let (subscriptions, _) = self.subscriptions_behind(index, None, limit, DETAIL_BYTES);
         let user = self.user_of(index);
         let bound = self.limit_of_queue(index);
         let bounds = self.bounds_of_queue(self.sessions.id_of(index));
@@ -275,5 +277,24 @@ impl Shard {
             self.end_session(cx, session, RefusalCause::EndedByOperator);
         }
         (found, self.end_under_way(tenant, client_id))
+    }
+
+    /// Details of the share groups with these Topic Filters that are on this shard.
+    pub(super) fn group_details(&self, tenant: TenantId, filters: &[Box<str>]) -> Vec<GroupDetail> {
+        let limits = &self.settings.limits;
+        let (count_max, bytes_max) = (limits.queued_messages, limits.queued_bytes);
+        let found = filters.iter().filter_map(|filter| {
+            let (id, losses, queue) = self.groups.detail_of(tenant, filter)?;
+            let bound = self.limit_of_group(id);
+            let bound = bound.filter(|_| queue.is_full(count_max, bytes_max));
+            Some(GroupDetail {
+                filter: filter.clone(),
+                queued: queue.len(),
+                waiting_since_ms: queue.oldest_wall_ms(),
+                drops: losses.into_iter().flat_map(Losses::by_reason).collect(),
+                queue_full: bound.map(|limit| self.reached(limit, None)),
+            })
+        });
+        found.collect()
     }
 }

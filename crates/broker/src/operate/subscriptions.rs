@@ -6,6 +6,7 @@ use martlet_permission::TenantId;
 use crate::command::NewSubscription;
 use crate::id::RecordNumber;
 use crate::node::{Cx, Node};
+use crate::operate::answer::report;
 use crate::operate::jobs::subscriptions::SubscriptionScan;
 use crate::operate::step::{STEP_BYTES, Step};
 use crate::report::{Answer, SubscriptionInfo, SubscriptionPage};
@@ -35,7 +36,7 @@ impl Shard {
                 // Another session may have the place by now.
                 let after = scan.within.take().filter(|(within, _)| *within == id);
                 let after = after.as_ref().map(|(_, after)| after);
-                let (found, last) = self.subscriptions_behind(place, after, (left, bytes_left));
+                let (found, last) = self.subscriptions_behind(place, after, left, bytes_left);
                 left -= found.len();
                 let bytes: usize = found.iter().map(SubscriptionInfo::bytes).sum();
                 bytes_left = bytes_left.saturating_sub(bytes);
@@ -69,7 +70,7 @@ impl Shard {
         subscriptions: &[NewSubscription],
     ) {
         let Some(session) = self.sessions.find(tenant, client_id) else {
-            return super::report(cx, request, Answer::Subscribe(None));
+            return report(cx, request, Answer::Subscribe(None));
         };
         let terms = self.terms_for_operators(session);
         let token = self.subscribing.subacks.next_token();
@@ -103,17 +104,6 @@ impl Shard {
         self.insert_pending_suback(pending);
     }
 
-    /// The share groups of an operator's subscriptions know their member now.
-    pub(crate) fn joined_for_operator<N: Node>(
-        &mut self,
-        cx: &mut Cx<'_, N>,
-        request: u64,
-        codes: Vec<ReasonCode>,
-        record: RecordNumber,
-    ) {
-        self.answer_operator(cx, request, Answer::Subscribe(Some(codes)), record);
-    }
-
     /// Ends subscriptions of a client, as if it had asked.
     pub(super) fn unsubscribe_for<N: Node>(
         &mut self,
@@ -124,7 +114,7 @@ impl Shard {
         filters: &[Box<str>],
     ) {
         let Some(session) = self.sessions.find(tenant, client_id) else {
-            return super::report(cx, request, Answer::Unsubscribe(None));
+            return report(cx, request, Answer::Unsubscribe(None));
         };
         let mut codes = Vec::with_capacity(filters.len());
         for filter in filters {

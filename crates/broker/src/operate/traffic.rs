@@ -4,7 +4,7 @@
 use std::sync::Arc;
 
 use crate::id::RecordNumber;
-use crate::operate::jobs::traffic::TrafficScan;
+use crate::operate::jobs::TrafficScan;
 use crate::operate::step::{PAGE_BYTES, STEP_BYTES, Step};
 use crate::report::{Answer, TopicUse};
 use crate::session::permit::PermitToken;

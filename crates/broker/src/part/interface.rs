@@ -5,7 +5,6 @@ use std::sync::Arc;
 use martlet_codec::{PacketId, ReasonCode, RetainHandling};
 use martlet_permission::{Identity, TenantId};
 
-use super::refusal::PartRefusal;
 use crate::command::NewMessage;
 use crate::connected_client::SharedClient;
 use crate::counters::DropReason;
@@ -373,5 +372,40 @@ impl Delivery {
     /// The client that published it; none for the node's own messages.
     pub fn publisher(&self) -> Option<&SharedClient> {
         self.message.client()
+    }
+}
+
+/// Why a part refuses a message for good.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum PartRefusal {
+    /// The target rejects the message.
+    Rejected,
+    /// The part fails at this message each time.
+    Failed,
+}
+
+impl PartRefusal {
+    /// All of them.
+    pub const ALL: [Self; 2] = [Self::Rejected, Self::Failed];
+
+    /// The reason code of a receipt, as if a client had answered with it.
+    pub fn code(self) -> ReasonCode {
+        match self {
+            Self::Rejected => ReasonCode::ImplementationSpecificError,
+            Self::Failed => ReasonCode::UnspecifiedError,
+        }
+    }
+
+    /// The reason of a part that this code stands for.
+    pub fn of(code: ReasonCode) -> Option<Self> {
+        Self::ALL.into_iter().find(|one| one.code() == code)
+    }
+
+    /// In words, as a sentence without a full stop.
+    pub fn meaning(self) -> &'static str {
+        match self {
+            Self::Rejected => "the target of the integration rejected the message",
+            Self::Failed => "the integration failed at the message each time",
+        }
     }
 }

@@ -11,21 +11,17 @@
 
 use std::sync::Arc;
 
-use martlet_codec::{QoS, ReasonCode, RetainHandling, SubscriptionFilter, TopicName};
+use martlet_codec::{QoS, TopicName};
 use martlet_fault::{self as fault, Fault};
-use martlet_permission::{Actions, TenantId};
-use smallvec::SmallVec;
+use martlet_permission::TenantId;
 
-use super::{PartEvent, PartSpec};
-use crate::id::{SessionEpoch, SessionId, shard_of};
+use super::PartEvent;
+use crate::id::{SessionId, lane_of};
 use crate::interest::InterestClass;
-use crate::lane_name::lane_of;
 use crate::node::{Cx, Node};
 use crate::part::interface::PartReach;
-use crate::part::lanes::{Lane, LaneSubscription};
-use crate::record::Record;
+use crate::part::lanes::Lane;
 use crate::report::{RetainedAtSubscribe, SubscriptionInfo};
-use crate::routing::{Match, Routing, Target};
 use crate::session::Session;
 use crate::shard::Shard;
 use crate::work::NODE;
@@ -57,91 +53,6 @@ impl Shard {
         if let Some(place) = lanes.iter().position(|lane| lane.session == id) {
             lanes.swap_remove(place);
             self.router.cache.begin_anew();
-        }
-    }
-
-    /// Makes the subscriptions of a lane those that it asks for.
-    pub(super) fn subscribe_lane<N: Node>(
-        &mut self,
-        cx: &mut Cx<'_, N>,
-        session: u32,
-        spec: &PartSpec,
-    ) -> Vec<ReasonCode> {
-        let id = self.sessions.id_of(session);
-        for filter in self.filters_of(session) {
-            self.unsubscribe_one(cx, session, &filter);
-        }
-        let is_subscribed =
-            |filter: &str| spec.subscriptions.iter().any(|one| *one.filter == *filter);
-        let mut given_up = Vec::new();
-        if let Some(lane) = self.parts.lanes.of_mut(id) {
-            let removed = lane
-                .subscriptions
-                .extract_if(.., |one| !is_subscribed(&one.filter));
-            given_up.extend(removed.map(|one| one.number));
-        }
-        for number in given_up {
-            self.append_of_lane(cx, session, |epoch| Record::Unsubscribed { epoch, number });
-        }
-        let requested = spec.subscriptions.iter();
-        let granted = requested.map(|one| {
-            let is_possible = one.retain_handling == RetainHandling::DoNotSend;
-            let parsed = SubscriptionFilter::parse(&one.filter);
-            let is_possible = is_possible && parsed.is_ok_and(|found| found.share_name.is_none());
-            if !is_possible || self.check_topic_text(&one.filter).is_err() {
-                return ReasonCode::TopicFilterInvalid;
-            }
-            if self.may_subscribe(session, &one.filter).is_err() {
-                return ReasonCode::NotAuthorized;
-            }
-            self.grant_to_lane(cx, session, &one.filter, one.identifier);
-            ReasonCode::GrantedQoS1
-        });
-        let granted = granted.collect();
-        self.router.cache.begin_anew();
-        granted
-    }
-
-    fn grant_to_lane<N: Node>(
-        &mut self,
-        cx: &mut Cx<'_, N>,
-        session: u32,
-        filter: &str,
-        identifier: u32,
-    ) {
-        let id = self.sessions.id_of(session);
-        let Some(lane) = self.parts.lanes.of_mut(id) else {
-            return;
-        };
-        let mut existing = lane.subscriptions.iter();
-        let existing = existing.find(|one| *one.filter == *filter);
-        let before = existing.map(|one| (one.number, one.identifier));
-        if before.is_some_and(|(_, existing)| existing == identifier) {
-            return;
-        }
-        let state = self.sessions.at(session);
-        let number = before.map(|(number, _)| number);
-        let subscription = LaneSubscription {
-            filter: filter.into(),
-            number: number.unwrap_or_else(|| state.subscriptions.next_number()),
-            identifier,
-        };
-        let record = subscription.record(state.epoch);
-        self.parts.lanes.enter_subscription(id, &record);
-        // Its record stands before every message that is routed to it.
-        self.append_of_lane(cx, session, |_| Record::Subscribed(Box::new(record)));
-    }
-
-    fn append_of_lane<N: Node>(
-        &mut self,
-        cx: &mut Cx<'_, N>,
-        session: u32,
-        record: impl FnOnce(SessionEpoch) -> Record,
-    ) {
-        let state = self.sessions.at(session);
-        let (epoch, durable) = (state.epoch, state.durable);
-        if durable {
-            self.append(cx, record(epoch));
         }
     }
 
@@ -199,51 +110,6 @@ impl Shard {
             }
         }
         class
-    }
-
-    /// Hands a message to those lanes of this shard that take it: of each part the lane of the
-    /// shard that received it, in whichever run that was. Answers whether there is one.
-    #[inline(never)]
-    pub(crate) fn deliver_to_lanes<N: Node>(
-        &mut self,
-        cx: &mut Cx<'_, N>,
-        routing: &mut Routing<'_>,
-    ) -> bool {
-        let publication = routing.publication;
-        let Ok(topic) = TopicName::new(publication.topic) else {
-            return false;
-        };
-        let number = match fault::is(Fault::LaneOfOtherShard) {
-            true => self.id.0 ^ 1,
-            false => shard_of(publication.id.0),
-        };
-        let mut matched = false;
-        for place in 0..self.parts.lanes.0.len() {
-            let lane = &self.parts.lanes.0[place];
-            if lane.number != number || !lane.takes_tenant(publication.tenant) {
-                continue;
-            }
-            let target = Target::session(lane.session.index);
-            let session = lane.session.index;
-            let taking = lane.subscriptions.iter().filter(|one| one.takes(topic));
-            let matches: SmallVec<[Match; 4]> = taking
-                .map(|one| Match {
-                    target,
-                    subscription_id: one.identifier,
-                    qos: QoS::AtLeastOnce,
-                    no_local: !fault::is(Fault::PartOwnComesBack),
-                    retain_as_published: false,
-                })
-                .collect();
-            let looked_at = lane.subscriptions.len();
-            self.work.add(looked_at as u64 * NODE);
-            if !matches.is_empty() && self.permits(session, Actions::RECEIVE, publication.topic) {
-                let is_served = self.serve(cx, target, &matches, routing);
-                self.parts.lanes_chosen += u64::from(is_served);
-                matched |= is_served;
-            }
-        }
-        matched
     }
 
     /// Reports to a part from which run its oldest message is, if that run is later than before. A

@@ -7,12 +7,10 @@
 
 use martlet_permission::TenantId;
 
-use crate::id::{SessionAddress, SessionEpoch};
+use crate::id::{SessionAddress, SessionEpoch, lane_name, lane_of};
 use crate::node::{Cx, Node};
 use crate::record::{Record, SessionRecord, SubscriptionRecord};
 use crate::shard::Shard;
-
-use crate::lane_name::{lane_name, lane_of};
 
 /// Messages that a lane takes, and on which terms.
 #[derive(Clone, Debug)]

@@ -5,10 +5,12 @@ use std::sync::Arc;
 use martlet_codec::{QoS, TopicFilter, TopicName};
 use martlet_fault::{self as fault, Fault};
 use martlet_permission::TenantId;
+use smallvec::SmallVec;
 
 use crate::id::{SessionEpoch, SessionId};
 use crate::part::interface::PartReach;
 use crate::record::SubscriptionRecord;
+use crate::routing::{Match, Target};
 
 /// A lane whose session is on this shard, attached or not.
 #[derive(Debug)]
@@ -51,12 +53,34 @@ impl LaneSubscription {
 }
 
 impl Lane {
-    pub(super) fn takes_tenant(&self, tenant: TenantId) -> bool {
+    fn takes_tenant(&self, tenant: TenantId) -> bool {
         self.tenant.is_none_or(|own| own == tenant) || fault::is(Fault::LaneOfOtherTenant)
     }
 
     pub(super) fn takes(&self, tenant: TenantId, topic: TopicName<'_>) -> bool {
         self.takes_tenant(tenant) && self.subscriptions.iter().any(|one| one.takes(topic))
+    }
+
+    /// The session of the lane.
+    pub(crate) fn session(&self) -> SessionId {
+        self.session
+    }
+
+    pub(crate) fn subscription_count(&self) -> usize {
+        self.subscriptions.len()
+    }
+
+    /// The subscriptions that take a message of this topic.
+    pub(crate) fn matches(&self, topic: TopicName<'_>) -> SmallVec<[Match; 4]> {
+        let taking = self.subscriptions.iter().filter(|one| one.takes(topic));
+        let matches = taking.map(|one| Match {
+            target: Target::session(self.session.index),
+            subscription_id: one.identifier,
+            qos: QoS::AtLeastOnce,
+            no_local: !fault::is(Fault::PartOwnComesBack),
+            retain_as_published: false,
+        });
+        matches.collect()
     }
 
     /// Returns what its publishers are held back by, while its queue is full.
@@ -75,6 +99,16 @@ impl Lanes {
     #[inline]
     pub(crate) fn any(&self) -> bool {
         !self.0.is_empty()
+    }
+
+    pub(crate) fn len(&self) -> usize {
+        self.0.len()
+    }
+
+    /// The lane at `place`, if it takes messages that shard `number` receives from this tenant.
+    pub(crate) fn taking(&self, place: usize, number: u16, tenant: TenantId) -> Option<&Lane> {
+        let lane = self.0.get(place)?;
+        (lane.number == number && lane.takes_tenant(tenant)).then_some(lane)
     }
 
     pub(crate) fn of(&self, session: SessionId) -> Option<&Lane> {

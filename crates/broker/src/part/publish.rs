@@ -52,7 +52,7 @@ impl Shard {
             if let Some(message) = message {
                 let receivers = self.parts.receipts.receivers() - receivers;
                 let session = self.sessions.id_of(session);
-                self.count_receivers(cx, (message, session), receivers, other_shards);
+                self.count_receivers(cx, message, session, receivers, other_shards);
             }
         }
     }

@@ -11,10 +11,10 @@ use crate::counters::DropReason;
 use crate::id::SessionId;
 use crate::limits::QueueFull;
 use crate::node::{Cx, Node};
-use crate::part::bounds::{PartQueue, QueueBounds, held_from};
+use crate::part::bounds::PartQueue;
 use crate::part::interface::{PartQueueLimits, PartQueueState};
 use crate::record::Record;
-use crate::session::queue::{Queue, TakenEntry};
+use crate::session::queue::TakenEntry;
 use crate::shard::Shard;
 use crate::timer::Timer;
 use crate::work::NODE;
@@ -117,54 +117,6 @@ impl Shard {
     pub(crate) fn session_record(&mut self, session: u32) -> Record {
         let terms = self.terms_of_part(session);
         self.sessions.at(session).record(terms)
-    }
-
-    /// Returns what the queue of a session may have.
-    pub(crate) fn bounds_of_queue(&self, id: SessionId) -> QueueBounds {
-        let limits = &self.settings.limits;
-        let queue = match self.parts.queues.is_empty() {
-            true => None,
-            false => self.parts.queues.get(&id),
-        };
-        match queue.filter(|queue| queue.limits.bytes_max > 0) {
-            Some(queue) => self.bounds_of_part(id, queue),
-            None => QueueBounds {
-                messages: limits.queued_messages,
-                bytes: limits.queued_bytes,
-                policy: self.settings.queue_full,
-                holds: false,
-                notify_from_bytes: u64::MAX,
-            },
-        }
-    }
-
-    fn bounds_of_part(&self, id: SessionId, queue: &PartQueue) -> QueueBounds {
-        let holds = queue.is_holding();
-        let mut bytes = queue.limits.bytes_max;
-        let is_durable = self.sessions.get(id).is_some_and(|session| session.durable);
-        if !self.store.reads_back || !is_durable {
-            let share = self.memory.client_bytes_max as u64;
-            bytes = bytes.min(match holds && !fault::is(Fault::HoldIgnoresMemory) {
-                true => held_from(share),
-                false => share,
-            });
-        }
-        QueueBounds {
-            messages: u32::MAX,
-            bytes,
-            policy: match fault::is(Fault::PartDropsNewest) {
-                true => QueueFull::DropNewest,
-                false => QueueFull::DropOldest,
-            },
-            holds,
-            notify_from_bytes: queue.notify_from_bytes(bytes),
-        }
-    }
-
-    /// A session's queue has dropped messages, and is near its bounds still.
-    pub(crate) fn is_queue_full(&self, id: SessionId, queue: &Queue) -> bool {
-        let bounds = self.bounds_of_queue(id);
-        queue.is_full(bounds.messages, bounds.bytes)
     }
 
     /// Looks at the queue of a part, and at what is left of earlier runs, again and again.

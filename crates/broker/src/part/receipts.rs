@@ -26,7 +26,6 @@ use crate::node::{Cx, Node};
 use crate::part::interface::{Receipt, ReceiptOutcome};
 use crate::part::receipts::due::is_routed;
 use crate::record::EnqueuedAs;
-use crate::routing::Routing;
 use crate::shard::{Gated, Shard};
 use crate::share::message::MemberReceipt;
 use crate::share::ticket::{GroupId, ShareOutcome};
@@ -52,7 +51,8 @@ impl Shard {
         &mut self,
         cx: &mut Cx<'_, N>,
         index: u32,
-        (message, why): (MessageId, EnqueuedAs),
+        message: MessageId,
+        why: EnqueuedAs,
         outcome: ReceiptOutcome,
     ) {
         if message.wants_receipts() && is_routed(why) {
@@ -74,26 +74,6 @@ impl Shard {
         if let Some(part) = self.parts.receipts.take(message) {
             self.send_receipt(cx, part, message, receiver, outcome);
         }
-    }
-
-    /// As [`Shard::deliver_qos0`], with a receipt of the outcome.
-    // Apart from it, so that other messages pay for one look at their name.
-    #[cold]
-    #[inline(never)]
-    pub(crate) fn deliver_qos0_with_receipt<N: Node>(
-        &mut self,
-        cx: &mut Cx<'_, N>,
-        index: u32,
-        routing: &mut Routing<'_>,
-        retain: bool,
-        subscription_ids: &[u32],
-    ) {
-        let before = self.counters.dropped;
-        self.deliver_qos0(cx, index, routing, retain, subscription_ids);
-        let after = &self.counters.dropped;
-        let mut all = DropReason::ALL.iter().copied();
-        let dropped = all.find(|reason| after[*reason as usize] > before[*reason as usize]);
-        self.receipt_at_qos0(cx, index, &routing.publication, dropped.map_or(Ok(()), Err));
     }
 
     /// A message was sent to a session at QoS 0, or dropped.
@@ -226,7 +206,8 @@ impl Shard {
     pub(super) fn count_receivers<N: Node>(
         &mut self,
         cx: &mut Cx<'_, N>,
-        (message, part): (MessageId, SessionId),
+        message: MessageId,
+        part: SessionId,
         receivers: u64,
         other_shards: u32,
     ) {
@@ -279,7 +260,8 @@ impl Shard {
     #[inline(never)]
     pub(crate) fn member_receipt(
         &mut self,
-        (group, delivery): (GroupId, u64),
+        group: GroupId,
+        delivery: u64,
         session: Option<u32>,
         message: MessageId,
         refused: Option<ReasonCode>,

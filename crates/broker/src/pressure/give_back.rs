@@ -3,15 +3,14 @@
 use martlet_codec::ReasonCode;
 use martlet_permission::Limit;
 
-use super::{Holder, Stage};
 use crate::connection::Phase;
 use crate::counters::DropReason;
 use crate::effect::ConnectionEffect;
 use crate::id::SessionId;
 use crate::memory_use::SMALL_BYTES;
 use crate::node::{Cx, Node};
+use crate::pressure::relief::{Holder, Stage};
 use crate::session::queue::Window;
-use crate::shard::Gate;
 use crate::shard::{Ending, Shard};
 use crate::work::{BYTES_PER_UNIT, CLOSING, DELIVERY, HOLDINGS};
 
@@ -133,39 +132,6 @@ impl Shard {
             Holder::Client(_) => {}
         }
         Stage::Dropping(holder, left, greedy)
-    }
-
-    /// Bytes that a client makes the node hold and that it gives back when its connection ends: its
-    /// buffers and user name, the messages that wait for it, the answers to it that wait for the
-    /// store or for share groups, and its Will if that is published then.
-    pub(super) fn bytes_held_by(&mut self, index: u32) -> usize {
-        let layers = self.connections.look_at(index);
-        let layers = layers.map_or(0, |connection| connection.layer_bytes as usize);
-        layers + self.bytes_held_without_layers(index)
-    }
-
-    /// Returns the bytes, likewise, without what lies between its socket and MQTT.
-    pub(super) fn bytes_held_without_layers(&mut self, index: u32) -> usize {
-        let Some(connection) = self.connections.look_at(index) else {
-            return 0;
-        };
-        let session = connection.session();
-        let session = session.and_then(|session| self.sessions.look_at(session));
-        let outbound = session.map(|session| &session.outbound);
-        let waiting = outbound.map_or(0, |outbound| outbound.bytes_in_memory());
-        let in_flight = outbound.map_or(0, |outbound| outbound.count_in_flight());
-        let will = session
-            .and_then(|session| session.will.as_ref())
-            .map_or(0, |will| match will.delay_secs {
-                0 => will.bytes(),
-                _ => 0,
-            });
-        let half_done = connection.rare().and_then(|rare| rare.half_done.as_ref());
-        let half_done = half_done.map_or(0, |half| half.bytes());
-        let answers = Gate::bytes_of(connection.answers_gated) + connection.answer_bytes();
-        let buffers = connection.buffer_bytes() + connection.name_bytes();
-        self.count_in_flight(in_flight);
-        buffers + waiting + half_done + answers + will
     }
 
     /// `bytes` is what the client holds.

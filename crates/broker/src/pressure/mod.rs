@@ -25,15 +25,14 @@
 //! share group. How holders are found is in `search`, how they give back in `give_back`.
 
 mod give_back;
+mod holdings;
 pub(crate) mod relief;
 mod search;
 mod sources;
 
 use crate::memory_use::SMALL_BYTES;
 use crate::node::{Cx, Node};
-use crate::pressure::relief::{
-    Holder, HolderBytes, INTERVAL_AFTER_FIRST_MS, INTERVAL_AFTER_NOTHING_MS, Stage,
-};
+use crate::pressure::relief::{INTERVAL_AFTER_FIRST_MS, INTERVAL_AFTER_NOTHING_MS, Stage};
 use crate::shard::Shard;
 
 /// Clients per millisecond of the interval between two searches: few clients are searched each

@@ -1,10 +1,10 @@
 //! The search for the clients and groups that hold most, step by step: no step is longer because a
 //! share group has many members.
 
-use super::{Holder, HolderBytes, Stage};
 use crate::connection::Phase;
 use crate::memory_use::SMALL_BYTES;
 use crate::node::{Cx, Node};
+use crate::pressure::relief::{Holder, HolderBytes, Stage};
 use crate::shard::Shard;
 use crate::work::{HOLDINGS, HOLDINGS_OF_MEMBER, NODE};
 
@@ -14,8 +14,6 @@ const PART_BYTES: usize = 256;
 const MEMBERS_PER_STEP: usize = 64;
 /// Members and addresses that are forgotten in one step.
 const FORGOTTEN_PER_STEP: usize = 64;
-/// Messages in flight that are looked at in one unit of work.
-const IN_FLIGHT_PER_UNIT: usize = 2;
 
 impl Shard {
     pub(super) fn look_at_members(&mut self, place: usize, first: usize) -> Stage {
@@ -99,26 +97,6 @@ impl Shard {
         Stage::Sessions(place + 1)
     }
 
-    /// Bytes that a session makes the shard hold and that stay when its connection ends.
-    pub(super) fn bytes_of_session(&mut self, index: u32) -> usize {
-        let Some(session) = self.sessions.look_at(index) else {
-            return 0;
-        };
-        let queue = session.outbound.queue();
-        let is_away = session.connection().is_none();
-        match (self.store.reads_back, is_away) {
-            // What was sent is in the store too.
-            (true, true) => queue.bytes_held(),
-            (true, false) => queue.bytes_of_rows(),
-            (false, true) => {
-                let bytes = session.outbound.bytes_in_memory() + queue.bytes_of_rows();
-                self.count_in_flight(session.outbound.count_in_flight());
-                bytes
-            }
-            (false, false) => 0,
-        }
-    }
-
     pub(super) fn look_at_group(&mut self, place: usize, first: usize, most: usize) -> Stage {
         if place >= self.groups.places() {
             return Stage::Forgetting;
@@ -178,10 +156,5 @@ impl Shard {
             0 => Stage::Resting,
             _ => Stage::Holders(found),
         }
-    }
-
-    /// The work of looking at these messages in flight.
-    pub(super) fn count_in_flight(&mut self, count: usize) {
-        self.work.add((count / IN_FLIGHT_PER_UNIT) as u64);
     }
 }

@@ -13,7 +13,7 @@
 use std::collections::BTreeMap;
 use std::net::IpAddr;
 
-use crate::counted_address::counted_as;
+use crate::limits::counted_as;
 use crate::memory_use::SMALL_BYTES;
 
 /// Part of what all clients of an address hold that each of them counts as, as a divisor.

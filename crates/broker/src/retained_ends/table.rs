@@ -30,12 +30,13 @@ impl RetainedEnds {
     pub(super) fn note(
         &mut self,
         place: usize,
-        of: (TenantId, &str),
+        tenant: TenantId,
+        topic: &str,
         end: RetainedEnd,
         at_ms: u64,
         client_id: impl FnOnce() -> Option<Arc<str>>,
     ) {
-        self.0.set(place, of, at_ms, |_| End {
+        self.0.set(place, tenant, topic, at_ms, |_| End {
             end,
             client_id: client_id(),
         });
@@ -68,8 +69,8 @@ mod tests {
     fn a_topic_keeps_its_place_for_a_while() {
         let mut ends = RetainedEnds::default();
         let mut note = |topic: &str, at_ms| {
-            let of = (TenantId(0), topic);
-            ends.note(7, of, RetainedEnd::Cleared, at_ms, || None);
+            let end = RetainedEnd::Cleared;
+            ends.note(7, TenantId(0), topic, end, at_ms, || None);
             let found = ends.of(TenantId(0), "#");
             assert!(ends.of(TenantId(1), "#").is_empty() && ends.of(TenantId(0), "x").is_empty());
             let found = found

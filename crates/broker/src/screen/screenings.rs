@@ -53,7 +53,7 @@ impl PendingScreening {
     }
 
     /// Stores the answer; false if none was requested.
-    pub(super) fn answer(&mut self, answer: Screened) -> bool {
+    pub(crate) fn answer(&mut self, answer: Screened) -> bool {
         let is_requested = self.is_requested();
         if is_requested {
             self.stage = Stage::Answered(answer);

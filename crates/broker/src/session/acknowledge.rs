@@ -4,19 +4,16 @@
 use martlet_codec::{AckKind, PacketId, QoS, ReasonCode};
 
 use crate::counters::DropReason;
-use crate::event::Event;
 use crate::fault::{self, Fault};
-use crate::id::{MessageId, RecordNumber, SessionId};
-use crate::losses::limit_of;
+use crate::id::{RecordNumber, SessionId};
 use crate::node::{Cx, Node};
 use crate::notify::observers::NOTIFY_DELIVERED;
 use crate::part::interface::ReceiptOutcome;
-use crate::record::{EnqueuedAs, Record};
+use crate::record::Record;
 use crate::session::in_flight::{InFlight, InFlightState, Released};
 use crate::session::queue::TakenEntry;
 use crate::shard::{PacketError, Shard};
-use crate::share::ticket::{ShareOutcome, ShareTicket};
-use crate::shortened::{digest_work, shortened};
+use crate::share::ticket::ShareOutcome;
 
 impl Shard {
     /// PUBACK [MQTT-4.3.2-5]: the message is delivered, or refused by its receiver.
@@ -55,7 +52,8 @@ impl Shard {
     pub(crate) fn pubrec_received<N: Node>(
         &mut self,
         cx: &mut Cx<'_, N>,
-        (index, id): (u32, SessionId),
+        index: u32,
+        id: SessionId,
         packet_id: PacketId,
         reason: ReasonCode,
     ) -> Result<(), PacketError> {
@@ -104,8 +102,8 @@ impl Shard {
         let Some((before, record)) = self.release(cx, session_index, packet_id, released) else {
             return Ok(());
         };
-        let message = (released.message, released.why);
-        self.count_delivered(cx, session_index, message, before.ticket());
+        let Released { message, why, .. } = released;
+        self.count_delivered(cx, session_index, message, why, before.ticket());
         if self.observers.wants.any(NOTIFY_DELIVERED) {
             self.notify_pubrec(cx, session_index, &before);
         }
@@ -196,33 +194,6 @@ impl Shard {
         message.into_entry()
     }
 
-    /// The receiver has answered for good: delivered, or refused.
-    /// A refusal ends it as well [MQTT-4.4.0-2].
-    pub(crate) fn entry_answered<N: Node>(
-        &mut self,
-        cx: &mut Cx<'_, N>,
-        index: u32,
-        entry: TakenEntry,
-        reason: ReasonCode,
-    ) {
-        if reason.is_error() {
-            let refused = DropReason::RefusedByReceiver;
-            return self.drop_entry_as(cx, index, entry, refused, Some(reason));
-        }
-        if entry.recorded() {
-            self.entry_ended(cx, index, entry.id(), entry.why());
-        }
-        let message = (entry.id(), entry.why());
-        self.count_delivered(cx, index, message, entry.ticket());
-        if self.observers.wants.any(NOTIFY_DELIVERED) {
-            let message = (entry.id(), entry.message());
-            self.notify_acknowledged(cx, index, message, QoS::AtLeastOnce);
-        }
-        if let TakenEntry::Held(entry) = entry {
-            self.buffers.messages.put_back(entry.message);
-        }
-    }
-
     /// A QoS 2 message counts as delivered.
     #[cold]
     fn notify_pubrec<N: Node>(&mut self, cx: &mut Cx<'_, N>, session: u32, state: &InFlightState) {
@@ -231,66 +202,15 @@ impl Shard {
             InFlightState::Unkept(sent) => (sent.id, None),
             InFlightState::Stored(_) | InFlightState::Released(_) => return,
         };
-        self.notify_acknowledged(cx, session, (id, message), QoS::ExactlyOnce);
-    }
-
-    /// A message counts as delivered.
-    #[inline]
-    fn count_delivered<N: Node>(
-        &mut self,
-        cx: &mut Cx<'_, N>,
-        index: u32,
-        message: (MessageId, EnqueuedAs),
-        ticket: Option<&ShareTicket>,
-    ) {
-        if ticket.is_some() || message.0.wants_receipts() {
-            return self.count_delivered_and_notify(cx, index, message, ticket);
-        }
-        self.sessions.at(index).accounting.delivered += 1;
-        self.counters.delivered += 1;
-    }
-
-    /// Counts a message as delivered where a share group or a part has to be notified.
-    #[inline(never)]
-    fn count_delivered_and_notify<N: Node>(
-        &mut self,
-        cx: &mut Cx<'_, N>,
-        index: u32,
-        message: (MessageId, EnqueuedAs),
-        ticket: Option<&ShareTicket>,
-    ) {
-        let answer = (Some(index), message.0);
-        if self.notify_group(cx, ticket, answer, ShareOutcome::Acknowledged, None) {
-            return;
-        }
-        self.sessions.at(index).accounting.delivered += 1;
-        self.counters.delivered += 1;
-        self.end_receipt(cx, index, message, ReceiptOutcome::Acknowledged);
-    }
-
-    /// A message has expired before it was sent.
-    pub(crate) fn expire_entry<N: Node>(
-        &mut self,
-        cx: &mut Cx<'_, N>,
-        index: u32,
-        entry: TakenEntry,
-    ) {
-        self.end_record_of(cx, index, &entry);
-        let (answer, outcome) = ((Some(index), entry.id()), ShareOutcome::Expired);
-        if self.notify_group(cx, entry.ticket(), answer, outcome, None) {
-            return;
-        }
-        self.sessions.losses(index).count_expired(cx.now.wall_ms);
-        self.counters.expired += 1;
-        let message = (entry.id(), entry.why());
-        self.end_receipt(cx, index, message, ReceiptOutcome::Expired);
+        self.notify_acknowledged(cx, session, id, message, QoS::ExactlyOnce);
     }
 
     /// A message that is not sent (again). `connection` is that of the session.
     pub(super) fn drop_in_flight<N: Node>(
         &mut self,
         cx: &mut Cx<'_, N>,
-        (index, connection): (u32, u32),
+        index: u32,
+        connection: u32,
         packet_id: PacketId,
         was_sent: bool,
         reason: DropReason,
@@ -298,7 +218,7 @@ impl Shard {
         let in_flight = &self.sessions.at(index).outbound.in_flight;
         let qos = in_flight.get(packet_id).and_then(InFlight::publish_qos);
         if was_sent && qos == Some(QoS::ExactlyOnce) {
-            return self.release_dropped(cx, (index, connection), packet_id, reason);
+            return self.release_dropped(cx, index, connection, packet_id, reason);
         }
         if let Some(entry) = self.take_in_flight(index, packet_id) {
             self.drop_entry(cx, index, entry, reason);
@@ -312,7 +232,8 @@ impl Shard {
     fn release_dropped<N: Node>(
         &mut self,
         cx: &mut Cx<'_, N>,
-        (index, connection): (u32, u32),
+        index: u32,
+        connection: u32,
         packet_id: PacketId,
         reason: DropReason,
     ) {
@@ -344,197 +265,15 @@ impl Shard {
                 Fault::ShareReturnLost,
             );
         } else {
-            let answer = (Some(index), released.message);
-            let outcome = ShareOutcome::Dropped(reason);
-            if !self.notify_group(cx, ticket.as_ref(), answer, outcome, None) {
+            let (id, outcome) = (released.message, ShareOutcome::Dropped(reason));
+            if !self.notify_group(cx, ticket.as_ref(), Some(index), id, outcome, None) {
                 self.drop_message(cx, index, reason, 1, entry.message.topic());
-                let message = (released.message, released.why);
-                self.end_receipt(cx, index, message, ReceiptOutcome::Dropped(reason));
+                let dropped = ReceiptOutcome::Dropped(reason);
+                self.end_receipt(cx, index, id, released.why, dropped);
             }
             self.buffers.messages.put_back(entry.message);
         }
         let ok = ReasonCode::Success;
         self.answer_ack(cx, connection, AckKind::PubRel, packet_id, ok, record);
-    }
-
-    /// Drops a message that was queued or in flight, or was about to be: that it is not to come is
-    /// recorded too, else recovery would route it again.
-    pub(crate) fn drop_entry<N: Node>(
-        &mut self,
-        cx: &mut Cx<'_, N>,
-        index: u32,
-        entry: TakenEntry,
-        reason: DropReason,
-    ) {
-        self.drop_entry_as(cx, index, entry, reason, None);
-    }
-
-    /// Drops an entry, likewise; `refused` is the reason code with which its receiver has refused
-    /// it.
-    fn drop_entry_as<N: Node>(
-        &mut self,
-        cx: &mut Cx<'_, N>,
-        index: u32,
-        entry: TakenEntry,
-        reason: DropReason,
-        refused: Option<ReasonCode>,
-    ) {
-        if reason == DropReason::NotPermitted && entry.ticket().is_some() {
-            // Others of the group may have it.
-            return self.return_shared(cx, index, entry, false, Fault::ShareReturnLost);
-        }
-        self.end_record_of(cx, index, &entry);
-        let (answer, outcome) = ((Some(index), entry.id()), ShareOutcome::Dropped(reason));
-        if !self.notify_group(cx, entry.ticket(), answer, outcome, refused) {
-            match entry.message() {
-                Some(message) => {
-                    let topic = message.topic();
-                    self.drop_message_as(cx, index, (reason, refused), 1, topic);
-                }
-                None => self.drop_stored_as(cx, index, (reason, refused), entry.id()),
-            }
-            let dropped = ReceiptOutcome::Dropped(reason);
-            let outcome = refused.map_or(dropped, ReceiptOutcome::Refused);
-            self.end_receipt(cx, index, (entry.id(), entry.why()), outcome);
-        }
-    }
-
-    /// Reports to a share group the outcome of a message that it handed over; true if the group
-    /// held it. `answer`: the member's session and the message.
-    fn notify_group<N: Node>(
-        &mut self,
-        cx: &mut Cx<'_, N>,
-        ticket: Option<&ShareTicket>,
-        answer: (Option<u32>, MessageId),
-        outcome: ShareOutcome,
-        refused: Option<ReasonCode>,
-    ) -> bool {
-        let Some(ticket) = ticket else { return false };
-        let outcome = match ticket.taken {
-            true => ShareOutcome::Settled,
-            false => outcome,
-        };
-        self.answer_group_as(cx, ticket, answer, outcome, refused);
-        !ticket.taken
-    }
-
-    fn end_record_of<N: Node>(&mut self, cx: &mut Cx<'_, N>, index: u32, entry: &TakenEntry) {
-        // The record of a message that a share group lent and that was not taken is at the group.
-        let has_own_record = entry.ticket().is_none_or(|ticket| ticket.taken);
-        if has_own_record && entry.recorded() {
-            self.entry_ended(cx, index, entry.id(), entry.why());
-        }
-    }
-
-    fn entry_ended<N: Node>(
-        &mut self,
-        cx: &mut Cx<'_, N>,
-        index: u32,
-        message: MessageId,
-        why: EnqueuedAs,
-    ) {
-        if fault::is(Fault::EndNotRecorded) {
-            return;
-        }
-        let epoch = self.sessions.at(index).epoch;
-        let record = Record::EntryEnded {
-            epoch,
-            message,
-            why,
-        };
-        self.append(cx, record);
-    }
-
-    /// Counts messages dropped for a session, and notifies observers.
-    // Out of the way of what is delivered.
-    #[inline(never)]
-    pub(crate) fn drop_message<N: Node>(
-        &mut self,
-        cx: &mut Cx<'_, N>,
-        index: u32,
-        reason: DropReason,
-        count: u64,
-        topic: &str,
-    ) {
-        self.drop_message_as(cx, index, (reason, None), count, topic);
-    }
-
-    /// Counts a dropped message, likewise, with the reason code with which its receiver has refused
-    /// it.
-    fn drop_message_as<N: Node>(
-        &mut self,
-        cx: &mut Cx<'_, N>,
-        index: u32,
-        (reason, refused): (DropReason, Option<ReasonCode>),
-        count: u64,
-        topic: &str,
-    ) {
-        self.count_drop(index, reason, count, cx.now.wall_ms);
-        self.notify_losses(cx, index, reason, topic);
-        if self.is_drop_observed(index, topic) {
-            self.work.add(digest_work(topic));
-            let topic = shortened(topic).into_owned();
-            self.notify_drop(cx, index, (reason, refused), topic, None);
-        }
-    }
-
-    /// As [`Shard::drop_message`], for one that lies in the store alone: only its name is known.
-    pub(crate) fn drop_stored<N: Node>(
-        &mut self,
-        cx: &mut Cx<'_, N>,
-        index: u32,
-        reason: DropReason,
-        id: MessageId,
-    ) {
-        self.drop_stored_as(cx, index, (reason, None), id);
-    }
-
-    /// Counts a dropped message that lies in the store alone, likewise, with the reason code with
-    /// which its receiver has refused it.
-    fn drop_stored_as<N: Node>(
-        &mut self,
-        cx: &mut Cx<'_, N>,
-        index: u32,
-        (reason, refused): (DropReason, Option<ReasonCode>),
-        id: MessageId,
-    ) {
-        self.count_drop(index, reason, 1, cx.now.wall_ms);
-        self.notify_losses(cx, index, reason, "");
-        if self.is_drop_observed(index, "") {
-            self.notify_drop(cx, index, (reason, refused), String::new(), Some(id));
-        }
-    }
-
-    /// Counts messages dropped for a session, without an event for each.
-    pub(crate) fn count_drop(&mut self, index: u32, reason: DropReason, count: u64, wall_ms: u64) {
-        if count > 0 && !fault::is(Fault::DropUncounted) {
-            let losses = self.sessions.losses(index);
-            losses.count_drop(reason, count, wall_ms);
-            self.counters.drop_messages(reason, count);
-        }
-    }
-
-    fn notify_drop<N: Node>(
-        &mut self,
-        cx: &mut Cx<'_, N>,
-        index: u32,
-        (reason, refused): (DropReason, Option<ReasonCode>),
-        topic: String,
-        stored: Option<MessageId>,
-    ) {
-        let limit = match reason {
-            DropReason::QueueFull => Some(self.limit_of_queue(index)),
-            reason => limit_of(reason),
-        };
-        cx.effects.notify(
-            self.head_with_user(index),
-            Event::Dropped {
-                topic,
-                stored,
-                reason,
-                limit: limit.map(|limit| self.reached(limit, None)),
-                refused,
-            },
-        );
     }
 }

@@ -1,13 +1,9 @@
 //! A message for a session: sent, queued, or dropped with a reason.
 
 use martlet_codec::{PacketId, QoS, ReasonCode};
-use martlet_permission::Limit;
 
 use crate::counters::DropReason;
 use crate::effect::QueueOwner;
-use crate::event::Event;
-use crate::event_head::EventHead;
-use crate::event_interest::Wants;
 use crate::fault::{self, Fault};
 use crate::id::{MessageId, RecordNumber, SessionEpoch, SubscriptionIds, start_of};
 use crate::limits::QueueFull;
@@ -17,14 +13,12 @@ use crate::notify::observers::NOTIFY_DELIVERED;
 use crate::part::interface::ReceiptOutcome;
 use crate::record::{EnqueuedAs, EntryRecord, Record};
 use crate::retained::is_own as is_own_topic;
-use crate::routing::Routing;
+use crate::routing::{MessageFrom, Routing, Sending};
 use crate::session::in_flight::{InFlightState, SentEntry};
 use crate::session::queue::entry::Unkept;
 use crate::session::queue::{Entry, TakenEntry, Window};
-use crate::session::to_send::{MessageFrom, Sending};
 use crate::shard::{Gated, Shard};
 use crate::share::ticket::{ShareOutcome, ShareTicket};
-use crate::work::{EXPIRY, NODE};
 
 /// Entries of a full queue to check for expiry, for each message that needs room in it.
 const LOOKED_AT_FOR_ROOM: usize = 64;
@@ -197,9 +191,7 @@ impl Shard {
         &mut self,
         cx: &mut Cx<'_, N>,
         index: u32,
-        message: &Message,
-        (qos, retain, why): (QoS, bool, EnqueuedAs),
-        subscription_ids: &[u32],
+        entry: &Entry,
         ticket: ShareTicket,
     ) {
         let connection = self.admitted_connection(index);
@@ -208,29 +200,30 @@ impl Shard {
             .at(index)
             .outbound
             .next_packet_id(&self.memory.gauge);
-        let answer = (Some(index), message.id());
+        let (id, qos) = (entry.message.id(), entry.qos);
         let (Some(connection), Some(packet_id)) = (connection, packet_id) else {
             let outcome = ShareOutcome::Returned { sent_qos2: false };
-            return self.answer_group(cx, &ticket, answer, outcome);
+            return self.answer_group(cx, &ticket, Some(index), id, outcome);
         };
         let how = Sending {
             dup: false,
             qos,
-            retain,
+            retain: entry.retain,
             packet_id: Some(packet_id),
         };
-        let source = MessageFrom::Held(message);
-        if let Err(reason) = self.send_publish(cx, connection, source, how, subscription_ids) {
+        let source = MessageFrom::Held(&entry.message);
+        let ids = &entry.subscription_ids;
+        if let Err(reason) = self.send_publish(cx, connection, source, how, ids) {
             let outcome = match reason {
                 // Others may have it; the group knows the rules too, or will before this answer.
                 DropReason::NotPermitted => ShareOutcome::Returned { sent_qos2: false },
                 reason => ShareOutcome::Dropped(reason),
             };
-            return self.answer_group(cx, &ticket, answer, outcome);
+            return self.answer_group(cx, &ticket, Some(index), id, outcome);
         }
         let sent = Unkept {
-            id: message.id(),
-            why,
+            id,
+            why: entry.why,
             qos,
             ticket: Some(ticket),
         };
@@ -259,7 +252,7 @@ impl Shard {
         if let Err(reason) = sent {
             self.drop_message(cx, index, reason, 1, topic);
             let dropped = ReceiptOutcome::Dropped(reason);
-            return self.end_receipt(cx, index, (id, EnqueuedAs::Routed), dropped);
+            return self.end_receipt(cx, index, id, EnqueuedAs::Routed, dropped);
         }
         let sent = Unkept {
             id,
@@ -322,13 +315,6 @@ impl Shard {
         } else if self.observers.wants.any(NOTIFY_DELIVERED) {
             self.notify_when_written(connection, &routing.publication);
         }
-    }
-
-    /// Where packets of a session may go: before its CONNACK nothing does [MQTT-3.2.0-1].
-    pub(crate) fn admitted_connection(&mut self, index: u32) -> Option<u32> {
-        let connection = self.sessions.at(index).connection()?;
-        let admitted = self.connections.at(connection).flags.admitted();
-        admitted.then_some(connection)
     }
 
     /// A new message gets its Packet Identifier at once: nothing is queued before it and the send
@@ -583,110 +569,9 @@ impl Shard {
         }
     }
 
-    /// Drops the oldest message of a queue that has too many; false: the queue is empty.
-    pub(crate) fn drop_oldest_of_queue<N: Node>(&mut self, cx: &mut Cx<'_, N>, index: u32) -> bool {
-        let Some(oldest) = self.sessions.at(index).outbound.queue_mut().take_oldest() else {
-            return false;
-        };
-        self.work.add(NODE);
-        self.drop_entry(cx, index, oldest, DropReason::QueueFull);
-        true
-    }
-
-    /// Tells of a queue from which messages are dropped from now on.
-    pub(crate) fn notify_if_queue_begins_to_drop<N: Node>(
-        &mut self,
-        cx: &mut Cx<'_, N>,
-        index: u32,
-    ) {
-        if !self
-            .sessions
-            .at(index)
-            .outbound
-            .queue_mut()
-            .begins_to_drop()
-        {
-            return;
-        }
-        let id = self.sessions.id_of(index);
-        self.sessions.dropping.insert(id);
-        let messages = self.sessions.at(index).outbound.queue().len();
-        let limit = self.limit_of_queue(index);
-        let head = self.head_of(index);
-        self.notify_queue_full(cx, head, messages, limit);
-        let _ = self.sessions.losses(index);
-        self.notify_queue_losses_later(cx, QueueOwner::Session(id), limit);
-    }
-
     fn is_queue_full_for(&mut self, index: u32, bytes: usize, bytes_max: u64) -> bool {
         let queue = self.sessions.at(index).outbound.queue();
         queue.is_full_for(bytes, u32::MAX, bytes_max)
-    }
-
-    /// A queue loses messages from now on: reports that to operators.
-    pub(crate) fn notify_queue_full<N: Node>(
-        &self,
-        cx: &mut Cx<'_, N>,
-        head: EventHead,
-        messages: usize,
-        limit: Limit,
-    ) {
-        if self.observers.wants.any(Wants::CONNECTIONS) {
-            let policy = match limit {
-                Limit::PartQueue => QueueFull::DropOldest,
-                _ => self.settings.queue_full,
-            };
-            cx.effects.notify(
-                head,
-                Event::QueueFull {
-                    messages,
-                    policy,
-                    limit: self.reached(limit, None),
-                },
-            );
-        }
-    }
-
-    /// Whether all that waits in the queue of a session is in memory.
-    fn is_queue_in_memory(&mut self, index: u32) -> bool {
-        !self.store.reads_back || !self.sessions.at(index).durable
-    }
-
-    /// The bound that the queue of a session is at.
-    pub(crate) fn limit_of_queue(&mut self, index: u32) -> Limit {
-        if self.parts.has_bounds(self.sessions.id_of(index)) {
-            return Limit::PartQueue;
-        }
-        let is_in_memory = self.is_queue_in_memory(index);
-        let limits = &self.settings.limits;
-        let is_in_memory =
-            is_in_memory && (self.memory.client_bytes_max as u64) < limits.queued_bytes;
-        // One may have just been taken out.
-        match self.sessions.at(index).outbound.queue().len() + 1 >= limits.queued_messages as usize
-        {
-            true => Limit::QueuedMessages,
-            false if is_in_memory => Limit::MemoryShare,
-            false => Limit::QueuedBytes,
-        }
-    }
-
-    /// Takes what has expired out of a queue, of its next `limit` entries. Answers whether there
-    /// are more to be looked at.
-    pub(crate) fn expire_queued<N: Node>(
-        &mut self,
-        cx: &mut Cx<'_, N>,
-        index: u32,
-        limit: usize,
-    ) -> bool {
-        let Some(queue) = self.sessions.at(index).outbound.queue_used() else {
-            return false;
-        };
-        let expired = queue.take_expired(cx.now.mono_ms, limit);
-        self.work.add(expired.looked_at as u64 * EXPIRY);
-        for entry in expired.entries {
-            self.expire_entry(cx, index, entry);
-        }
-        expired.more
     }
 
     /// A retained message found by a subscription.
@@ -734,5 +619,31 @@ impl Shard {
         } else if self.observers.wants.any(NOTIFY_DELIVERED) {
             self.notify_when_written(connection, &message.publication());
         }
+    }
+
+    /// As [`Shard::deliver_qos0`], with a receipt of the outcome.
+    // Apart from it, so that other messages pay for one look at their name.
+    #[cold]
+    #[inline(never)]
+    pub(crate) fn deliver_qos0_with_receipt<N: Node>(
+        &mut self,
+        cx: &mut Cx<'_, N>,
+        index: u32,
+        routing: &mut Routing<'_>,
+        retain: bool,
+        subscription_ids: &[u32],
+    ) {
+        let before = self.counters.dropped;
+        self.deliver_qos0(cx, index, routing, retain, subscription_ids);
+        let after = &self.counters.dropped;
+        let mut all = DropReason::ALL.iter().copied();
+        let dropped = all.find(|reason| after[*reason as usize] > before[*reason as usize]);
+        self.receipt_at_qos0(cx, index, &routing.publication, dropped.map_or(Ok(()), Err));
+    }
+
+    /// Messages that were sent need not stay in memory: the store has them, should they have to be
+    /// sent again. Unless the topic of each dropped message is to be reported.
+    pub(super) fn lets_messages_go(&mut self, index: u32) -> bool {
+        self.store.reads_back && !self.is_outcome_observed(index)
     }
 }

@@ -1,56 +1,25 @@
 //! The answers to PUBLISH and PUBREL packets of a client (MQTT 5 section 4.3). What is between both
 //! is in `receipts.rs`.
 
-use std::net::IpAddr;
 use std::sync::Arc;
 
-use martlet_codec::{
-    AckKind, PacketId, Publish, QoS, ReasonCode, TopicName, is_plain, level_count,
-};
-use martlet_permission::{self, Actions, Limit, Refusal, RefusalCause};
+use martlet_codec::{AckKind, PacketId, Publish, QoS, ReasonCode, TopicName};
+use martlet_permission::{self, Limit, Refusal, Rules};
 
-use crate::connected_client::UserName;
-use crate::event::Event;
-use crate::event_head::EventHead;
-use crate::event_interest::Wants;
+use crate::connected_client::SharedClient;
 use crate::fault::{self, Fault};
-use crate::id::{RecordNumber, SessionId};
-use crate::message::{Message, Publication};
+use crate::id::{RecordNumber, SessionId, SubscriptionIds};
+use crate::message::Publication;
 use crate::node::{Cx, Node};
 use crate::notify::observers::NOTIFY_PUBLISHED;
 use crate::record::Record;
-use crate::retained::RetainedChange;
 use crate::routing::{Origin, expires_at};
+use crate::screening::Screened;
+use crate::session::permit::Permit;
+use crate::session::refused_publish::PublishAnswer;
 use crate::shard::{PacketError, PlainAck, Shard};
-use crate::shortened::shortened;
 use crate::subscribe::ANSWER_OVERHEAD;
-use crate::work::{BYTES_PER_UNIT, RETAINED_CHANGE};
-
-/// How a PUBLISH is answered.
-pub(crate) struct PublishAnswer {
-    reason: ReasonCode,
-    record: RecordNumber,
-}
-
-impl PublishAnswer {
-    /// Creates the answer to a PUBLISH that was taken and is not recorded.
-    pub(crate) fn accepted() -> Self {
-        Self {
-            reason: ReasonCode::Success,
-            record: RecordNumber(0),
-        }
-    }
-}
-
-/// Kind of a message whose client's rules do not permit it, or whose rules were not asked.
-pub(crate) enum ScreenedPublish {
-    /// The message is the client's own, and the client may publish it.
-    Permitted,
-    /// The message is the client's own, and the client may not publish it.
-    Forbidden,
-    /// The message was dealt with: this is its answer.
-    Done(PublishAnswer),
-}
+use crate::work::BYTES_PER_UNIT;
 
 impl Shard {
     /// A PUBLISH came from the client of the connection at `index`.
@@ -153,7 +122,8 @@ impl Shard {
     pub(crate) fn pubrel_received<N: Node>(
         &mut self,
         cx: &mut Cx<'_, N>,
-        (index, id): (u32, SessionId),
+        index: u32,
+        id: SessionId,
         packet_id: PacketId,
     ) {
         let session = self.sessions.at(id.index);
@@ -193,7 +163,7 @@ impl Shard {
         }
         if (!martlet_permission::may_publish(topic) || !self.may_publish(session, topic))
             && let Some(answer) =
-                self.publish_not_permitted(cx, (index, session), topic, publish, qos2)?
+                self.publish_not_permitted(cx, index, session, topic, publish, qos2)?
         {
             return Ok(answer);
         }
@@ -253,141 +223,56 @@ impl Shard {
     fn publish_not_permitted<N: Node>(
         &mut self,
         cx: &mut Cx<'_, N>,
-        (index, session): (u32, u32),
+        index: u32,
+        session: u32,
         topic: &str,
         publish: &Publish<'_>,
         qos2: Option<PacketId>,
     ) -> Result<Option<PublishAnswer>, PacketError> {
-        match self.screened_publish(cx, (index, session), topic, publish, qos2)? {
-            ScreenedPublish::Permitted => Ok(None),
-            ScreenedPublish::Done(answer) => Ok(Some(answer)),
-            ScreenedPublish::Forbidden => {
+        let permit = self.sessions.at(session).permit.as_ref();
+        let is_screened = permit.is_some_and(|permit| permit.identity.screens.any());
+        let screened = match is_screened {
+            true => self.take_screened(index).unwrap_or(Screened::OfClient),
+            false => Screened::OfClient,
+        };
+        Ok(Some(match screened {
+            Screened::OfClient if is_screened && self.may_publish_own(session, topic) => {
+                return Ok(None);
+            }
+            Screened::OfClient => {
                 self.counters.publishes_refused += 1;
                 self.notify_publish_forbidden(cx, session, topic);
-                Ok(Some(self.refused(index, ReasonCode::NotAuthorized)))
+                self.refused(index, ReasonCode::NotAuthorized)
             }
-        }
-    }
-
-    /// Whether a message of this Packet Identifier is between PUBLISH and PUBREL.
-    pub(crate) fn has_receipt(&mut self, session: u32, packet_id: PacketId) -> bool {
-        let receipts = &self.sessions.at(session).receipts;
-        receipts.receipt(packet_id).is_some()
-    }
-
-    /// Where the client of a session is, if it is connected.
-    pub(crate) fn peer_of(&mut self, session: u32) -> Option<(IpAddr, u16)> {
-        let connection = self.sessions.at(session).connection()?;
-        self.connections.at(connection).address()
-    }
-
-    /// Head of an event about the client of this session.
-    pub(crate) fn head_of(&mut self, session: u32) -> EventHead {
-        let session = self.sessions.at(session);
-        EventHead::new(session.tenant, Arc::clone(&session.client_id))
-    }
-
-    /// Head of an event about the client of this session, with its user.
-    pub(crate) fn head_with_user(&mut self, session: u32) -> EventHead {
-        let user = self.user_of(session);
-        self.head_of(session).with_user(user)
-    }
-
-    /// The user of a session: the name that its client has proved, or, where no proof is asked for,
-    /// the one that it gives while it is connected.
-    pub(crate) fn user_of(&mut self, session: u32) -> Option<UserName> {
-        let session = self.sessions.at(session);
-        if let Some(permit) = &session.permit {
-            return permit.identity.user_name.clone().map(UserName::Proved);
-        }
-        let connection = session.connection()?;
-        let claimed = self.connections.at(connection).user_name().cloned();
-        claimed.map(UserName::Claimed)
-    }
-
-    pub(crate) fn notify_publish_forbidden<N: Node>(
-        &mut self,
-        cx: &mut Cx<'_, N>,
-        session: u32,
-        topic: &str,
-    ) {
-        self.notify_not_permitted(cx, session, topic, |why| why);
-    }
-
-    /// Notifies observers, likewise, of a Will that was due.
-    pub(crate) fn notify_will_forbidden<N: Node>(
-        &mut self,
-        cx: &mut Cx<'_, N>,
-        session: u32,
-        topic: &str,
-    ) {
-        self.notify_not_permitted(cx, session, topic, |why| {
-            let cause = match why.cause {
-                RefusalCause::ServerTopic | RefusalCause::SharedFilter => {
-                    RefusalCause::WillOnServerTopic
+            Screened::Refused { reason, why } => {
+                self.refuse_screened(cx, index, session, topic, reason, why)
+            }
+            Screened::Answered {
+                topic: answered_on,
+                payload,
+                refused,
+            } => {
+                self.send_screening_answer(cx, session, &answered_on, &payload, publish.qos);
+                match refused {
+                    None => PublishAnswer::accepted(),
+                    Some((reason, why)) => {
+                        self.refuse_screened(cx, index, session, topic, reason, why)
+                    }
                 }
-                _ => RefusalCause::WillForbidden,
-            };
-            Refusal::operators_only(cause, format!("it was its Will: {}", why.detail()))
-        });
-    }
-
-    fn notify_not_permitted<N: Node>(
-        &mut self,
-        cx: &mut Cx<'_, N>,
-        session: u32,
-        topic: &str,
-        worded: impl FnOnce(Refusal) -> Refusal,
-    ) {
-        if self.is_observed(session, Wants::CONNECTIONS) {
-            let why = worded(self.why_not_published(session, topic));
-            self.notify_publish_refused(cx, session, topic, ReasonCode::NotAuthorized, why);
-        }
-    }
-
-    fn why_not_published(&mut self, session: u32, topic: &str) -> Refusal {
-        match martlet_permission::may_publish(topic) {
-            false => martlet_permission::why_own(topic).into(),
-            true => self.why_not(session, Actions::PUBLISH, topic),
-        }
-    }
-
-    pub(crate) fn notify_publish_refused<N: Node>(
-        &mut self,
-        cx: &mut Cx<'_, N>,
-        session: u32,
-        topic: &str,
-        reason: ReasonCode,
-        why: Refusal,
-    ) {
-        if self.is_observed(session, Wants::CONNECTIONS) {
-            let address = self.peer_of(session);
-            cx.effects.notify(
-                self.head_with_user(session).with_address(address),
-                Event::PublishRefused {
-                    topic: shortened(topic).into_owned(),
-                    reason,
-                    why,
-                },
-            );
-        }
-    }
-
-    /// Notifies observers, likewise, for a limit of the client's listener or of the node.
-    fn notify_publish_beyond<N: Node>(
-        &mut self,
-        cx: &mut Cx<'_, N>,
-        session: u32,
-        topic: &str,
-        reason: ReasonCode,
-        limit: Limit,
-    ) {
-        let connection = self.sessions.at(session).connection();
-        let why = match connection {
-            Some(index) => self.refusal(index, limit.into()),
-            None => self.reached(limit, None).refusal(),
-        };
-        self.notify_publish_refused(cx, session, topic, reason, why);
+            }
+            Screened::OfDevice {
+                identity,
+                last_revocation,
+                payload,
+            } => {
+                let publish = Publish {
+                    payload: &payload,
+                    ..*publish
+                };
+                let permit = Box::new(Permit::new(*identity, last_revocation));
+                self.publish_of_device(cx, index, session, topic, &publish, qos2, permit)?
+            }
+        }))
     }
 
     /// A PUBLISH beyond a limit ends its connection. Its topic is reported before that.
@@ -451,66 +336,6 @@ impl Shard {
         })
     }
 
-    /// Replaces or clears the topic's retained message.
-    /// Only for RETAIN 1 [MQTT-3.3.1-8]. What is retained belongs to no session
-    /// [MQTT-3.1.1/3.1.2-7], [MQTT-3.1.1/3.3.1-7].
-    pub(crate) fn retain<N: Node>(
-        &mut self,
-        cx: &mut Cx<'_, N>,
-        publication: &Publication<'_>,
-        message: &mut Option<Message>,
-    ) -> RetainedChange {
-        self.work.add(RETAINED_CHANGE);
-        if publication.payload.is_empty() {
-            let (tenant, topic) = (publication.tenant, publication.topic);
-            if !cx.node.retained(|store| store.has_topic(tenant, topic)) {
-                return RetainedChange::Absent;
-            }
-            let held = self.copy(publication);
-            *message = Some(held.clone());
-            let now_ms = cx.now.mono_ms;
-            let change = cx.node.retained(|store| store.clear(held, now_ms));
-            if matches!(change, RetainedChange::Cleared { .. }) {
-                self.note_cleared(publication);
-            }
-            return change;
-        }
-        let held = self.copy(publication);
-        let session = publication
-            .publisher
-            .and_then(|address| self.sessions.get(address.session));
-        let publisher = session.map(|session| self.client_key(session.tenant, &session.client_id));
-        let limits = &self.settings.limits;
-        let memory_is_short = self.memory.growth.retained_stops;
-        let count_max = limits.retained_messages as usize;
-        let bytes_configured = limits.retained_bytes as usize;
-        let bytes_max = if memory_is_short { 0 } else { bytes_configured };
-        let share = limits.team_share();
-        let change = cx.node.retained(|store| {
-            match store.exceeded_share(&held, share, count_max, bytes_configured) {
-                Some(limit) => RetainedChange::Full(limit),
-                None => store.store(held.clone(), publisher, count_max, bytes_max),
-            }
-        });
-        *message = Some(held);
-        match change {
-            RetainedChange::Full(Limit::RetainedBytes) if memory_is_short => {
-                RetainedChange::Full(Limit::MemoryKept)
-            }
-            change => change,
-        }
-    }
-
-    /// v5 clients are told; towards v3 a refused message is acknowledged like any other, since
-    /// 3.1.1 has no way to say no but closing [MQTT-3.1.1/3.3.5-2].
-    pub(crate) fn refused(&mut self, index: u32, reason: ReasonCode) -> PublishAnswer {
-        let v5 = self.connections.at(index).version.is_v5();
-        PublishAnswer {
-            reason: if v5 { reason } else { ReasonCode::Success },
-            record: RecordNumber(0),
-        }
-    }
-
     fn acknowledge<N: Node>(
         &mut self,
         cx: &mut Cx<'_, N>,
@@ -540,8 +365,7 @@ impl Shard {
         reason: ReasonCode,
         record: RecordNumber,
     ) {
-        if reason == ReasonCode::Success
-            && self.sends_short_ack(cx, index, (kind, packet_id), record)
+        if reason == ReasonCode::Success && self.sends_short_ack(cx, index, kind, packet_id, record)
         {
             return;
         }
@@ -660,37 +484,6 @@ impl Shard {
         Ok(Some(shared))
     }
 
-    /// The limits of a Topic Name.
-    pub(crate) fn check_topic(&self, topic: &str) -> Result<(), PacketError> {
-        debug_assert!(TopicName::new(topic).is_ok());
-        self.check_topic_text(topic)
-    }
-
-    /// Length, levels and characters of a Topic Name or Topic Filter.
-    pub(crate) fn check_topic_text(&self, topic: &str) -> Result<(), PacketError> {
-        let limits = &self.settings.limits;
-        let levels_max = usize::from(limits.topic_levels);
-        let is_too_long = topic.len() > usize::from(limits.topic_bytes);
-        // A topic has at most one level more than it has bytes.
-        if is_too_long || topic.len() >= levels_max && level_count(topic) > levels_max {
-            let limit = match is_too_long {
-                true => Limit::TopicBytes,
-                false => Limit::TopicLevels,
-            };
-            return Err(PacketError::of(ReasonCode::TopicNameInvalid, limit));
-        }
-        if self.settings.refuse_control_characters
-            && !is_plain(topic)
-            && martlet_codec::has_control_characters(topic)
-        {
-            return Err(PacketError::rule(
-                ReasonCode::TopicNameInvalid,
-                "control character in topic (MQTT 5 section 1.5.4)",
-            ));
-        }
-        Ok(())
-    }
-
     /// A client may not have more under way than it was told [MQTT-3.3.4-7], [MQTT-3.3.4-9]. v3
     /// clients cannot get it: those that never release QoS 2 messages are closed. `receipts` are
     /// its QoS 2 messages not yet released.
@@ -704,5 +497,96 @@ impl Shard {
             ));
         }
         Ok(())
+    }
+
+    fn refuse_screened<N: Node>(
+        &mut self,
+        cx: &mut Cx<'_, N>,
+        index: u32,
+        session: u32,
+        topic: &str,
+        reason: ReasonCode,
+        why: Refusal,
+    ) -> PublishAnswer {
+        self.counters.publishes_refused += 1;
+        self.notify_publish_refused(cx, session, topic, reason, why);
+        self.refused(index, reason)
+    }
+
+    /// A message that has shown the key of a device: it is routed as the device's.
+    fn publish_of_device<N: Node>(
+        &mut self,
+        cx: &mut Cx<'_, N>,
+        index: u32,
+        session: u32,
+        topic: &str,
+        publish: &Publish<'_>,
+        qos2: Option<PacketId>,
+        permit: Box<Permit>,
+    ) -> Result<PublishAnswer, PacketError> {
+        let tenant = self.sessions.at(session).tenant;
+        if let Some(why) = self.why_not_of_device(tenant, topic, &permit) {
+            let reason = ReasonCode::NotAuthorized;
+            return Ok(self.refuse_screened(cx, index, session, topic, reason, why));
+        }
+        // For this message the client is the device: to rules, subscribers, events and sinks.
+        let client = SharedClient::clone(self.connections.at(index).client());
+        let name = permit.identity.user_name.clone();
+        let gauge = Arc::clone(&self.memory.clients);
+        let changed = self.connections.at(index).client_mut();
+        changed.set_names(Arc::clone(&client.client_id), name, &gauge);
+        changed.flags.set_user_is_proved(true);
+        changed.flags.set_is_device(true);
+        let mut permit = self.permits.in_force(permit);
+        // Its rules were asked above, by the name of the device: the session has another one.
+        permit.identity.rules = Arc::new(Rules::open());
+        let own = self.sessions.set_permit(session, Some(permit));
+        let answer = self.accept_publish(cx, index, session, topic, publish, qos2);
+        self.sessions.set_permit(session, own);
+        *self.connections.at(index).client_mut() = (*client).clone();
+        answer
+    }
+
+    /// Sends a message only to the client of a session: at the QoS of its subscription, or at QoS
+    /// 0.
+    fn send_screening_answer<N: Node>(
+        &mut self,
+        cx: &mut Cx<'_, N>,
+        session: u32,
+        topic: &str,
+        payload: &[u8],
+        qos: QoS,
+    ) {
+        // A session that is recorded would take the message into the store.
+        let granted = match self.sessions.at(session).durable {
+            true => QoS::AtMostOnce,
+            false => self.qos_of_subscription(session, topic),
+        };
+        let publication = Publication {
+            id: self.next_message_id(),
+            tenant: self.sessions.at(session).tenant,
+            publisher: None,
+            topic,
+            forwarded: &[],
+            payload,
+            qos,
+            retain: false,
+            received_wall_ms: cx.now.wall_ms,
+            expires_at_ms: u64::MAX,
+            received_mono_ms: cx.now.mono_ms,
+            hops: 0,
+            is_will: false,
+        };
+        let mut routing = self.buffers.begin_routing(publication, None);
+        let qos = granted.min(qos);
+        self.deliver(
+            cx,
+            session,
+            &mut routing,
+            qos,
+            false,
+            SubscriptionIds::new(),
+        );
+        self.buffers.end_routing(routing);
     }
 }

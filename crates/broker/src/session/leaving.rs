@@ -133,7 +133,7 @@ impl Shard {
             let topic = entry.topic();
             self.drop_message(cx, index, DropReason::SessionEnded, 1, topic);
             let dropped = ReceiptOutcome::Dropped(DropReason::SessionEnded);
-            self.end_receipt(cx, index, (entry.id(), entry.why()), dropped);
+            self.end_receipt(cx, index, entry.id(), entry.why(), dropped);
         }
     }
 }

@@ -3,7 +3,9 @@
 
 pub(crate) mod acknowledge;
 pub(crate) mod acks_in_a_row;
+mod client;
 mod deliver;
+mod entry_end;
 pub(crate) mod in_flight;
 pub(crate) mod inbound;
 mod leaving;
@@ -12,9 +14,10 @@ pub(crate) mod packet_ids;
 pub(crate) mod permit;
 mod pump;
 pub(crate) mod queue;
+mod read_back;
 pub(crate) mod receipts;
+pub(crate) mod refused_publish;
 pub(crate) mod sending;
-pub(crate) mod to_send;
 
 use core::hash::BuildHasher;
 use std::collections::{BTreeSet, VecDeque};

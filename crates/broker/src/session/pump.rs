@@ -4,19 +4,16 @@
 use martlet_codec::{AckKind, PacketId, ReasonCode};
 
 use crate::counters::DropReason;
-use crate::effect::{LostMessage, PageOf, QueueOwner, QueueRead, ReadMessage};
+use crate::effect::{LostMessage, PageOf, ReadMessage};
 use crate::fault::{self, Fault};
 use crate::id::{MessageId, RecordNumber, SessionId};
 use crate::node::{Cx, Node};
 use crate::part::interface::ReceiptOutcome;
 use crate::record::Record;
+use crate::routing::{MessageFrom, Sending};
 use crate::session::in_flight::{InFlightState, SentEntry, UnreadableEntry};
-use crate::session::queue::{Queue, StoredEntry, TakenEntry};
-use crate::session::to_send::{MessageFrom, Sending};
+use crate::session::queue::{StoredEntry, TakenEntry};
 use crate::shard::{Gated, Shard};
-
-/// Messages in flight read back at once.
-const IN_FLIGHT_PAGE: usize = 128;
 
 /// Output, in bytes, up to which waiting messages are sent. Above that number further messages stay
 /// in the store until all of the output has left: with hundreds of clients that reconnect at once,
@@ -97,41 +94,6 @@ impl Shard {
         }
         self.send_under(cx, index, packet_id, entry, number, None);
         true
-    }
-
-    /// Asks for the next messages of a queue that runs low, of which more lie in the store.
-    pub(crate) fn read_queue<N: Node>(&mut self, cx: &mut Cx<'_, N>, index: u32) {
-        let queue = self.sessions.at(index).outbound.queue_used();
-        if let Some(messages) = queue.and_then(Queue::page_to_read) {
-            self.read_back(cx, index, PageOf::Queue, messages);
-        }
-    }
-
-    /// Asks for messages of a session that lie in the store.
-    fn read_back<N: Node>(
-        &mut self,
-        cx: &mut Cx<'_, N>,
-        index: u32,
-        of: PageOf,
-        messages: Vec<MessageId>,
-    ) {
-        cx.effects.reads.push(QueueRead {
-            owner: QueueOwner::Session(self.sessions.id_of(index)),
-            of,
-            messages,
-            with_publishers: self.sessions.at(index).flags.part(),
-        });
-    }
-
-    /// Asks for messages that were in flight before a restart and are to be sent again.
-    fn read_in_flight<N: Node>(&mut self, cx: &mut Cx<'_, N>, index: u32) {
-        let outbound = &mut self.sessions.at(index).outbound;
-        if core::mem::replace(&mut outbound.waiting_mut().reading_in_flight, true) {
-            return;
-        }
-        let stored = outbound.stored_unsent().map(|(_, id)| id);
-        let messages = stored.take(IN_FLIGHT_PAGE).collect();
-        self.read_back(cx, index, PageOf::InFlight, messages);
     }
 
     /// Messages of a session have come from the store.
@@ -220,7 +182,7 @@ impl Shard {
         self.gate(cx, record, Gated::Pump(id));
         self.drop_stored(cx, index, DropReason::StoreDamaged, entry.id);
         let dropped = ReceiptOutcome::Dropped(DropReason::StoreDamaged);
-        self.end_receipt(cx, index, (entry.id, entry.why), dropped);
+        self.end_receipt(cx, index, entry.id, entry.why, dropped);
     }
 
     /// Sends the first unsent message, unless it has to wait.
@@ -281,16 +243,10 @@ impl Shard {
         let ids = &entry.subscription_ids;
         let source = MessageFrom::Held(&entry.message);
         if let Err(reason) = self.send_publish(cx, connection, source, how, ids) {
-            self.drop_in_flight(cx, (index, connection), packet_id, was_sent, reason);
+            self.drop_in_flight(cx, index, connection, packet_id, was_sent, reason);
         } else if lets_go && entry.can_be_let_go() {
             self.sessions.at(index).outbound.let_go(packet_id, entry);
         }
         Unsent::Sent
-    }
-
-    /// Messages that were sent need not stay in memory: the store has them, should they have to be
-    /// sent again. Unless the topic of each dropped message is to be reported.
-    pub(super) fn lets_messages_go(&mut self, index: u32) -> bool {
-        self.store.reads_back && !self.is_outcome_observed(index)
     }
 }

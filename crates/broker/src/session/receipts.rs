@@ -32,7 +32,7 @@ impl Receipts {
 
     /// The record that the PUBREC of a message waits for, if it is between PUBLISH and PUBREL.
     #[inline]
-    pub(super) fn receipt(&self, packet_id: PacketId) -> Option<RecordNumber> {
+    pub(crate) fn receipt(&self, packet_id: PacketId) -> Option<RecordNumber> {
         self.0.as_ref()?.receipts.get(packet_id).copied()
     }
 

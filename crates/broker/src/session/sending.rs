@@ -9,7 +9,7 @@ use crate::fault::{self, Fault};
 use crate::message::expiry_left_secs;
 use crate::node::{Cx, Node};
 use crate::outgoing::{Outgoing, PacketParts};
-use crate::session::to_send::{MessageFrom, Sending};
+use crate::routing::{MessageFrom, Sending};
 use crate::shard::Shard;
 use crate::work::BYTES_PER_UNIT;
 

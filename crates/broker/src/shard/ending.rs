@@ -4,100 +4,29 @@ use core::hash::BuildHasher;
 use std::sync::Arc;
 
 use martlet_codec::{Disconnect, ReasonCode};
-use martlet_permission::{RefusalCause, TenantId, TlsFault};
+use martlet_permission::{RefusalCause, TenantId};
 
-use crate::connected_client::UserName;
 use crate::connection::{Connection, Phase};
 use crate::counters::DropReason;
 use crate::effect::{ConnectionEffect, QueueOwner};
 use crate::event::{Event, WillNotice};
-use crate::event_head::EventHead;
 use crate::fault::{self, Fault};
 use crate::id::{ConnectionId, RecordNumber};
 use crate::node::{Cx, Node};
 use crate::record::Record;
 use crate::shard::Shard;
-use crate::shard::end::{Ending, TransportEnd, WillAtEnd};
+use crate::shard::end::{Ending, WillAtEnd};
 use crate::shard::packet_error::PacketError;
 use crate::shortened::shortened;
 use crate::tenant_counts::TenantPool;
 use crate::timer::Timer;
-use crate::work::{CLOSING, COMING_OR_GOING, ENDS};
+use crate::work::{CLOSING, COMING_OR_GOING};
 
 /// Subscriptions that are taken out of the index at once when their session ends; a session with
 /// more of them goes on with it in later turns.
-const SUBSCRIPTIONS_AT_ONCE: usize = 64;
+pub(super) const SUBSCRIPTIONS_AT_ONCE: usize = 64;
 
 impl Shard {
-    /// The transport of a connection has ended. Called once per connection.
-    pub fn closed<N: Node>(&mut self, cx: &mut Cx<'_, N>, id: ConnectionId, end: TransportEnd) {
-        let Some(connection) = self.connections.get(id) else {
-            return;
-        };
-        let cause = end.cause();
-        match connection.phase {
-            // It ends in its turn, and why is known.
-            Phase::Accepted if connection.flags.ending() => {
-                self.connections
-                    .at(id.index)
-                    .flags
-                    .set_transport_closed(true);
-                return;
-            }
-            Phase::Accepted if connection.input.is_some() => {
-                // What came before the end counts, a DISCONNECT above all, even if its client did
-                // not wait for CONNACK.
-                let admitted = connection.flags.admitted();
-                let connection = self.connections.at(id.index);
-                connection.flags.set_transport_closed(true);
-                if end != TransportEnd::EndOfStream {
-                    connection.make_rare().transport_end = Some(cause);
-                }
-                if admitted && self.has_done_enough() {
-                    self.queue_input(id.index);
-                } else if admitted {
-                    self.finish_input(cx, id);
-                }
-                return self.settle(cx);
-            }
-            Phase::Accepted => self.end_connection(cx, id.index, Ending::lost(cause)),
-            Phase::Lobby | Phase::Authenticating | Phase::Challenged => {
-                let address = connection.address();
-                let why = end.refusal(&connection.listener().name);
-                self.leave_lobby(id.index);
-                self.counters.connects_refused += 1;
-                let ip = address.map(|(ip, _)| ip);
-                // A client that only closes its connection is not worth a line.
-                let is_told = match end {
-                    TransportEnd::Violation(RefusalCause::Tls(
-                        TlsFault::LeftHandshake | TlsFault::LeftAfterHandshake,
-                    )) => self.lobby.silent_ends.take(ip, cause, cx.now.mono_ms),
-                    TransportEnd::Violation(_) | TransportEnd::BadCertificate { .. } => true,
-                    _ => false,
-                };
-                if is_told && self.is_refusal_observed(None, ip) {
-                    let claims = match end {
-                        TransportEnd::BadCertificate { claims, .. } => claims,
-                        _ => None,
-                    };
-                    cx.effects.notify(
-                        EventHead::unknown()
-                            .with_user(claims.map(UserName::Claimed))
-                            .with_address(address),
-                        Event::Refused {
-                            will_topic: None,
-                            reason: ReasonCode::ProtocolError,
-                            why,
-                        },
-                    );
-                }
-            }
-            Phase::Closing => {}
-        }
-        self.forget_connection(id);
-        self.settle(cx);
-    }
-
     /// Takes a connection out of the tables, in any state.
     pub(crate) fn forget_connection(&mut self, id: ConnectionId) -> Option<Connection> {
         let mut connection = self.connections.remove(id)?;
@@ -220,23 +149,11 @@ impl Shard {
             self.store.gate.session_ends(number, client);
         }
         self.work.add(COMING_OR_GOING);
-        self.uncount_session(cx, (tenant, is_part));
+        self.uncount_session(cx, tenant, is_part);
         self.return_user_session(cx, index);
         match is_quick {
             true => self.sessions.remove(index),
             false => self.sessions.retire(index),
-        }
-    }
-
-    /// Goes on taking subscriptions of sessions that have ended out of the index.
-    pub(super) fn unindex_retired<N: Node>(&mut self, cx: &mut Cx<'_, N>) {
-        while let Some(index) = self.sessions.first_retired() {
-            if self.unindex_some(cx, index, SUBSCRIPTIONS_AT_ONCE) {
-                self.sessions.remove_retired();
-            }
-            if self.work.is_past(ENDS) {
-                return;
-            }
         }
     }
 

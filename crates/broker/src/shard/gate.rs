@@ -7,17 +7,14 @@
 
 use std::collections::BTreeMap;
 
-use martlet_codec::{Ack, AckKind, PacketId, ProtocolVersion, ReasonCode};
-use martlet_permission::RefusalCause;
+use martlet_codec::{Ack, AckKind, PacketId};
 
-use crate::connection::{Connection, Phase, Since};
+use crate::connection::{Connection, Since};
 use crate::id::{ConnectionId, RecordNumber};
 use crate::node::{Cx, Node};
 use crate::shard::Shard;
-use crate::shard::end::Ending;
 use crate::shard::gated::{Gated, PlainAck};
 use crate::subscribe::suback::SubscribeOrigin;
-use crate::work::{GATED, WRITE};
 
 impl Shard {
     /// Sends a packet once `record` is durable, never before one that was asked for earlier.
@@ -48,7 +45,8 @@ impl Shard {
         &mut self,
         cx: &mut Cx<'_, N>,
         index: u32,
-        (kind, packet_id): (AckKind, PacketId),
+        kind: AckKind,
+        packet_id: PacketId,
         record: RecordNumber,
     ) -> bool {
         let connection = self.connections.at(index);
@@ -148,22 +146,6 @@ impl Shard {
         self.store.gate.put_off(record, gated);
     }
 
-    /// Lets out what waits for records that are durable now, up to this number of units of work.
-    /// The rest has its turn later.
-    pub(super) fn work_off_gate<N: Node>(&mut self, cx: &mut Cx<'_, N>, units: u64) {
-        let until = self.work.done + units;
-        while let Some(gated) = self.next_from_gate() {
-            let effects = cx.effects.connections.len();
-            self.run_gated(cx, gated);
-            // Answers for one connection are one write, and the write is most of the work.
-            let writes = cx.effects.connections.len().saturating_sub(effects) as u64;
-            self.work.add(GATED + WRITE * writes);
-            if self.work.done >= until {
-                return;
-            }
-        }
-    }
-
     /// Whether the bytes of answers that are counted by connection are those of all that wait.
     pub(super) fn answers_balance(&self) -> bool {
         let gated = self.store.gate.iter().filter_map(Gated::answer);
@@ -185,110 +167,5 @@ impl Shard {
             connection.answer_bytes() == sums.get(&index).copied().unwrap_or_default()
         };
         self.connections.entries().all(counted)
-    }
-
-    /// Takes the first that waits for a record, if it may leave now.
-    fn next_from_gate(&mut self) -> Option<Gated> {
-        let gated = self.store.take_open()?;
-        if let Some((connection, bytes)) = gated.answer()
-            && let Some(connection) = self.connections.get_mut(connection)
-        {
-            connection.remove_answer_bytes(bytes);
-        }
-        Some(gated)
-    }
-
-    pub(crate) fn gate_or_run<N: Node>(
-        &mut self,
-        cx: &mut Cx<'_, N>,
-        record: RecordNumber,
-        gated: Gated,
-    ) {
-        if self.store.is_open(record) {
-            self.run_gated(cx, gated);
-        } else {
-            self.gate(cx, record, gated);
-        }
-    }
-
-    pub(super) fn run_gated<N: Node>(&mut self, cx: &mut Cx<'_, N>, gated: Gated) {
-        match gated {
-            Gated::Answer {
-                connection: id,
-                bytes,
-                publish,
-            } => {
-                self.let_out(cx, id, publish, |_, out| out.extend_from_slice(&bytes));
-            }
-            Gated::Ack {
-                connection: id,
-                ack,
-            } => {
-                let publish = matches!(ack.kind, AckKind::PubAck | AckKind::PubRec);
-                self.let_out(cx, id, publish, |version, out| {
-                    Ack::new(ack.packet_id, ack.reason).encode(ack.kind, version, out);
-                });
-            }
-            Gated::Admit {
-                connection: id,
-                connack,
-            } => {
-                let found = self.connections.get(id);
-                let Some(session) = found.and_then(|found| found.session()) else {
-                    return;
-                };
-                if self.permits.reviews.is_under_way() && self.review(session) {
-                    return;
-                }
-                if connack.len() > self.connections.at(id.index).packet_bytes_max as usize {
-                    // Not even CONNACK fits [MQTT-3.1.2-24].
-                    let rule = "CONNACK exceeds the client's Maximum Packet Size";
-                    let cause = RefusalCause::Packet(rule);
-                    let ending = Ending::with_disconnect(ReasonCode::PacketTooLarge, cause);
-                    return self.end_connection(cx, id.index, ending);
-                }
-                self.admit(cx, id.index, &connack);
-            }
-            Gated::Pump(id) => {
-                if let Some(session) = self.sessions.live(id) {
-                    self.pump(cx, session);
-                }
-            }
-            Gated::Report(number) => self.operation_is_durable(cx, number),
-            Gated::PartEvent(id, event) => self.parts.notify(cx, id, *event),
-        }
-    }
-
-    /// Lets an answer out: what it waited for has come.
-    fn let_out<N: Node>(
-        &mut self,
-        cx: &mut Cx<'_, N>,
-        id: ConnectionId,
-        publish: bool,
-        encode: impl FnOnce(ProtocolVersion, &mut Vec<u8>),
-    ) {
-        let Some(connection) = self.connections.get_mut(id) else {
-            return;
-        };
-        if connection.phase == Phase::Closing {
-            return;
-        }
-        connection.answers_gated -= 1;
-        connection.publishes_gated -= u16::from(publish);
-        connection.gated_since = Since::at_ms(cx.now.mono_ms);
-        encode(
-            connection.version,
-            connection.output_mut(&mut self.buffers.pool),
-        );
-        let drained = connection.answers_gated == 0;
-        let held = connection.flags.input_held();
-        let session = connection.session();
-        self.output_appended(cx, id.index);
-        if held {
-            self.queue_input(id.index);
-        }
-        if let Some(session) = session.filter(|_| drained) {
-            self.queue_retained(session);
-        }
     }
 }

@@ -161,7 +161,7 @@ impl Shard {
             _ => return PacketHandling::Now,
         };
         let takes_all = self.store.takes_all();
-        let for_store = !takes_all && self.is_too_much_for_store(cx, index, (header, body));
+        let for_store = !takes_all && self.is_too_much_for_store(cx, index, header, body);
         if self.connections.at(index).flags.transport_closed() {
             // A client that has gone sends no more: what came before the end is worked off. But one
             // client after the other could come and go, and a reserve has an end. So has the queue
@@ -189,11 +189,12 @@ impl Shard {
         &mut self,
         cx: &Cx<'_, N>,
         index: u32,
-        (header, body): (&FixedHeader, &[u8]),
+        header: &FixedHeader,
+        body: &[u8],
     ) -> bool {
         let tenant = self.tenant_of(index);
         let store = self.store.state_for(tenant);
-        store > StoreState::KeepsUp && self.grows_store(cx, index, store, (header, body))
+        store > StoreState::KeepsUp && self.grows_store(cx, index, store, header, body)
     }
 
     /// Whether the store has no room but its reserve for what comes from the client.
@@ -232,7 +233,8 @@ impl Shard {
         cx: &Cx<'_, N>,
         index: u32,
         store: StoreState,
-        (header, body): (&FixedHeader, &[u8]),
+        header: &FixedHeader,
+        body: &[u8],
     ) -> bool {
         let connection = self.connections.at(index);
         let (session, version) = (connection.session(), connection.version);
@@ -282,7 +284,7 @@ impl Shard {
         if store < StoreState::Full {
             return None;
         }
-        let outlives = self.session_expiry_of(client) > 0;
+        let outlives = client.session_expiry_secs(&self.settings.limits) > 0;
         let request = &client.request;
         let found = self.sessions.find(client.login.tenant, &request.client_id);
         let old = found.and_then(|index| self.sessions.get(self.sessions.id_of(index)));

@@ -5,12 +5,15 @@
 //! driver carries out the effects (see [`Effects`](crate::Effects)).
 
 mod buffers;
+mod bytes;
+mod calls;
+mod checks;
 mod commands;
 mod due;
 mod end;
 mod ending;
-mod expiring;
 mod gate;
+mod gate_open;
 mod gated;
 mod held;
 mod holding;
@@ -22,32 +25,30 @@ mod noted;
 mod numbers;
 mod output;
 mod packet_error;
+mod packets;
+mod put_off;
 mod queues;
 mod reached;
 mod report;
+mod settle;
 mod store;
 mod timers;
 mod turns;
 mod unqueued;
-mod waiting;
+mod watch;
 
 use std::sync::Arc;
 
-use martlet_codec::{ReasonCode, UserProperties};
-use martlet_permission::{Limit, RefusalCause};
-
 use crate::authenticate::permits::Permits;
-use crate::connection::{Connection, Connections, Phase, Since};
+use crate::connection::{Connection, Connections};
 use crate::counters::Counters;
-use crate::effect::{QueueOwner, ReadPage};
-use crate::guest::{Guest, Peer};
 use crate::hash::{Seed, seeded};
 use crate::id::{ConnectionId, RecordNumber, ShardId};
 use crate::limits::Settings;
 use crate::lobby::state::Lobby;
 use crate::memory_account::MemoryAccount;
 use crate::node::{Cx, Node};
-use crate::notify::observers::{NOTIFY_WRITTEN, Observers};
+use crate::notify::observers::Observers;
 use crate::operate::operations::Operations;
 use crate::part::attached::Parts;
 use crate::record::Record;
@@ -57,7 +58,7 @@ use crate::session::Sessions;
 use crate::share::group::Groups;
 use crate::subscribe::index::SubscriberIndex;
 use crate::subscribe::under_way::Subscribing;
-use crate::work::{DELIVERY, NODE, RECORD, RETAINED, Work};
+use crate::work::{DELIVERY, RECORD, Work};
 
 use buffers::Buffers;
 use due::Timers;
@@ -65,10 +66,10 @@ pub(crate) use end::Ending;
 pub use end::TransportEnd;
 pub(crate) use gated::{Gate, Gated, PlainAck};
 pub(crate) use holding::RESERVE_WILL_BYTES;
-pub(crate) use input::Progress;
 use noted::OperatorRecords;
 use numbers::Numbers;
 pub(crate) use packet_error::PacketError;
+pub(crate) use packets::Progress;
 use queues::Waiting;
 use store::Store;
 pub use store::StoreState;
@@ -114,17 +115,6 @@ pub struct Shard {
     pub(crate) work: Work,
 }
 
-/// Pages of retained messages read per call of [`Shard::work`].
-const PAGES_PER_WORK: usize = 16;
-/// Part of a turn, beside the turn itself, for what the store has answered and an earlier turn had
-/// no room for, as a divisor.
-const GATE_PART_OF_TURN: u64 = 2;
-/// Units of a packet with more User Properties than are allowed.
-const TOO_MANY_PROPERTIES: u64 = 8 * 1024;
-/// Timers fired per call of [`Shard::advance`], so that many that are due at once, such as the
-/// Wills of a whole site, do not hold up everybody else.
-const TIMERS_PER_ADVANCE: usize = 512;
-
 impl Shard {
     /// Shard `id` of a node of `shard_count`. `seed` is for its hash tables: random in production,
     /// since clients choose the keys.
@@ -158,185 +148,9 @@ impl Shard {
         }
     }
 
-    /// A connection was accepted: it begins in the lobby, and its deadline runs.
-    pub fn open<N: Node>(&mut self, cx: &mut Cx<'_, N>, peer: Peer) -> ConnectionId {
-        self.enter_lobby(cx, peer)
-    }
-
-    /// A connection comes from another shard's lobby, because its session lives here.
-    pub fn adopt<N: Node>(&mut self, cx: &mut Cx<'_, N>, guest: Box<Guest>) -> ConnectionId {
-        let Guest {
-            peer,
-            client,
-            unread,
-        } = *guest;
-        let id = self.enter_lobby(cx, peer);
-        let connection = self.connections.at(id.index);
-        if !unread.is_empty() {
-            connection.keep_input(&unread, &mut self.buffers.pool);
-        }
-        connection.packet_bytes_max = client.request.packet_bytes_max;
-        if self.lobby.stopping {
-            let (version, reason) = (client.request.version, ReasonCode::ServerUnavailable);
-            let cause = RefusalCause::ServerStopping;
-            self.refuse(cx, id.index, Some(version), reason, cause);
-        } else {
-            self.accept_connect(cx, id.index, client);
-        }
-        self.settle(cx);
-        id
-    }
-
-    /// Bytes came in. All are taken; what cannot be worked off yet is kept.
-    pub fn receive<N: Node>(&mut self, cx: &mut Cx<'_, N>, id: ConnectionId, bytes: &[u8]) {
-        self.counters.bytes_received += bytes.len() as u64;
-        let Some(connection) = self.connections.get_mut(id) else {
-            return;
-        };
-        if connection.phase == Phase::Closing {
-            return;
-        }
-        if connection.flags.input_held() || connection.input.is_some() {
-            connection.keep_input(bytes, &mut self.buffers.pool);
-            self.work_off_input(cx, id);
-        } else {
-            let consumed = self.receive_packets(cx, id, bytes);
-            self.keep_input(cx, id, &bytes[consumed..]);
-        }
-        self.after_input(cx, id);
-        self.settle(cx);
-    }
-
     /// Bytes to be written.
     pub fn output(&self, id: ConnectionId) -> &[u8] {
         self.connections.get(id).map_or(&[], Connection::output)
-    }
-
-    /// `count` bytes of the output have been taken by the transport; 0 when it took none.
-    pub fn wrote<N: Node>(&mut self, cx: &mut Cx<'_, N>, id: ConnectionId, count: usize) {
-        self.counters.bytes_sent += count as u64;
-        if self.observers.wants.any(NOTIFY_WRITTEN) {
-            self.notify_output_written(cx, id, count);
-        }
-        let Some(connection) = self.connections.get_mut(id) else {
-            return;
-        };
-        let delivered = connection.wrote(count, &mut self.buffers.pool);
-        let owner = connection.owner();
-        self.count_qos0_delivered(owner, u64::from(delivered));
-        let connection = self.connections.at(id.index);
-        if count > 0 {
-            connection.progressed(cx.now.mono_ms);
-        }
-        let paused = connection.flags.reading_paused();
-        if connection.output_len() > 0 {
-            self.watch_stalled(cx, id);
-            if paused {
-                self.after_input(cx, id);
-            }
-            return;
-        }
-        self.charge_buffers(id.index);
-        if paused {
-            self.after_input(cx, id);
-            if self.connections.get(id).is_none() {
-                return;
-            }
-        }
-        let connection = self.connections.at(id.index);
-        if connection.answers_gated == 0
-            && connection.held_for_store_since == Since::NONE
-            && let Some(timer) = connection.stalled.take()
-        {
-            self.timers.wheel.cancel(timer);
-        }
-        let connection = self.connections.at(id.index);
-        if let Some(session) = connection.session()
-            && connection.flags.admitted()
-        {
-            if !self.sessions.at(session).outbound.is_idle() {
-                self.pump(cx, session);
-            }
-            self.queue_retained(session);
-            self.settle(cx);
-        }
-    }
-
-    /// Messages that an effect asked for ([`QueueRead`](crate::QueueRead)) have come from the
-    /// store, or it is known why not.
-    pub fn messages_read<N: Node>(&mut self, cx: &mut Cx<'_, N>, page: ReadPage) {
-        let ReadPage {
-            owner,
-            of,
-            mut messages,
-        } = page;
-        self.parts.receipts.name_parts(&mut messages);
-        match owner {
-            QueueOwner::Session(id) => self.session_messages_read(cx, id, of, messages),
-            QueueOwner::Group(id) => self.group_messages_read(cx, id, messages),
-        }
-        self.settle(cx);
-    }
-
-    /// All records up to this number are durable: what waited for them goes out.
-    pub fn durable<N: Node>(&mut self, cx: &mut Cx<'_, N>, up_to: RecordNumber) {
-        self.store.records.durable(up_to);
-        self.work_off_gate(cx, self.settings.work.turn);
-        self.settle(cx);
-    }
-
-    /// Some other shard's mailbox is full (`on`), or has room again: publishers are held back.
-    pub fn congested<N: Node>(&mut self, _cx: &mut Cx<'_, N>, on: bool) {
-        self.waiting.held_back.set_congested(on);
-    }
-
-    /// Fires timers that are due, a bounded number at a time.
-    pub fn advance<N: Node>(&mut self, cx: &mut Cx<'_, N>) {
-        let before = self.work.done;
-        for _ in 0..TIMERS_PER_ADVANCE {
-            if (self.work.done - before) * 2 >= self.settings.work.turn {
-                break;
-            }
-            let Some((_, timer)) = self.timers.wheel.expire(cx.now.mono_ms) else {
-                break;
-            };
-            self.work.add(NODE);
-            self.fire(cx, timer);
-            self.settle(cx);
-        }
-    }
-
-    /// Goes on with what was put off: held-back input, retained messages; settles accounts with
-    /// the node's memory. Called once per tick.
-    pub fn work<N: Node>(&mut self, cx: &mut Cx<'_, N>) {
-        if self.store.is_gate_open() {
-            self.work_off_gate(cx, self.settings.work.turn / GATE_PART_OF_TURN);
-            self.settle(cx);
-        }
-        self.begin_turn();
-        if self.has_put_off() {
-            self.go_on_reviewing(cx);
-            self.queue_released();
-            self.work_off_inbox(cx);
-            self.continue_fan_outs(cx);
-            self.go_on_ending(cx);
-            self.unindex_retired(cx);
-            self.free_ended_queues(cx);
-            self.serve_groups_put_off(cx);
-        }
-        if !self.waiting.input.is_empty() {
-            self.work_off_queued_input(cx);
-        }
-        for _ in 0..PAGES_PER_WORK {
-            if !self.read_retained_page(cx) || self.work.is_past(RETAINED) {
-                break;
-            }
-        }
-        if self.has_work_for_operators() {
-            self.work_for_operators(cx);
-            self.settle(cx);
-        }
-        self.settle_memory(cx);
     }
 
     /// Takes back records that were handed over to the store: what they held is used again.
@@ -408,40 +222,5 @@ impl Shard {
         self.work.add(RECORD);
         cx.effects.records.push(record);
         self.store.records.appended()
-    }
-
-    pub(crate) fn check_user_properties(
-        &mut self,
-        properties: UserProperties<'_>,
-    ) -> Result<(), PacketError> {
-        let count_max = usize::from(self.settings.limits.user_properties);
-        if properties.iter().take(count_max + 1).count() > count_max {
-            // It may have had hundreds of thousands.
-            self.work.add(TOO_MANY_PROPERTIES);
-            return Err(PacketError::of(
-                ReasonCode::QuotaExceeded,
-                Limit::UserProperties,
-            ));
-        }
-        Ok(())
-    }
-
-    /// Carries out what must not happen in the middle of something else.
-    pub(crate) fn settle<N: Node>(&mut self, cx: &mut Cx<'_, N>) {
-        loop {
-            // First: what a member refuses comes back to a group that knows why.
-            if let Some(session) = self.groups.reads_changed.pop() {
-                self.send_reads(cx, session);
-            } else if let Some(message) = self.groups.own_traffic.pop_front() {
-                let own = self.id;
-                self.share_received(cx, own, message);
-            } else if let Some((id, reason, cause)) = self.waiting.closing.pop() {
-                if self.connections.get(id).is_some() {
-                    self.end_in_turn(cx, id.index, Ending::with_disconnect(reason, cause));
-                }
-            } else {
-                return;
-            }
-        }
     }
 }

@@ -39,4 +39,9 @@ impl Shard {
         let listener = connection.map(|connection| &**connection.listener());
         self.reached(limit, listener).refusal()
     }
+
+    /// Bytes of all Wills on this shard, at most.
+    pub(crate) fn wills_bytes_max(&self) -> u64 {
+        self.settings.limits.wills_bytes / u64::from(self.shard_count.max(1))
+    }
 }

@@ -243,6 +243,17 @@ impl Groups {
         Some(&mut self.slab[index as usize].queue)
     }
 
+    /// Takes the next group whose queue was too long for one turn.
+    pub(crate) fn next_put_off(&mut self) -> Option<u32> {
+        while let Some(id) = self.put_off.pop_front() {
+            if let Some(index) = self.live(id) {
+                self.slab[index as usize].put_off = false;
+                return Some(index);
+            }
+        }
+        None
+    }
+
     pub(super) fn live(&self, id: GroupId) -> Option<u32> {
         let group = self.slab.get(id.index as usize)?;
         (group.generation == id.generation).then_some(id.index)

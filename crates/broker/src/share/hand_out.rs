@@ -23,7 +23,7 @@ use crate::routing::Routing;
 use crate::session::queue::{Entry, StoredEntry, TakenEntry, Window};
 use crate::shard::Shard;
 use crate::shortened::{digest_work, shortened};
-use crate::work::{DELIVERY, ENDS, EXPIRY, MEMBER_RULES};
+use crate::work::{DELIVERY, EXPIRY, MEMBER_RULES};
 
 /// Messages of a group's queue that are handed out at once: a member of QoS 0 takes any number.
 const HANDED_OUT_AT_ONCE: usize = 256;
@@ -128,22 +128,8 @@ impl Shard {
         }
     }
 
-    /// Goes on with the groups whose queue was too long for one turn.
-    pub(crate) fn serve_groups_put_off<N: Node>(&mut self, cx: &mut Cx<'_, N>) {
-        while let Some(id) = self.groups.put_off.pop_front() {
-            if let Some(index) = self.groups.live(id) {
-                self.groups.slab[index as usize].put_off = false;
-                self.serve_group(cx, index);
-                self.settle(cx);
-            }
-            if self.work.is_past(ENDS) {
-                return;
-            }
-        }
-    }
-
     /// Hands out what waits, as far as credit goes, at most [`HANDED_OUT_AT_ONCE`] messages.
-    pub(super) fn serve_group<N: Node>(&mut self, cx: &mut Cx<'_, N>, index: u32) {
+    pub(crate) fn serve_group<N: Node>(&mut self, cx: &mut Cx<'_, N>, index: u32) {
         let group = &mut self.groups.slab[index as usize];
         group.retry_if_all_are_full();
         if group.queue.is_empty() || group.put_off || !group.has_taker() {

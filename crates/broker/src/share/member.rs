@@ -3,7 +3,6 @@
 
 use std::sync::Arc;
 
-use martlet_codec::ReasonCode;
 use martlet_permission::{Actions, Realm};
 use smallvec::SmallVec;
 
@@ -11,11 +10,11 @@ use super::message::{Member, Reads, RulesVersion, ShareMessage};
 use super::ticket::{GroupAddress, ShareOutcome, ShareTicket};
 use crate::counters::DropReason;
 use crate::fault::{self, Fault};
-use crate::id::{MessageId, SessionEpoch, SessionId};
+use crate::id::SessionId;
 use crate::node::{Cx, Node};
-use crate::record::{EnqueuedAs, EntryRecord, Record, SubscriptionRecord};
+use crate::record::{EntryRecord, SubscriptionRecord};
 use crate::routing::Routing;
-use crate::session::queue::{Apart, Entry, TakenEntry};
+use crate::session::queue::Entry;
 use crate::shard::Shard;
 use crate::subscribe::subscribers::SharedSubscription;
 
@@ -112,12 +111,7 @@ impl Shard {
         true
     }
 
-    pub(crate) fn send_leave<N: Node>(
-        &mut self,
-        cx: &mut Cx<'_, N>,
-        session: u32,
-        filter: Box<str>,
-    ) {
+    fn send_leave<N: Node>(&mut self, cx: &mut Cx<'_, N>, session: u32, filter: Box<str>) {
         let member = self.address_of(session);
         let tenant = self.sessions.at(session).tenant;
         let to = self.owner(tenant, &filter);
@@ -185,138 +179,6 @@ impl Shard {
         self.join_group(cx, session, subscription, NO_SUBACK);
     }
 
-    /// Answers for a handed out message: `answer` is the member's session, if there is one, and
-    /// the message.
-    pub(crate) fn answer_group<N: Node>(
-        &mut self,
-        cx: &mut Cx<'_, N>,
-        ticket: &ShareTicket,
-        answer: (Option<u32>, MessageId),
-        outcome: ShareOutcome,
-    ) {
-        self.answer_group_as(cx, ticket, answer, outcome, None);
-    }
-
-    /// Answers, likewise; `refused` is the reason code with which the member has refused it.
-    pub(crate) fn answer_group_as<N: Node>(
-        &mut self,
-        cx: &mut Cx<'_, N>,
-        ticket: &ShareTicket,
-        (session, message): (Option<u32>, MessageId),
-        outcome: ShareOutcome,
-        refused: Option<ReasonCode>,
-    ) {
-        let (group, delivery) = (ticket.group, ticket.delivery);
-        if message.wants_receipts() && outcome != ShareOutcome::Settled {
-            let place = (group, delivery);
-            let receipt = self.member_receipt(place, session, message, refused);
-            self.share_send(cx, ticket.shard, ShareMessage::Receipt(receipt));
-        }
-        let answer = ShareMessage::Outcome {
-            group,
-            delivery,
-            outcome,
-        };
-        self.share_send(cx, ticket.shard, answer);
-    }
-
-    /// Moves an entry that a share group handed out into the queue of a durable session. Answers
-    /// the epoch of the group, for the record that is appended next.
-    pub(crate) fn take_from_group<N: Node>(
-        &mut self,
-        cx: &mut Cx<'_, N>,
-        session: u32,
-        entry: &mut Entry,
-    ) -> Option<SessionEpoch> {
-        let recorded = entry.recorded;
-        let ticket = entry.ticket.as_deref_mut();
-        let ticket = ticket.filter(|ticket| recorded && !ticket.taken)?;
-        ticket.taken = true;
-        let ticket = *ticket;
-        self.sessions.at(session).accounting.matched += 1;
-        self.count_matched();
-        let message = &entry.message;
-        if message.id().wants_receipts() {
-            let publisher = message.publication().publisher;
-            self.parts.receipts.add(message.id(), publisher);
-        }
-        let answer = (Some(session), message.id());
-        self.answer_group(cx, &ticket, answer, ShareOutcome::Taken);
-        Some(ticket.epoch)
-    }
-
-    /// Gives what a share group handed over back to it, because the member is away or gone; except
-    /// a QoS 2 message that was sent once, which is dropped [MQTT-4.8.2-5]. `lost_by` is the
-    /// deliberate fault that loses it here.
-    pub(crate) fn return_shared<N: Node>(
-        &mut self,
-        cx: &mut Cx<'_, N>,
-        session: u32,
-        entry: TakenEntry,
-        sent_qos2: bool,
-        lost_by: Fault,
-    ) {
-        let Some(ticket) = entry.ticket().copied() else {
-            return;
-        };
-        if fault::is(lost_by) || self.is_return_lost(&ticket) {
-            return self.entry_answered(cx, session, entry, ReasonCode::Success);
-        }
-        let sent_qos2 = sent_qos2 && !fault::is(Fault::ShareReturnsSentQos2);
-        if !ticket.taken {
-            let answer = (Some(session), entry.id());
-            return self.answer_group(cx, &ticket, answer, ShareOutcome::Returned { sent_qos2 });
-        }
-        if sent_qos2 {
-            return self.drop_entry(cx, session, entry, DropReason::SessionEnded);
-        }
-        let from = self.sessions.at(session).epoch;
-        let (message, from_why) = (entry.message().cloned(), entry.why());
-        let mut entry = match entry {
-            TakenEntry::Held(entry) => entry.without_message(),
-            TakenEntry::Stored(entry) => entry,
-            // What is taken has a record.
-            TakenEntry::Unkept(_) => return,
-        };
-        entry.why = EnqueuedAs::Routed;
-        (entry.qos, entry.retain) = (ticket.qos, ticket.retain);
-        entry.apart = Apart::default();
-        let moved = Record::Moved {
-            from,
-            from_why,
-            to: entry.record(ticket.epoch, cx.now),
-        };
-        self.append(cx, moved);
-        self.sessions.at(session).accounting.matched -= 1;
-        self.counters.matched -= 1;
-        let receipt = match entry.id.wants_receipts() {
-            true => self.parts.receipts.take(entry.id),
-            false => None,
-        };
-        let receipt = receipt.map(|part| {
-            let client_id = &self.sessions.at(session).client_id;
-            Box::new((part, Arc::clone(client_id)))
-        });
-        let given_back = ShareMessage::GivenBack {
-            group: ticket.group,
-            epoch: ticket.epoch,
-            delivery: ticket.delivery,
-            entry: Box::new(entry),
-            message,
-            receipt,
-        };
-        self.share_send(cx, ticket.shard, given_back);
-    }
-
-    /// Whether a deliberate fault loses what goes back to a share group, wherever that happens.
-    fn is_return_lost(&self, ticket: &ShareTicket) -> bool {
-        let is_elsewhere = ticket.shard != self.id;
-        let is_old = ticket.delivery == 0 && !self.work.unbounded;
-        fault::is(Fault::ShareReturnLost)
-            || is_elsewhere && fault::is(Fault::ShareReturnLostElsewhere)
-            || is_old && fault::is(Fault::ShareReturnLostOld)
-    }
-
     /// A client will not come back by the credentials it had: what share groups lent it goes back
     /// to them, as if its session had ended.
     pub(crate) fn return_all_shared<N: Node>(&mut self, cx: &mut Cx<'_, N>, session: u32) {
@@ -357,8 +219,8 @@ impl Shard {
         let connected = session.filter(|&session| self.sessions.at(session).connection.is_some());
         match (&entry.ticket, session, connected) {
             (Some(ticket), _, Some(session)) if self.has_no_room(session, ticket, &entry) => {
-                let answer = (Some(session), entry.message.id());
-                self.answer_group(cx, &ticket.clone(), answer, ShareOutcome::NoRoom);
+                let id = entry.message.id();
+                self.answer_group(cx, &ticket.clone(), Some(session), id, ShareOutcome::NoRoom);
             }
             (Some(_), _, Some(session)) => self.send_or_enqueue(cx, session, entry, None),
             (Some(_), Some(session), None) if though_away => self.enqueue(cx, session, entry),
@@ -367,8 +229,8 @@ impl Shard {
                     true => ShareOutcome::Acknowledged,
                     false => ShareOutcome::Returned { sent_qos2: false },
                 };
-                let answer = (session, entry.message.id());
-                self.answer_group(cx, &ticket.clone(), answer, outcome);
+                let id = entry.message.id();
+                self.answer_group(cx, &ticket.clone(), session, id, outcome);
             }
             (None, Some(session), _) => self.deliver_shared_qos0(cx, session, &entry),
             (None, None, _) => {
@@ -407,6 +269,13 @@ impl Shard {
         match entry.message.id().wants_receipts() {
             true => self.deliver_qos0_with_receipt(cx, session, &mut routing, retain, ids),
             false => self.deliver_qos0(cx, session, &mut routing, retain, ids),
+        }
+    }
+
+    /// Ends the memberships of a session in share groups.
+    pub(crate) fn leave_groups<N: Node>(&mut self, cx: &mut Cx<'_, N>, session: u32) {
+        for filter in self.leave_all(session) {
+            self.send_leave(cx, session, filter);
         }
     }
 }

@@ -16,12 +16,12 @@ mod member;
 mod members;
 mod membership;
 pub(crate) mod message;
+mod send;
 pub(crate) mod ticket;
 
 use std::sync::Arc;
 
 use crate::counters::DropReason;
-use crate::effect::ShardMessage;
 use crate::id::{SessionAddress, SessionEpoch, SessionId, ShardId, SubscriptionIds};
 use crate::node::{Cx, Node};
 use crate::part::interface::ReceiptOutcome;
@@ -84,23 +84,22 @@ impl Shard {
                 self.review_member(cx, member);
                 let id = (subscription_id != 0).then_some(subscription_id);
                 let subscription_ids: SubscriptionIds = id.into_iter().collect();
-                if let Some(ticket) = ticket
-                    && let Some(session) = self.sessions.live(member)
-                    && self.sends_at_once_and_never_again(session)
-                {
-                    let ids = &subscription_ids;
-                    let sent = (qos, retain, EnqueuedAs::Shared(copy));
-                    return self.send_lent_once(cx, session, &message, sent, ids, ticket);
-                }
-                let entry = Entry {
+                let mut entry = Entry {
                     message,
                     subscription_ids,
                     qos,
                     retain,
                     why: EnqueuedAs::Shared(copy),
                     recorded,
-                    ticket: ticket.map(Box::new),
+                    ticket: None,
                 };
+                if let Some(ticket) = ticket
+                    && let Some(session) = self.sessions.live(member)
+                    && self.sends_at_once_and_never_again(session)
+                {
+                    return self.send_lent_once(cx, session, &entry, ticket);
+                }
+                entry.ticket = ticket.map(Box::new);
                 self.member_message_received(cx, member, entry, though_away);
             }
             ShareMessage::Outcome {
@@ -167,14 +166,6 @@ impl Shard {
             while let Some(changed) = self.groups.reads_changed.pop() {
                 self.send_reads(cx, changed);
             }
-        }
-    }
-
-    fn share_send<N: Node>(&mut self, cx: &mut Cx<'_, N>, to: ShardId, message: ShareMessage) {
-        if to == self.id {
-            self.groups.own_traffic.push_back(message);
-        } else if let Some(batch) = cx.effects.batches.get_mut(usize::from(to.0)) {
-            batch.push(ShardMessage::Share(message));
         }
     }
 }

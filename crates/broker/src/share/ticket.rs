@@ -23,9 +23,9 @@ pub struct GroupAddress {
 /// Ticket with which a member's shard answers when a message has come to its end.
 #[derive(Clone, Copy, Debug)]
 pub struct ShareTicket {
-    pub(super) shard: ShardId,
-    pub(super) group: GroupId,
-    pub(super) delivery: u64,
+    pub(crate) shard: ShardId,
+    pub(crate) group: GroupId,
+    pub(crate) delivery: u64,
     /// The group's, in records.
     pub(crate) epoch: SessionEpoch,
     /// The member is durable and has taken the message into its own queue: the group holds it no
@@ -35,8 +35,8 @@ pub struct ShareTicket {
     /// dropping.
     pub(super) others: bool,
     /// As the group has it: QoS and RETAIN it was published with.
-    pub(super) qos: QoS,
-    pub(super) retain: bool,
+    pub(crate) qos: QoS,
+    pub(crate) retain: bool,
 }
 
 #[cfg(test)]

@@ -5,10 +5,10 @@
 
 pub(crate) mod half_done;
 pub(crate) mod index;
+mod listed;
 mod packets;
 mod retained;
 pub(crate) mod retained_pending;
-pub(crate) mod retained_reads;
 pub(crate) mod suback;
 pub(crate) mod subscribers;
 mod table;
@@ -28,7 +28,7 @@ use crate::id::RecordNumber;
 use crate::limits::ListenerPolicy;
 use crate::node::{Cx, Node};
 use crate::record::{Record, SHARED_COPIES, SubscriptionRecord};
-use crate::report::{RetainedAtSubscribe, SubscriptionInfo};
+use crate::report::{Answer, RetainedAtSubscribe, SubscriptionInfo};
 use crate::routing::Target;
 use crate::shard::Shard;
 use crate::shortened::shortened;
@@ -113,7 +113,8 @@ impl Shard {
             }
             SubscribeOrigin::Unfinished => {}
             SubscribeOrigin::Operator { request, codes } => {
-                self.joined_for_operator(cx, request, codes, record);
+                let answer = Answer::Subscribe(Some(codes));
+                self.answer_operator(cx, request, answer, record);
             }
         }
     }

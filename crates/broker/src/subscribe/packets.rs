@@ -34,7 +34,7 @@ impl Shard {
     ) -> Result<(), PacketError> {
         let version = self.connections.at(index).version;
         if let Some(half) = self.take_half_done(index) {
-            return self.go_on_subscribing(cx, index, (body, version), half);
+            return self.go_on_subscribing(cx, index, body, version, half);
         }
         let subscribe = Subscribe::decode(body, version)?;
         let terms = self.terms_of(index);
@@ -51,14 +51,15 @@ impl Shard {
         if terms.v5 && has_all_available(&terms.listener) {
             half.unchecked = FiltersLeft::default();
         }
-        self.go_on_subscribing(cx, index, (body, version), half)
+        self.go_on_subscribing(cx, index, body, version, half)
     }
 
     fn go_on_subscribing<N: Node>(
         &mut self,
         cx: &mut Cx<'_, N>,
         index: u32,
-        (body, version): (&[u8], ProtocolVersion),
+        body: &[u8],
+        version: ProtocolVersion,
         mut half: HalfDone,
     ) -> Result<(), PacketError> {
         let Some(session) = self.connections.at(index).session() else {
@@ -85,57 +86,67 @@ impl Shard {
         let mut joining = 0;
         let mut filters = Subscribe::filters_left(body, version, half.left);
         while let Some(requested) = filters.next() {
-            let joins =
-                self.answer_filter(cx, (index, session), &terms, &requested, &mut half, token);
-            joining += u32::from(joins);
+            let granted = self.grant_next(cx, session, &terms, &requested, &half, token);
+            joining += u32::from(granted.joining);
+            self.answer_filter(cx, index, &requested, &granted, &mut half);
             if filters.len() > 0 && self.work.is_share_over() {
                 half.left = filters.left();
                 self.put_off(index, half, joining);
                 return Ok(());
             }
         }
-        self.end_subscribe(cx, (index, session), half, joining);
+        self.end_subscribe(cx, index, session, half, joining);
         Ok(())
     }
 
-    /// Answers the next filter; whether a share group is asked.
+    /// Makes the subscription to the next filter of a packet.
+    fn grant_next<N: Node>(
+        &mut self,
+        cx: &mut Cx<'_, N>,
+        session: u32,
+        terms: &Terms,
+        requested: &SubscribeFilter<'_>,
+        half: &HalfDone,
+        token: usize,
+    ) -> Granted {
+        // A packet with more filters than a session may have is not looked at any further.
+        if half.codes.len() >= self.settings.limits.subscriptions_per_client as usize {
+            self.work.add(NODE);
+            return Granted::beyond(ReasonCode::QuotaExceeded, Limit::SubscriptionsPerClient);
+        }
+        let identifier = half.subscription_id;
+        let granted = self.subscribe_one(cx, terms, session, requested, identifier, token);
+        let bytes = requested.filter.len();
+        self.work
+            .add(FILTER + (bytes / NEW_FILTER_BYTES_PER_UNIT) as u64);
+        granted
+    }
+
+    /// Notes the answer to a filter for the SUBACK.
     fn answer_filter<N: Node>(
         &mut self,
         cx: &mut Cx<'_, N>,
-        (index, session): (u32, u32),
-        terms: &Terms,
+        index: u32,
         requested: &SubscribeFilter<'_>,
+        granted: &Granted,
         half: &mut HalfDone,
-        token: usize,
-    ) -> bool {
-        // A packet with more filters than a session may have is not looked at any further.
-        let filters_max = self.settings.limits.subscriptions_per_client as usize;
-        let is_beyond = half.codes.len() >= filters_max;
-        let identifier = half.subscription_id;
-        let granted = match is_beyond {
-            true => Granted::beyond(ReasonCode::QuotaExceeded, Limit::SubscriptionsPerClient),
-            false => self.subscribe_one(cx, terms, session, requested, identifier, token),
-        };
-        self.work.add(match is_beyond {
-            true => NODE,
-            false => FILTER + (requested.filter.len() / NEW_FILTER_BYTES_PER_UNIT) as u64,
-        });
+    ) {
         if granted.reason.is_error() {
             half.why = half.why.or(Some(granted.reason.name()));
             half.refused += 1;
             if half.refused <= REFUSALS_TOLD {
-                self.notify_subscribe_refused(cx, index, requested, &granted);
+                self.notify_subscribe_refused(cx, index, requested, granted);
             }
         }
         half.codes.push(self.suback_code(index, granted.reason));
-        granted.joining
     }
 
     /// All filters have their answer: SUBACK, unless share groups are being asked.
     fn end_subscribe<N: Node>(
         &mut self,
         cx: &mut Cx<'_, N>,
-        (index, session): (u32, u32),
+        index: u32,
+        session: u32,
         half: HalfDone,
         joining: u32,
     ) {

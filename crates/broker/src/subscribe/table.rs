@@ -1,8 +1,5 @@
 //! Subscriptions of a session, made, found and ended in the index of the shard.
 
-use core::ops::Bound;
-use std::sync::Arc;
-
 use martlet_codec::QoS;
 use martlet_permission::TenantId;
 
@@ -10,12 +7,12 @@ use crate::fault::{self, Fault};
 use crate::interest::InterestClass;
 use crate::node::{Cx, Node};
 use crate::record::SubscriptionRecord;
-use crate::report::{RetainedAtSubscribe, SubscriptionInfo};
+use crate::report::RetainedAtSubscribe;
 use crate::routing::Target;
 use crate::session::{SessionFlags, Sessions};
 use crate::shard::Shard;
 use crate::subscribe::subscribers::{
-    RetainFlags, SharedSubscription, Subscriber, Subscribers, SubscriptionPlace, strength,
+    RetainFlags, SharedSubscription, Subscriber, Subscribers, strength,
 };
 use crate::topic_tree::NodeKey;
 use crate::work::FILTER;
@@ -40,6 +37,17 @@ impl Shard {
         let left = self.sessions.at(session).subscriptions.leave(filter)?;
         self.uncount_subscription(session, &left);
         Some(left)
+    }
+
+    /// Ends all memberships of a session in share groups. Returns their filters.
+    pub(crate) fn leave_all(&mut self, session: u32) -> Vec<Box<str>> {
+        let seldom = self.sessions.at(session).subscriptions.seldom.take();
+        let shared = seldom.into_iter().flat_map(|seldom| seldom.shared);
+        let filters: Vec<_> = shared.map(|(filter, _)| filter).collect();
+        for filter in &filters {
+            self.uncount_subscription(session, filter);
+        }
+        filters
     }
 
     /// Charges a new subscription to its session and to the shard.
@@ -175,7 +183,7 @@ impl Shard {
             subscriptions.set_slot(node, last as u32);
             self.count_subscription(session, filter);
         }
-        self.interest_changed(cx, (tenant, filter), before, class);
+        self.interest_changed(cx, tenant, filter, before, class);
         node
     }
 
@@ -211,14 +219,15 @@ impl Shard {
             self.subscribers.raise_epoch(tenant, &filter);
             return;
         }
-        self.interest_changed(cx, (tenant, &filter), before, class);
+        self.interest_changed(cx, tenant, &filter, before, class);
     }
 
     /// The index has changed: invalidates routes, and updates the node's index if necessary.
     fn interest_changed<N: Node>(
         &mut self,
         cx: &mut Cx<'_, N>,
-        (tenant, filter): (TenantId, &str),
+        tenant: TenantId,
+        filter: &str,
         before: InterestClass,
         class: InterestClass,
     ) {
@@ -269,7 +278,7 @@ impl Shard {
         subscribers.replace(slot, subscriber);
         let class = subscribers.class();
         let (tenant, filter) = self.subscribers.tree.filter(node);
-        self.interest_changed(cx, (tenant, &filter), before, class);
+        self.interest_changed(cx, tenant, &filter, before, class);
     }
 
     /// Raises the epochs of a session: what it may receive has changed. Routes to it are computed
@@ -286,81 +295,6 @@ impl Shard {
             let (tenant, filter) = self.subscribers.tree.filter(node);
             self.subscribers.raise_epoch(tenant, &filter);
         }
-    }
-
-    /// The subscriptions of a session behind the place `after`, at most `limit`, and no more once
-    /// their filters have `bytes_max` bytes; and the place of the last one, if there may be more.
-    pub(crate) fn subscriptions_behind(
-        &self,
-        place: u32,
-        after: Option<&SubscriptionPlace>,
-        (limit, bytes_max): (usize, usize),
-    ) -> (Vec<SubscriptionInfo>, Option<SubscriptionPlace>) {
-        let mut found = Vec::new();
-        let mut bytes = 0;
-        let Some(session) = self.sessions.look_at(place).filter(|_| limit > 0) else {
-            return (found, None);
-        };
-        let info = |filter, qos, subscription_id| SubscriptionInfo {
-            tenant: session.tenant,
-            client_id: Arc::clone(&session.client_id),
-            filter,
-            qos,
-            no_local: false,
-            retain_as_published: false,
-            subscription_id,
-            retained: RetainedAtSubscribe::Sent,
-        };
-        if after.is_none()
-            && let Some(of_lane) = self.subscriptions_of_lane(place)
-        {
-            found = of_lane;
-        }
-        let own = &session.subscriptions.own;
-        let (first, after) = match after {
-            None => (0, Bound::Unbounded),
-            Some(SubscriptionPlace::Own(last)) => {
-                let first = own.partition_point(|(node, _)| node <= last);
-                (first, Bound::Unbounded)
-            }
-            Some(SubscriptionPlace::Shared(last)) => (own.len(), Bound::Excluded(&**last)),
-        };
-        for (node, slot) in &own[first..] {
-            let subscribers = self.subscribers.tree.get(*node).map(Subscribers::list);
-            if let Some(subscriber) = subscribers.and_then(|list| list.get(*slot as usize)) {
-                let filter: Box<str> = self.subscribers.tree.filter(*node).1.into();
-                bytes += filter.len();
-                found.push(SubscriptionInfo {
-                    no_local: subscriber.no_local,
-                    retain_as_published: subscriber.retain.as_published(),
-                    retained: subscriber.retain.at_subscribe(),
-                    ..info(filter, subscriber.qos, subscriber.subscription_id)
-                });
-            }
-            if found.len() >= limit || bytes >= bytes_max {
-                return (found, Some(SubscriptionPlace::Own(*node)));
-            }
-        }
-        let seldom = session.subscriptions.seldom.iter();
-        let shared = seldom.flat_map(|seldom| {
-            let behind = (after, Bound::Unbounded);
-            seldom.shared.range::<str, _>(behind)
-        });
-        for (filter, subscription) in shared {
-            bytes += filter.len();
-            found.push(SubscriptionInfo {
-                retain_as_published: subscription.retain_as_published,
-                ..info(
-                    filter.clone(),
-                    subscription.qos,
-                    subscription.subscription_id,
-                )
-            });
-            if found.len() >= limit || bytes >= bytes_max {
-                return (found, Some(SubscriptionPlace::Shared(filter.clone())));
-            }
-        }
-        (found, None)
     }
 
     /// Takes at most `count_max` subscriptions of a session out of the index; true: none is left.
@@ -381,15 +315,6 @@ impl Shard {
             self.work.add(FILTER);
         }
         self.sessions.at(session).subscriptions.own.is_empty()
-    }
-
-    /// Ends the memberships of a session in share groups.
-    pub(crate) fn leave_groups<N: Node>(&mut self, cx: &mut Cx<'_, N>, session: u32) {
-        let seldom = self.sessions.at(session).subscriptions.seldom.take();
-        for (filter, _) in seldom.into_iter().flat_map(|seldom| seldom.shared) {
-            self.uncount_subscription(session, &filter);
-            self.send_leave(cx, session, filter);
-        }
     }
 }
 

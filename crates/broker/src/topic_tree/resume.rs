@@ -155,7 +155,8 @@ mod tests {
     fn walk_in_turns(
         tree: &mut Tree<u32>,
         topic: &str,
-        (steps, values): (usize, usize),
+        steps: usize,
+        values: usize,
         mut change: impl FnMut(&mut Tree<u32>, &str),
     ) -> Vec<u32> {
         let mut all = Vec::new();
@@ -189,7 +190,7 @@ mod tests {
             tree.entry(COMMON, &filter, || mask);
         }
         let topic = vec!["a"; levels].join("/");
-        let mut found = walk_in_turns(&mut tree, &topic, (7, 3), |_, _| {});
+        let mut found = walk_in_turns(&mut tree, &topic, 7, 3, |_, _| {});
         found.sort_unstable();
         assert_eq!(found, (0..1 << levels).collect::<Vec<_>>());
     }
@@ -222,7 +223,7 @@ mod tests {
                 tree.entry(COMMON, filter, || value as u32);
             }
             let mut changes = change.iter().cycle();
-            let found = walk_in_turns(&mut tree, &topic, (steps, values), |tree, next| {
+            let found = walk_in_turns(&mut tree, &topic, steps, values, |tree, next| {
                 // What comes and goes is of no interest, but it splits and removes nodes.
                 let filter = match at_place {
                     true => format!("{next}/b"),

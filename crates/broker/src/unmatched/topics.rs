@@ -60,7 +60,7 @@ impl UnmatchedTopics {
         let is_forbidden = reach == Reach::Forbidden;
         let reached_all = reach == Reach::OnlyAll;
         self.0
-            .set(place, (tenant, topic), now_ms, |known| match known {
+            .set(place, tenant, topic, now_ms, |known| match known {
                 Some(mut known) => {
                     known.count += 1;
                     known.is_forbidden |= is_forbidden;

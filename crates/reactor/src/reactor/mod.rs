@@ -69,7 +69,9 @@ impl Reactor {
     pub(crate) fn new(
         shard: ShardId,
         common: &Common,
-        (poller, wakeup, mailbox): (Poller, Arc<Wakeup>, Mailbox),
+        poller: Poller,
+        wakeup: Arc<Wakeup>,
+        mailbox: Mailbox,
         store: &mut dyn Store,
         counters: Arc<Counters>,
     ) -> io::Result<Self> {
@@ -105,7 +107,7 @@ impl Reactor {
             outlets: Outlets::default(),
         };
         Ok(Self {
-            driver: Driver::new(state, (shard, count), common.batch_messages, now),
+            driver: Driver::new(state, shard, count, common.batch_messages, now),
             outside,
             wakeup,
             contention: Contention::default(),

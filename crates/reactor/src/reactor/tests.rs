@@ -66,10 +66,10 @@ impl Node {
             refused_name: || None,
         };
         let counters = Arc::<Counters>::default();
-        let parts = (poller, wakeup, boxes.pop().unwrap());
-        let counted = Arc::clone(&counters);
+        let mailbox = boxes.pop().unwrap();
+        let (store, counted) = (&mut MemoryStore, Arc::clone(&counters));
         let mut reactor =
-            Reactor::new(ShardId(0), &common, parts, &mut MemoryStore, counted).unwrap();
+            Reactor::new(ShardId(0), &common, poller, wakeup, mailbox, store, counted).unwrap();
         reactor.driver.set_times(LONG_TIMES);
         Self {
             reactor,

@@ -2,17 +2,16 @@
 //! kinds, lists of macros are bounded, and patterns are compiled once. Operations whose cost
 //! depends on the size of a value are wrapped in a function that charges for it.
 
-use cel::common::ast::CallExpr;
-use cel::common::ast::{EntryExpr, Expr, LiteralValue};
+use cel::common::ast::{CallExpr, EntryExpr, Expr, LiteralValue};
 use cel::common::types::CelInt;
 use cel::common::value::BuiltinRef;
 use cel::{Context, DeclarationError, ExecutionError, IdedExpr};
 
-use super::error::ExpressionError;
 use crate::arithmetic::Operator;
 use crate::fuel;
 use crate::functions::{ADD_NUMBERS, FUNCTIONS, Function, MATCHES, PAY, PAY_LIST, PAY_TEXT, first};
 use crate::pattern::{PatternHandle, Patterns};
+use crate::problem::ExpressionError;
 
 /// Maximum number of list elements that a macro iterates over.
 pub const ELEMENTS_MAX: usize = 1_000;

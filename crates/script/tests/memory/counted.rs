@@ -96,7 +96,7 @@ fn packet_identifiers_under_way_count_against_memory_bytes() {
     node.end_tick();
     let before = node.counters().memory_bytes;
     for number in 1..=MESSAGES {
-        let packet = wire::publish(V5, "nobody", (QoS::ExactlyOnce, number), false, b"x");
+        let packet = wire::publish(V5, "nobody", QoS::ExactlyOnce, number, false, b"x");
         node.send(publisher, &packet);
     }
     let receipts = grown(&mut node, before);
@@ -132,7 +132,7 @@ fn what_is_owed_of_retained_messages_counts_against_memory_bytes() {
         let publisher = connect(&mut node, "publisher", None);
         for number in (0..FILTERS).filter(|_| retain) {
             let topic = format!("r/{number}/x");
-            let packet = wire::publish(V5, &topic, (QoS::AtMostOnce, 0), true, &[b'x'; 100]);
+            let packet = wire::publish(V5, &topic, QoS::AtMostOnce, 0, true, &[b'x'; 100]);
             node.send(publisher, &packet);
         }
         let reader = connect(&mut node, "reader", None);
@@ -161,7 +161,7 @@ fn places_of_retained_messages_count_against_memory_bytes() {
     let each = |node: &mut Harness, payload: &[u8]| {
         for number in 0..TOPICS {
             let topic = format!("{number}");
-            let packet = wire::publish(V5, &topic, (QoS::AtMostOnce, 0), true, payload);
+            let packet = wire::publish(V5, &topic, QoS::AtMostOnce, 0, true, payload);
             node.send(publisher, &packet);
         }
         node.end_tick();

@@ -61,7 +61,7 @@ pub(crate) fn granted(node: &mut Harness, link: Link, filters: &[String]) -> usi
 }
 
 pub(crate) fn publish(topic: &str, qos: QoS, payload: &[u8]) -> Vec<u8> {
-    wire::publish(V5, topic, (qos, 1), false, payload)
+    wire::publish(V5, topic, qos, 1, false, payload)
 }
 
 pub(crate) fn packets(bytes: &[u8], seen: impl FnMut(Packet<'_>)) {

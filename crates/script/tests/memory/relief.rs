@@ -267,7 +267,7 @@ fn who_holds_most_by_answers_that_wait_gives_back_first() {
         .collect();
     let greedy = client("greedy");
     // It waits for its record, and later answers wait behind it.
-    let retained = wire::publish(V5, "t", (QoS::AtLeastOnce, 1), true, b"x");
+    let retained = wire::publish(V5, "t", QoS::AtLeastOnce, 1, true, b"x");
     node.send(greedy, &retained);
     let packet = subscribe(&refused_filters(3000), QoS::AtMostOnce);
     for _ in 0..600 {

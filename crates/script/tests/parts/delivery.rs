@@ -21,7 +21,7 @@ fn a_part_is_told_what_came_from_whom_and_when() {
         for qos in 0..=2 {
             let name = format!("device-{qos}");
             let device = connect(&mut node, &name, CLEAN);
-            publish(&mut node, device, ("a/b", qos, "21.5"));
+            publish(&mut node, device, "a/b", qos, "21.5");
             let found = deliveries(&mut node);
             let [delivery] = found.as_slice() else {
                 panic!("{wiring:?}, QoS {qos}: {found:?}");
@@ -67,7 +67,7 @@ fn a_part_is_told_whether_the_publisher_is_a_device() {
             };
             node.authenticated(shard, asked.connection, answer);
         }
-        publish(&mut node, link, ("a", 1, "x"));
+        publish(&mut node, link, "a", 1, "x");
         let found = deliveries(&mut node);
         let publisher = found[0].publisher().expect("it is known");
         assert_eq!(publisher.flags.is_device(), is_device);
@@ -90,7 +90,7 @@ fn a_part_gets_as_much_as_it_has_credit_for_in_order() {
         );
         let device = connect(&mut node, "device", CLEAN);
         for number in 0..6 {
-            publish(&mut node, device, ("a", number % 2, &number.to_string()));
+            publish(&mut node, device, "a", number % 2, &number.to_string());
         }
         let first = deliveries(&mut node);
         assert_eq!(payloads(&first), ["0", "1"], "{wiring:?}");
@@ -119,9 +119,9 @@ fn without_credit_qos_0_is_dropped_and_counted_unless_it_is_kept() {
     );
     let device = connect(&mut node, "device", CLEAN);
     for payload in ["0", "1"] {
-        publish(&mut node, device, ("a", 0, payload));
+        publish(&mut node, device, "a", 0, payload);
     }
-    publish(&mut node, device, ("a", 1, "2"));
+    publish(&mut node, device, "a", 1, "2");
     let first = deliveries(&mut node);
     assert_eq!(payloads(&first), ["0"]);
     let dropped = node.counters().dropped[DropReason::PartBusy as usize];
@@ -143,7 +143,7 @@ fn what_is_put_off_comes_again_and_nothing_waits_for_it() {
         );
         let device = connect(&mut node, "device", CLEAN);
         for payload in ["0", "1"] {
-            publish(&mut node, device, ("a", 1, payload));
+            publish(&mut node, device, "a", 1, payload);
         }
         let first = deliveries(&mut node);
         assert_eq!(payloads(&first), ["0"]);
@@ -198,7 +198,7 @@ fn what_is_durable_in_the_queue_is_delivered_without_waiting_for_the_store() {
     };
     let (mut node, device) = late_node(one_at_a_time);
     for payload in ["0", "1", "2"] {
-        publish(&mut node, device, ("a", 1, payload));
+        publish(&mut node, device, "a", 1, payload);
     }
     node.elapse(300);
     for payload in ["0", "1", "2"] {
@@ -207,8 +207,8 @@ fn what_is_durable_in_the_queue_is_delivered_without_waiting_for_the_store() {
         settle(&mut node, &found, PartOutcome::Done);
     }
     // A message that has just entered waits.
-    publish(&mut node, device, ("a", 1, "3"));
-    publish(&mut node, device, ("a", 1, "4"));
+    publish(&mut node, device, "a", 1, "3");
+    publish(&mut node, device, "a", 1, "4");
     assert_eq!(payloads(&deliveries(&mut node)), [""; 0]);
     node.elapse(300);
     assert_eq!(payloads(&deliveries(&mut node)), ["3"]);
@@ -219,7 +219,7 @@ fn what_is_refused_is_dropped_and_counted() {
     let mut node = node(Wiring::default());
     attach(&mut node, spec(&["a"]));
     let device = connect(&mut node, "device", CLEAN);
-    publish(&mut node, device, ("a", 0, "poison"));
+    publish(&mut node, device, "a", 0, "poison");
     let found = deliveries(&mut node);
     settle(
         &mut node,
@@ -237,14 +237,14 @@ fn a_part_that_comes_back_gets_what_it_has_not_settled_and_what_came_meanwhile()
         let mut node = node(wiring);
         attach(&mut node, spec(&["a", "b"]));
         let device = connect(&mut node, "device", CLEAN);
-        publish(&mut node, device, ("a", 1, "0"));
+        publish(&mut node, device, "a", 1, "0");
         assert_eq!(payloads(&deliveries(&mut node)), ["0"]);
         call(&mut node, PartCall::Detach(PART));
         let told = node.take_told();
         let is_ended = matches!(told[..], [(PART, PartEvent::Ended { .. })]);
         assert!(is_ended, "{told:?}");
-        publish(&mut node, device, ("a", 0, "1"));
-        publish(&mut node, device, ("b", 1, "2"));
+        publish(&mut node, device, "a", 0, "1");
+        publish(&mut node, device, "b", 1, "2");
         let after = PartCall::Attach(Box::new(spec(&["a"])));
         call(&mut node, after);
         let mut told = node.take_told();
@@ -269,7 +269,7 @@ fn a_part_that_comes_back_gets_what_it_has_not_settled_and_what_came_meanwhile()
             [true, false, false]
         );
         // It is no longer subscribed to `b`.
-        publish(&mut node, device, ("b", 1, "3"));
+        publish(&mut node, device, "b", 1, "3");
         assert!(deliveries(&mut node).is_empty());
         settle(&mut node, &found, PartOutcome::Done);
         call(&mut node, PartCall::End(PART));

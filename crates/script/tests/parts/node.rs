@@ -111,7 +111,7 @@ pub(crate) fn settle(node: &mut Harness, deliveries: &[Delivery], outcome: PartO
     call(node, PartCall::Settle(PART, settlements.collect()));
 }
 
-pub(crate) fn publish(node: &mut Harness, link: Link, (topic, qos, payload): (&str, u8, &str)) {
+pub(crate) fn publish(node: &mut Harness, link: Link, topic: &str, qos: u8, payload: &str) {
     let id: &[u8] = if qos > 0 { &[0, 9] } else { &[] };
     let body = [&text(topic), id, payload.as_bytes()].concat();
     node.send(link, &packet(0x30 | qos << 1, &body));

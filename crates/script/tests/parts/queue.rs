@@ -49,7 +49,7 @@ fn the_oldest_messages_make_room_in_the_queue_of_a_part() {
         );
         let device = connect(&mut node, "device", CLEAN);
         for payload in ["00", "01", "02", "03", "04", "05", "06"] {
-            publish(&mut node, device, ("a/b", 1, payload));
+            publish(&mut node, device, "a/b", 1, payload);
         }
         node.elapse(1_100);
         let (found, state) = told(&mut node);
@@ -77,7 +77,7 @@ fn the_bound_of_a_queue_may_change_and_the_part_is_told_at_once_that_it_is_near(
         let mut deliveries = Vec::new();
         let mut publish_all = |node: &mut Harness, payloads: &[&str]| {
             for payload in payloads {
-                publish(node, device, ("a/b", 1, payload));
+                publish(node, device, "a/b", 1, payload);
             }
             let (found, state) = told(node);
             deliveries.extend(found);
@@ -107,16 +107,16 @@ fn messages_that_a_part_takes_too_late_are_dropped_whether_it_is_attached_or_not
         };
         attach_bounded(&mut node, queue);
         let device = connect(&mut node, "device", CLEAN);
-        publish(&mut node, device, ("a/b", 1, "in flight"));
+        publish(&mut node, device, "a/b", 1, "in flight");
         let (first, _) = told(&mut node);
         if !is_attached {
             call(&mut node, PartCall::Detach(PART));
             node.take_told();
         }
-        publish(&mut node, device, ("a/b", 1, "old"));
-        publish(&mut node, device, ("a/b", 0, "old too"));
+        publish(&mut node, device, "a/b", 1, "old");
+        publish(&mut node, device, "a/b", 0, "old too");
         node.elapse(4_000);
-        publish(&mut node, device, ("a/b", 1, "new"));
+        publish(&mut node, device, "a/b", 1, "new");
         node.elapse(3_000);
         assert_eq!(node.counters().dropped[DropReason::TooOld as usize], 2);
         let texts = if is_attached {
@@ -140,7 +140,7 @@ fn a_message_that_a_part_has_in_hand_for_too_long_is_given_back_as_too_old() {
         attach_bounded(&mut node, PartQueueLimits::default());
         let device = connect(&mut node, "device", CLEAN);
         for payload in ["00", "01"] {
-            publish(&mut node, device, ("a/b", 1, payload));
+            publish(&mut node, device, "a/b", 1, payload);
         }
         node.elapse(7_000);
         let (first, _) = told(&mut node);
@@ -167,7 +167,7 @@ fn a_queue_whose_bound_is_lowered_shrinks_though_nothing_comes() {
         );
         let device = connect(&mut node, "device", CLEAN);
         for _ in 0..3_000 {
-            publish(&mut node, device, ("a/b", 1, "xx"));
+            publish(&mut node, device, "a/b", 1, "xx");
         }
         let (first, _) = told(&mut node);
         call(&mut node, PartCall::QueueBytes(PART, 2 * MESSAGE_BYTES));
@@ -204,9 +204,9 @@ fn publishers_wait_for_a_part_that_holds_them_and_for_nothing_else() {
         let texts: Vec<String> = (0..16).map(|number| format!("{number:02}")).collect();
         for (number, payload) in texts.iter().enumerate() {
             let device = devices[number % 4];
-            publish(&mut node, device, ("a/b", 1, payload));
+            publish(&mut node, device, "a/b", 1, payload);
             // No part takes this message.
-            publish(&mut node, device, ("b", 0, "x"));
+            publish(&mut node, device, "b", 0, "x");
             node.send(device, &packet(0xC0, &[]));
         }
         node.elapse(5_000);
@@ -219,12 +219,12 @@ fn publishers_wait_for_a_part_that_holds_them_and_for_nothing_else() {
         assert!(node.take(devices[3]).ends_with(&[0xD0, 0]), "{wiring:?}");
         // Clients that publish to other topics do not wait.
         let other = connect(&mut node, "other", CLEAN);
-        publish(&mut node, other, ("b", 1, "y"));
+        publish(&mut node, other, "b", 1, "y");
         assert_eq!(node.counters().publishes_received, answered + 1);
         let mut all = take_all(&mut node, found);
         all.sort_unstable();
         assert_eq!(all, texts, "{wiring:?}");
-        publish(&mut node, devices[0], ("a/b", 1, "16"));
+        publish(&mut node, devices[0], "a/b", 1, "16");
         let (found, _) = told(&mut node);
         assert_eq!(payloads(&found), ["16"], "{wiring:?}");
         assert_eq!(node.counters().dropped_total(), 0);
@@ -245,7 +245,7 @@ fn publishers_go_on_when_the_part_that_held_them_is_gone() {
         );
         let device = connect(&mut node, "device", CLEAN);
         for payload in ["00", "01", "02", "03", "04", "05"] {
-            publish(&mut node, device, ("a/b", 1, payload));
+            publish(&mut node, device, "a/b", 1, payload);
         }
         let received = node.counters().publishes_received;
         assert!(received < 6, "{wiring:?}: {received}");

@@ -46,7 +46,8 @@ pub(crate) fn subscribe<F: AsRef<str>>(
 pub(crate) fn publish(
     version: ProtocolVersion,
     topic: &str,
-    (qos, id): (QoS, u16),
+    qos: QoS,
+    id: u16,
     retain: bool,
     payload: &[u8],
 ) -> Vec<u8> {

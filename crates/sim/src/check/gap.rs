@@ -92,7 +92,7 @@ impl Gap {
                 known: false,
                 ..
             } if ledger.topics.class(topic) == Class::Retained => {
-                self.arrived(client, message, (retain, dup), ledger, findings);
+                self.arrived(client, message, retain, dup, ledger, findings);
             }
             _ => {}
         }
@@ -106,7 +106,8 @@ impl Gap {
         &mut self,
         client: ClientIndex,
         message: MessageIndex,
-        (retain, dup): (bool, bool),
+        retain: bool,
+        dup: bool,
         ledger: &Ledger,
         findings: &mut Findings,
     ) {

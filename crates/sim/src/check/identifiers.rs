@@ -54,10 +54,9 @@ impl SubscriptionIdentifiers {
                 identifiers,
                 ..
             } => {
-                let arrival = (client, message, topic);
-                let wrong = match self.wrong(arrival, retain, identifiers, ledger) {
-                    Some(wrong) => wrong,
-                    None => return,
+                let wrong = self.wrong(client, message, topic, retain, identifiers, ledger);
+                let Some(wrong) = wrong else {
+                    return;
                 };
                 let (name, what) = (&ledger.client(client).name, ledger.describe(message));
                 let named = identifiers.numbers();
@@ -70,7 +69,9 @@ impl SubscriptionIdentifiers {
     /// The error in the identifiers of an arrival.
     fn wrong(
         &self,
-        (client, message, topic): (ClientIndex, MessageIndex, TopicIndex),
+        client: ClientIndex,
+        message: MessageIndex,
+        topic: TopicIndex,
         retain: bool,
         named: Identifiers,
         ledger: &Ledger,

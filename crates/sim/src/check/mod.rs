@@ -153,7 +153,8 @@ impl Checks {
     /// Handles a session report of the node; `probe` is the latest request.
     pub fn reported(
         &mut self,
-        (at_us, probe): (u64, u64),
+        at_us: u64,
+        probe: u64,
         reports: &[Report],
         ledger: &Ledger,
         findings: &mut Findings,

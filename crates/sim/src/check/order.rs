@@ -56,7 +56,7 @@ impl Order {
                 ..
             } if ledger.topics.class(topic) == Class::Plain => {
                 let fresh = !dup && !known;
-                self.arrived((client, message, qos), fresh, ledger, findings);
+                self.arrived(client, message, qos, fresh, ledger, findings);
             }
             _ => {}
         }
@@ -64,7 +64,9 @@ impl Order {
 
     fn arrived(
         &mut self,
-        (client, message, qos): (ClientIndex, MessageIndex, QoS),
+        client: ClientIndex,
+        message: MessageIndex,
+        qos: QoS,
         fresh: bool,
         ledger: &Ledger,
         findings: &mut Findings,
@@ -86,7 +88,7 @@ impl Order {
             && qos > QoS::AtMostOnce
             && row.expires_us == u64::MAX
             && !self.dropped.contains(&client)
-            && is_promised_before(row.sent_us, (client, message), ledger)
+            && is_promised_before(row.sent_us, client, message, ledger)
         {
             let (name, what) = (&receiver.name, ledger.describe(message));
             findings.add(
@@ -123,7 +125,8 @@ impl Order {
 /// none was ended or replaced, so that no message was skipped.
 fn is_promised_before(
     sent_us: u64,
-    (client, message): (ClientIndex, MessageIndex),
+    client: ClientIndex,
+    message: MessageIndex,
     ledger: &Ledger,
 ) -> bool {
     let (row, receiver) = (ledger.message(message), ledger.client(client));

@@ -94,7 +94,7 @@ impl PartHold {
                     self.accepted(client, message, ledger, findings);
                 }
             }
-            Fact::Part { part, what } => self.see_part(at_us, (part, &what), ledger, findings),
+            Fact::Part { part, what } => self.see_part(at_us, part, &what, ledger, findings),
             _ => {}
         }
     }
@@ -102,7 +102,8 @@ impl PartHold {
     fn see_part(
         &mut self,
         at_us: u64,
-        (part, what): (PartIndex, &PartFact),
+        part: PartIndex,
+        what: &PartFact,
         ledger: &Ledger,
         findings: &mut Findings,
     ) {

@@ -96,14 +96,15 @@ impl PartOnce {
         let life = row.life;
         self.delivered
             .insert(key, DeliveredMessage { life, settled });
-        self.count((part, message), delivery.id, ledger, findings);
+        self.count(part, message, delivery.id, ledger, findings);
     }
 
     /// Checks that there are no more broker messages than publishes. A QoS 1 message published
     /// before a crash may be published again after it.
     fn count(
         &mut self,
-        (part, message): (PartIndex, MessageIndex),
+        part: PartIndex,
+        message: MessageIndex,
         id: MessageId,
         ledger: &Ledger,
         findings: &mut Findings,

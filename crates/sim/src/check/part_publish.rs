@@ -46,7 +46,7 @@ impl PartPublishes {
                 ..
             } => {
                 let name = &ledger.client(client).name;
-                reached((name, message), ledger, findings);
+                reached(name, message, ledger, findings);
             }
             Fact::Acknowledged {
                 client,
@@ -81,7 +81,7 @@ impl PartPublishes {
                 let Some(message) = told.message else { return };
                 let row = ledger.part(part);
                 let (name, what) = (&row.name, ledger.describe(message));
-                reached((name, message), ledger, findings);
+                reached(name, message, ledger, findings);
                 if ledger.message(message).publisher == row.client {
                     findings.add(CHECK, format!("{name} got its own {what}"));
                 }
@@ -116,7 +116,7 @@ fn is_forbidden(message: MessageIndex, ledger: &Ledger) -> bool {
 }
 
 /// Handles a message that has reached a receiver.
-fn reached((name, message): (&str, MessageIndex), ledger: &Ledger, findings: &mut Findings) {
+fn reached(name: &str, message: MessageIndex, ledger: &Ledger, findings: &mut Findings) {
     if is_forbidden(message, ledger) {
         let what = ledger.describe(message);
         findings.add(CHECK, format!("{name} got {what}, the rules forbid it"));

@@ -99,7 +99,7 @@ impl PartQueues {
                 self.sent.entry(message).or_insert(ledger.crashes);
             }
             Fact::Part { part, what } => {
-                self.see_part(at_us, (part, &what), ledger, findings);
+                self.see_part(at_us, part, &what, ledger, findings);
             }
             _ => {}
         }
@@ -108,7 +108,8 @@ impl PartQueues {
     fn see_part(
         &mut self,
         at_us: u64,
-        (part, what): (PartIndex, &PartFact),
+        part: PartIndex,
+        what: &PartFact,
         ledger: &Ledger,
         findings: &mut Findings,
     ) {

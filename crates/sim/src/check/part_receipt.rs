@@ -75,14 +75,15 @@ impl PartReceipts {
             } if qos > QoS::AtMostOnce && ledger.client(client).crashes == ledger.crashes => {
                 self.arrived.insert((message, client), at_us);
             }
-            Fact::Part { part, what } => self.see_part((at_us, part), &what, ledger, findings),
+            Fact::Part { part, what } => self.see_part(at_us, part, &what, ledger, findings),
             _ => {}
         }
     }
 
     fn see_part(
         &mut self,
-        (at_us, part): (u64, PartIndex),
+        at_us: u64,
+        part: PartIndex,
         what: &PartFact,
         ledger: &Ledger,
         findings: &mut Findings,
@@ -122,14 +123,15 @@ impl PartReceipts {
                 id,
                 receiver,
                 outcome,
-            } => self.check_receipt((part, id), receiver, outcome, ledger, findings),
+            } => self.check_receipt(part, id, receiver, outcome, ledger, findings),
             _ => {}
         }
     }
 
     fn check_receipt(
         &mut self,
-        (part, id): (PartIndex, MessageId),
+        part: PartIndex,
+        id: MessageId,
         receiver: Option<ClientIndex>,
         outcome: ReceiptOutcome,
         ledger: &Ledger,

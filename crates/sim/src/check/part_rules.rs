@@ -56,7 +56,7 @@ impl PartRules {
                     (under_way.has_ended, under_way.finds_none) = (false, None);
                 }
             }
-            Fact::Part { part, what } => self.see_part(at_us, (part, &what), ledger, findings),
+            Fact::Part { part, what } => self.see_part(at_us, part, &what, ledger, findings),
             _ => {}
         }
     }
@@ -64,7 +64,8 @@ impl PartRules {
     fn see_part(
         &mut self,
         at_us: u64,
-        (part, what): (PartIndex, &PartFact),
+        part: PartIndex,
+        what: &PartFact,
         ledger: &Ledger,
         findings: &mut Findings,
     ) {
@@ -117,7 +118,7 @@ impl PartRules {
                 if let Some(what) = under_way.take_delivery(at_us, &delivery) {
                     findings.add(CHECK, format!("{}: {what}", row.name));
                 }
-                is_subscribed((part, &delivery), ledger, findings);
+                is_subscribed(part, &delivery, ledger, findings);
             }
             PartFact::Ended
             | PartFact::Hangs(_)
@@ -160,7 +161,8 @@ impl UnderWay {
 /// Checks that a delivered message was published on its topic by the named client, and matches a
 /// subscription.
 fn is_subscribed(
-    (part, delivery): (PartIndex, &PartDelivery),
+    part: PartIndex,
+    delivery: &PartDelivery,
     ledger: &Ledger,
     findings: &mut Findings,
 ) {

@@ -52,8 +52,7 @@ impl Permission {
                     return;
                 };
                 let since = people.in_force_at(row.link, row.packet_at);
-                let wanted = (Actions::RECEIVE, topic);
-                if !people.may_since(since, login, wanted, &ledger.topics) {
+                if !people.may_since(since, login, Actions::RECEIVE, topic, &ledger.topics) {
                     let topic = ledger.topics.name(topic);
                     let what = format!("{} got {message:?} on {topic}, which", row.name);
                     let what = format!("{what} it may not have since version {since}");
@@ -62,10 +61,9 @@ impl Permission {
                 let Some(message) = message else {
                     return;
                 };
-                let wanted = (Actions::PUBLISH, topic);
+                let (action, topics) = (Actions::PUBLISH, &ledger.topics);
                 let mut sent = people.sent(message);
-                if !sent
-                    .any(|(login, since)| people.may_since(since, login, wanted, &ledger.topics))
+                if !sent.any(|(login, since)| people.may_since(since, login, action, topic, topics))
                 {
                     let what = ledger.describe(message);
                     let what = format!("{} got {what}, which was forbidden", row.name);

@@ -72,7 +72,7 @@ impl Protocol {
             } if qos > QoS::AtMostOnce => {
                 let maximum = ledger.client(client).receive_maximum;
                 let under_way = self.clients.entry(client).or_default();
-                if let Some(what) = under_way.arrived((message, qos), dup, packet_id, maximum) {
+                if let Some(what) = under_way.arrived(message, qos, dup, packet_id, maximum) {
                     let name = &ledger.client(client).name;
                     findings.add(CHECK, format!("to {name}: {what}"));
                 }
@@ -100,7 +100,8 @@ impl Protocol {
 impl UnderWay {
     fn arrived(
         &mut self,
-        (message, qos): (Option<MessageIndex>, QoS),
+        message: Option<MessageIndex>,
+        qos: QoS,
         dup: bool,
         packet_id: u16,
         maximum: u16,

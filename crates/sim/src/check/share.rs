@@ -133,7 +133,7 @@ impl Share {
                 known: false,
                 ..
             } if ledger.topics.class(topic) == Class::Shared => {
-                self.arrived(at_us, (client, message, qos), ledger, findings);
+                self.arrived(at_us, client, message, qos, ledger, findings);
             }
             _ => {}
         }
@@ -158,7 +158,9 @@ impl Share {
     fn arrived(
         &mut self,
         at_us: u64,
-        (client, message, qos): (ClientIndex, MessageIndex, QoS),
+        client: ClientIndex,
+        message: MessageIndex,
+        qos: QoS,
         ledger: &Ledger,
         findings: &mut Findings,
     ) {

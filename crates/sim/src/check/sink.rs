@@ -83,7 +83,7 @@ impl Sinks {
                 again: false,
                 ..
             } => self.published(message, ledger),
-            Fact::Sink { sink, what } => self.see_sink(at_us, (sink, &what), ledger, findings),
+            Fact::Sink { sink, what } => self.see_sink(at_us, sink, &what, ledger, findings),
             Fact::Restarted => {
                 for of in self.0.values_mut() {
                     of.answered.clear();
@@ -114,7 +114,8 @@ impl Sinks {
     fn see_sink(
         &mut self,
         at_us: u64,
-        (sink, what): (SinkIndex, &SinkFact),
+        sink: SinkIndex,
+        what: &SinkFact,
         ledger: &Ledger,
         findings: &mut Findings,
     ) {
@@ -153,7 +154,7 @@ impl Sinks {
                     findings.add(CHECK_REPEATED, format!("{name} got {what} as two messages"));
                 }
                 if is_new {
-                    of.took_first((id, message), (name, ledger), findings);
+                    of.took_first(id, message, name, ledger, findings);
                 }
             }
             SinkFact::Answered(id) => {
@@ -267,8 +268,10 @@ impl OfSink {
 
     fn took_first(
         &mut self,
-        (id, message): (MessageId, MessageIndex),
-        (name, ledger): (&str, &Ledger),
+        id: MessageId,
+        message: MessageIndex,
+        name: &str,
+        ledger: &Ledger,
         findings: &mut Findings,
     ) {
         let row = ledger.message(message);

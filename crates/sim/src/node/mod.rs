@@ -209,7 +209,7 @@ impl Node {
             let id = ShardId(id);
             let shard = Shard::new(Arc::clone(&self.settings), id, shards, self.profile.seed);
             let batch_messages = self.profile.batch_messages;
-            Driver::new(shard, (id, shards), batch_messages, self.now.get())
+            Driver::new(shard, id, shards, batch_messages, self.now.get())
         };
         let mut drivers: Vec<Driver<Wire>> = (0..shards).map(driver).collect();
         // The first run sets the time; later ones restore it.

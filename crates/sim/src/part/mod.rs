@@ -129,10 +129,12 @@ pub struct Part {
 impl Part {
     /// A part that is attached soon after the run begins.
     pub fn new(
-        (index, client): (PartIndex, ClientIndex),
+        index: PartIndex,
+        client: ClientIndex,
         plan: PartPlan,
         mut random: Random,
-        (mut of_publishes, of_receipts): (Random, Random),
+        mut of_publishes: Random,
+        of_receipts: Random,
     ) -> Self {
         let publishing = plan.publishing.as_ref();
         let publish_at = publishing.map_or(NEVER, |plan| of_publishes.around(plan.every_us));
@@ -261,13 +263,14 @@ impl Part {
     pub fn take_event(
         &mut self,
         io: &mut Io<'_>,
-        (attachment, durable): (PartId, Lsn),
+        attachment: PartId,
+        durable: Lsn,
         event: PartEvent,
     ) {
         let is_current = without_lane(attachment) == self.attachment() && self.phase != Phase::Away;
         if self.plan.is_lanes && !matches!(event, PartEvent::Queue(_)) {
             if is_current {
-                self.take_lane_event(io, (attachment, durable), event);
+                self.take_lane_event(io, attachment, durable, event);
                 self.reschedule(io);
             }
             return;
@@ -297,7 +300,7 @@ impl Part {
                     let what = format!("{} was told of a message too early", self.plan.name);
                     return io.observer.complain("attached first", what);
                 }
-                self.take(io, (attachment, durable), &delivery, is_current);
+                self.take(io, attachment, durable, &delivery, is_current);
             }
             PartEvent::Ended { .. } if is_current => {
                 self.fact(io, PartFact::Ended);
@@ -337,7 +340,7 @@ impl Part {
     }
 
     /// Handles an event for a lane of the current attachment.
-    fn take_lane_event(&mut self, io: &mut Io<'_>, (id, durable): (PartId, Lsn), event: PartEvent) {
+    fn take_lane_event(&mut self, io: &mut Io<'_>, id: PartId, durable: Lsn, event: PartEvent) {
         let place = lane_of_attachment(id);
         let Some(lane) = self.lanes.get_mut(usize::from(place)) else {
             return;
@@ -386,7 +389,8 @@ impl Part {
             self.untaken -= 1;
             self.take(
                 io,
-                (self.lane_attachment(lane as u16), durable),
+                self.lane_attachment(lane as u16),
+                durable,
                 &delivery,
                 true,
             );
@@ -443,7 +447,8 @@ impl Part {
     fn take(
         &mut self,
         io: &mut Io<'_>,
-        (attachment, durable): (PartId, Lsn),
+        attachment: PartId,
+        durable: Lsn,
         delivery: &Delivery,
         is_current: bool,
     ) {

@@ -104,9 +104,11 @@ impl Authenticator {
     pub fn ask(
         &mut self,
         now_us: u64,
-        (shard, link): (usize, LinkIndex),
+        shard: usize,
+        link: LinkIndex,
         request: &Authentication,
-        (people, topics): (&People, &Topics),
+        people: &People,
+        topics: &Topics,
     ) -> u64 {
         let address = request.address.map(|(address, _)| address);
         let name = request.user_name.as_deref().unwrap_or_default();

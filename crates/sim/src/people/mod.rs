@@ -278,7 +278,8 @@ impl People {
         &self,
         version: Version,
         login: Login,
-        (action, topic): (Actions, TopicIndex),
+        action: Actions,
+        topic: TopicIndex,
         topics: &Topics,
     ) -> bool {
         self.standings(version, login).any(|user| {

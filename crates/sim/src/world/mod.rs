@@ -96,6 +96,16 @@ pub struct Outcome {
     pub observer: Observer,
 }
 
+/// All that use the node of a world.
+pub struct Population {
+    /// Clients.
+    pub clients: Vec<Client>,
+    /// Parts.
+    pub parts: Vec<Part>,
+    /// Sinks.
+    pub sinks: Vec<SimSink>,
+}
+
 /// Time limit for settling, after which a client counts as stuck, microseconds.
 const SETTLE_US: u64 = 900 * SECOND;
 
@@ -110,11 +120,17 @@ impl World {
     pub fn new(
         node: Node,
         network: Network,
-        (clients, parts, sinks): (Vec<Client>, Vec<Part>, Vec<SimSink>),
+        population: Population,
         observer: Observer,
         office: Option<Office>,
-        (disturbance, random): (Disturbance, Random),
+        disturbance: Disturbance,
+        random: Random,
     ) -> Self {
+        let Population {
+            clients,
+            parts,
+            sinks,
+        } = population;
         Self {
             agenda: Agenda::default(),
             node,
@@ -449,7 +465,7 @@ impl World {
                 NodeRequest::Event(notice) => self.notice(&notice),
                 NodeRequest::Who(shard, request) => self.request_authentication(shard, &request),
                 NodeRequest::Part(attachment, event, durable) => {
-                    self.notify_part((attachment, durable), event);
+                    self.notify_part(attachment, durable, event);
                 }
             }
         }
@@ -535,7 +551,7 @@ impl World {
         self.after_node();
         let reports = core::mem::take(&mut self.reports);
         let (now_us, probe) = (self.agenda.now_us(), self.probes);
-        self.observer.reported((now_us, probe), &reports);
+        self.observer.reported(now_us, probe, &reports);
         self.plan_ticks();
     }
 

@@ -47,12 +47,12 @@ impl World {
     }
 
     /// Passes an event of the node to a part.
-    pub(super) fn notify_part(&mut self, at: (PartId, Lsn), event: PartEvent) {
-        if let Some(sink) = sink_of(at.0) {
-            return self.with_sink(sink, |sink, io| sink.take_event(io, at.0, event));
+    pub(super) fn notify_part(&mut self, id: PartId, durable: Lsn, event: PartEvent) {
+        if let Some(sink) = sink_of(id) {
+            return self.with_sink(sink, |sink, io| sink.take_event(io, id, event));
         }
-        self.with_part(part_of(at.0), |part, io| {
-            part.take_event(io, at, event);
+        self.with_part(part_of(id), |part, io| {
+            part.take_event(io, id, durable, event);
         });
     }
 

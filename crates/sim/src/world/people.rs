@@ -230,10 +230,9 @@ impl World {
         };
         let link = self.node.link_from(port);
         let now_us = self.agenda.now_us();
-        let at_us =
-            office
-                .authenticator
-                .ask(now_us, (shard, link), request, (people, &ledger.topics));
+        let at_us = office
+            .authenticator
+            .ask(now_us, shard, link, request, people, &ledger.topics);
         self.agenda.enter(at_us, Due::Authenticator);
     }
 

@@ -56,11 +56,14 @@ impl<D: Disk> Replay<'_, D> {
             return true;
         };
         let expected = self.expected;
-        let (place, error) = match self.unread.take() {
-            Some((file, unreadable)) => ((file, unreadable.place.start), Some(unreadable.error)),
-            None => (self.place_before(index), None),
+        let (file, offset, error) = match self.unread.take() {
+            Some((file, unreadable)) => (file, unreadable.place.start, Some(unreadable.error)),
+            None => {
+                let (file, offset) = self.place_before(index);
+                (file, offset, None)
+            }
         };
-        self.skip_or_cut(place, error, (index, 0), expected, first)
+        self.skip_or_cut(file, offset, error, (index, 0), expected, first)
     }
 
     /// File and offset at which the missing records before a segment should be: in a segment
@@ -132,9 +135,9 @@ impl<D: Disk> Replay<'_, D> {
                 self.unread = unread.map(|unreadable| (name, unreadable));
                 break;
             };
-            let place = (name.clone(), offset);
+            let file = name.clone();
             let error = window.unreadable(offset..next).map(|u| u.error.clone());
-            if !self.skip_or_cut(place, error, (index, next), cursor, lsn) {
+            if !self.skip_or_cut(file, offset, error, (index, next), cursor, lsn) {
                 clean = false;
                 break;
             }
@@ -184,19 +187,20 @@ impl<D: Disk> Replay<'_, D> {
         }
     }
 
-    /// No record is valid at `place`, where record `missing` should be; the next valid one is
-    /// `lsn`. The data from `behind` on (which tail, offset) shows whether the missing records
-    /// were ever synced. False: they were not; the log is cut here. Unreadable data does not count
-    /// as torn.
+    /// No record is valid at `offset` of a file, where record `missing` should be; the next valid
+    /// one is `lsn`. The data from `behind` on (which tail, offset) shows whether the missing
+    /// records were ever synced. False: they were not; the log is cut here. Unreadable data does
+    /// not count as torn.
     fn skip_or_cut(
         &mut self,
-        (file, offset): (String, u64),
+        file: String,
+        offset: u64,
         error: Option<String>,
         behind: (usize, u64),
         missing: Lsn,
         lsn: Lsn,
     ) -> bool {
-        let is_torn = error.is_none() && !self.is_synced(behind, missing);
+        let is_torn = error.is_none() && !self.is_synced(behind.0, behind.1, missing);
         if is_torn && fault::is(Fault::TornTailServed) {
             self.expected = self.expected.max(lsn);
             return true;
@@ -224,7 +228,7 @@ impl<D: Disk> Replay<'_, D> {
 
     /// Whether a header from there on shows that this record was synced, or may show it in an
     /// unreadable place.
-    fn is_synced(&self, (from, mut offset): (usize, u64), missing: Lsn) -> bool {
+    fn is_synced(&self, from: usize, mut offset: u64, missing: Lsn) -> bool {
         if missing <= self.marked {
             return true;
         }

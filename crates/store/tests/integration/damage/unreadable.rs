@@ -24,13 +24,13 @@ fn a_place_that_cannot_be_read_is_named_with_the_error_and_costs_what_lies_there
             for place in (0..len).step_by(4096) {
                 let disk = whole.duplicate();
                 disk.spoil(&name, place, 100);
-                assert_unread_is_named(&disk, (&name, place), len);
+                assert_unread_is_named(&disk, &name, place, len);
             }
         }
     }
 }
 
-fn assert_unread_is_named(disk: &SimDisk, (name, place): (&str, u64), len: u64) {
+fn assert_unread_is_named(disk: &SimDisk, name: &str, place: u64, len: u64) {
     let mut found = Vec::new();
     check(disk.clone(), |damage| found.push(damage)).unwrap();
     let is_used = used_or(disk, name, len) > place;
