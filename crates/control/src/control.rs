@@ -230,10 +230,10 @@ impl Control {
         let part = parts.memory_bytes.map(part_of_memory);
         let tables = parts.chain.as_ref().map(|chain| {
             let (policy, others) = (chain.clone(), chain.clone());
-            TablesNow::new(
-                move || policy.policy().tables().cloned(),
-                move || others.policy().has_rules_of_others(),
-            )
+            TablesNow {
+                tables: Arc::new(move || policy.policy().tables().cloned()),
+                have_others: Arc::new(move || others.policy().has_rules_of_others()),
+            }
         });
         let variables = parts.facts.variables.clone();
         let journal = Journal::of_node(&parts.info.command_options, variables, tables, part);
@@ -553,7 +553,7 @@ impl Control {
         tenant: TenantId,
         values: &[&str],
     ) -> Option<CommandLine> {
-        self.journal.command(tenant, form, values)
+        self.journal.commands().in_tenant_of(tenant, form, values)
     }
 
     /// A command about an object of a team; empty: of none.

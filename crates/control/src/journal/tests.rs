@@ -1,4 +1,6 @@
-use martlet_broker::{DropReason, Limit, PartRefusal, ReachedLimit, RefusalCause};
+use martlet_broker::{
+    DropReason, EventHead, Limit, PartRefusal, ReachedLimit, Refusal, RefusalCause,
+};
 
 use super::*;
 

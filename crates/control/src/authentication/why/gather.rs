@@ -59,7 +59,10 @@ pub(super) async fn gathered(
         }),
         has_no_configuration: question.sees_node && !control.has_configuration(),
         standing_remedy: match &asked.standing {
-            Some(Standing::Barred(why)) => control.journal.way_in(tenant, client_id, proved, why),
+            Some(Standing::Barred(why)) => control
+                .journal
+                .commands()
+                .way_in(tenant, client_id, proved, why),
             _ => None,
         },
         banned: policy.and_then(|policy| {
@@ -76,7 +79,7 @@ pub(super) async fn gathered(
                 Lockout {
                     why: locked.why,
                     accepted_secs: locked.accepted_for.map(|left| left.as_secs() + 1),
-                    worded: control.journal.lifting(tenant, user, at),
+                    worded: control.journal.commands().lifting(tenant, user, at),
                 }
             }),
         listeners_of_tables: (asked.realm != Realm::of_tenant(tenant))

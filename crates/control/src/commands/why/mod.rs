@@ -155,10 +155,7 @@ impl Commands {
                 joined_ms: joined
                     .map(|joined| joined.at_ms)
                     .filter(|at_ms| *at_ms >= created_ms),
-                worded: WordedRemedy {
-                    text: "send it to the device too".to_owned(),
-                    command: again,
-                },
+                worded: WordedRemedy::new("send it to the device too", again),
             });
         }
         found

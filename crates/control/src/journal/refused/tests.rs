@@ -2,7 +2,6 @@ use martlet_broker::{EventHead, TenantId, TlsFault, UserName, UserSources, WebSo
 
 use super::*;
 use crate::cause::tests::WORDS_OF_OLD;
-use crate::journal::remedy;
 
 fn refused(user: &str, why: Refusal) -> EventNotice {
     let event = Event::Refused {
@@ -21,7 +20,7 @@ fn notice(client_id: &str, user: Option<UserName>, event: Event) -> EventNotice 
 }
 
 fn worded(notice: &EventNotice) -> WordedRemedy {
-    remedy::worded(notice, &Commands::default()).unwrap_or_default()
+    Commands::default().remedy(notice).unwrap_or_default()
 }
 
 fn about(cause: RefusalCause, subject: &str) -> WordedRemedy {

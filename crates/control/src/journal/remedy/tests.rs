@@ -15,7 +15,11 @@ fn what_is_about_a_team_has_no_command_that_would_be_about_another() {
         head: EventHead::new(TenantId(tenant), "d1"),
         event: event.clone(),
     };
-    let of = |tenant| worded(&notice(tenant), &Commands::default()).unwrap_or_default();
+    let of = |tenant| {
+        Commands::default()
+            .remedy(&notice(tenant))
+            .unwrap_or_default()
+    };
     assert_eq!(of(0).command.as_deref(), Some("martlet device rotate d1"));
     assert_eq!(
         of(3),

@@ -21,7 +21,7 @@ pub(super) fn losses(asked: &Asked, facts: &SessionFacts, session: &Session, fou
         );
         // The present state is reported before what was lost.
         let mut finding = Finding::new(Cause::QueueFull, sentence).last(asked.now_ms);
-        finding.remedy = remedy_of_limit(limit.limit).map(|worded| worded.text);
+        finding.remedy = Some(remedy_of_limit(limit.limit));
         found.push((Bearing::Happened, finding));
     }
     found.extend(unacknowledged(asked, facts, session));

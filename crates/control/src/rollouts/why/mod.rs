@@ -124,18 +124,15 @@ impl Rollouts {
             let values = [&*joined.id, &rollout.name, &rollout.version];
             // A device is in one rollout of a firmware at a time.
             let worded = match rollout.finished_ms {
-                0 => WordedRemedy {
-                    text: "once the rollout has ended (martlet rollout abort ends it), begin \
-                           another to the group (martlet rollout start); to see it, run"
-                        .to_owned(),
-                    command: control.command(form::ROLLOUT_SHOW, &[&rollout.id]),
-                },
-                _ => WordedRemedy {
-                    text: "begin another rollout to the group: it skips the devices that have the \
-                           version"
-                        .to_owned(),
-                    command: control.command(form::ROLLOUT_START, &values),
-                },
+                0 => WordedRemedy::new(
+                    "once the rollout has ended (martlet rollout abort ends it), begin another to \
+                     the group (martlet rollout start); to see it, run",
+                    control.command(form::ROLLOUT_SHOW, &[&rollout.id]),
+                ),
+                _ => WordedRemedy::new(
+                    "begin another rollout to the group: it skips the devices that have the version",
+                    control.command(form::ROLLOUT_START, &values),
+                ),
             };
             found.push(NotForDevice {
                 what: format!("the rollout {} of {}", rollout.id, firmware(rollout)),

@@ -75,7 +75,7 @@ impl Control {
                 && question.sees_node
                 && name.parse::<IpAddr>().is_ok(),
             add: match &standing {
-                Some(Standing::Barred(why)) => self.journal.adding(tenant, why, name),
+                Some(Standing::Barred(why)) => self.journal.commands().adding(tenant, why, name),
                 _ => None,
             },
             registered_as: registered_as.map(str::to_owned),

@@ -25,7 +25,7 @@ use super::topic::LEVELS_MAX;
 use crate::authentication::Policy;
 use crate::control::{Control, ControlError};
 use crate::integrations::Integrations;
-use crate::journal::{AclFileOfListener, NamelessRules, Run};
+use crate::journal::{AclFileOfListener, Run};
 use crate::shared_registry::SharedRegistry;
 use crate::telemetry::Telemetry;
 use crate::wall_clock::unsigned;
@@ -319,7 +319,7 @@ impl Control {
         Some(AclFileOfListener {
             path: policy.realms.get(&realm)?.acl_file.clone()?,
             users: Arc::clone(&policy.realms.get(&realm)?.acl_users),
-            nameless: NamelessRules(Arc::clone(&policy.realms.get(&realm)?.anonymous)),
+            nameless: Arc::clone(&policy.realms.get(&realm)?.anonymous),
             listener: is_own.then(|| listener.to_owned()),
         })
     }

@@ -128,11 +128,10 @@ impl Control {
         };
         let mut groups_missing = Vec::new();
         let mut remedy = |action, explained: &Explained| match has_own_rules {
-            true => WordedRemedy {
-                text: "give it a token that permits it, or have the hook's answer permit it"
-                    .to_owned(),
-                command: None,
-            },
+            true => WordedRemedy::new(
+                "give it a token that permits it, or have the hook's answer permit it",
+                None,
+            ),
             false if explained.outcome == explain::Outcome::Permitted => WordedRemedy::default(),
             false => {
                 let (worded, group) = self.permitting_of(&named, (action, topic));
@@ -180,7 +179,11 @@ impl Control {
             action,
             topic,
         };
-        match self.journal.group_permitting(who.tenant, &lacking) {
+        match self
+            .journal
+            .commands()
+            .group_permitting(who.tenant, &lacking)
+        {
             Some((group, worded)) => {
                 let missing = GroupMissing {
                     id: group.id,
@@ -191,7 +194,10 @@ impl Control {
                 (worded, Some(missing))
             }
             None => {
-                let worded = self.journal.permitting(who.tenant, &lacking, who.acl_file);
+                let worded = self
+                    .journal
+                    .commands()
+                    .permitting(who.tenant, &lacking, who.acl_file);
                 (worded, None)
             }
         }
