@@ -34,6 +34,7 @@ use martlet_broker::{
     Command, EventInterest, Limits, PartIdentity, PartSpec, Realm, ShardId, TenantId,
 };
 use martlet_integrate::Part;
+use martlet_registry::{AccountKind, Snapshot};
 use serde::{Deserialize, Serialize};
 use tokio::sync::{mpsc, watch};
 
@@ -540,6 +541,16 @@ impl Control {
 }
 
 impl Control {
+    /// The tables of users and devices as of now; none: they are not in use.
+    pub(crate) fn tables(&self) -> Option<Arc<Snapshot>> {
+        self.policy()?.tables().cloned()
+    }
+
+    /// Whether the tables have a device or a user of this name; none: neither.
+    pub(crate) fn account_kind(&self, tenant: TenantId, name: &str) -> Option<AccountKind> {
+        self.tables()?.account_kind(tenant.0, name)
+    }
+
     /// A command about this node.
     pub(crate) fn command(&self, form: CommandForm, values: &[&str]) -> Option<CommandLine> {
         self.command_of_team(form, "", values)

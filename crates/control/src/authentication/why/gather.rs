@@ -136,8 +136,7 @@ impl Control {
                 found.refused_elsewhere = self.refused_elsewhere(question);
             }
         }
-        let policy = self.policy();
-        if let Some(tables) = policy.as_deref().and_then(|policy| policy.tables())
+        if let Some(tables) = self.tables()
             && tables.account_kind(tenant, name).is_none()
         {
             if question.sees_node {
@@ -157,8 +156,7 @@ impl Control {
         if !question.sees_node {
             return None;
         }
-        let policy = self.policy();
-        let tables = policy.as_deref().and_then(|policy| policy.tables())?;
+        let tables = self.tables()?;
         let name = &*question.name;
         let refused = self.other_tenants(question.tenant).into_iter();
         let refused = refused.filter_map(|tenant| {

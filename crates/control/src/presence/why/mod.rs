@@ -232,8 +232,7 @@ impl Control {
         tenant: TenantId,
         name: &str,
     ) -> Result<Option<NamedInTopic>, ControlError> {
-        let policy = self.policy();
-        let tables = policy.as_deref().and_then(|policy| policy.tables());
+        let tables = self.tables();
         let known = tables.and_then(|tables| tables.account_kind(tenant.0, name));
         let is_device = matches!(known, Some(AccountKind::Device));
         let mut client = self.client(tenant, name, 0).await?;

@@ -1,7 +1,6 @@
 //! Rules about messages that do nothing, and alarms.
 
 mod alarm;
-mod facts;
 mod judge;
 mod on_topic;
 #[cfg(test)]
@@ -11,21 +10,104 @@ use martlet_broker::{EventKind, TenantId};
 use martlet_codec::{TopicFilter, TopicName};
 use martlet_integrate::name_of_team;
 use martlet_registry::{AlarmFilter, PageRequest};
-use martlet_rules::{ActionDefinition, AlarmKind, AlarmState, InhibitedAlarm, own_webhook};
+use martlet_rules::{
+    ActionDefinition, AlarmKind, AlarmState, InhibitedAlarm, WaitingAlarm, own_webhook,
+};
 
-use super::{Definition, KIND, NAME, Rules, VisibleRule, webhooks};
+use super::{Definition, KIND, LastOnTopic, NAME, RuleCounts, Rules, VisibleRule, webhooks};
 use crate::control::{Control, ControlError, OwnTopics};
 use crate::lock::lock;
-use crate::remedy::form;
+use crate::remedy::{Command, form};
 use crate::wall_clock::unsigned;
 use crate::why::{Asked, Examine, Finding, Findings, nearest_names};
-use facts::{InhibitedRuleAlarm, NamedRule, RuleAlarm, RuleFacts};
 
 /// Alarms of a rule that are looked at.
 const ALARMS_MAX: usize = 20;
 
 /// The event of an alarm, where it is published.
 const ALARM_EVENTS: &str = "$events/alarm_raised";
+
+/// Facts about rules and alarms. Times are milliseconds since the Unix epoch.
+#[derive(Debug, Default)]
+pub(crate) struct RuleFacts {
+    /// Alarms about the device that are not cleared.
+    alarms: Vec<RuleAlarm>,
+    /// The rule that was asked about.
+    named: Option<NamedRule>,
+    /// Rules whose names are nearly that in the question.
+    near: Vec<String>,
+}
+
+/// An alarm that a rule raises.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub(crate) struct RuleAlarm {
+    name: String,
+    /// Subject of the alarm.
+    subject: String,
+    /// Text of the alarm.
+    message: String,
+    /// When it was raised.
+    raised_ms: u64,
+    /// Until when it is shelved; none: it is not.
+    shelved_until_ms: Option<u64>,
+    /// The user that shelved or acknowledged it; empty: none.
+    by: String,
+    /// When it is cleared by itself, in words; none: only an action of a rule clears it.
+    clears_when: Option<String>,
+    /// Why its last value keeps it active, in words; none: it does not, or is not known.
+    kept_by: Option<String>,
+    /// The command that ends the silence of one that is shelved, or clears it.
+    command: Option<Command>,
+}
+
+/// An alarm that would be raised, and that another one silences.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub(crate) struct InhibitedRuleAlarm {
+    /// Subject of the alarm.
+    subject: String,
+    /// Since when its condition is true.
+    since_ms: u64,
+    /// Name of the alarm that silences it.
+    by: String,
+    /// Since when that one is active.
+    by_since_ms: u64,
+    /// The command that clears that one.
+    command: Option<Command>,
+}
+
+/// A rule about messages that was asked about.
+#[derive(Clone, Debug, Default)]
+pub(crate) struct NamedRule {
+    name: String,
+    definition: Definition,
+    /// Counts since the start.
+    counts: RuleCounts,
+    /// The node evaluates it.
+    is_in_force: bool,
+    /// The configuration has it, else the tables.
+    is_configured: bool,
+    /// Keys of values that came in messages of its tenant, at which no rule looks.
+    other_keys: Vec<String>,
+    /// Findings about the webhooks that it acts on, those of its own and others.
+    webhooks: Vec<Finding>,
+    /// Findings about integrations that take what it publishes, or the alarms that it raises.
+    takers: Vec<Finding>,
+    /// Alarms that it has raised and that are not cleared.
+    alarms: Vec<RuleAlarm>,
+    /// Alarm of the rule itself, if another one silences it.
+    inhibited: Option<InhibitedRuleAlarm>,
+    /// Alarm of the rule itself, if its condition was not true for long enough.
+    waiting: Option<WaitingAlarm>,
+    /// When and why the last change of its alarm could not be published.
+    unpublished: Option<(u64, String)>,
+    /// Outcome of the rule for the last message on the topic that was asked about.
+    on_topic: Option<LastOnTopic>,
+    /// Why the integration that hands messages to it does not; none: it does.
+    queue: Option<Finding>,
+    /// The command that switches it on.
+    switch_on: Option<Command>,
+    show: Option<Command>,
+}
 
 impl Examine for Rules {
     type Facts = RuleFacts;
@@ -60,7 +142,19 @@ impl Examine for Rules {
             let counts = lock(&self.counts);
             counts.get(&rule.key)?.on_topic(topic)
         });
+        let command = |form| {
+            let values = [&*rule.name];
+            self.control.command_of_team(form, &rule.team, &values)
+        };
         let named = NamedRule {
+            is_in_force: rule.counts.is_some(),
+            is_configured: rule.stored.is_none(),
+            counts: rule.counts.clone().unwrap_or_default(),
+            // Keys of values of its tenant at which no rule has looked.
+            other_keys: match rule.definition.telemetry {
+                Some(_) => lock(&self.other_keys).of(tenant.0),
+                None => Vec::new(),
+            },
             webhooks: self.webhooks_of(rule).await,
             alarms: self.alarms_of(rule).await,
             inhibited: self.inhibited(rule),
@@ -69,7 +163,10 @@ impl Examine for Rules {
             unpublished: raised(rule).find_map(|name| self.alarms.unpublished(tenant, name)),
             on_topic,
             queue: self.queue_of(tenant).await,
-            ..self.named_rule(rule.clone())
+            switch_on: command(form::RULE_ON),
+            show: command(form::RULE_SHOW),
+            definition: rule.definition.clone(),
+            name: rule.name.clone(),
         };
         Ok(RuleFacts {
             alarms,
@@ -147,8 +244,7 @@ impl Rules {
     /// The tenant of the alarms of a rule.
     fn tenant_of_alarms(&self, rule: &VisibleRule) -> TenantId {
         // Alarms of the node have another tenant, or name.
-        let policy = self.control.policy();
-        let tables = policy.as_deref().and_then(|policy| policy.tables());
+        let tables = self.control.tables();
         let of_team = tables.and_then(|tables| tables.tenant_of_team(&rule.team));
         TenantId(of_team.unwrap_or_default())
     }
@@ -260,58 +356,6 @@ impl Rules {
             found.extend(one.await);
         }
         found
-    }
-
-    /// Keys of values of a tenant at which no rule has looked.
-    fn other_keys(&self, tenant: TenantId) -> Vec<String> {
-        lock(&self.other_keys).of(tenant.0)
-    }
-
-    fn named_rule(&self, rule: VisibleRule) -> NamedRule {
-        let command = |form| {
-            self.control
-                .command_of_team(form, &rule.team, &[&rule.name])
-        };
-        let counts = rule.counts.clone().unwrap_or_default();
-        let other_keys = match rule.definition.telemetry {
-            Some(_) => self.other_keys(self.tenant_of_alarms(&rule)),
-            None => Vec::new(),
-        };
-        NamedRule {
-            is_on: rule.definition.is_enabled(),
-            is_in_force: rule.counts.is_some(),
-            is_configured: rule.stored.is_none(),
-            messages: counts.messages,
-            matched: counts.matched,
-            missing: counts.missing,
-            other_device: counts.other_device,
-            stopped: counts.stopped,
-            stopped_by: counts.stopped_by,
-            devices: devices_in_words(&rule.definition),
-            errors: counts.errors,
-            webhooks: Vec::new(),
-            takers: Vec::new(),
-            alarms: Vec::new(),
-            inhibited: None,
-            waiting: None,
-            unpublished: None,
-            on_topic: None,
-            queue: None,
-            keeps_alarm: rule.definition.alarm.is_some(),
-            condition: rule.definition.when,
-            last_error: counts.last_error,
-            last_error_ms: counts.last_error_ms,
-            failed_topic: counts.failed_topic,
-            is_over: counts.is_over,
-            missing_member: counts.missing_member,
-            failed_action: counts.failed_action,
-            switch_on: command(form::RULE_ON),
-            show: command(form::RULE_SHOW),
-            other_keys,
-            key: rule.definition.telemetry,
-            topics: rule.definition.topics,
-            name: rule.name,
-        }
     }
 }
 

@@ -107,8 +107,7 @@ impl Control {
 
     /// Whether it is a device whose type permits it several clients.
     pub(crate) fn has_several_clients(&self, tenant: TenantId, name: &str) -> bool {
-        let policy = self.policy();
-        let tables = policy.as_deref().and_then(|policy| policy.tables());
+        let tables = self.tables();
         tables.is_some_and(|tables| tables.sessions_max(tenant.0, name) > 0)
     }
 
@@ -144,8 +143,7 @@ impl Control {
             let of_page = page.clients.iter();
             with_session.extend(of_page.map(|one| one.client_id.to_string()));
         }
-        let policy = self.policy();
-        let tables = policy.as_deref().and_then(|policy| policy.tables());
+        let tables = self.tables();
         let known = tables.and_then(|tables| tables.account_kind(tenant.0, name));
         if matches!(known, Some(AccountKind::Device)) {
             found.retain(|client_id| {
@@ -288,8 +286,7 @@ impl Control {
 
     /// Ids of other devices that are levels of the topic in the question.
     fn devices_in_topic(&self, question: &Question, asked: &Asked) -> Vec<String> {
-        let policy = self.policy();
-        let tables = policy.as_deref().and_then(|policy| policy.tables());
+        let tables = self.tables();
         let (Some(tables), Some(topic)) = (tables, &question.topic) else {
             return Vec::new();
         };
