@@ -372,11 +372,13 @@ impl Control {
     pub fn locked_out(
         &self,
         tenant: TenantId,
-        who: (&str, &str),
+        user_name: &str,
+        client_id: &str,
         address: Option<IpAddr>,
     ) -> Option<LockedClient> {
         let realm = Realm::of_tenant(tenant);
-        self.chain.as_ref()?.locked(realm, who, address)
+        let chain = self.chain.as_ref()?;
+        chain.locked(realm, user_name, client_id, address)
     }
 
     /// The tenant of the team of this id or name; none: it owns none, or there is no such team.

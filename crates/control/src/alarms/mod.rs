@@ -105,7 +105,9 @@ fn lock<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
 impl Alarms {
     /// The alarms of these tables.
     pub fn new(
-        (control, tables, integrations): (&Arc<Control>, &Arc<SharedRegistry>, &Arc<Integrations>),
+        control: &Arc<Control>,
+        tables: &Arc<SharedRegistry>,
+        integrations: &Arc<Integrations>,
         settings: AlarmSettings,
     ) -> Self {
         let share = control.info.limits.team_share();
@@ -156,7 +158,8 @@ impl Alarms {
         key: AlarmKey,
         device: Option<String>,
         message: (Severity, String),
-        (is_bad, for_ms): (bool, i64),
+        is_bad: bool,
+        for_ms: i64,
     ) {
         if self.settings.watches_node {
             let input =
@@ -263,11 +266,12 @@ impl Alarms {
     /// No alarm of this number is open, or its state does not permit the change.
     pub async fn order(
         &self,
-        of: (i64, Option<TenantId>),
+        id: i64,
+        tenant: Option<TenantId>,
         by: &str,
         order: AlarmOrder,
     ) -> Result<AlarmRow, AlarmError> {
-        let change = self.change(of, by, order)?;
+        let change = self.change(id, tenant, by, order)?;
         let row = row::of_alarm(&self.settings.node, &change.alarm);
         self.changed([change]);
         if let Err(error) = self.save().await {
@@ -278,7 +282,8 @@ impl Alarms {
 
     fn change(
         &self,
-        (id, tenant): (i64, Option<TenantId>),
+        id: i64,
+        tenant: Option<TenantId>,
         by: &str,
         order: AlarmOrder,
     ) -> Result<AlarmChange, AlarmError> {

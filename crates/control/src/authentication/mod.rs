@@ -430,7 +430,8 @@ impl AuthenticationChain {
     pub fn locked(
         &self,
         realm: Realm,
-        (user_name, client_id): (&str, &str),
+        user_name: &str,
+        client_id: &str,
         address: Option<IpAddr>,
     ) -> Option<LockedClient> {
         let client = self.client_mark(realm, Some(user_name), client_id);
@@ -559,7 +560,11 @@ impl Inner {
                 // It may be revoked at any time, and is shown once.
                 Some(Duration::ZERO),
             ),
-            None => policy.decide(request, decided, slot_request).await,
+            None => {
+                let (which, last_revocation) = decided;
+                let found = policy.decide(request, which, last_revocation, slot_request);
+                found.await
+            }
         };
         self.write_first_use(request, &found, policy).await;
         let (found, wait) = self.lock().judge(found, attempt, policy);

@@ -1,6 +1,7 @@
 use martlet_broker::{
-    DropReason, EventHead, Limit, PartRefusal, ReachedLimit, Refusal, RefusalCause,
+    DropReason, EventHead, Limit, PartRefusal, ReachedLimit, Refusal, RefusalCause, UserName,
 };
+use martlet_codec::ReasonCode;
 
 use super::*;
 

@@ -243,7 +243,7 @@ impl ClientTable {
     ) -> Option<(String, Box<str>)> {
         let mut latest = self.offline.iter().rev().take(LEFT_LOOKED_AT);
         latest.find_map(|departure| {
-            let client = self.gone_since(*departure)?;
+            let client = self.gone_since(departure.0, departure.1)?;
             let will = client.departure.as_ref()?.will.as_ref()?;
             let is_it = client.tenant == tenant && !will.is_discarded && is_meant(&will.topic);
             is_it.then(|| (client.client_id().to_owned(), will.topic.clone()))
@@ -512,20 +512,20 @@ impl ClientTable {
         {
             let mut oldest = self.offline.iter().take(CHANGED_LEFT);
             let place = oldest.position(|departure| {
-                let client = self.gone_since(*departure);
+                let client = self.gone_since(departure.0, departure.1);
                 client.is_none_or(|client| !client.is_changed)
             });
             let Some(departure) = self.offline.remove(place.unwrap_or(0)) else {
                 return;
             };
-            if self.gone_since(departure).is_some() {
+            if self.gone_since(departure.0, departure.1).is_some() {
                 self.remove(departure.0);
             }
         }
     }
 
     /// The client at this place, if it has been away since then.
-    fn gone_since(&self, (index, since_ms): (u32, u64)) -> Option<&Client> {
+    fn gone_since(&self, index: u32, since_ms: u64) -> Option<&Client> {
         let client = self.clients.get(index);
         client.filter(|client| !client.online && client.since_ms == since_ms)
     }

@@ -126,7 +126,8 @@ impl Rollouts {
     pub async fn devices(
         &self,
         control: &Control,
-        (visibility, id): (Visibility, String),
+        visibility: Visibility,
+        id: String,
         state: Option<DeviceState>,
         page: PageRequest,
     ) -> Result<Page<(RolloutDevice, Option<Cause>)>, SharedRegistryError> {
@@ -160,6 +161,6 @@ impl Rollouts {
 
     fn topic_of(&self, device: &RolloutDevice) -> String {
         self.commands
-            .topic_of_kind((&device.id, &device.device_type), "firmware")
+            .topic_of_kind(&device.id, &device.device_type, "firmware")
     }
 }

@@ -16,7 +16,8 @@ impl Telemetry {
     pub async fn store_past(
         &self,
         device: &TelemetryDevice,
-        (mut decoded, received): (Decoded, i64),
+        mut decoded: Decoded,
+        received: i64,
     ) -> Result<StoredNow, StoreError> {
         let values = decoded.readings.len();
         let ignored = std::mem::take(&mut decoded.ignored);

@@ -395,11 +395,12 @@ impl Telemetry {
     pub async fn store(
         &self,
         device: &TelemetryDevice,
-        (decoded, received): (Decoded, i64),
+        decoded: Decoded,
+        received: i64,
     ) -> Result<StoredNow, StoreError> {
         let followed = self.followed_of(device, &decoded);
-        let times = (received, self.new_origin());
-        let stored = self.store_decoded(device, decoded, times).await?;
+        let stored = self.store_decoded(device, decoded, received, self.new_origin());
+        let stored = stored.await?;
         self.publish_followed(device.tenant, followed).await?;
         Ok(stored)
     }
@@ -408,7 +409,8 @@ impl Telemetry {
         &self,
         device: &TelemetryDevice,
         mut decoded: Decoded,
-        (received, origin): (i64, i64),
+        received: i64,
+        origin: i64,
     ) -> Result<StoredNow, StoreError> {
         let ignored = std::mem::take(&mut decoded.ignored);
         let (values, retimed) = (decoded.readings.len(), decoded.retimed);
@@ -433,7 +435,8 @@ impl Telemetry {
     /// The device of this tenant and id. An error names the key whose value is stored or read.
     async fn device(
         &self,
-        (tenant, id): (u32, &str),
+        tenant: u32,
+        id: &str,
         key: &str,
     ) -> Result<Arc<TelemetryDevice>, StoreError> {
         let name = (tenant, id.to_owned());
@@ -455,11 +458,14 @@ impl Telemetry {
     /// There is no such device, it is no value, or the storage does not take it.
     pub(crate) async fn store_value(
         &self,
-        (tenant, id): (u32, &str),
-        (key, value): (&str, &serde_json::Value),
-        (time_ms, origin): (i64, i64),
+        tenant: u32,
+        id: &str,
+        key: &str,
+        value: &serde_json::Value,
+        time_ms: i64,
+        origin: i64,
     ) -> Result<(), StoreError> {
-        let device = self.device((tenant, id), key).await?;
+        let device = self.device(tenant, id, key).await?;
         let payload = serde_json::json!({ "ts": time_ms, "values": { key: value } }).to_string();
         let decoder = Decoder {
             time_unit: super::TimeUnit::Millis,
@@ -473,7 +479,7 @@ impl Telemetry {
             // The node has made it: there may be several with this time.
             reading.is_own_time = false;
         }
-        let stored = self.store_decoded(&device, decoded, (received, origin));
+        let stored = self.store_decoded(&device, decoded, received, origin);
         stored.await.map(drop)
     }
 
@@ -485,10 +491,11 @@ impl Telemetry {
     pub async fn past(
         &self,
         ((tenant, id), key): ((u32, &str), &str),
-        (from_ms, until_ms): (i64, i64),
+        from_ms: i64,
+        until_ms: i64,
         limit: usize,
     ) -> Result<Vec<(i64, serde_json::Value)>, StoreError> {
-        let device = self.device((tenant, id), key).await?;
+        let device = self.device(tenant, id, key).await?;
         let range = super::Range {
             selection: super::Selection {
                 devices: vec![device.number],
@@ -511,17 +518,19 @@ impl Telemetry {
         &self,
         tenant: u32,
         topic: &str,
-        (client_id, device): (Option<&str>, Option<&str>),
+        client_id: Option<&str>,
+        device: Option<&str>,
         why: (&'static str, String),
     ) {
-        let who = (client_id, device);
-        self.rejections.note(tenant, topic, who, why);
+        let (reason, detail) = why;
+        self.rejections
+            .note(tenant, topic, client_id, device, reason, detail);
     }
 
     /// Notes that the last payload of a device by an HTTP request is stored. `path` is only called
     /// if payloads were rejected.
-    pub fn stored(&self, (tenant, device): (u32, &str), path: impl FnOnce() -> String) {
-        self.rejections.note_stored_one((tenant, device), path);
+    pub fn stored(&self, tenant: u32, device: &str, path: impl FnOnce() -> String) {
+        self.rejections.note_stored_one(tenant, device, path);
     }
 
     /// Notes of which topics, by tenant, the last payload is stored.

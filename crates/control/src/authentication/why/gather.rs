@@ -73,7 +73,7 @@ pub(super) async fn gathered(
             Some((why.into_detail().into_owned(), command))
         }),
         locked_out: control
-            .locked_out(tenant, (proved, client_id), at)
+            .locked_out(tenant, proved, client_id, at)
             .map(|locked| {
                 let user = Some(proved).filter(|_| locked.is_of_name);
                 Lockout {

@@ -1,4 +1,8 @@
-use martlet_broker::{EventHead, TenantId, TlsFault, UserName, UserSources, WebSocketFault};
+use std::net::IpAddr;
+
+use martlet_broker::{
+    EventHead, ProxyFault, TenantId, TlsFault, UserName, UserSources, WebSocketFault,
+};
 
 use super::*;
 use crate::cause::tests::WORDS_OF_OLD;

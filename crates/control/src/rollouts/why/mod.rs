@@ -285,10 +285,10 @@ impl Rollouts {
         if !rollout.states().contains_key(&state) {
             return Vec::new();
         }
-        let whose = (asked.visibility(), rollout.id.clone());
+        let (visibility, id) = (asked.visibility(), rollout.id.clone());
         let page = PageRequest::first(DEVICES_MAX);
-        let devices = self.devices(control, whose, Some(state), page).await;
-        let devices = devices.map_or_else(|_| Vec::new(), |page| page.items);
+        let devices = self.devices(control, visibility, id, Some(state), page);
+        let devices = devices.await.map_or_else(|_| Vec::new(), |page| page.items);
         let stuck = devices.into_iter();
         let stuck = stuck.filter_map(|(device, cause)| Some((device.id, cause?)));
         stuck.collect()

@@ -50,7 +50,7 @@ impl Control {
         let realm = policy
             .as_deref()
             .map_or(Realm::of_tenant(tenant), |policy| {
-                self.realm_of(policy, tenant, (&proved, client_id), (listener, runs))
+                self.realm_of(policy, tenant, &proved, client_id, listener, runs)
             });
         let standing = policy.as_deref().map(|policy| match is_anonymous {
             true => Standing::Unproved,
@@ -95,8 +95,10 @@ impl Control {
         &self,
         policy: &Policy,
         tenant: TenantId,
-        (name, client_id): (&str, &str),
-        (listener, runs): (Option<&str>, &[Run]),
+        name: &str,
+        client_id: &str,
+        listener: Option<&str>,
+        runs: &[Run],
     ) -> Realm {
         let usual = Realm::of_tenant(tenant);
         let facts = self.node_facts();

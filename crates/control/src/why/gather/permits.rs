@@ -134,7 +134,7 @@ impl Control {
             ),
             false if explained.outcome == explain::Outcome::Permitted => WordedRemedy::default(),
             false => {
-                let (worded, group) = self.permitting_of(&named, (action, topic));
+                let (worded, group) = self.permitting_of(&named, action, topic);
                 groups_missing.extend(group);
                 worded
             }
@@ -171,7 +171,8 @@ impl Control {
     fn permitting_of(
         &self,
         who: &Actor<'_>,
-        (action, topic): (&str, &str),
+        action: &str,
+        topic: &str,
     ) -> (WordedRemedy, Option<GroupMissing>) {
         let lacking = Lacking {
             client_id: who.client_id,
@@ -222,7 +223,7 @@ impl Control {
                 user: entry.user_name.as_deref().or(who.user),
                 ..*who
             };
-            let (worded, group) = self.permitting_of(&whose, (action, topic));
+            let (worded, group) = self.permitting_of(&whose, action, topic);
             // The entry knows as much where nothing more is known.
             if group.is_some() || who.acl_file.is_some() && entry.command.is_none() {
                 (entry.remedy, entry.command) = (Some(worded.text), worded.command);
