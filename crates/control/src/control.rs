@@ -13,16 +13,13 @@ mod ask;
 mod bans;
 mod events;
 mod memory;
-mod reload;
 mod reloads;
 mod shards;
-mod traces;
-mod waiting;
 
 pub use ask::ControlError;
 pub(crate) use ask::sum;
 pub use reloads::{ReloadOf, ReloadRequest, Reloaded};
-pub use shards::Shards;
+pub use shards::{Latencies, Shards};
 
 use std::borrow::Cow;
 use std::net::IpAddr;
@@ -31,23 +28,23 @@ use std::sync::{Arc, Mutex, OnceLock};
 use std::time::{Duration, Instant};
 
 use martlet_broker::{
-    Command, EventInterest, Limits, PartIdentity, PartSpec, Realm, ShardId, TenantId,
+    Command, EventInterest, Limits, PartIdentity, PartSpec, Realm, ShardId, TenantId, Traced,
 };
 use martlet_integrate::Part;
 use martlet_registry::{AccountKind, Snapshot};
 use serde::{Deserialize, Serialize};
-use tokio::sync::{mpsc, watch};
+use tokio::sync::{mpsc, oneshot, watch};
 
 use crate::authentication::{AuthenticationChain, LockedClient, LockedOut, Policy};
+use crate::event_log;
 use crate::facts::NodeFacts;
 use crate::feed::{Bounds, Feed, PushState};
 use crate::health::Health;
 use crate::history::History;
 use crate::journal::{Journal, TablesNow};
-use crate::latencies::Latencies;
 use crate::lock::lock;
 use crate::log_limit::LogLimit;
-use crate::logging::Logging;
+use crate::logging::{Logging, Subject};
 use crate::memory::{Outside, part_of_memory};
 use crate::presence::{ClientPresence, Presence};
 use crate::remedy::Command as CommandLine;
@@ -55,7 +52,7 @@ use crate::remedy::form::{CommandForm, Given};
 use crate::request::slots::RequestSlots;
 use crate::restore_note::RestoreNote;
 use crate::store::{PinnedStore, StoreSize, StoreState};
-use waiting::PendingAnswers;
+use shards::PendingAnswers;
 
 /// Facts about this node that do not change.
 #[derive(Clone, Debug)]
@@ -252,7 +249,7 @@ impl Control {
             None => feed,
         });
         if let Some(logging) = &parts.logging {
-            traces::follow_traces(logging, &feed);
+            follow_traces(logging, &feed);
         }
         let team_share = parts.info.limits.team_share();
         Self {
@@ -578,5 +575,40 @@ impl Control {
     ) -> Option<CommandLine> {
         let node = &*self.info.command_options;
         form.command(Given { node, team, values })
+    }
+}
+
+/// Sets in all shards what is traced, when that changes.
+fn follow_traces(logging: &Logging, feed: &Arc<Feed>) {
+    let feed = Arc::clone(feed);
+    logging.on_change(Box::new(move |logging| {
+        let mut traced = Traced::default();
+        for (subject, _) in logging.traces() {
+            match subject {
+                Subject::Client(tenant, client_id) => traced.clients.push((tenant, client_id)),
+                Subject::Address(address) => traced.addresses.push(address),
+                Subject::Topic(filter) => traced.topics.push(filter),
+            }
+        }
+        let interest = EventInterest {
+            traced,
+            ..event_log::interest()
+        };
+        feed.set_logged(interest);
+    }));
+}
+
+impl Control {
+    /// Has the files read again that may change while the node runs.
+    ///
+    /// # Errors
+    /// What is wrong with which of them; then nothing has changed.
+    pub async fn reload(&self, of: ReloadOf) -> Result<Reloaded, String> {
+        let (answer, outcome) = oneshot::channel();
+        let stopping = || "the node is stopping".to_owned();
+        self.reloads
+            .send(ReloadRequest { of, answer })
+            .map_err(|_| stopping())?;
+        outcome.await.unwrap_or_else(|_| Err(stopping()))
     }
 }

@@ -316,8 +316,8 @@ impl Journal {
         self.lock().last
     }
 
-    /// What is found in the latest problems, as long as they are recent: `most` at most, the latest
-    /// first.
+    /// Finds something in the latest problems, as long as they are recent: `most` at most, the
+    /// latest first.
     fn latest<T>(
         &self,
         most: usize,
@@ -507,7 +507,7 @@ fn is_refusal(written: &NotedEvent) -> bool {
     matches!(kind, EventKind::Refused | EventKind::ProvisioningRefused)
 }
 
-/// What the refusal of a connection of a tenant for this cause is about; none: it is another event.
+/// Subject of the refusal of a connection of a tenant for this cause; none: it is another event.
 fn is_refused_for(
     written: &NotedEvent,
     tenant: TenantId,

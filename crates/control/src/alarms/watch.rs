@@ -10,10 +10,10 @@ use martlet_broker::TenantId;
 use martlet_rules::{Alarm, AlarmKey, Severity};
 use tracing::debug;
 
-use super::names::{
+use super::{Alarms, lock};
+use super::{
     CERTIFICATES, DAY_MS, DEVICE_INACTIVE, INTEGRATION, INTEGRATION_LAG, ROLLOUT, TELEMETRY,
 };
-use super::{Alarms, lock};
 use crate::integrations::Condition;
 use crate::shared_registry::SharedRegistryError;
 use crate::wall_clock::now_signed_ms;

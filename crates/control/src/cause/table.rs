@@ -61,8 +61,9 @@ pub(crate) enum Bearing {
 }
 
 macro_rules! causes {
-    (none [$none:pat]; $($variant:ident = $name:literal, $weight:ident, [$($over:ident)*], $what:literal
-        $(, of [$of:pat])?;)*) => {
+    (none [$none:pat];
+        $($variant:ident = $name:literal, $weight:ident, [$($over:ident)*], $what:literal
+            $(, of [$of:pat])?;)*) => {
         /// Cause of what went wrong.
         #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, Serialize, Deserialize, ToSchema)]
         #[serde(rename_all = "kebab-case")]
@@ -172,28 +173,35 @@ impl Cause {
 }
 
 causes! {
-    none [Is::Packet(_) | Is::ByReasonCode | Is::Goodbye | Is::ClosedByClient | Is::ConnectionFailed | Is::Closed | Is::LoginGivenUp | Is::EndedByOperator | Is::Detached | Is::CleanStart | Is::SessionExpired | Is::EndsWithConnection | Is::KeptForWill | Is::BelongsToOther | Is::NewerSession | Is::EndedWhileDown];
+    none [Is::Packet(_) | Is::ByReasonCode | Is::Goodbye | Is::ClosedByClient
+        | Is::ConnectionFailed | Is::Closed | Is::LoginGivenUp | Is::EndedByOperator | Is::Detached
+        | Is::CleanStart | Is::SessionExpired | Is::EndsWithConnection | Is::KeptForWill
+        | Is::BelongsToOther | Is::NewerSession | Is::EndedWhileDown];
     NothingWrong = "nothing-wrong", Aside, [], "The node has found no problem.";
     NobodyKnown = "nobody-known", Trouble, [], "The name is unknown: no device, no user and no session has it, and no client has tried it.";
     NeverConnected = "never-connected", Trouble, [], "It exists, and has never connected.";
     Unstable = "unstable", Trouble, [], "It is connected, and its connections end repeatedly.";
     Away = "away", Gone, [], "It disconnected, and has not connected again.";
     WrongPassword = "wrong-password", Out, [], "Its password or credential is wrong.",
-        of [Is::WrongPassword(_) | Is::WrongSecret | Is::SecretWithBlanks | Is::SecretAsUserName | Is::NoScramVerifier | Is::ApiKeyUnknown];
+        of [Is::WrongPassword(_) | Is::WrongSecret | Is::SecretWithBlanks | Is::SecretAsUserName
+            | Is::NoScramVerifier | Is::ApiKeyUnknown];
     UnknownName = "unknown-name", Out, [WrongPassword LockedOut], "No source of credentials has a user of that name.",
         of [Is::UnknownUser(_) | Is::CertificateNameUnknown | Is::NoDeviceInTopic];
     NoCredentials = "no-credentials", Out, [], "It sent no credentials, and needs them.",
-        of [Is::PasswordMissing | Is::AnonymousRefused | Is::CredentialsRequired | Is::NoCredentials];
+        of [Is::PasswordMissing | Is::AnonymousRefused | Is::CredentialsRequired
+            | Is::NoCredentials];
     LockedOut = "locked-out", Out, [], "Wrong credentials were tried too often.",
         of [Is::LockedOut(_)];
     Disabled = "disabled", Barred, [], "The user is disabled, or the device is not active.",
-        of [Is::UserDisabled | Is::DeviceInactive | Is::DeviceMaintenance | Is::Revoked(Revoked::Disabled | Revoked::Inactive | Revoked::Maintenance)];
+        of [Is::UserDisabled | Is::DeviceInactive | Is::DeviceMaintenance
+            | Is::Revoked(Revoked::Disabled | Revoked::Inactive | Revoked::Maintenance)];
     Deleted = "deleted", Barred, [], "The user or device was removed.",
         of [Is::Deleted | Is::TeamDeleted | Is::Revoked(Revoked::Removed)];
     Banned = "banned", Barred, [], "An operator has banned it.",
         of [Is::Banned | Is::Revoked(Revoked::Banned)];
     CredentialExpired = "credential-expired", Barred, [], "Its credentials have expired, or were revoked.",
-        of [Is::CredentialsEnded | Is::TokenEnded | Is::CredentialExpired | Is::Revoked(Revoked::Credentials)];
+        of [Is::CredentialsEnded | Is::TokenEnded | Is::CredentialExpired
+            | Is::Revoked(Revoked::Credentials)];
     KeyAsPassword = "key-as-password", Out, [], "It gives an API key or a provisioning key as its password.",
         of [Is::ApiKeyAsPassword | Is::ProvisioningKeyAsPassword];
     Inactive = "inactive", Trouble, [], "The device has published nothing for longer than its type permits.";
@@ -212,7 +220,9 @@ causes! {
     CertificateForeign = "certificate-foreign", Out, [], "Its certificate was issued by another CA.",
         of [Is::Tls(Tls::CertificateForeign)];
     CertificateUnfit = "certificate-unfit", Out, [], "Its certificate is not valid, or not for clients.",
-        of [Is::CertificateNamesNobody | Is::Tls(Tls::CertificateOfCa | Tls::CertificateNotForClients | Tls::CertificateNotSigned | Tls::CertificateVersion | Tls::CertificateInvalid | Tls::NoSignatureOfClient)];
+        of [Is::CertificateNamesNobody | Is::Tls(Tls::CertificateOfCa
+            | Tls::CertificateNotForClients | Tls::CertificateNotSigned | Tls::CertificateVersion
+            | Tls::CertificateInvalid | Tls::NoSignatureOfClient)];
     CertificateNotRegistered = "certificate-not-registered", Out, [], "Its certificate is not registered for the device.",
         of [Is::CertificateNotRegistered];
     CertificateMissing = "certificate-missing", Out, [], "It presented no certificate, and the listener requires one.",
@@ -224,9 +234,15 @@ causes! {
     ServerCertificateExpired = "server-certificate-expired", Out, [], "The certificate of the listener has expired, or the clock of the client is wrong.",
         of [Is::Tls(Tls::ServerExpired)];
     WrongTransport = "wrong-transport", Out, [], "It uses another protocol than the listener: TLS, WebSocket or HTTP instead of plain MQTT, or the other way round.",
-        of [Is::Proxy(Proxy::Missing) | Is::NotMqtt | Is::TlsToMqtt | Is::HttpToMqtt | Is::MqttToHttp | Is::WebSocketToHttp | Is::TlsToHttp | Is::Tls(Tls::NotTls | Tls::PlainMqtt) | Is::WebSocket(Web::NotHttp | Web::NotWebSocket | Web::NotGet)];
+        of [Is::Proxy(Proxy::Missing) | Is::NotMqtt | Is::TlsToMqtt | Is::HttpToMqtt
+            | Is::MqttToHttp | Is::WebSocketToHttp | Is::TlsToHttp | Is::Tls(Tls::NotTls
+            | Tls::PlainMqtt) | Is::WebSocket(Web::NotHttp | Web::NotWebSocket | Web::NotGet)];
     TlsFailed = "tls-failed", Out, [], "Its TLS handshake failed: it and the listener have no version, cipher suite or the like in common, or it ended the handshake itself.",
-        of [Is::Tls(Tls::NoVersion | Tls::NoCipherSuite | Tls::OnlyRsa | Tls::OnlyEcdsa | Tls::NoKeyExchange | Tls::NoSignatureOfServer | Tls::NoExtension | Tls::NoApplicationProtocol | Tls::EndedByClient | Tls::LeftHandshake | Tls::LeftAfterHandshake | Tls::RecordTooLong | Tls::EmptyRecords | Tls::Undecryptable | Tls::Failed)];
+        of [Is::Tls(Tls::NoVersion | Tls::NoCipherSuite | Tls::OnlyRsa | Tls::OnlyEcdsa
+            | Tls::NoKeyExchange | Tls::NoSignatureOfServer | Tls::NoExtension
+            | Tls::NoApplicationProtocol | Tls::EndedByClient | Tls::LeftHandshake
+            | Tls::LeftAfterHandshake | Tls::RecordTooLong | Tls::EmptyRecords | Tls::Undecryptable
+            | Tls::Failed)];
     TokenBad = "token-bad", Out, [], "Its token is not valid.",
         of [Is::BadToken | Is::TokenOfOther];
     HookRefused = "hook-refused", Out, [], "The program behind auth.hook_url refused it.",
@@ -254,7 +270,9 @@ causes! {
         of [Is::LoginsWait | Is::SharedSubscriptionsFull];
     ApiRefused = "api-refused", Trouble, [], "The user has no rights in the API and the panel.";
     NotPermitted = "not-permitted", Trouble, [CommandWaits ConfigurationNotReported], "A rule forbids it, or none permits it.",
-        of [Is::ApiKeyLacksScope | Is::Forbidden | Is::ServerTopic | Is::SharedFilter | Is::WillForbidden | Is::WillOnServerTopic | Is::PartRefused | Is::NotRegistered | Is::ReauthenticationFailed | Is::ReauthenticatedAsOther];
+        of [Is::ApiKeyLacksScope | Is::Forbidden | Is::ServerTopic | Is::SharedFilter
+            | Is::WillForbidden | Is::WillOnServerTopic | Is::PartRefused | Is::NotRegistered
+            | Is::ReauthenticationFailed | Is::ReauthenticatedAsOther];
     WrongTopic = "wrong-topic", Topic, [CommandWaits ConfigurationNotReported], "A rule permits that topic only with the client's own name, and the topic contains another name.";
     TakenOver = "taken-over", Trouble, [], "Another client with the same Client Identifier took its connection over.",
         of [Is::TakenOver];
@@ -313,5 +331,7 @@ causes! {
     ValueTypeChanged = "value-type-changed", Trouble, [], "Values of the device are stored as texts, and were numbers before.";
     TelemetryNotStored = "telemetry-not-stored", Trouble, [], "Telemetry that it published is not stored.";
     Other = "other", Trouble, [], "Something else: see the sentence.",
-        of [Is::NoAuthenticationMethod | Is::AuthenticationMethod | Is::AuthenticationMessage | Is::NoSource | Is::NameOfDevice | Is::RegistrationPayload | Is::PayloadKeyUnreadable | Is::LoginFailed];
+        of [Is::NoAuthenticationMethod | Is::AuthenticationMethod | Is::AuthenticationMessage
+            | Is::NoSource | Is::NameOfDevice | Is::RegistrationPayload | Is::PayloadKeyUnreadable
+            | Is::LoginFailed];
 }

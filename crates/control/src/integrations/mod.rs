@@ -29,7 +29,6 @@ mod own_secrets;
 mod secrets;
 mod sending;
 mod start;
-mod targets;
 mod teams;
 mod trouble;
 mod why;

@@ -169,7 +169,7 @@ texts! {
         _ => "";
     }
 
-    /// Remedies of packets that broke a rule of MQTT; the words before name the packet and the rule.
+    /// Remedies of packets that broke a rule of MQTT; the words before name packet and rule.
     fn of_packet(Code) {
         Code::UnsupportedProtocolVersion => "the client must use MQTT 3.1, 3.1.1 or 5.0";
         Code::MalformedPacket => "the client sent bytes that are not such a packet: look at its MQTT library and its version, and that nothing but that library writes to its connection; a trace shows the packets before it", TRACE;

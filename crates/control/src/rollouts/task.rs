@@ -8,8 +8,8 @@ use martlet_registry::rollout::RolloutState;
 use martlet_registry::{AdvancedRollout, Rollout};
 use tracing::{info, warn};
 
+use super::RolloutCounts;
 use super::Rollouts;
-use super::counts::RolloutCounts;
 use crate::alarms::Alarms;
 use crate::control::Control;
 use crate::shared_registry::SharedRegistryError;

@@ -4,7 +4,8 @@
 use martlet_telemetry::{Storage, StorageError};
 
 use super::devices::{DeviceNumber, TelemetryDevice};
-use super::store::{points_of, reason_of, words_of};
+use super::rejected::{reason_of, words_of};
+use super::store::points_of;
 use super::{Decoded, Decoder, StoreError, StoredNow, Telemetry, TelemetrySettings};
 
 impl Telemetry {

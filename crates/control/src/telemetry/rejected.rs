@@ -218,6 +218,39 @@ fn shortened(text: &str) -> String {
     }
 }
 
+/// Error of a value that the storage never takes, and what to do about it.
+pub(super) fn words_of(refusal: martlet_telemetry::PointRefusal) -> String {
+    use martlet_telemetry::PointRefusal;
+    let remedy = match refusal {
+        PointRefusal::TooManyKeys => {
+            ": delete keys that are no longer needed, or raise telemetry.keys_per_device"
+        }
+        PointRefusal::TooManySeries => {
+            ": delete values that are no longer needed, or raise telemetry.series"
+        }
+        PointRefusal::TenantSeries | PointRefusal::TenantBytes => {
+            ": delete values that are no longer needed, or raise limits.team_percent"
+        }
+        _ => "",
+    };
+    format!("{refusal}{remedy}")
+}
+
+/// Word of a reason for which the storage never takes a value.
+pub(super) fn reason_of(refusal: martlet_telemetry::PointRefusal) -> &'static str {
+    use martlet_telemetry::PointRefusal;
+    match refusal {
+        PointRefusal::NotFinite => "bad_number",
+        PointRefusal::KeyLength => "bad_key",
+        PointRefusal::TextLength => "text_too_long",
+        PointRefusal::Time => "bad_time",
+        PointRefusal::TooManyKeys => TOO_MANY_KEYS,
+        PointRefusal::TooManySeries => TOO_MANY_SERIES,
+        PointRefusal::TenantSeries => TEAM_SERIES,
+        PointRefusal::TenantBytes => TEAM_BYTES,
+    }
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;

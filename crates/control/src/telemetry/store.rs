@@ -17,12 +17,10 @@ use super::devices::{DeviceNames, DeviceNumber, TelemetryDevice};
 use super::kept::TelemetryKept;
 use super::latency::{Ages, newest_own_time};
 use super::off_times::{OffTime, OffTimes};
-use super::rejected::{
-    Rejected, Rejections, TEAM_BYTES, TEAM_SERIES, TOO_MANY_KEYS, TOO_MANY_SERIES,
-};
+use super::rejected::{Rejected, Rejections, reason_of, words_of};
 use super::rule::TelemetryRule;
-use super::series::{CountedSeries, SeriesByTenant};
 use super::tail::{Tail, Tails};
+use super::{CountedSeries, SeriesByTenant};
 use crate::activity::DeviceActivity;
 use crate::control::Control;
 use crate::remembered::Name;
@@ -765,39 +763,6 @@ fn cannot_store(why: &str) -> String {
         "Telemetry cannot be stored, and messages wait in the queue of the integration \
          telemetry/main: {why}."
     )
-}
-
-/// Error of a value that the storage never takes, and what to do about it.
-pub(super) fn words_of(refusal: martlet_telemetry::PointRefusal) -> String {
-    use martlet_telemetry::PointRefusal;
-    let remedy = match refusal {
-        PointRefusal::TooManyKeys => {
-            ": delete keys that are no longer needed, or raise telemetry.keys_per_device"
-        }
-        PointRefusal::TooManySeries => {
-            ": delete values that are no longer needed, or raise telemetry.series"
-        }
-        PointRefusal::TenantSeries | PointRefusal::TenantBytes => {
-            ": delete values that are no longer needed, or raise limits.team_percent"
-        }
-        _ => "",
-    };
-    format!("{refusal}{remedy}")
-}
-
-/// Word of a reason for which the storage never takes a value.
-pub(super) fn reason_of(refusal: martlet_telemetry::PointRefusal) -> &'static str {
-    use martlet_telemetry::PointRefusal;
-    match refusal {
-        PointRefusal::NotFinite => "bad_number",
-        PointRefusal::KeyLength => "bad_key",
-        PointRefusal::TextLength => "text_too_long",
-        PointRefusal::Time => "bad_time",
-        PointRefusal::TooManyKeys => TOO_MANY_KEYS,
-        PointRefusal::TooManySeries => TOO_MANY_SERIES,
-        PointRefusal::TenantSeries => TEAM_SERIES,
-        PointRefusal::TenantBytes => TEAM_BYTES,
-    }
 }
 
 impl std::fmt::Debug for Telemetry {

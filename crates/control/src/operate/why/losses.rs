@@ -2,13 +2,12 @@
 
 use martlet_broker::{DropReason, EventKind, GroupDetail, LossTimes};
 
-use super::facts::SessionFacts;
 use crate::cause::{Bearing, Cause};
 use crate::event_words;
 use crate::journal::{Run, remedy_of_drop, remedy_of_limit};
 use crate::why::{
-    ACKNOWLEDGE, Asked, Finding, Found, Session, is_unacknowledged, lost_by_group, matches,
-    messages_wait, uncapitalized,
+    ACKNOWLEDGE, Asked, Finding, Found, OwnNameRule, Session, is_unacknowledged, lost_by_group,
+    matches, messages_wait, uncapitalized,
 };
 
 /// Findings.
@@ -217,4 +216,14 @@ fn lost_for(
         _ => Bearing::Over,
     };
     (bearing, finding)
+}
+
+/// Facts about the session of a client.
+#[derive(Clone, Debug, Default)]
+pub(crate) struct SessionFacts {
+    /// The share groups that it is a member of.
+    pub(crate) groups: Vec<GroupDetail>,
+    /// The rule that permits the same with the client's own name, by the number of the entry about
+    /// what rules forbade.
+    pub(crate) own_name_rules: Vec<(u64, OwnNameRule)>,
 }

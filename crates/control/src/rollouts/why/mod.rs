@@ -335,7 +335,7 @@ fn firmware(rollout: &Rollout) -> String {
     format!("{} {}", rollout.name, rollout.version)
 }
 
-/// What is reported of each way to be stuck: how it bears on the question, the cause, what the
+/// Table of the ways to be stuck: how each bears on the question, the cause, what the
 /// rollout does, which the reason follows, and the remedy, which the devices of the rollout follow.
 macro_rules! verdicts {
     ($($($kind:ident)|+ => $bearing:ident, $cause:ident, $does:literal, $remedy:literal;)*) => {

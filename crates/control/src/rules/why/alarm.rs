@@ -2,7 +2,7 @@
 
 use martlet_rules::WaitingAlarm;
 
-use super::{InhibitedRuleAlarm, NamedRule, RuleAlarm};
+use super::facts::{InhibitedRuleAlarm, NamedRule, RuleAlarm};
 use crate::cause::Cause;
 use crate::rfc3339;
 use crate::text::printable;

@@ -1,11 +1,11 @@
 //! Why a rule does nothing.
 
 use super::alarm;
+use super::facts::{NamedRule, devices_in_words, unmatched};
 use super::on_topic::{
     OTHER_DEVICE, failed_elsewhere, is_previous, missing_field, nearest_or_some, on_topic,
     payload_has,
 };
-use super::{NamedRule, devices_in_words};
 use crate::cause::Cause;
 use crate::rules::MissingMember;
 use crate::text::printable;
@@ -82,13 +82,6 @@ fn of_rule(asked: &Asked, rule: &NamedRule) -> Finding {
     })
 }
 
-/// Returns the finding that a rule does nothing for messages; the remedy is followed by the command
-/// that shows the rule.
-pub(super) fn unmatched(rule: &NamedRule, sentence: String, remedy: &str) -> Finding {
-    let remedy = format!("{remedy}; to see the rule, run");
-    Finding::advised(Cause::RuleUnmatched, sentence, &remedy, &rule.show)
-}
-
 /// The rule is switched off, or not in force.
 fn off(rule: &NamedRule) -> Option<Finding> {
     let name = &rule.name;
@@ -117,7 +110,7 @@ fn off(rule: &NamedRule) -> Option<Finding> {
     Some(Finding::advised(Cause::RuleOff, sentence, remedy, command))
 }
 
-/// Its condition was true for no message.
+/// The condition of the rule was true for no message.
 fn no_match(rule: &NamedRule) -> Finding {
     let (name, messages) = (&rule.name, messages(rule.counts.messages));
     let devices = devices_in_words(&rule.definition);

@@ -1,6 +1,7 @@
 //! Rules about messages that do nothing, and alarms.
 
 mod alarm;
+mod facts;
 mod judge;
 mod on_topic;
 #[cfg(test)]
@@ -10,104 +11,21 @@ use martlet_broker::{EventKind, TenantId};
 use martlet_codec::{TopicFilter, TopicName};
 use martlet_integrate::name_of_team;
 use martlet_registry::{AlarmFilter, PageRequest};
-use martlet_rules::{
-    ActionDefinition, AlarmKind, AlarmState, InhibitedAlarm, WaitingAlarm, own_webhook,
-};
+use martlet_rules::{ActionDefinition, AlarmKind, AlarmState, InhibitedAlarm, own_webhook};
 
-use super::{Definition, KIND, LastOnTopic, NAME, RuleCounts, Rules, VisibleRule, webhooks};
+use super::{Definition, KIND, NAME, Rules, VisibleRule, webhooks};
 use crate::control::{Control, ControlError, OwnTopics};
 use crate::lock::lock;
-use crate::remedy::{Command, form};
+use crate::remedy::form;
 use crate::wall_clock::unsigned;
 use crate::why::{Asked, Examine, Finding, Findings, nearest_names};
+use facts::{InhibitedRuleAlarm, NamedRule, RuleAlarm, RuleFacts};
 
 /// Alarms of a rule that are looked at.
 const ALARMS_MAX: usize = 20;
 
 /// The event of an alarm, where it is published.
 const ALARM_EVENTS: &str = "$events/alarm_raised";
-
-/// Facts about rules and alarms. Times are milliseconds since the Unix epoch.
-#[derive(Debug, Default)]
-pub(crate) struct RuleFacts {
-    /// Alarms about the device that are not cleared.
-    alarms: Vec<RuleAlarm>,
-    /// The rule that was asked about.
-    named: Option<NamedRule>,
-    /// Rules whose names are nearly that in the question.
-    near: Vec<String>,
-}
-
-/// An alarm that a rule raises.
-#[derive(Clone, Debug, Default, PartialEq, Eq)]
-pub(crate) struct RuleAlarm {
-    name: String,
-    /// Subject of the alarm.
-    subject: String,
-    /// Text of the alarm.
-    message: String,
-    /// When it was raised.
-    raised_ms: u64,
-    /// Until when it is shelved; none: it is not.
-    shelved_until_ms: Option<u64>,
-    /// The user that shelved or acknowledged it; empty: none.
-    by: String,
-    /// When it is cleared by itself, in words; none: only an action of a rule clears it.
-    clears_when: Option<String>,
-    /// Why its last value keeps it active, in words; none: it does not, or is not known.
-    kept_by: Option<String>,
-    /// The command that ends the silence of one that is shelved, or clears it.
-    command: Option<Command>,
-}
-
-/// An alarm that would be raised, and that another one silences.
-#[derive(Clone, Debug, Default, PartialEq, Eq)]
-pub(crate) struct InhibitedRuleAlarm {
-    /// Subject of the alarm.
-    subject: String,
-    /// Since when its condition is true.
-    since_ms: u64,
-    /// Name of the alarm that silences it.
-    by: String,
-    /// Since when that one is active.
-    by_since_ms: u64,
-    /// The command that clears that one.
-    command: Option<Command>,
-}
-
-/// A rule about messages that was asked about.
-#[derive(Clone, Debug, Default)]
-pub(crate) struct NamedRule {
-    name: String,
-    definition: Definition,
-    /// Counts since the start.
-    counts: RuleCounts,
-    /// The node evaluates it.
-    is_in_force: bool,
-    /// The configuration has it, else the tables.
-    is_configured: bool,
-    /// Keys of values that came in messages of its tenant, at which no rule looks.
-    other_keys: Vec<String>,
-    /// Findings about the webhooks that it acts on, those of its own and others.
-    webhooks: Vec<Finding>,
-    /// Findings about integrations that take what it publishes, or the alarms that it raises.
-    takers: Vec<Finding>,
-    /// Alarms that it has raised and that are not cleared.
-    alarms: Vec<RuleAlarm>,
-    /// Alarm of the rule itself, if another one silences it.
-    inhibited: Option<InhibitedRuleAlarm>,
-    /// Alarm of the rule itself, if its condition was not true for long enough.
-    waiting: Option<WaitingAlarm>,
-    /// When and why the last change of its alarm could not be published.
-    unpublished: Option<(u64, String)>,
-    /// Outcome of the rule for the last message on the topic that was asked about.
-    on_topic: Option<LastOnTopic>,
-    /// Why the integration that hands messages to it does not; none: it does.
-    queue: Option<Finding>,
-    /// The command that switches it on.
-    switch_on: Option<Command>,
-    show: Option<Command>,
-}
 
 impl Examine for Rules {
     type Facts = RuleFacts;
@@ -429,16 +347,4 @@ fn value_of<'a>(definition: &'a Definition, limit: &'a AlarmKind) -> &'a str {
         None => "payload",
     };
     limit.value.as_deref().unwrap_or(default)
-}
-
-/// The devices whose messages a rule looks at, in words; none: all of them.
-fn devices_in_words(definition: &Definition) -> Option<String> {
-    match (&definition.device_type, &definition.device_tag) {
-        (None, None) => None,
-        (Some(device_type), None) => Some(format!("a device of type {device_type}")),
-        (None, Some(tag)) => Some(format!("a device with the tag {tag}")),
-        (Some(device_type), Some(tag)) => {
-            Some(format!("a device of type {device_type} with the tag {tag}"))
-        }
-    }
 }

@@ -2,8 +2,7 @@
 
 use serde_json::Value;
 
-use super::judge::unmatched;
-use super::{NamedRule, devices_in_words};
+use super::facts::{NamedRule, devices_in_words, unmatched};
 use crate::rfc3339;
 use crate::rules::{LastOnTopic, TopicResult};
 use crate::text::{is_called_secret, printable};

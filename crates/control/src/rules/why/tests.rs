@@ -2,7 +2,7 @@
 
 use super::*;
 use crate::cause::Cause;
-use crate::rules::MissingMember;
+use crate::rules::{MissingMember, RuleCounts};
 use crate::why::tests::{Facts, NOW, connected, expect, facts};
 use crate::why::{Case, Diagnosis, State};
 

@@ -143,8 +143,7 @@ impl Control {
             let of_page = page.clients.iter();
             with_session.extend(of_page.map(|one| one.client_id.to_string()));
         }
-        let tables = self.tables();
-        let known = tables.and_then(|tables| tables.account_kind(tenant.0, name));
+        let known = self.account_kind(tenant, name);
         if matches!(known, Some(AccountKind::Device)) {
             found.retain(|client_id| {
                 let mut sessions = with_session.iter();
