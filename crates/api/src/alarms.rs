@@ -234,8 +234,8 @@ async fn order(
     order: AlarmOrder,
 ) -> Result<Changed, Problem> {
     let InTenants(tenant) = tenant;
-    let of = (number_of(id)?, tenant);
-    let changed = alarms_of(api)?.order(of, &caller.actor.who, order);
+    let id = number_of(id)?;
+    let changed = alarms_of(api)?.order(id, tenant, &caller.actor.who, order);
     let changed = changed.await?;
     let team = api.control.team_of_tenant(TenantId(changed.tenant));
     Ok((team.map(AboutTeam).map(Extension), Json(changed.into())))

@@ -533,9 +533,8 @@ pub(crate) async fn test(
                 .collect::<Result<_, _>>()?
         }
     };
-    let of = (name.as_str(), tenant.0);
     let messages: Arc<[TriedMessage]> = messages.into();
-    let trial = rules_of(&api)?.trial(of, definition, Arc::clone(&messages));
+    let trial = rules_of(&api)?.trial(&name, tenant.0, definition, Arc::clone(&messages));
     let outcomes = trial.await?;
     let views = outcomes.into_iter();
     Ok(Json(
@@ -565,7 +564,7 @@ async fn past(
             Problem::of_body("/history/device", detail.to_owned())
         })?;
         let of = ((tenant.0, device), key.as_str());
-        let values = telemetry_of(api)?.past(of, (from_ms, now_ms), TRIED_MAX);
+        let values = telemetry_of(api)?.past(of, from_ms, now_ms, TRIED_MAX);
         let values = match values.await {
             // Nothing is to be stored here.
             Err(StoreError::Refused { why, .. }) => {

@@ -169,14 +169,14 @@ pub fn write_archive(
         let source = store.join(name);
         let file = File::open(&source).map_err(error("opening", &source))?;
         let path = format!("{STORE}/{name}");
-        let entry = append_file(&mut archive, path, (file, *bytes), &source)?;
+        let entry = append_file(&mut archive, path, file, *bytes, &source)?;
         manifest.files.push(entry);
     }
     let tables = store.with_file_name(TABLES);
     let copy = martlet_registry::wait(martlet_registry::copy_of(&tables));
     if let Some(copy) = copy.map_err(BackupError::SharedRegistry)? {
         let bytes = copy.metadata().map_err(error("reading", &tables))?.len();
-        let entry = append_file(&mut archive, TABLES.to_owned(), (copy, bytes), &tables)?;
+        let entry = append_file(&mut archive, TABLES.to_owned(), copy, bytes, &tables)?;
         manifest.files.push(entry);
     }
     append_firmware(&mut archive, &store.with_file_name(FIRMWARE), &mut manifest)?;
@@ -186,7 +186,7 @@ pub fn write_archive(
         };
         let file = File::open(source).map_err(error("opening", source))?;
         let bytes = file.metadata().map_err(error("reading", source))?.len();
-        let entry = append_file(&mut archive, name.to_owned(), (file, bytes), source)?;
+        let entry = append_file(&mut archive, name.to_owned(), file, bytes, source)?;
         manifest.files.push(entry);
     }
     let text = serde_json::to_vec_pretty(&manifest).map_err(io::Error::from);
@@ -212,7 +212,7 @@ fn append_firmware(
         };
         let bytes = file.metadata().map_err(error("reading", &source))?.len();
         let path = format!("{FIRMWARE}/{name}");
-        let entry = append_file(archive, path, (file, bytes), &source)?;
+        let entry = append_file(archive, path, file, bytes, &source)?;
         manifest.files.push(entry);
     }
     Ok(())
@@ -239,7 +239,8 @@ fn firmware_files(directory: &Path) -> io::Result<Vec<String>> {
 fn append_file(
     archive: &mut tar::Builder<impl Write>,
     path: String,
-    (file, bytes): (File, u64),
+    file: File,
+    bytes: u64,
     source: &Path,
 ) -> Result<FileEntry, BackupError> {
     let mut reader = Summed::new(file.take(bytes));

@@ -6,9 +6,7 @@
 
 mod table;
 
-use martlet_broker::{
-    DropReason, Event, Limit, ProxyFault, RefusalCause, RevocationReason, TlsFault, WebSocketFault,
-};
+use martlet_broker::{DropReason, Event, Limit, RefusalCause};
 use martlet_codec::ReasonCode;
 
 pub use table::Cause;
@@ -91,162 +89,6 @@ impl Cause {
         }
     }
 
-    /// The cause of a refusal or an end, without regard to the reason code; none: the client wanted
-    /// it so, or the reason code is more exact. This is a table.
-    fn of_decision(cause: RefusalCause) -> Option<Self> {
-        use RefusalCause as Is;
-        Some(match cause {
-            Is::Limit(limit) => Self::of_limit(limit),
-            Is::Revoked(reason) => Self::of_revocation(reason),
-            Is::LockedOut(_) => Self::LockedOut,
-            Is::CertificateNotRegistered => Self::CertificateNotRegistered,
-            Is::WrongPassword(_)
-            | Is::WrongSecret
-            | Is::SecretWithBlanks
-            | Is::SecretAsUserName
-            | Is::NoScramVerifier
-            | Is::ApiKeyUnknown => Self::WrongPassword,
-            Is::ApiKeyLacksScope => Self::NotPermitted,
-            Is::PasswordMissing => Self::NoCredentials,
-            Is::ApiKeyAsPassword | Is::ProvisioningKeyAsPassword => Self::KeyAsPassword,
-            Is::ProvisioningKey => Self::ProvisioningKeyWrong,
-            Is::UnknownUser(_) | Is::CertificateNameUnknown | Is::NoDeviceInTopic => {
-                Self::UnknownName
-            }
-            Is::Tls(fault) => Self::of_tls(fault),
-            Is::WebSocket(fault) => Self::of_web_socket(fault),
-            Is::Proxy(ProxyFault::Missing)
-            | Is::NotMqtt
-            | Is::TlsToMqtt
-            | Is::HttpToMqtt
-            | Is::MqttToHttp
-            | Is::WebSocketToHttp
-            | Is::TlsToHttp => Self::WrongTransport,
-            Is::Proxy(_) => Self::ProxyRefused,
-            Is::TakenOver => Self::TakenOver,
-            Is::KeepAlive => Self::KeepAlive,
-            Is::ServerStopping => Self::ServerStopped,
-            Is::EmptyClientId | Is::ReservedClientId => Self::ClientIdInvalid,
-            Is::ClientIdTaken => Self::ClientIdTaken,
-            Is::AnonymousRefused | Is::CredentialsRequired | Is::NoCredentials => {
-                Self::NoCredentials
-            }
-            Is::CredentialsEnded | Is::TokenEnded | Is::CredentialExpired => {
-                Self::CredentialExpired
-            }
-            Is::UserDisabled | Is::DeviceInactive | Is::DeviceMaintenance => Self::Disabled,
-            Is::Deleted | Is::TeamDeleted => Self::Deleted,
-            Is::Banned => Self::Banned,
-            Is::ProvisioningKeyUsedUp | Is::ProvisioningKeyExpired | Is::ProvisioningKeyRevoked => {
-                Self::ProvisioningKeyEnded
-            }
-            Is::NotItsClientId | Is::ClientIdOfDevice => Self::WrongClientId,
-            Is::CertificateNamesNobody => Self::CertificateUnfit,
-            Is::BadToken | Is::TokenOfOther => Self::TokenBad,
-            Is::TokenNotYetValid => Self::ClockWrong,
-            Is::HookRefused => Self::HookRefused,
-            Is::HookDown => Self::HookDown,
-            Is::TokenKeysDown => Self::TokenKeysDown,
-            Is::TooManyRequests | Is::TooManyDeviceRequests | Is::TooManyRouteRequests => {
-                Self::TooFast
-            }
-            Is::LoginsWait | Is::SharedSubscriptionsFull => Self::LimitReached,
-            Is::Forbidden
-            | Is::ServerTopic
-            | Is::SharedFilter
-            | Is::WillForbidden
-            | Is::WillOnServerTopic
-            | Is::PartRefused
-            | Is::NotRegistered
-            | Is::ReauthenticationFailed
-            | Is::ReauthenticatedAsOther => Self::NotPermitted,
-            Is::RequestInvalid => Self::RequestInvalid,
-            Is::HostNotAllowed => Self::HostRefused,
-            Is::StoreFull => Self::StoreFull,
-            Is::StoreFailing => Self::StoreFailing,
-            Is::NoAuthenticationMethod
-            | Is::AuthenticationMethod
-            | Is::AuthenticationMessage
-            | Is::NoSource
-            | Is::NameOfDevice
-            | Is::RegistrationPayload
-            | Is::PayloadKeyUnreadable
-            | Is::LoginFailed => Self::Other,
-            Is::Packet(_)
-            | Is::ByReasonCode
-            | Is::Goodbye
-            | Is::ClosedByClient
-            | Is::ConnectionFailed
-            | Is::Closed
-            | Is::LoginGivenUp
-            | Is::EndedByOperator
-            | Is::Detached
-            | Is::CleanStart
-            | Is::SessionExpired
-            | Is::EndsWithConnection
-            | Is::KeptForWill
-            | Is::BelongsToOther
-            | Is::NewerSession
-            | Is::EndedWhileDown => return None,
-        })
-    }
-
-    fn of_revocation(reason: RevocationReason) -> Self {
-        match reason {
-            RevocationReason::Credentials => Self::CredentialExpired,
-            RevocationReason::Disabled
-            | RevocationReason::Inactive
-            | RevocationReason::Maintenance => Self::Disabled,
-            RevocationReason::Removed => Self::Deleted,
-            RevocationReason::Banned => Self::Banned,
-        }
-    }
-
-    fn of_tls(fault: TlsFault) -> Self {
-        match fault {
-            TlsFault::NotTls | TlsFault::PlainMqtt => Self::WrongTransport,
-            TlsFault::CertificateMissing => Self::CertificateMissing,
-            TlsFault::CertificateExpired => Self::CertificateExpired,
-            TlsFault::CertificateNotYetValid => Self::ClockWrong,
-            TlsFault::CertificateRevoked => Self::CertificateRevoked,
-            TlsFault::CertificateForeign => Self::CertificateForeign,
-            TlsFault::CertificateOfCa
-            | TlsFault::CertificateNotForClients
-            | TlsFault::CertificateNotSigned
-            | TlsFault::CertificateVersion
-            | TlsFault::CertificateInvalid
-            | TlsFault::NoSignatureOfClient => Self::CertificateUnfit,
-            TlsFault::RevocationListExpired => Self::RevocationListExpired,
-            TlsFault::ServerNotTrusted => Self::ServerNotTrusted,
-            TlsFault::ServerExpired => Self::ServerCertificateExpired,
-            TlsFault::NoVersion
-            | TlsFault::NoCipherSuite
-            | TlsFault::OnlyRsa
-            | TlsFault::OnlyEcdsa
-            | TlsFault::NoKeyExchange
-            | TlsFault::NoSignatureOfServer
-            | TlsFault::NoExtension
-            | TlsFault::NoApplicationProtocol
-            | TlsFault::EndedByClient
-            | TlsFault::LeftHandshake
-            | TlsFault::LeftAfterHandshake
-            | TlsFault::RecordTooLong
-            | TlsFault::EmptyRecords
-            | TlsFault::Undecryptable
-            | TlsFault::Failed => Self::TlsFailed,
-        }
-    }
-
-    fn of_web_socket(fault: WebSocketFault) -> Self {
-        match fault {
-            WebSocketFault::NotHttp | WebSocketFault::NotWebSocket | WebSocketFault::NotGet => {
-                Self::WrongTransport
-            }
-            WebSocketFault::OriginNotAllowed => Self::OriginRefused,
-            _ => Self::WebsocketRefused,
-        }
-    }
-
     /// Cause of a refused connection.
     pub(crate) fn of_refusal(reason: ReasonCode, cause: RefusalCause) -> Self {
         Self::of_decision(cause).unwrap_or(match reason {
@@ -301,7 +143,7 @@ impl Cause {
 
 #[cfg(test)]
 pub(crate) mod tests {
-    use martlet_broker::{PasswordSource, Refusal, UserSources};
+    use martlet_broker::{PasswordSource, Refusal, TlsFault, UserSources};
 
     use super::*;
 

@@ -13,16 +13,13 @@ mod ask;
 mod bans;
 mod events;
 mod memory;
-mod reload;
 mod reloads;
 mod shards;
-mod traces;
-mod waiting;
 
 pub use ask::ControlError;
 pub(crate) use ask::sum;
 pub use reloads::{ReloadOf, ReloadRequest, Reloaded};
-pub use shards::Shards;
+pub use shards::{Latencies, Shards};
 
 use std::borrow::Cow;
 use std::net::IpAddr;
@@ -31,22 +28,23 @@ use std::sync::{Arc, Mutex, OnceLock};
 use std::time::{Duration, Instant};
 
 use martlet_broker::{
-    Command, EventInterest, Limits, PartIdentity, PartSpec, Realm, ShardId, TenantId,
+    Command, EventInterest, Limits, PartIdentity, PartSpec, Realm, ShardId, TenantId, Traced,
 };
 use martlet_integrate::Part;
+use martlet_registry::{AccountKind, Snapshot};
 use serde::{Deserialize, Serialize};
-use tokio::sync::{mpsc, watch};
+use tokio::sync::{mpsc, oneshot, watch};
 
 use crate::authentication::{AuthenticationChain, LockedClient, LockedOut, Policy};
+use crate::event_log;
 use crate::facts::NodeFacts;
 use crate::feed::{Bounds, Feed, PushState};
 use crate::health::Health;
 use crate::history::History;
 use crate::journal::{Journal, TablesNow};
-use crate::latencies::Latencies;
 use crate::lock::lock;
 use crate::log_limit::LogLimit;
-use crate::logging::Logging;
+use crate::logging::{Logging, Subject};
 use crate::memory::{Outside, part_of_memory};
 use crate::presence::{ClientPresence, Presence};
 use crate::remedy::Command as CommandLine;
@@ -54,7 +52,7 @@ use crate::remedy::form::{CommandForm, Given};
 use crate::request::slots::RequestSlots;
 use crate::restore_note::RestoreNote;
 use crate::store::{PinnedStore, StoreSize, StoreState};
-use waiting::PendingAnswers;
+use shards::PendingAnswers;
 
 /// Facts about this node that do not change.
 #[derive(Clone, Debug)]
@@ -230,10 +228,10 @@ impl Control {
         let part = parts.memory_bytes.map(part_of_memory);
         let tables = parts.chain.as_ref().map(|chain| {
             let (policy, others) = (chain.clone(), chain.clone());
-            TablesNow::new(
-                move || policy.policy().tables().cloned(),
-                move || others.policy().has_rules_of_others(),
-            )
+            TablesNow {
+                tables: Arc::new(move || policy.policy().tables().cloned()),
+                have_others: Arc::new(move || others.policy().has_rules_of_others()),
+            }
         });
         let variables = parts.facts.variables.clone();
         let journal = Journal::of_node(&parts.info.command_options, variables, tables, part);
@@ -251,7 +249,7 @@ impl Control {
             None => feed,
         });
         if let Some(logging) = &parts.logging {
-            traces::follow_traces(logging, &feed);
+            follow_traces(logging, &feed);
         }
         let team_share = parts.info.limits.team_share();
         Self {
@@ -371,11 +369,13 @@ impl Control {
     pub fn locked_out(
         &self,
         tenant: TenantId,
-        who: (&str, &str),
+        user_name: &str,
+        client_id: &str,
         address: Option<IpAddr>,
     ) -> Option<LockedClient> {
         let realm = Realm::of_tenant(tenant);
-        self.chain.as_ref()?.locked(realm, who, address)
+        let chain = self.chain.as_ref()?;
+        chain.locked(realm, user_name, client_id, address)
     }
 
     /// The tenant of the team of this id or name; none: it owns none, or there is no such team.
@@ -540,6 +540,16 @@ impl Control {
 }
 
 impl Control {
+    /// The tables of users and devices as of now; none: they are not in use.
+    pub(crate) fn tables(&self) -> Option<Arc<Snapshot>> {
+        self.policy()?.tables().cloned()
+    }
+
+    /// Whether the tables have a device or a user of this name; none: neither.
+    pub(crate) fn account_kind(&self, tenant: TenantId, name: &str) -> Option<AccountKind> {
+        self.tables()?.account_kind(tenant.0, name)
+    }
+
     /// A command about this node.
     pub(crate) fn command(&self, form: CommandForm, values: &[&str]) -> Option<CommandLine> {
         self.command_of_team(form, "", values)
@@ -553,7 +563,7 @@ impl Control {
         tenant: TenantId,
         values: &[&str],
     ) -> Option<CommandLine> {
-        self.journal.command(tenant, form, values)
+        self.journal.commands().in_tenant_of(tenant, form, values)
     }
 
     /// A command about an object of a team; empty: of none.
@@ -565,5 +575,40 @@ impl Control {
     ) -> Option<CommandLine> {
         let node = &*self.info.command_options;
         form.command(Given { node, team, values })
+    }
+}
+
+/// Sets in all shards what is traced, when that changes.
+fn follow_traces(logging: &Logging, feed: &Arc<Feed>) {
+    let feed = Arc::clone(feed);
+    logging.on_change(Box::new(move |logging| {
+        let mut traced = Traced::default();
+        for (subject, _) in logging.traces() {
+            match subject {
+                Subject::Client(tenant, client_id) => traced.clients.push((tenant, client_id)),
+                Subject::Address(address) => traced.addresses.push(address),
+                Subject::Topic(filter) => traced.topics.push(filter),
+            }
+        }
+        let interest = EventInterest {
+            traced,
+            ..event_log::interest()
+        };
+        feed.set_logged(interest);
+    }));
+}
+
+impl Control {
+    /// Has the files read again that may change while the node runs.
+    ///
+    /// # Errors
+    /// What is wrong with which of them; then nothing has changed.
+    pub async fn reload(&self, of: ReloadOf) -> Result<Reloaded, String> {
+        let (answer, outcome) = oneshot::channel();
+        let stopping = || "the node is stopping".to_owned();
+        self.reloads
+            .send(ReloadRequest { of, answer })
+            .map_err(|_| stopping())?;
+        outcome.await.unwrap_or_else(|_| Err(stopping()))
     }
 }

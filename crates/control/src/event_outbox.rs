@@ -64,7 +64,7 @@ impl EventOutbox {
         let number = self.next_number();
         let (tenant, hops) = (notice.head.tenant.0, notice.event.hops());
         let who = self.control.presence.source_of(&notice);
-        let payload = payload_of(notice, who, (&self.node, unsigned(number)), now_ms())?;
+        let payload = payload_of(notice, who, &self.node, unsigned(number), now_ms())?;
         Some(OutboxRow {
             node: self.node.clone(),
             number,

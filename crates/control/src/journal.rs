@@ -9,41 +9,32 @@ mod commands;
 mod entry;
 mod kind;
 mod lacking;
-mod limits;
 mod otherwise;
 mod refused;
 mod remedy;
 mod runs;
-mod tls;
-mod web;
+mod texts;
 mod worded_remedy;
 
-pub(crate) use commands::{AclFileOfListener, NamelessRules, TablesNow, restoring};
+pub(crate) use commands::{AclFileOfListener, Commands, TablesNow, restoring};
 pub(crate) use lacking::Lacking;
-pub(crate) use limits::by_limit as remedy_of_limit;
-pub(crate) use remedy::dropped as remedy_of_drop;
 pub use runs::Run;
+pub(crate) use texts::{by_drop as remedy_of_drop, by_limit as remedy_of_limit};
 pub use worded_remedy::WordedRemedy;
 
 use std::collections::VecDeque;
-use std::net::IpAddr;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
 use martlet_broker::{
-    DropReason, Event, EventHead, EventKind, EventNotice, Refusal, RefusalCause, TenantId,
-    UserName, is_of_name,
+    DropReason, Event, EventKind, EventNotice, RefusalCause, TenantId, is_of_name,
 };
-use martlet_codec::ReasonCode;
-use martlet_registry::GroupName;
 use serde::{Deserialize, Serialize};
 use tokio::sync::watch;
 
 use crate::cause::Cause;
 use crate::facts::KeyVariables;
 use crate::presence::{ClientTable, Presence};
-use crate::remedy::Command;
-use crate::remedy::form::CommandForm;
 use crate::wall_clock::now_ms;
 pub use entry::Entry;
 use entry::NotedEvent;
@@ -92,7 +83,7 @@ pub struct Page {
 #[derive(Debug)]
 pub struct Journal {
     /// For what is to be typed.
-    commands: commands::Commands,
+    commands: Commands,
     kept: Mutex<JournalEntries>,
     /// The number of the last entry, for those that wait for new ones.
     last: watch::Sender<u64>,
@@ -197,7 +188,7 @@ impl JournalEntries {
 impl Default for Journal {
     fn default() -> Self {
         Self {
-            commands: commands::Commands::default(),
+            commands: Commands::default(),
             kept: Mutex::default(),
             last: watch::Sender::new(0),
         }
@@ -214,9 +205,13 @@ impl Journal {
         tables: Option<TablesNow>,
         bytes_max: Option<usize>,
     ) -> Self {
-        let node = options.to_owned();
         let journal = Self {
-            commands: commands::Commands::of_node(node, variables, tables),
+            commands: Commands {
+                node: options.to_owned(),
+                variables,
+                tables,
+                ..Commands::default()
+            },
             ..Self::default()
         };
         if let Some(bytes) = bytes_max {
@@ -225,78 +220,9 @@ impl Journal {
         journal
     }
 
-    /// Remedy of an event, if anything is known to help.
-    pub fn worded_remedy(&self, notice: &EventNotice) -> Option<WordedRemedy> {
-        remedy::worded(notice, &self.commands)
-    }
-
-    /// A command about an object of a tenant; none: its team is not known.
-    pub(crate) fn command(
-        &self,
-        tenant: TenantId,
-        form: CommandForm,
-        values: &[&str],
-    ) -> Option<Command> {
-        self.commands.in_tenant(tenant)?.line(form, values)
-    }
-
-    /// Where a rule has to be that permits what a client of this tenant lacks. `acl_file`: that of
-    /// its listener, if it is known.
-    pub(crate) fn permitting(
-        &self,
-        tenant: TenantId,
-        lacking: &Lacking<'_>,
-        acl_file: Option<&AclFileOfListener>,
-    ) -> WordedRemedy {
-        self.commands.permit_in(tenant, lacking, acl_file)
-    }
-
-    /// A group that a device of a tenant is not in, and whose rules permit what it lacks, with how
-    /// it is added there.
-    pub(crate) fn group_permitting(
-        &self,
-        tenant: TenantId,
-        lacking: &Lacking<'_>,
-    ) -> Option<(GroupName, WordedRemedy)> {
-        self.commands.group_in(tenant, lacking)
-    }
-
-    /// Remedy for an unknown user of a tenant, if a name is refused for that: how to add it.
-    pub(crate) fn adding(
-        &self,
-        tenant: TenantId,
-        why: &Refusal,
-        name: &str,
-    ) -> Option<WordedRemedy> {
-        self.commands.add_in(tenant, why, name)
-    }
-
-    /// How the lockout of a user name of a tenant, else of an address, is lifted.
-    pub(crate) fn lifting(
-        &self,
-        tenant: TenantId,
-        user: Option<&str>,
-        address: Option<IpAddr>,
-    ) -> WordedRemedy {
-        self.commands.lockout_in(tenant, user, address)
-    }
-
-    /// Remedy for a client that would be refused for this.
-    pub(crate) fn way_in(
-        &self,
-        tenant: TenantId,
-        client_id: &str,
-        user: &str,
-        why: &Refusal,
-    ) -> Option<WordedRemedy> {
-        let user = UserName::Claimed(user.into());
-        let event = Event::Refused {
-            will_topic: None,
-            reason: ReasonCode::NotAuthorized,
-            why: why.clone(),
-        };
-        let head = EventHead::new(tenant, client_id).with_user(Some(user));
-        remedy::worded(&EventNotice { head, event }, &self.commands)
+    /// Remedies for this node.
+    pub(crate) fn commands(&self) -> &Commands {
+        &self.commands
     }
 
     /// Whether the journal keeps it: connects, disconnects, refusals and losses. There are too many
@@ -390,19 +316,34 @@ impl Journal {
         self.lock().last
     }
 
+    /// Finds something in the latest problems, as long as they are recent: `most` at most, the
+    /// latest first.
+    fn latest<T>(
+        &self,
+        most: usize,
+        is_recent: impl Fn(&NotedEvent) -> bool,
+        found: impl Fn(&NotedEvent) -> Option<T>,
+    ) -> Vec<T> {
+        let kept = self.lock();
+        let recent = kept.troubles.written.iter().rev();
+        let recent = recent.take_while(|written| is_recent(written));
+        recent
+            .filter_map(|written| found(written))
+            .take(most)
+            .collect()
+    }
+
     /// The last refusal of a message to this topic, behind an entry of this number.
     pub fn publish_refused(&self, behind: u64, tenant: TenantId, topic: &str) -> Option<Entry> {
-        let kept = self.lock();
-        let is_it = |written: &&Arc<NotedEvent>| match &written.notice.event {
-            Event::PublishRefused { topic: to, .. } => {
-                written.notice.head.tenant == tenant && is_of_name(to, topic)
+        let found = |written: &NotedEvent| match &written.notice.event {
+            Event::PublishRefused { topic: to, .. }
+                if written.notice.head.tenant == tenant && is_of_name(to, topic) =>
+            {
+                Some(written.entry(&self.commands))
             }
-            _ => false,
+            _ => None,
         };
-        let recent = kept.troubles.written.iter().rev();
-        let mut recent = recent.take_while(|written| written.seq > behind);
-        let found = recent.find(is_it);
-        found.map(|written| written.entry(&self.commands))
+        self.latest(1, |written| written.seq > behind, found).pop()
     }
 
     /// Publishes of a tenant since a time that were refused, or dropped for their rate, to topics
@@ -413,39 +354,40 @@ impl Journal {
         since_ms: u64,
         is_match: impl Fn(&str) -> bool,
     ) -> Vec<Entry> {
-        let kept = self.lock();
-        let is_it = |written: &&Arc<NotedEvent>| match &written.notice.event {
-            event @ (Event::PublishRefused { .. } | Event::RateExceeded { .. }) => {
-                written.notice.head.tenant == tenant && event.topic().is_some_and(&is_match)
+        let found = |written: &NotedEvent| match &written.notice.event {
+            event @ (Event::PublishRefused { .. } | Event::RateExceeded { .. })
+                if written.notice.head.tenant == tenant && event.topic().is_some_and(&is_match) =>
+            {
+                Some(written.entry(&self.commands))
             }
-            _ => false,
+            _ => None,
         };
-        let recent = kept.troubles.written.iter().rev();
-        let recent = recent.take_while(|written| written.at_ms >= since_ms);
-        let found = recent.filter(is_it).take(REFUSED_LOOKED_AT);
-        found.map(|written| written.entry(&self.commands)).collect()
+        self.latest(
+            REFUSED_LOOKED_AT,
+            |written| written.at_ms >= since_ms,
+            found,
+        )
     }
 
     /// Clients of a tenant whose queues dropped messages since then, the latest first; `most` of
     /// them.
     pub(crate) fn queues_full(&self, tenant: TenantId, since_ms: u64, most: usize) -> Vec<String> {
-        let kept = self.lock();
-        let recent = kept.troubles.written.iter().rev();
-        let recent = recent.take_while(|written| written.at_ms >= since_ms);
-        let mut found: Vec<String> = Vec::new();
-        for written in recent {
+        let found = |written: &NotedEvent| {
+            let is_full = match &written.notice.event {
+                Event::QueueFull { .. } => true,
+                Event::MessagesLost { reason, .. } => *reason == DropReason::QueueFull,
+                _ => false,
+            };
             let head = &written.notice.head;
-            let is_full = head.tenant == tenant
-                && match &written.notice.event {
-                    Event::QueueFull { .. } => true,
-                    Event::MessagesLost { reason, .. } => *reason == DropReason::QueueFull,
-                    _ => false,
-                };
-            if is_full && found.len() < most && !found.iter().any(|one| **one == *head.client_id) {
-                found.push(head.client_id.to_string());
+            (is_full && head.tenant == tenant).then(|| head.client_id.to_string())
+        };
+        let mut clients: Vec<String> = Vec::new();
+        for client in self.latest(usize::MAX, |written| written.at_ms >= since_ms, found) {
+            if clients.len() < most && !clients.contains(&client) {
+                clients.push(client);
             }
         }
-        found
+        clients
     }
 
     /// Runs of what happened to a name of a tenant recently, the latest last.
@@ -459,24 +401,27 @@ impl Journal {
     /// The last refusals of connections without a name, in order: from an address, or from any. The
     /// tenants of those clients are not known.
     pub fn nameless_from(&self, host: Option<&str>) -> Vec<Entry> {
-        self.refused_connections(|entry| {
+        self.refused(|written| {
+            let entry = written.bare_entry();
             let is_nameless = entry.client_id.is_empty() && entry.user_name.is_none();
-            is_nameless && host.is_none_or(|host| is_from(entry, host))
+            is_refusal(written) && is_nameless && host.is_none_or(|host| is_from(&entry, host))
         })
     }
 
-    /// The last refusals of connections from an address, in order.
+    /// The last refusals of connections and requests from an address, in order.
     pub(crate) fn refused_from(&self, host: &str) -> Vec<Entry> {
-        let is_it = |written: &NotedEvent| is_from(&written.bare_entry(), host);
-        self.refused_for(&[EventKind::RequestRefused], is_it)
+        self.refused(|written| {
+            let is_request = written.notice.event.kind() == EventKind::RequestRefused;
+            (is_request || is_refusal(written)) && is_from(&written.bare_entry(), host)
+        })
     }
 
     /// The last HTTP request with this API key that was refused, and the scope that the key lacks,
     /// if it was refused for that.
     pub(crate) fn refused_to_key(&self, id: &str) -> Option<RefusedOfKey> {
         let kept = self.lock();
-        let troubles = kept.troubles.written.iter().rev().take(CONNECTS_LOOKED_AT);
-        let mut found = troubles.filter_map(|written| match &written.notice.event {
+        let mut troubles = kept.troubles.written.iter().rev().take(CONNECTS_LOOKED_AT);
+        troubles.find_map(|written| match &written.notice.event {
             Event::RequestRefused {
                 key: Some(key),
                 why,
@@ -486,20 +431,15 @@ impl Journal {
                 device: why.subject().map(str::to_owned),
             }),
             _ => None,
-        });
-        found.next()
+        })
     }
 
     /// The last refusals of clients of a tenant whose token names another client, this one, in
     /// order.
     pub(crate) fn token_shown_by(&self, tenant: TenantId, client_id: &str) -> Vec<Entry> {
-        self.refused_for(&[], |written| match &written.notice.event {
-            Event::Refused { why, .. } => {
-                written.notice.head.tenant == tenant
-                    && why.cause == RefusalCause::TokenOfOther
-                    && why.subject() == Some(client_id)
-            }
-            _ => false,
+        self.refused(|written| {
+            let is_it = is_refused_for(written, tenant, RefusalCause::TokenOfOther);
+            is_it.is_some_and(|subject| subject == Some(client_id))
         })
     }
 
@@ -510,21 +450,16 @@ impl Journal {
         tenant: TenantId,
         is_wanted: impl Fn(&str) -> bool,
     ) -> Option<Entry> {
-        let refused = self.refused_for(&[], |written| match &written.notice.event {
-            Event::Refused { why, .. } => {
-                written.notice.head.tenant == tenant
-                    && why.cause == RefusalCause::NotItsClientId
-                    && why.subject().is_none()
-                    && is_wanted(&written.notice.head.client_id)
-            }
-            _ => false,
+        let refused = self.refused(|written| {
+            let is_it = is_refused_for(written, tenant, RefusalCause::NotItsClientId);
+            is_it == Some(None) && is_wanted(&written.notice.head.client_id)
         });
         refused.into_iter().next_back()
     }
 
     /// The last device that was not added by a provisioning key of a team.
     pub(crate) fn refused_by_key(&self, team: &str, name: &str) -> Option<Entry> {
-        let refused = self.refused_for(&[], |written| match &written.notice.event {
+        let refused = self.refused(|written| match &written.notice.event {
             Event::ProvisioningRefused { key: Some(key), .. } => {
                 *key.name == *name && *key.team == *team
             }
@@ -533,27 +468,12 @@ impl Journal {
         refused.into_iter().next_back()
     }
 
-    fn refused_connections(&self, is_wanted: impl Fn(&Entry) -> bool) -> Vec<Entry> {
-        self.refused_for(&[], |written| is_wanted(&written.bare_entry()))
-    }
-
-    /// The last refusals of connections and registrations that are wanted, and entries of these
-    /// kinds.
-    fn refused_for(
-        &self,
-        kinds: &[EventKind],
-        is_wanted: impl Fn(&NotedEvent) -> bool,
-    ) -> Vec<Entry> {
+    /// The last problems that are wanted, in order.
+    fn refused(&self, is_wanted: impl Fn(&NotedEvent) -> bool) -> Vec<Entry> {
         let kept = self.lock();
         let troubles = kept.troubles.written.iter().rev().take(CONNECTS_LOOKED_AT);
-        let refused = troubles.filter(|written| {
-            let kind = written.notice.event.kind();
-            matches!(kind, EventKind::Refused | EventKind::ProvisioningRefused)
-                || kinds.contains(&kind)
-        });
-        let matching = refused.filter(|written| is_wanted(written));
-        let mut found: Vec<Entry> = matching
-            .take(CONNECTS)
+        let wanted = troubles.filter(|written| is_wanted(written)).take(CONNECTS);
+        let mut found: Vec<Entry> = wanted
             .map(|written| written.entry(&self.commands))
             .collect();
         found.reverse();
@@ -578,6 +498,28 @@ pub(crate) fn host(address: &str) -> Option<&str> {
     match address.rsplit_once(':') {
         Some((host, port)) if port.bytes().all(|byte| byte.is_ascii_digit()) => Some(host),
         _ => Some(address),
+    }
+}
+
+/// The event is the refusal of a connection or a registration.
+fn is_refusal(written: &NotedEvent) -> bool {
+    let kind = written.notice.event.kind();
+    matches!(kind, EventKind::Refused | EventKind::ProvisioningRefused)
+}
+
+/// Subject of the refusal of a connection of a tenant for this cause; none: it is another event.
+fn is_refused_for(
+    written: &NotedEvent,
+    tenant: TenantId,
+    cause: RefusalCause,
+) -> Option<Option<&str>> {
+    match &written.notice.event {
+        Event::Refused { why, .. }
+            if written.notice.head.tenant == tenant && why.cause == cause =>
+        {
+            Some(why.subject())
+        }
+        _ => None,
     }
 }
 

@@ -82,7 +82,6 @@ pub mod history;
 pub mod integrations;
 pub mod iotflow;
 pub mod journal;
-mod latencies;
 mod lock;
 mod log_limit;
 pub mod log_lines;
@@ -120,12 +119,11 @@ mod wall_clock;
 pub mod why;
 
 pub use control::{
-    Control, ControlError, ControlParts, NodeInfo, OwnTopics, ReloadOf, ReloadRequest, Reloaded,
-    Shards, SilenceObserver, UserConfiguration,
+    Control, ControlError, ControlParts, Latencies, NodeInfo, OwnTopics, ReloadOf, ReloadRequest,
+    Reloaded, Shards, SilenceObserver, UserConfiguration,
 };
 pub use examined::ExaminedParts;
 pub use health::{Health, HealthAudience, HealthReport};
-pub use latencies::Latencies;
 pub use martlet_access::star_warning_of;
 pub use memory::{CountBytes, MemoryHeld, MemoryReport, part_of_memory};
 pub use metrics::MetricsFormat;

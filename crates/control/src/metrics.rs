@@ -10,9 +10,8 @@ use prometheus_client::metrics::gauge::ConstGauge;
 use prometheus_client::registry::{Registry, Unit};
 
 use crate::authentication::LockedOut;
-use crate::control::{Control, ControlError};
+use crate::control::{Control, ControlError, Latencies};
 use crate::feed::PushStatus;
-use crate::latencies::Latencies;
 use crate::memory::MemoryReport;
 use crate::metric::put;
 use crate::process::Process;

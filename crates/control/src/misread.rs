@@ -27,7 +27,7 @@ impl LastMisread {
     /// A message of a device cannot be used.
     pub(crate) fn add(&self, device: (u32, &str), why: String) {
         let mut all = lock(&self.0);
-        all.retain(|one| !is_of(one, device));
+        all.retain(|one| !is_of(one, device.0, device.1));
         while all.len() >= DEVICES_MAX {
             all.pop_front();
         }
@@ -37,18 +37,18 @@ impl LastMisread {
 
     /// A later one was used.
     pub(crate) fn remove(&self, device: (u32, &str)) {
-        lock(&self.0).retain(|one| !is_of(one, device));
+        lock(&self.0).retain(|one| !is_of(one, device.0, device.1));
     }
 
     /// That of a device.
     pub(crate) fn of(&self, device: (u32, &str)) -> Option<Misread> {
         let all = lock(&self.0);
-        let found = all.iter().find(|one| is_of(one, device));
+        let found = all.iter().find(|one| is_of(one, device.0, device.1));
         found.map(|(_, _, misread)| misread.clone())
     }
 }
 
-fn is_of(one: &(u32, String, Misread), (tenant, device): (u32, &str)) -> bool {
+fn is_of(one: &(u32, String, Misread), tenant: u32, device: &str) -> bool {
     one.0 == tenant && one.1 == device
 }
 

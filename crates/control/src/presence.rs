@@ -11,7 +11,6 @@
 //! * `publish`: the topics
 
 mod alive;
-mod client;
 mod keep;
 mod known;
 mod publish;
@@ -19,9 +18,8 @@ mod why;
 
 pub use alive::Alive;
 pub(crate) use alive::node_of;
-pub use client::ClientPresence;
 pub use keep::Keeper;
-pub use known::ClientSource;
+pub use known::{ClientPresence, ClientSource};
 pub(crate) use known::{ClientTable, QuietClient};
 pub use publish::PresenceTopics;
 pub(crate) use why::{AbsentWill, Silence, with_will};

@@ -419,7 +419,7 @@ pub(crate) async fn devices(
     let paging = (params.limit, params.cursor.as_deref(), None);
     let request = page_request(&api, &of, paging)?;
     let rollouts = rollouts_of(&api)?;
-    let page = rollouts.devices(&api.control, (visibility, id), state, request);
+    let page = rollouts.devices(&api.control, visibility, id, state, request);
     let page = page.await?;
     Ok(Json(page_of(&api, &of, page, RolloutDeviceView::from)))
 }

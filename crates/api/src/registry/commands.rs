@@ -436,7 +436,7 @@ async fn page_of_fleet(
     let paging = (params.limit, params.cursor.as_deref(), None);
     let request = page_request(api, &of, paging)?;
     let commands = api.commands()?;
-    let page = commands.of_fleet(visibility, (group, id), filter, request);
+    let page = commands.of_fleet(visibility, group, id, filter, request);
     let view = |command| CommandView::new(commands, command);
     Ok(axum::Json(page_of(api, &of, page.await?, view)))
 }

@@ -203,8 +203,8 @@ pub(crate) async fn provision(
         }
     }
     if let Err(error) = &made {
-        let who = (id.as_deref(), connection.peer);
-        devices.report_not_added(key, who, error).await;
+        let reported = devices.report_not_added(key, id.as_deref(), connection.peer, error);
+        reported.await;
     }
     let made = made.map_err(|error| {
         let problem = Problem::from(error);

@@ -115,8 +115,8 @@ pub(crate) async fn store(
     };
     let stored = match decoded {
         Err(rejection) => Err(rejection.into()),
-        Ok(decoded) if of.past => telemetry.store_past(&device, (decoded, received)).await,
-        Ok(decoded) => telemetry.store(&device, (decoded, received)).await,
+        Ok(decoded) if of.past => telemetry.store_past(&device, decoded, received).await,
+        Ok(decoded) => telemetry.store(&device, decoded, received).await,
     };
     let stored = stored.map_err(|error| error.placed(&decoder, &payload, received));
     let stored = stored.map_err(|error: StoreError| match error.reason() {
@@ -124,14 +124,15 @@ pub(crate) async fn store(
             telemetry.reject(
                 tenant,
                 &path(),
-                (Some(&id), Some(&id)),
+                Some(&id),
+                Some(&id),
                 (reason, error.caller_text()),
             );
             Problem::from(error).recorded()
         }
         None => error.into(),
     })?;
-    telemetry.stored((tenant, &id), path);
+    telemetry.stored(tenant, &id, path);
     let view = StoredView {
         stored: stored.values,
         retimed: stored.retimed,

@@ -5,7 +5,7 @@ use martlet_registry::AlarmWatchRow;
 use martlet_rules::{AlarmKey, WatchState};
 use tracing::warn;
 
-use super::names::NAMES;
+use super::NAMES;
 use super::pending::UnwrittenRows;
 use super::{Alarms, lock};
 use crate::shared_registry::SharedRegistryError;

@@ -14,7 +14,6 @@
 mod keeping;
 mod kept;
 mod metrics;
-mod names;
 mod notifications;
 mod pending;
 mod report;
@@ -26,12 +25,10 @@ use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
 use martlet_broker::TenantId;
-pub use martlet_registry::{AlarmFilter, AlarmRow, AlarmsKept};
 use martlet_registry::{Page, PageRequest};
 use martlet_rules::{
     AlarmChange, AlarmInput, AlarmKey, AlarmMachine, InhibitedAlarm, MessageRules, WaitingAlarm,
 };
-pub use martlet_rules::{AlarmError, AlarmState, Severity};
 use tracing::warn;
 
 use crate::control::Control;
@@ -42,6 +39,9 @@ use crate::shared_registry::{SharedRegistry, SharedRegistryError};
 use crate::wall_clock::{ClockWatch, now_signed_ms};
 use notifications::Notifications;
 use pending::{Pending, UnwrittenRows};
+
+pub use martlet_registry::{AlarmFilter, AlarmRow, AlarmsKept};
+pub use martlet_rules::{AlarmError, AlarmState, Severity};
 
 /// Longest time for which an alarm is shelved: 30 days.
 pub const SHELVED_MAX_SECS: u32 = 30 * 24 * 60 * 60;
@@ -105,7 +105,9 @@ fn lock<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
 impl Alarms {
     /// The alarms of these tables.
     pub fn new(
-        (control, tables, integrations): (&Arc<Control>, &Arc<SharedRegistry>, &Arc<Integrations>),
+        control: &Arc<Control>,
+        tables: &Arc<SharedRegistry>,
+        integrations: &Arc<Integrations>,
         settings: AlarmSettings,
     ) -> Self {
         let share = control.info.limits.team_share();
@@ -156,7 +158,8 @@ impl Alarms {
         key: AlarmKey,
         device: Option<String>,
         message: (Severity, String),
-        (is_bad, for_ms): (bool, i64),
+        is_bad: bool,
+        for_ms: i64,
     ) {
         if self.settings.watches_node {
             let input =
@@ -204,8 +207,7 @@ impl Alarms {
             return;
         }
         let is_there = |key: &AlarmKey| {
-            names::NAMES.contains(&key.name.as_str())
-                || names.contains(&(key.tenant, key.name.clone()))
+            NAMES.contains(&key.name.as_str()) || names.contains(&(key.tenant, key.name.clone()))
         };
         let changes = lock(&self.machine).retain_rules(is_there, now_signed_ms());
         self.changed(changes);
@@ -263,11 +265,12 @@ impl Alarms {
     /// No alarm of this number is open, or its state does not permit the change.
     pub async fn order(
         &self,
-        of: (i64, Option<TenantId>),
+        id: i64,
+        tenant: Option<TenantId>,
         by: &str,
         order: AlarmOrder,
     ) -> Result<AlarmRow, AlarmError> {
-        let change = self.change(of, by, order)?;
+        let change = self.change(id, tenant, by, order)?;
         let row = row::of_alarm(&self.settings.node, &change.alarm);
         self.changed([change]);
         if let Err(error) = self.save().await {
@@ -278,7 +281,8 @@ impl Alarms {
 
     fn change(
         &self,
-        (id, tenant): (i64, Option<TenantId>),
+        id: i64,
+        tenant: Option<TenantId>,
         by: &str,
         order: AlarmOrder,
     ) -> Result<AlarmChange, AlarmError> {
@@ -307,3 +311,36 @@ impl std::fmt::Debug for Alarms {
         f.debug_struct("Alarms").finish_non_exhaustive()
     }
 }
+
+const DAY_MS: i64 = 24 * 60 * 60 * 1_000;
+
+/// Name of the alarm about a device that is silent for longer than its type permits.
+pub(crate) const DEVICE_INACTIVE: &str = "device_inactive";
+/// Name of the alarm about an integration that does not deliver.
+const INTEGRATION: &str = "integration";
+/// Name of the alarm about an integration for which messages wait for long, although it delivers.
+const INTEGRATION_LAG: &str = "integration_lag";
+/// Name of the alarm about telemetry that cannot be stored.
+const TELEMETRY: &str = "telemetry_storage";
+/// Name of the alarm about a rollout that its gate has paused.
+const ROLLOUT: &str = "rollout_paused";
+
+/// Alarms about certificates: name, days that are left, severity.
+const CERTIFICATES: [(&str, i64, Severity); 3] = [
+    ("certificate_30_days", 30, Severity::Warning),
+    ("certificate_7_days", 7, Severity::Major),
+    ("certificate_1_day", 1, Severity::Critical),
+];
+
+/// Names of all alarms about the node itself. Rules may have the same; theirs are apart by what
+/// they are about.
+const NAMES: [&str; 8] = [
+    DEVICE_INACTIVE,
+    INTEGRATION,
+    INTEGRATION_LAG,
+    TELEMETRY,
+    ROLLOUT,
+    CERTIFICATES[0].0,
+    CERTIFICATES[1].0,
+    CERTIFICATES[2].0,
+];

@@ -216,7 +216,7 @@ impl Alarms {
         tenant: TenantId,
         message: NewMessage,
     ) -> Result<(), Unpublished> {
-        let posted = publisher.post((tenant, PART), None, message).await;
+        let posted = publisher.post(tenant, PART, None, message).await;
         let posted = posted.map_err(|error| match error {
             PostError::Refused(why) | PostError::Failed(why) => Unpublished::NotPosted(why),
         })?;

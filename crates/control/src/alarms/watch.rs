@@ -10,10 +10,10 @@ use martlet_broker::TenantId;
 use martlet_rules::{Alarm, AlarmKey, Severity};
 use tracing::debug;
 
-use super::names::{
+use super::{Alarms, lock};
+use super::{
     CERTIFICATES, DAY_MS, DEVICE_INACTIVE, INTEGRATION, INTEGRATION_LAG, ROLLOUT, TELEMETRY,
 };
-use super::{Alarms, lock};
 use crate::integrations::Condition;
 use crate::shared_registry::SharedRegistryError;
 use crate::wall_clock::now_signed_ms;
@@ -91,7 +91,7 @@ impl Alarms {
             let message = format!("The certificate {subject} in {file} {}", ends(left_ms));
             for (name, severity, is_bad) in certificate_alarms(left_ms) {
                 let reported = (severity, message.clone());
-                self.observe_node(of_node(name, file), None, reported, (is_bad, 0));
+                self.observe_node(of_node(name, file), None, reported, is_bad, 0);
             }
         }
         // A listener has another file now.
@@ -127,7 +127,7 @@ impl Alarms {
                     ..of_node(name, &one.device)
                 };
                 let reported = (severity, message.clone());
-                self.observe_node(key, Some(one.device.clone()), reported, (is_bad, 0));
+                self.observe_node(key, Some(one.device.clone()), reported, is_bad, 0);
             }
         }
         if !is_cut {
@@ -159,7 +159,7 @@ impl Alarms {
         drop(machine);
         for alarm in over {
             let reported = (alarm.severity, alarm.message);
-            self.observe_node(alarm.key, alarm.device, reported, (false, 0));
+            self.observe_node(alarm.key, alarm.device, reported, false, 0);
         }
     }
 
@@ -190,7 +190,7 @@ impl Alarms {
         let reported = (Severity::Major, format!("The integration {name} {why}"));
         let is_bad = integration.trouble.is_some();
         let after_ms = self.settings.trouble_ms;
-        self.observe_node(key(INTEGRATION), None, reported, (is_bad, after_ms));
+        self.observe_node(key(INTEGRATION), None, reported, is_bad, after_ms);
 
         let waiting = lag.words().unwrap_or_else(|| "messages wait".to_owned());
         let secs = lag.age_ms / 1_000;
@@ -199,14 +199,14 @@ impl Alarms {
         // What does not deliver at all is one alarm, not two.
         let is_bad = !is_bad && lag.age_ms > self.settings.lag_ms;
         let reported = (Severity::Warning, message);
-        self.observe_node(key(INTEGRATION_LAG), None, reported, (is_bad, 0));
+        self.observe_node(key(INTEGRATION_LAG), None, reported, is_bad, 0);
     }
 
     fn look_at_telemetry(&self) {
         let is_bad = self.control.health.says("telemetry");
         let message = "Telemetry cannot be stored: martlet health shows why".to_owned();
         let key = of_node(TELEMETRY, "telemetry");
-        self.observe_node(key, None, (Severity::Major, message), (is_bad, 0));
+        self.observe_node(key, None, (Severity::Major, message), is_bad, 0);
     }
 
     /// A rollout is paused by its gate, with this reason, or goes on. Its alarm, and the event of
@@ -218,7 +218,7 @@ impl Alarms {
         };
         let is_bad = paused.is_some();
         let reported = (Severity::Major, paused.unwrap_or_default());
-        self.observe_node(key, None, reported, (is_bad, 0));
+        self.observe_node(key, None, reported, is_bad, 0);
     }
 
     /// Raises and clears the alarms about silent devices that are missing after a crash: it may
@@ -284,6 +284,6 @@ impl Alarms {
             None => String::new(),
         };
         let reported = (Severity::Warning, message);
-        self.observe_node(key, Some(id.to_owned()), reported, (is_bad, 0));
+        self.observe_node(key, Some(id.to_owned()), reported, is_bad, 0);
     }
 }

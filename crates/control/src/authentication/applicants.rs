@@ -11,8 +11,8 @@ use martlet_broker::{
 use martlet_codec::ReasonCode;
 use martlet_lockout::refused_for;
 
-use super::provisioning_key::{CheckKey, KeyFault};
 use super::{AuthenticationChain, Inner, Policy};
+use super::{CheckKey, KeyFault};
 use crate::wall_clock::now_ms;
 
 /// User name of applicants, as events and lists show it. Behind it and a slash stands the id of the

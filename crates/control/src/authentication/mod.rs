@@ -23,7 +23,6 @@ mod mistaken_key;
 mod payload_key;
 mod policy;
 mod proving;
-mod provisioning_key;
 mod slots;
 pub mod sources;
 mod verified;
@@ -38,13 +37,19 @@ use std::sync::{Arc, Mutex, MutexGuard, OnceLock, PoisonError};
 use std::time::{Duration, Instant};
 
 use martlet_broker::{
-    Authenticated, Authentication, Claim, Identity, LoginWaiter, PartIdentity, Proof, Realm,
-    Refusal, RefusalCause, Revocation, RevocationReason, RevokedClients, TenantId,
+    Authenticated, Authentication, Claim, Identity, LoginWaiter, PartIdentity, Password, Proof,
+    Realm, Refusal, RefusalCause, Revocation, RevocationReason, RevokedClients, TenantId,
 };
 use martlet_codec::ReasonCode;
 use martlet_lockout::{Failures, LoginAttempt, refused_for};
-use martlet_registry::Snapshot;
+use martlet_registry::{Snapshot, may_be_provisioning_key};
 use tokio::runtime::Handle;
+
+use crate::text::typed;
+use policy::{Decided, SourceSelection};
+use slots::Slots;
+use sources::Hashing;
+use verified::{ClientMark, Digest, Digester, Times, Verified};
 
 pub use applicants::{APPLICANT, key_of_applicant};
 pub(crate) use applicants::{names_applicant, response_topic};
@@ -55,17 +60,10 @@ pub use policy::{
     Chain, CredentialSource, Knowledge, Looking, LookupResult, Policy, Pretending, Refreshing,
     ScramUser, SourceKind, Standing,
 };
-pub use provisioning_key::{CheckKey, KeyFault};
 pub use slots::SlotRequest;
 pub(crate) use why::{Admission, NamedParts};
 #[cfg(test)]
 pub(crate) use why::{AdmissionFacts, Lockout as LockoutFacts};
-
-use crate::text::typed;
-use policy::{Decided, SourceSelection};
-use slots::Slots;
-use sources::Hashing;
-use verified::{ClientMark, Digest, Digester, Times, Verified};
 
 /// Maximum number of waiting requests. Beyond it clients get an error and may try again.
 const WAITING_MAX: usize = 100_000;
@@ -215,7 +213,7 @@ impl AuthenticationChain {
     ) {
         let address = request.address.map(|(address, _)| address);
         let policy = self.policy();
-        let is_applicant = provisioning_key::shown_key(&request).is_some();
+        let is_applicant = shown_key(&request).is_some();
         if is_applicant {
             // Wrong keys count for the address: the name is nobody's yet.
             request.user_name = None;
@@ -430,7 +428,8 @@ impl AuthenticationChain {
     pub fn locked(
         &self,
         realm: Realm,
-        (user_name, client_id): (&str, &str),
+        user_name: &str,
+        client_id: &str,
         address: Option<IpAddr>,
     ) -> Option<LockedClient> {
         let client = self.client_mark(realm, Some(user_name), client_id);
@@ -553,13 +552,17 @@ impl Inner {
         slot_request: &SlotRequest,
     ) -> Decided {
         let begun = Instant::now();
-        let (found, limit) = match provisioning_key::shown_key(request) {
+        let (found, limit) = match shown_key(request) {
             Some(key) => (
                 self.applicant_by_key(request, policy, decided.1, key).await,
                 // It may be revoked at any time, and is shown once.
                 Some(Duration::ZERO),
             ),
-            None => policy.decide(request, decided, slot_request).await,
+            None => {
+                let (which, last_revocation) = decided;
+                let found = policy.decide(request, which, last_revocation, slot_request);
+                found.await
+            }
         };
         self.write_first_use(request, &found, policy).await;
         let (found, wait) = self.lock().judge(found, attempt, policy);
@@ -706,6 +709,27 @@ impl State {
         let is_abandoned = !asking.is_some_and(is_wanted);
         is_abandoned.then(|| self.take_waiting(digest, number))
     }
+}
+
+/// Why a provisioning key is not accepted.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum KeyFault {
+    /// The key is unknown, has expired or was revoked: which of them, also in words.
+    NotValid(RefusalCause, String),
+    /// The key cannot be looked up now; in words.
+    Unavailable(String),
+}
+
+/// Checks a provisioning key, and answers its id.
+pub type CheckKey = Box<
+    dyn Fn(String) -> Pin<Box<dyn Future<Output = Result<String, KeyFault>> + Send>> + Send + Sync,
+>;
+
+/// The provisioning key that a client shows as its password, where its listener accepts one.
+fn shown_key(request: &Authentication) -> Option<&[u8]> {
+    request.listener.discovery.as_ref()?;
+    let password = request.password.as_ref().map(Password::bytes)?;
+    may_be_provisioning_key(password).then_some(password)
 }
 
 #[cfg(test)]

@@ -142,7 +142,8 @@ impl Policy {
     pub(super) async fn decide(
         &self,
         request: &Authentication,
-        (which, last_revocation): (SourceSelection, u64),
+        which: SourceSelection,
+        last_revocation: u64,
         slot_request: &SlotRequest,
     ) -> Decided {
         let chain = self.realms.get(&request.realm);
@@ -162,8 +163,7 @@ impl Policy {
         for source in &*sources {
             let (found, most) = source.look(request, slot_request).await.with_limit();
             limit = most.or(limit);
-            if let Some(found) = self.judge(request, last_revocation, (&sources, &**source), found)
-            {
+            if let Some(found) = self.judge(request, last_revocation, &sources, &**source, found) {
                 return (found, limit);
             }
         }
@@ -175,7 +175,8 @@ impl Policy {
         &self,
         request: &Authentication,
         last_revocation: u64,
-        (sources, source): (&[Arc<dyn CredentialSource>], &dyn CredentialSource),
+        sources: &[Arc<dyn CredentialSource>],
+        source: &dyn CredentialSource,
         found: LookupResult,
     ) -> Option<Authenticated> {
         let realm = self.realms.get(&request.realm);
@@ -249,7 +250,7 @@ impl Policy {
         let why = match numbered {
             None => {
                 let name = request.user_name.as_deref().unwrap_or_default();
-                unknown_user(sources, (request.realm, name))
+                unknown_user(sources, request.realm, name)
             }
             Some(id) => {
                 let detail = format!("wrong credential for device {id}, by its number");
@@ -347,7 +348,7 @@ impl Policy {
         }
         match of(Knowledge::ByProof) {
             by_proof if by_proof.is_empty() => {
-                Standing::Barred(unknown_user(sources, (realm, user_name)))
+                Standing::Barred(unknown_user(sources, realm, user_name))
             }
             by_proof => Standing::ByProof(by_proof.join(" or ")),
         }
@@ -581,7 +582,7 @@ impl RuleBook for Policy {
 }
 
 /// None of these sources knows the name.
-fn unknown_user(sources: &[Arc<dyn CredentialSource>], (realm, name): (Realm, &str)) -> Refusal {
+fn unknown_user(sources: &[Arc<dyn CredentialSource>], realm: Realm, name: &str) -> Refusal {
     let names: Vec<String> = sources.iter().map(|source| source.name()).collect();
     let team = sources.iter().find_map(|source| {
         let (_, team) = name.rsplit_once('@')?;

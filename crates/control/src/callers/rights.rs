@@ -171,7 +171,8 @@ pub(crate) async fn of_team(
 pub(crate) async fn of_member(
     registry: &mut Registry,
     caller: &Caller,
-    (team, user): (&str, &str),
+    team: &str,
+    user: &str,
     role: Option<ApiRole>,
 ) -> Result<Scopes, RegistryError> {
     let team = registry.team_named(&caller.visibility(), team).await?;

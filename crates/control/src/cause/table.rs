@@ -1,9 +1,14 @@
-//! The table of causes: word, weight, what each suppresses, and what it means.
+//! The table of causes: word, weight, what each suppresses, what it means, and of which refusals it
+//! is the cause.
 //!
 //! The order of the findings of a diagnosis, and which of them stands behind another one, follow
 //! from this table alone. A part of the node that examines something says how a finding bears on
 //! the question ([`Bearing`]), and never what it weighs.
 
+use martlet_broker::{
+    ProxyFault as Proxy, RefusalCause as Is, RevocationReason as Revoked, TlsFault as Tls,
+    WebSocketFault as Web,
+};
 use serde::{Deserialize, Serialize};
 use utoipa::ToSchema;
 
@@ -56,7 +61,9 @@ pub(crate) enum Bearing {
 }
 
 macro_rules! causes {
-    ($($variant:ident = $name:literal, $weight:ident, [$($over:ident)*], $what:literal;)*) => {
+    (none [$none:pat];
+        $($variant:ident = $name:literal, $weight:ident, [$($over:ident)*], $what:literal
+            $(, of [$of:pat])?;)*) => {
         /// Cause of what went wrong.
         #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, Serialize, Deserialize, ToSchema)]
         #[serde(rename_all = "kebab-case")]
@@ -87,6 +94,16 @@ macro_rules! causes {
                 match self {
                     $(Self::$variant => Weight::$weight,)*
                 }
+            }
+
+            /// Cause of a refusal or an end, without regard to the reason code; none: the client
+            /// wanted it so, or the reason code is more exact.
+            pub(super) fn of_decision(cause: Is) -> Option<Self> {
+                Some(match cause {
+                    $($($of => Self::$variant,)?)*
+                    Is::Limit(limit) => Self::of_limit(limit),
+                    $none => return None,
+                })
             }
 
             /// Causes that follow from this one: about the same topic, or of the same client that
@@ -156,58 +173,116 @@ impl Cause {
 }
 
 causes! {
+    none [Is::Packet(_) | Is::ByReasonCode | Is::Goodbye | Is::ClosedByClient
+        | Is::ConnectionFailed | Is::Closed | Is::LoginGivenUp | Is::EndedByOperator | Is::Detached
+        | Is::CleanStart | Is::SessionExpired | Is::EndsWithConnection | Is::KeptForWill
+        | Is::BelongsToOther | Is::NewerSession | Is::EndedWhileDown];
     NothingWrong = "nothing-wrong", Aside, [], "The node has found no problem.";
     NobodyKnown = "nobody-known", Trouble, [], "The name is unknown: no device, no user and no session has it, and no client has tried it.";
     NeverConnected = "never-connected", Trouble, [], "It exists, and has never connected.";
     Unstable = "unstable", Trouble, [], "It is connected, and its connections end repeatedly.";
     Away = "away", Gone, [], "It disconnected, and has not connected again.";
-    WrongPassword = "wrong-password", Out, [], "Its password or credential is wrong.";
-    UnknownName = "unknown-name", Out, [WrongPassword LockedOut], "No source of credentials has a user of that name.";
-    NoCredentials = "no-credentials", Out, [], "It sent no credentials, and needs them.";
-    LockedOut = "locked-out", Out, [], "Wrong credentials were tried too often.";
-    Disabled = "disabled", Barred, [], "The user is disabled, or the device is not active.";
-    Deleted = "deleted", Barred, [], "The user or device was removed.";
-    Banned = "banned", Barred, [], "An operator has banned it.";
-    CredentialExpired = "credential-expired", Barred, [], "Its credentials have expired, or were revoked.";
-    KeyAsPassword = "key-as-password", Out, [], "It gives an API key or a provisioning key as its password.";
+    WrongPassword = "wrong-password", Out, [], "Its password or credential is wrong.",
+        of [Is::WrongPassword(_) | Is::WrongSecret | Is::SecretWithBlanks | Is::SecretAsUserName
+            | Is::NoScramVerifier | Is::ApiKeyUnknown];
+    UnknownName = "unknown-name", Out, [WrongPassword LockedOut], "No source of credentials has a user of that name.",
+        of [Is::UnknownUser(_) | Is::CertificateNameUnknown | Is::NoDeviceInTopic];
+    NoCredentials = "no-credentials", Out, [], "It sent no credentials, and needs them.",
+        of [Is::PasswordMissing | Is::AnonymousRefused | Is::CredentialsRequired
+            | Is::NoCredentials];
+    LockedOut = "locked-out", Out, [], "Wrong credentials were tried too often.",
+        of [Is::LockedOut(_)];
+    Disabled = "disabled", Barred, [], "The user is disabled, or the device is not active.",
+        of [Is::UserDisabled | Is::DeviceInactive | Is::DeviceMaintenance
+            | Is::Revoked(Revoked::Disabled | Revoked::Inactive | Revoked::Maintenance)];
+    Deleted = "deleted", Barred, [], "The user or device was removed.",
+        of [Is::Deleted | Is::TeamDeleted | Is::Revoked(Revoked::Removed)];
+    Banned = "banned", Barred, [], "An operator has banned it.",
+        of [Is::Banned | Is::Revoked(Revoked::Banned)];
+    CredentialExpired = "credential-expired", Barred, [], "Its credentials have expired, or were revoked.",
+        of [Is::CredentialsEnded | Is::TokenEnded | Is::CredentialExpired
+            | Is::Revoked(Revoked::Credentials)];
+    KeyAsPassword = "key-as-password", Out, [], "It gives an API key or a provisioning key as its password.",
+        of [Is::ApiKeyAsPassword | Is::ProvisioningKeyAsPassword];
     Inactive = "inactive", Trouble, [], "The device has published nothing for longer than its type permits.";
-    ProvisioningKeyWrong = "provisioning-key-wrong", Out, [UnknownName], "The provisioning key of the device to be added is unknown or missing.";
-    ProvisioningKeyEnded = "provisioning-key-ended", Out, [UnknownName], "The provisioning key of the device to be added has expired, was revoked, or has reached its number of devices.";
-    WrongClientId = "wrong-client-id", Out, [], "Its credentials are for another Client Identifier.";
-    ClientIdTaken = "client-id-taken", Out, [], "The session of its Client Identifier belongs to another user.";
-    CertificateExpired = "certificate-expired", Out, [], "Its certificate has expired.";
-    CertificateRevoked = "certificate-revoked", Out, [], "Its certificate is revoked.";
-    CertificateForeign = "certificate-foreign", Out, [], "Its certificate was issued by another CA.";
-    CertificateUnfit = "certificate-unfit", Out, [], "Its certificate is not valid, or not for clients.";
-    CertificateNotRegistered = "certificate-not-registered", Out, [], "Its certificate is not registered for the device.";
-    CertificateMissing = "certificate-missing", Out, [], "It presented no certificate, and the listener requires one.";
-    ClockWrong = "clock-wrong", Out, [], "Its certificate or token is not valid yet: its clock, the node's or the issuer's is wrong.";
-    ServerNotTrusted = "server-not-trusted", Out, [], "It does not trust the server's certificate.";
-    ServerCertificateExpired = "server-certificate-expired", Out, [], "The certificate of the listener has expired, or the clock of the client is wrong.";
-    WrongTransport = "wrong-transport", Out, [], "It uses another protocol than the listener: TLS, WebSocket or HTTP instead of plain MQTT, or the other way round.";
-    TlsFailed = "tls-failed", Out, [], "Its TLS handshake failed: it and the listener have no version, cipher suite or the like in common, or it ended the handshake itself.";
-    TokenBad = "token-bad", Out, [], "Its token is not valid.";
-    HookRefused = "hook-refused", Out, [], "The program behind auth.hook_url refused it.";
-    HookDown = "hook-down", Out, [], "The service that checks its login does not answer.";
-    TokenKeysDown = "token-keys-down", Out, [], "The keys that check its token cannot be fetched.";
-    RevocationListExpired = "revocation-list-expired", Out, [], "The revocation list of the listener has expired, so no certificate can be checked.";
-    ProxyRefused = "proxy-refused", Out, [], "It did not connect through the proxy of the listener, or the proxy's header is malformed, or not expected.";
-    OriginRefused = "origin-refused", Out, [], "The web page of the client has an origin that the listener does not allow.";
-    HostRefused = "host-refused", Trouble, [], "The Host of its HTTP request is not a name of the node.";
-    RequestInvalid = "request-invalid", Trouble, [], "Its HTTP request is not valid: its path, method or content is wrong.";
-    WebsocketRefused = "websocket-refused", Out, [], "Its WebSocket request, or a frame, violates the WebSocket protocol.";
-    ClientIdInvalid = "client-id-invalid", Out, [], "Its Client Identifier is empty or not valid.";
+    ProvisioningKeyWrong = "provisioning-key-wrong", Out, [UnknownName], "The provisioning key of the device to be added is unknown or missing.",
+        of [Is::ProvisioningKey];
+    ProvisioningKeyEnded = "provisioning-key-ended", Out, [UnknownName], "The provisioning key of the device to be added has expired, was revoked, or has reached its number of devices.",
+        of [Is::ProvisioningKeyUsedUp | Is::ProvisioningKeyExpired | Is::ProvisioningKeyRevoked];
+    WrongClientId = "wrong-client-id", Out, [], "Its credentials are for another Client Identifier.",
+        of [Is::NotItsClientId | Is::ClientIdOfDevice];
+    ClientIdTaken = "client-id-taken", Out, [], "The session of its Client Identifier belongs to another user.",
+        of [Is::ClientIdTaken];
+    CertificateExpired = "certificate-expired", Out, [], "Its certificate has expired.",
+        of [Is::Tls(Tls::CertificateExpired)];
+    CertificateRevoked = "certificate-revoked", Out, [], "Its certificate is revoked.",
+        of [Is::Tls(Tls::CertificateRevoked)];
+    CertificateForeign = "certificate-foreign", Out, [], "Its certificate was issued by another CA.",
+        of [Is::Tls(Tls::CertificateForeign)];
+    CertificateUnfit = "certificate-unfit", Out, [], "Its certificate is not valid, or not for clients.",
+        of [Is::CertificateNamesNobody | Is::Tls(Tls::CertificateOfCa
+            | Tls::CertificateNotForClients | Tls::CertificateNotSigned | Tls::CertificateVersion
+            | Tls::CertificateInvalid | Tls::NoSignatureOfClient)];
+    CertificateNotRegistered = "certificate-not-registered", Out, [], "Its certificate is not registered for the device.",
+        of [Is::CertificateNotRegistered];
+    CertificateMissing = "certificate-missing", Out, [], "It presented no certificate, and the listener requires one.",
+        of [Is::Tls(Tls::CertificateMissing)];
+    ClockWrong = "clock-wrong", Out, [], "Its certificate or token is not valid yet: its clock, the node's or the issuer's is wrong.",
+        of [Is::TokenNotYetValid | Is::Tls(Tls::CertificateNotYetValid)];
+    ServerNotTrusted = "server-not-trusted", Out, [], "It does not trust the server's certificate.",
+        of [Is::Tls(Tls::ServerNotTrusted)];
+    ServerCertificateExpired = "server-certificate-expired", Out, [], "The certificate of the listener has expired, or the clock of the client is wrong.",
+        of [Is::Tls(Tls::ServerExpired)];
+    WrongTransport = "wrong-transport", Out, [], "It uses another protocol than the listener: TLS, WebSocket or HTTP instead of plain MQTT, or the other way round.",
+        of [Is::Proxy(Proxy::Missing) | Is::NotMqtt | Is::TlsToMqtt | Is::HttpToMqtt
+            | Is::MqttToHttp | Is::WebSocketToHttp | Is::TlsToHttp | Is::Tls(Tls::NotTls
+            | Tls::PlainMqtt) | Is::WebSocket(Web::NotHttp | Web::NotWebSocket | Web::NotGet)];
+    TlsFailed = "tls-failed", Out, [], "Its TLS handshake failed: it and the listener have no version, cipher suite or the like in common, or it ended the handshake itself.",
+        of [Is::Tls(Tls::NoVersion | Tls::NoCipherSuite | Tls::OnlyRsa | Tls::OnlyEcdsa
+            | Tls::NoKeyExchange | Tls::NoSignatureOfServer | Tls::NoExtension
+            | Tls::NoApplicationProtocol | Tls::EndedByClient | Tls::LeftHandshake
+            | Tls::LeftAfterHandshake | Tls::RecordTooLong | Tls::EmptyRecords | Tls::Undecryptable
+            | Tls::Failed)];
+    TokenBad = "token-bad", Out, [], "Its token is not valid.",
+        of [Is::BadToken | Is::TokenOfOther];
+    HookRefused = "hook-refused", Out, [], "The program behind auth.hook_url refused it.",
+        of [Is::HookRefused];
+    HookDown = "hook-down", Out, [], "The service that checks its login does not answer.",
+        of [Is::HookDown];
+    TokenKeysDown = "token-keys-down", Out, [], "The keys that check its token cannot be fetched.",
+        of [Is::TokenKeysDown];
+    RevocationListExpired = "revocation-list-expired", Out, [], "The revocation list of the listener has expired, so no certificate can be checked.",
+        of [Is::Tls(Tls::RevocationListExpired)];
+    ProxyRefused = "proxy-refused", Out, [], "It did not connect through the proxy of the listener, or the proxy's header is malformed, or not expected.",
+        of [Is::Proxy(_)];
+    OriginRefused = "origin-refused", Out, [], "The web page of the client has an origin that the listener does not allow.",
+        of [Is::WebSocket(Web::OriginNotAllowed)];
+    HostRefused = "host-refused", Trouble, [], "The Host of its HTTP request is not a name of the node.",
+        of [Is::HostNotAllowed];
+    RequestInvalid = "request-invalid", Trouble, [], "Its HTTP request is not valid: its path, method or content is wrong.",
+        of [Is::RequestInvalid];
+    WebsocketRefused = "websocket-refused", Out, [], "Its WebSocket request, or a frame, violates the WebSocket protocol.",
+        of [Is::WebSocket(_)];
+    ClientIdInvalid = "client-id-invalid", Out, [], "Its Client Identifier is empty or not valid.",
+        of [Is::EmptyClientId | Is::ReservedClientId];
     WrongVersion = "wrong-version", Out, [], "It uses a version of MQTT that the node, or the listener, does not support.";
-    LimitReached = "limit-reached", Trouble, [CommandWaits ConfigurationNotReported], "A limit of the node is reached.";
+    LimitReached = "limit-reached", Trouble, [CommandWaits ConfigurationNotReported], "A limit of the node is reached.",
+        of [Is::LoginsWait | Is::SharedSubscriptionsFull];
     ApiRefused = "api-refused", Trouble, [], "The user has no rights in the API and the panel.";
-    NotPermitted = "not-permitted", Trouble, [CommandWaits ConfigurationNotReported], "A rule forbids it, or none permits it.";
+    NotPermitted = "not-permitted", Trouble, [CommandWaits ConfigurationNotReported], "A rule forbids it, or none permits it.",
+        of [Is::ApiKeyLacksScope | Is::Forbidden | Is::ServerTopic | Is::SharedFilter
+            | Is::WillForbidden | Is::WillOnServerTopic | Is::PartRefused | Is::NotRegistered
+            | Is::ReauthenticationFailed | Is::ReauthenticatedAsOther];
     WrongTopic = "wrong-topic", Topic, [CommandWaits ConfigurationNotReported], "A rule permits that topic only with the client's own name, and the topic contains another name.";
-    TakenOver = "taken-over", Trouble, [], "Another client with the same Client Identifier took its connection over.";
-    KeepAlive = "keep-alive", Trouble, [], "No packet came within 1.5 times the Keep Alive.";
+    TakenOver = "taken-over", Trouble, [], "Another client with the same Client Identifier took its connection over.",
+        of [Is::TakenOver];
+    KeepAlive = "keep-alive", Trouble, [], "No packet came within 1.5 times the Keep Alive.",
+        of [Is::KeepAlive];
     NoKeepAlive = "no-keep-alive", Remark, [], "No packet has come for a while, and its Keep Alive is 0: it may be gone.";
     ProtocolError = "protocol-error", Trouble, [], "It violated the MQTT protocol.";
     TooLarge = "too-large", Trouble, [], "A packet or payload was larger than permitted.";
-    TooFast = "too-fast", Trouble, [], "It sends messages or requests faster than permitted.";
+    TooFast = "too-fast", Trouble, [], "It sends messages or requests faster than permitted.",
+        of [Is::TooManyRequests | Is::TooManyDeviceRequests | Is::TooManyRouteRequests];
     QueueFull = "queue-full", Trouble, [], "Its queue is full.";
     SlowReader = "slow-reader", Trouble, [], "It reads more slowly than messages arrive.";
     Expired = "expired", Trouble, [], "Messages for it expired before they could be delivered.";
@@ -226,11 +301,14 @@ causes! {
     NotPublished = "not-published", Trouble, [], "The node does not publish messages of that topic: they are disabled in its configuration.";
     QosDowngraded = "qos-downgraded", Aside, [], "Its subscription has a lower QoS than the messages are published with.";
     ListenerClosed = "listener-closed", Trouble, [], "The node no longer listens at the address to which it connected before.";
-    ServerStopped = "server-stopped", Trouble, [], "The node was stopped.";
-    StoreFailing = "store-failing", Topic, [], "The message store cannot write.";
+    ServerStopped = "server-stopped", Trouble, [], "The node was stopped.",
+        of [Is::ServerStopping];
+    StoreFailing = "store-failing", Topic, [], "The message store cannot write.",
+        of [Is::StoreFailing];
     ReloadFailed = "reload-failed", Aside, [UnknownName NobodyKnown NotPermitted], "The last reload of the configuration failed: the settings before it are in force.";
     TablesFailing = "tables-failing", Aside, [], "The tables of users and devices cannot be used.";
-    StoreFull = "store-full", Trouble, [], "The message store has no room for more messages.";
+    StoreFull = "store-full", Trouble, [], "The message store has no room for more messages.",
+        of [Is::StoreFull];
     KeptInMemory = "kept-in-memory", Trouble, [], "The node keeps messages in memory only, and has been restarted since.";
     StoreSlow = "store-slow", Topic, [], "The message store writes more slowly than messages are published.";
     ComesTwice = "comes-twice", Trouble, [], "Two bridges carry the same messages between the same brokers, so each message comes twice.";
@@ -252,5 +330,8 @@ causes! {
     TimeWrong = "time-wrong", Trouble, [], "Telemetry of the device is stored with the device's own times, which are wrong by years.";
     ValueTypeChanged = "value-type-changed", Trouble, [], "Values of the device are stored as texts, and were numbers before.";
     TelemetryNotStored = "telemetry-not-stored", Trouble, [], "Telemetry that it published is not stored.";
-    Other = "other", Trouble, [], "Something else: see the sentence.";
+    Other = "other", Trouble, [], "Something else: see the sentence.",
+        of [Is::NoAuthenticationMethod | Is::AuthenticationMethod | Is::AuthenticationMessage
+            | Is::NoSource | Is::NameOfDevice | Is::RegistrationPayload | Is::PayloadKeyUnreadable
+            | Is::LoginFailed];
 }

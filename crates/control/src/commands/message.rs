@@ -18,17 +18,27 @@ const ASK: &str = "status/command/pending";
 
 /// The topic of a command.
 pub fn topic_of(catalogue: &Catalogue, command: &Command) -> String {
-    let device = (&*command.device, &*command.device_type);
-    topic_of_kind(catalogue, device, &command.kind)
+    topic_of_kind(
+        catalogue,
+        &command.device,
+        &command.device_type,
+        &command.kind,
+    )
 }
 
 /// The topic of commands of this kind to a device, by its id and type.
-pub(super) fn topic_of_kind(catalogue: &Catalogue, device: (&str, &str), kind: &str) -> String {
-    format!("{}/commands/{kind}", device_topics(catalogue, device))
+pub(super) fn topic_of_kind(
+    catalogue: &Catalogue,
+    device: &str,
+    device_type: &str,
+    kind: &str,
+) -> String {
+    let topics = device_topics(catalogue, device, device_type);
+    format!("{topics}/commands/{kind}")
 }
 
 /// First levels of the topics of a device, by its id and type.
-fn device_topics(catalogue: &Catalogue, (device, device_type): (&str, &str)) -> String {
+fn device_topics(catalogue: &Catalogue, device: &str, device_type: &str) -> String {
     match device_type == IOTFLOW {
         true => catalogue.topic(&format!("devices/{device}")),
         false => format!("{NATIVE}/{device}"),
@@ -36,8 +46,8 @@ fn device_topics(catalogue: &Catalogue, (device, device_type): (&str, &str)) -> 
 }
 
 /// The topic on which a device, by its id and type, answers commands.
-pub(super) fn answer_topic(catalogue: &Catalogue, device: (&str, &str)) -> String {
-    format!("{}/{ANSWER}", device_topics(catalogue, device))
+pub(super) fn answer_topic(catalogue: &Catalogue, device: &str, device_type: &str) -> String {
+    format!("{}/{ANSWER}", device_topics(catalogue, device, device_type))
 }
 
 /// The message of a command; none if its time is over.
@@ -49,8 +59,7 @@ pub(super) fn message_of(
     let left_ms = u64::try_from(command.expires_ms - now_ms).ok();
     let left_ms = left_ms.filter(|left_ms| *left_ms > 0)?;
     let left_secs = u32::try_from(left_ms.div_ceil(1000)).unwrap_or(u32::MAX);
-    let device = (&*command.device, &*command.device_type);
-    let answers = answer_topic(catalogue, device);
+    let answers = answer_topic(catalogue, &command.device, &command.device_type);
     Some(NewMessage {
         topic: topic_of(catalogue, command).into(),
         payload: payload(command).to_string().into_bytes().into(),
@@ -91,7 +100,8 @@ fn payload(command: &Command) -> Value {
 /// It is not retained, so that a client that connects later does not carry out an old command.
 pub(super) fn fleet_message(
     catalogue: &Catalogue,
-    (group, id): (&str, &str),
+    group: &str,
+    id: &str,
     new: &NewCommand,
     now_ms: u64,
 ) -> NewMessage {

@@ -114,8 +114,8 @@ impl Commands {
     }
 
     /// The topic of commands of this kind to a device, by its id and type.
-    pub(crate) fn topic_of_kind(&self, device: (&str, &str), kind: &str) -> String {
-        message::topic_of_kind(&self.catalogue, device, kind)
+    pub(crate) fn topic_of_kind(&self, device: &str, device_type: &str, kind: &str) -> String {
+        message::topic_of_kind(&self.catalogue, device, device_type, kind)
     }
 
     /// Adds a command to a device, and begins to publish it.
@@ -186,7 +186,8 @@ impl Commands {
     pub async fn of_fleet(
         &self,
         visibility: Visibility,
-        (group, id): (Option<String>, String),
+        group: Option<String>,
+        id: String,
         filter: CommandFilter,
         page: PageRequest,
     ) -> Result<Page<Command>, SharedRegistryError> {
@@ -209,11 +210,13 @@ impl Commands {
     pub async fn publish_to_fleet(
         &self,
         control: &Control,
-        (caller, tenant): (&str, TenantId),
-        (group, id): (&str, &str),
+        caller: &str,
+        tenant: TenantId,
+        group: &str,
+        id: &str,
         new: &NewCommand,
     ) -> Result<Published, ControlError> {
-        let message = fleet_message(&self.catalogue, (group, id), new, now_ms());
+        let message = fleet_message(&self.catalogue, group, id, new, now_ms());
         let published = control.publish(caller, tenant, vec![message]).await?;
         let published = published.into_iter().next();
         published.ok_or(ControlError::Refused(ReasonCode::UnspecifiedError))

@@ -12,7 +12,7 @@ use martlet_codec::ReasonCode;
 use tokio::sync::oneshot;
 
 use super::Control;
-use super::waiting::PendingAnswers;
+use super::shards::PendingAnswers;
 use crate::lock::lock;
 
 /// Time that shards may take to answer: they answer within a tick, so a longer time means a stalled

@@ -95,7 +95,7 @@ impl Control {
                 false => None,
             };
             if let Some(left_out) = left_out {
-                let worded = self.journal.worded_remedy(notice);
+                let worded = self.journal.commands().remedy(notice);
                 event_log::write(notice, worded.as_ref(), is_traced, left_out);
             }
         }

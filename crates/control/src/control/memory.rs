@@ -66,8 +66,7 @@ impl Control {
 
     /// Memory that is held beside the shards, and that was borrowed.
     fn held_outside(&self) -> (Held, Held) {
-        let policy = self.policy();
-        let tables = policy.as_ref().and_then(|policy| policy.tables());
+        let tables = self.tables();
         let lines = self
             .logging()
             .map_or(0, |logging| logging.lines.memory_bytes());

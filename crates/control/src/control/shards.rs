@@ -1,8 +1,11 @@
 //! The shards, as the control plane reaches them.
 
-use martlet_broker::{Command, MemoryUse, PartLine, PartOutlet, PartSpec, ShardId};
+use std::collections::HashMap;
+use std::sync::Mutex;
 
-use crate::latencies::Latencies;
+use martlet_broker::{Answer, Command, MemoryUse, PartLine, PartOutlet, PartSpec, ShardId};
+use tokio::sync::oneshot;
+
 use crate::store::{PinnedStore, StoreSize, StoreState};
 
 /// The shards, as the control plane reaches them. The binary implements it on the reactor.
@@ -56,3 +59,16 @@ pub trait Shards: Send + Sync + 'static {
     /// Pins the store as it is at this moment. Takes as long as its checkpoint.
     fn pin_store(&self) -> Result<PinnedStore, String>;
 }
+
+/// How long the messages that a shard sent were under way inside the node.
+#[derive(Clone, Debug, Default, PartialEq)]
+pub struct Latencies {
+    /// Upper bounds in seconds, rising, each with the messages that are above the one before; the
+    /// last is infinite.
+    pub buckets: Vec<(f64, u64)>,
+    /// The sum of all of them, in seconds.
+    pub sum_secs: f64,
+}
+
+/// The waiting requests, by number.
+pub(super) type PendingAnswers = Mutex<HashMap<u64, oneshot::Sender<Answer>>>;

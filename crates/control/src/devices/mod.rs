@@ -8,18 +8,16 @@
 
 mod error;
 mod key;
-mod name;
 mod not_added;
 
 pub use error::DeviceError;
 pub use key::KeyRefusal;
-pub use name::DeviceName;
 
 use std::sync::Arc;
 
 use martlet_registry::{
-    Activity, Actor, Device, NewDevice, Provisioned, ProvisioningKeyRef, RepeatableRequest,
-    Visibility,
+    Activity, Actor, Device, DeviceRef, NewDevice, Provisioned, ProvisioningKeyRef,
+    RepeatableRequest, Visibility,
 };
 
 use crate::activity::report_active;
@@ -115,5 +113,29 @@ impl Devices {
             report_active(self.tables.control(), &active);
         }
         Ok(())
+    }
+}
+
+/// Name of a device: its id or its number.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum DeviceName {
+    /// Id of the device, within the team that is asked for or else the common tenant.
+    Id(String),
+    /// Number of the device.
+    Number(i64),
+}
+
+impl DeviceName {
+    pub(crate) fn of(&self) -> DeviceRef<'_> {
+        match self {
+            Self::Id(id) => DeviceRef::Id(id),
+            Self::Number(number) => DeviceRef::Number(*number),
+        }
+    }
+}
+
+impl From<String> for DeviceName {
+    fn from(id: String) -> Self {
+        Self::Id(id)
     }
 }

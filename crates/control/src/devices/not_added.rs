@@ -13,7 +13,8 @@ impl Devices {
     pub async fn report_not_added(
         &self,
         key: String,
-        (id, from): (Option<&str>, Option<IpAddr>),
+        id: Option<&str>,
+        from: Option<IpAddr>,
         error: &DeviceError,
     ) {
         let Some(cause) = error.refusal_cause() else {

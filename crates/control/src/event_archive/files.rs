@@ -5,7 +5,7 @@ use std::io::{self, Write as _};
 use std::os::unix::fs::{DirBuilderExt as _, OpenOptionsExt as _};
 use std::path::{Path, PathBuf};
 
-use super::settings::ArchiveSettings;
+use crate::feed::Kinds;
 
 const EXTENSION: &str = "log";
 /// Bytes of a segment, at most; a smaller archive has 16 of them.
@@ -186,6 +186,19 @@ fn begin(directory: &Path, now_ms: u64) -> io::Result<OpenSegment> {
             }
         }
     }
+}
+
+/// Events that are archived, and for how long.
+#[derive(Clone, Debug)]
+pub struct ArchiveSettings {
+    /// Where the files are.
+    pub directory: PathBuf,
+    /// Kinds of events.
+    pub kinds: Kinds,
+    /// Milliseconds after which events are deleted; none: never.
+    pub age_ms: Option<u64>,
+    /// Bytes of all files, at most.
+    pub bytes: u64,
 }
 
 #[cfg(test)]

@@ -6,7 +6,6 @@
 
 mod files;
 mod read;
-mod settings;
 
 use std::path::Path;
 use std::sync::Arc;
@@ -19,8 +18,9 @@ use crate::control::Control;
 use crate::feed::{EventBatch, Filter, From};
 use crate::wall_clock::now_ms;
 use files::Writer;
+
+pub use files::ArchiveSettings;
 pub use read::{ArchiveError, ArchivePage, ArchivePosition, ArchiveQuery};
-pub use settings::ArchiveSettings;
 
 /// Directory of the archive in the data directory.
 pub const DIRECTORY: &str = "events";

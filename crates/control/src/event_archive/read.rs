@@ -103,8 +103,9 @@ pub(super) fn read(directory: &Path, query: &ArchiveQuery) -> Result<ArchivePage
         }
         let begin = after.filter(|after| after.segment == *segment);
         let begin = begin.map_or(0, |after| after.offset);
-        let bounds = (&mut left, &mut bytes);
-        let end = read_segment(directory, (segment, begin), query, &mut page.events, bounds)?;
+        let events = &mut page.events;
+        let (left, bytes) = (&mut left, &mut bytes);
+        let end = read_segment(directory, segment, begin, query, events, left, bytes)?;
         if let Some(offset) = end {
             page.next = Some(ArchivePosition {
                 segment: segment.clone(),
@@ -119,10 +120,12 @@ pub(super) fn read(directory: &Path, query: &ArchiveQuery) -> Result<ArchivePage
 /// Reads a segment from an offset on. Returns where it has stopped before its end.
 fn read_segment(
     directory: &Path,
-    (segment, begin): (&Segment, u64),
+    segment: &Segment,
+    begin: u64,
     query: &ArchiveQuery,
     events: &mut Vec<Value>,
-    (left, bytes): (&mut u64, &mut usize),
+    left: &mut u64,
+    bytes: &mut usize,
 ) -> Result<Option<u64>, ArchiveError> {
     let mut file = match File::open(segment.path(directory)) {
         // It was deleted meanwhile.

@@ -363,7 +363,7 @@ fn frame_of(
         ),
         Event::Published(message) => (
             "MqttClientPublished",
-            published(id, message, timestamp, (payload_max, text_max)),
+            published(id, message, timestamp, payload_max, text_max),
         ),
         _ => (
             "MqttClientDisconnected",
@@ -387,7 +387,8 @@ fn published<'a>(
     id: &'a str,
     message: &'a PublishedMessage,
     timestamp: u64,
-    (payload_max, text_max): (usize, usize),
+    payload_max: usize,
+    text_max: usize,
 ) -> Data<'a> {
     let whole = message.payload_bytes;
     let (text, payload_encoding) = payload(&message.payload, whole, payload_max);

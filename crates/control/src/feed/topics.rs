@@ -183,7 +183,8 @@ pub(crate) fn event_topic(kind: EventKind) -> String {
 pub(crate) fn payload_of(
     notice: EventNotice,
     who: Option<ClientSource>,
-    (name, number): (&str, u64),
+    name: &str,
+    number: u64,
     at_ms: u64,
 ) -> Option<String> {
     let (kind, tenant) = (notice.event.kind(), notice.head.tenant);

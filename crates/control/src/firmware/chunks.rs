@@ -290,7 +290,7 @@ impl Server {
                 Ok(found)
             }
             Err(SharedRegistryError::Registry(RegistryError::NotFound(_))) => {
-                refused.add((whose.0, &whose.1), &request.name, &request.version);
+                refused.add(whose.0, &whose.1, &request.name, &request.version);
                 Err("there is no such firmware for this device".to_owned())
             }
             Err(error) => {

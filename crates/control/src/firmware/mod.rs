@@ -144,23 +144,25 @@ impl FirmwareStore {
         let place = self.place_of(visibility)?;
         let bytes = length.unwrap_or(max);
         let team = visibility.team().unwrap_or_default();
-        let stored = self.stored_bytes(team.to_owned()).await?;
+        let (all, of_team) = self.stored_bytes(team.to_owned()).await?;
         let reserved = self.reserved.take(team, bytes, |own, others| {
-            self.check_room(team, bytes, stored, (own, others))
+            self.check_room(team, bytes, all, of_team, own, others)
         })?;
         let mut upload = Upload::new(claims, reserved, max.min(bytes), place);
         upload.open(&self.files).await?;
         Ok(upload)
     }
 
-    /// Checks whether there is room for this many bytes of a team. The pairs are the bytes that are
-    /// stored (of all, of the team) and those that uploads have reserved (of the team, of others).
+    /// Checks whether there is room for this many bytes of a team, beside what is stored and what
+    /// uploads have reserved.
     fn check_room(
         &self,
         team: &str,
         bytes: u64,
-        (stored, own_stored): (u64, u64),
-        (own_reserved, others_reserved): (u64, u64),
+        stored: u64,
+        own_stored: u64,
+        own_reserved: u64,
+        others_reserved: u64,
     ) -> Result<(), FirmwareError> {
         let all = self.settings.total_bytes;
         let own = own_stored.saturating_add(own_reserved);
@@ -300,7 +302,7 @@ impl FirmwareStore {
         match &found {
             Ok(_) => self.refused.remove(key),
             Err(SharedRegistryError::Registry(RegistryError::NotFound(_))) => {
-                self.refused.add(key, &name, &version);
+                self.refused.add(key.0, key.1, &name, &version);
             }
             Err(_) => {}
         }

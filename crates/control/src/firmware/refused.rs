@@ -28,9 +28,9 @@ pub(super) struct LastRefused(Mutex<VecDeque<RefusedRequest>>);
 
 impl LastRefused {
     /// There is no such firmware for the device.
-    pub(super) fn add(&self, (tenant, device): (u32, &str), name: &str, version: &str) {
+    pub(super) fn add(&self, tenant: u32, device: &str, name: &str, version: &str) {
         let mut all = lock(&self.0);
-        all.retain(|one| !is_of(one, (tenant, device)));
+        all.retain(|one| !is_of(one, tenant, device));
         while all.len() >= DEVICES_MAX {
             all.pop_front();
         }
@@ -45,16 +45,18 @@ impl LastRefused {
 
     /// The device got what it asked for.
     pub(super) fn remove(&self, device: (u32, &str)) {
-        lock(&self.0).retain(|one| !is_of(one, device));
+        lock(&self.0).retain(|one| !is_of(one, device.0, device.1));
     }
 
     /// That of a device.
     pub(super) fn of(&self, device: (u32, &str)) -> Option<RefusedRequest> {
         let all = lock(&self.0);
-        all.iter().find(|one| is_of(one, device)).cloned()
+        all.iter()
+            .find(|one| is_of(one, device.0, device.1))
+            .cloned()
     }
 }
 
-fn is_of(one: &RefusedRequest, (tenant, device): (u32, &str)) -> bool {
+fn is_of(one: &RefusedRequest, tenant: u32, device: &str) -> bool {
     one.tenant == tenant && one.device == device
 }

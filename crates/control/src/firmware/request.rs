@@ -75,17 +75,23 @@ pub(super) fn read(
     let response = response.map(|topic| topic.to_string());
     read_parts(
         catalogue,
-        (message.topic(), message.qos(), message.payload()),
+        message.topic(),
+        message.qos(),
+        message.payload(),
         hops_after(message.hops(), 1),
-        (response, correlation.map(<[u8]>::to_vec)),
+        response,
+        correlation.map(<[u8]>::to_vec),
     )
 }
 
 fn read_parts(
     catalogue: &Catalogue,
-    (topic, qos, payload): (&str, QoS, &[u8]),
+    topic: &str,
+    qos: QoS,
+    payload: &[u8],
     hops: u8,
-    (response_topic, correlation): (Option<String>, Option<Vec<u8>>),
+    response_topic: Option<String>,
+    correlation: Option<Vec<u8>>,
 ) -> Option<Result<ChunkRequest, WrongRequest>> {
     let of_iotflow = || {
         let path = catalogue.path_of(topic)?.strip_prefix("devices/")?;
@@ -230,9 +236,12 @@ mod tests {
         let (response, qos) = (response.map(str::to_owned), QoS::ExactlyOnce);
         let read = read_parts(
             &catalogue,
-            (topic, qos, payload.as_bytes()),
+            topic,
+            qos,
+            payload.as_bytes(),
             2,
-            (response, None),
+            response,
+            None,
         );
         let read = read.ok_or_else(|| "not a topic of requests".to_owned())?;
         read.map_err(|wrong| wrong.why)

@@ -7,8 +7,8 @@ use martlet_broker::Counters;
 use tokio::time::MissedTickBehavior;
 
 use super::{COARSE, FINE, Ring, SERIES, Sample, Series, WEEK};
+use crate::control::Latencies;
 use crate::control::{Control, ControlError};
-use crate::latencies::Latencies;
 use crate::process::{cpu_secs, memory_bytes};
 use crate::wall_clock::now_ms;
 

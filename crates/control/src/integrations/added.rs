@@ -142,7 +142,7 @@ impl Integrations {
         // Not while others wait: names may be looked up.
         self.maker.check_names(&settings).await?;
         let _changing = self.changing.lock().await;
-        self.expect_not_configured(kind, (&team, &name))?;
+        self.expect_not_configured(kind, &team, &name)?;
         let is_enabled = is_enabled(&settings);
         let text = Value::Object(settings).to_string();
         let (node, of, owner) = (self.host.name().to_owned(), name, team);
@@ -273,7 +273,8 @@ impl Integrations {
     fn expect_not_configured(
         &self,
         kind: AddedKind,
-        (team, name): (&str, &str),
+        team: &str,
+        name: &str,
     ) -> Result<(), AddedError> {
         let kind = kind.name();
         let found = self.entry(kind, name);
@@ -330,7 +331,7 @@ impl Integrations {
             warn!(kind, name, "unknown kind of integrations in this version");
             return false;
         };
-        let is_free = self.expect_not_configured(of_kind, (&one.team, &one.name));
+        let is_free = self.expect_not_configured(of_kind, &one.team, &one.name);
         if is_free.is_err() {
             let what = "an integration that was added through the API is not started: the \
                         configuration has one of its name";

@@ -62,7 +62,8 @@ impl Integrations {
     pub async fn publish_to(
         &self,
         connection: &NamedConnection,
-        (caller, tenant): (&str, TenantId),
+        caller: &str,
+        tenant: TenantId,
         message: NewMessage,
     ) -> Result<PublishTo, ControlError> {
         connection.set_used();

@@ -47,7 +47,8 @@ impl Letters {
     /// most.
     pub(super) async fn list(
         &self,
-        (kind, name): (&str, &str),
+        kind: &str,
+        name: &str,
         after: Option<u64>,
         limit: usize,
     ) -> Result<LetterPage, String> {
@@ -75,7 +76,8 @@ impl Letters {
     /// their publisher and topic, among the first ones.
     pub(super) async fn find(
         &self,
-        (kind, name): (&str, &str),
+        kind: &str,
+        name: &str,
         tenant: u32,
         is_wanted: impl Fn(Option<&str>, &str) -> bool,
     ) -> Result<Vec<DeadLetterHead>, String> {

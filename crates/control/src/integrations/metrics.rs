@@ -86,7 +86,8 @@ impl IntegrationsPage {
     fn family<M: EncodeMetric>(
         &self,
         encoder: &mut DescriptorEncoder<'_>,
-        (name, help): (&str, &str),
+        name: &str,
+        help: &str,
         none: M,
         value: impl Fn(&IntegrationInfo) -> Option<M>,
     ) -> fmt::Result {
@@ -103,14 +104,15 @@ impl IntegrationsPage {
     fn gauge(
         &self,
         encoder: &mut DescriptorEncoder<'_>,
-        described: (&str, &str),
+        name: &str,
+        help: &str,
         value: impl Fn(&IntegrationInfo) -> Option<u64>,
     ) -> fmt::Result {
         let value = |one: &IntegrationInfo| {
             let value = value(one)?;
             Some(ConstGauge::new(i64::try_from(value).unwrap_or(i64::MAX)))
         };
-        self.family(encoder, described, ConstGauge::new(0_i64), value)
+        self.family(encoder, name, help, ConstGauge::new(0_i64), value)
     }
 }
 
@@ -122,28 +124,30 @@ impl Collector for IntegrationsPage {
         for (name, help, value) in COUNTERS {
             let value = |one: &IntegrationInfo| Some(ConstCounter::new(value(&one.state)));
             let none = ConstCounter::new(0_u64);
-            self.family(&mut encoder, (name, help), none, value)?;
+            self.family(&mut encoder, name, help, none, value)?;
         }
-        let stored = (
+        let (name, help) = (
             "integration_dead_letters_stored",
             "Dead letters that are stored now",
         );
-        self.gauge(&mut encoder, stored, |one| one.dead_letters_stored)?;
-        let lag = (
+        self.gauge(&mut encoder, name, help, |one| one.dead_letters_stored)?;
+        let (name, help) = (
             "integration_lag_messages",
             "Messages that wait for the integration, in its queue and in hand",
         );
-        self.gauge(&mut encoder, lag, |one| one.state.lag)?;
-        let in_hand = (
+        self.gauge(&mut encoder, name, help, |one| one.state.lag)?;
+        let (name, help) = (
             "integration_in_hand_messages",
             "Messages that the integration has taken from its queue and not settled",
         );
-        self.gauge(&mut encoder, in_hand, |one| Some(one.state.in_hand as u64))?;
-        let age = (
+        self.gauge(&mut encoder, name, help, |one| {
+            Some(one.state.in_hand as u64)
+        })?;
+        let (name, help) = (
             "integration_oldest_message_age_seconds",
             "Age of the oldest message that is not delivered; 0 if there is none",
         );
-        self.family(&mut encoder, age, ConstGauge::new(0.0), |one| {
+        self.family(&mut encoder, name, help, ConstGauge::new(0.0), |one| {
             let lag = Lag::of(&one.state, self.now_ms);
             Some(ConstGauge::new(lag.age_ms as f64 / 1_000.0))
         })?;

@@ -29,7 +29,6 @@ mod own_secrets;
 mod secrets;
 mod sending;
 mod start;
-mod targets;
 mod teams;
 mod trouble;
 mod why;
@@ -218,8 +217,9 @@ impl Integrations {
     /// Why the target has refused the last of the first dead letters of an integration,
     /// `KIND/NAME`; none: there is none, or the tables do not answer in time.
     pub(crate) async fn letter_reason_of(&self, integration: &str) -> Option<String> {
-        let of = integration.split_once('/')?;
-        let read = self.host.letters().list(of, None, LETTERS_LOOKED_AT);
+        let (kind, name) = integration.split_once('/')?;
+        let letters = self.host.letters();
+        let read = letters.list(kind, name, None, LETTERS_LOOKED_AT);
         let page = tokio::time::timeout(LETTERS_WITHIN, read)
             .await
             .ok()?
@@ -236,15 +236,16 @@ impl Integrations {
         &self,
         integration: &str,
         tenant: TenantId,
-        (client_id, device): (&str, &str),
+        client_id: &str,
+        device: &str,
     ) -> Vec<DeadLetterHead> {
-        let Some(of) = integration.split_once('/') else {
+        let Some((kind, name)) = integration.split_once('/') else {
             return Vec::new();
         };
         let is_about = |by: Option<&str>, topic: &str| {
             by == Some(client_id) || topic.split('/').any(|level| level == device)
         };
-        let read = self.host.letters().find(of, tenant.0, is_about);
+        let read = self.host.letters().find(kind, name, tenant.0, is_about);
         let read = tokio::time::timeout(LETTERS_WITHIN, read).await;
         read.ok().and_then(Result::ok).unwrap_or_default()
     }

@@ -237,10 +237,10 @@ impl Operator<'_> {
         limit: usize,
     ) -> Result<LetterPage, IntegrationError> {
         let stored = self.stored_name(kind, name)?;
-        let mut page = self.own_letters((kind, &stored), after, limit).await?;
+        let mut page = self.own_letters(kind, &stored, after, limit).await?;
         if page.items.is_empty() && self.all.entry(kind, &stored).is_none() {
             // It was one of the configuration.
-            page = self.own_letters((kind, name), after, limit).await?;
+            page = self.own_letters(kind, name, after, limit).await?;
             if page.items.is_empty() && after.is_none() {
                 return Err(not_found(kind, name).into());
             }
@@ -270,12 +270,13 @@ impl Operator<'_> {
     /// The next page of dead letters with one that the caller sees; the last page may have none.
     async fn own_letters(
         &self,
-        of: (&str, &str),
+        kind: &str,
+        name: &str,
         mut after: Option<u64>,
         limit: usize,
     ) -> Result<LetterPage, IntegrationError> {
         loop {
-            let page = self.all.host.letters().list(of, after, limit);
+            let page = self.all.host.letters().list(kind, name, after, limit);
             let mut page = page.await.map_err(IntegrationError::Store)?;
             page.items.retain(|head| self.sees(head));
             if !page.items.is_empty() || page.next.is_none() {

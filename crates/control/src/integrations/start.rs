@@ -6,9 +6,10 @@ use martlet_integrate::{ConfiguredSink, own_name, webhook};
 
 use super::Integrations;
 use super::entry::{RunningIntegration, TO_WEBHOOKS};
+use super::following::follow_names;
 use super::host::NodeHost;
 use super::own_secrets::OwnSecrets;
-use super::{secrets, sending, targets, teams};
+use super::{secrets, sending, teams};
 
 /// A webhook takes what rules have for it, too.
 fn with_rules(sink: &ConfiguredSink) -> ConfiguredSink {
@@ -33,7 +34,7 @@ impl Integrations {
         let following = [
             secrets::follow(Arc::clone(&self.store), with_secrets),
             teams::follow(Arc::clone(&self.host), self.tables.changes(), of_team),
-            targets::follow(settings.target.clone(), Arc::clone(&handle)),
+            follow_names(settings.target.clone(), Arc::clone(&handle)),
             sending::go_on(Arc::clone(&self.host), vec![Arc::clone(&handle)]),
         ];
         Arc::new(RunningIntegration {

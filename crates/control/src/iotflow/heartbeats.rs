@@ -39,7 +39,7 @@ pub async fn note_activity(
     }
     let versions = Versions::keep(Arc::clone(&tables));
     loop {
-        take(&control, &catalogue, (&activity, &versions)).await;
+        take(&control, &catalogue, &activity, &versions).await;
         tokio::time::sleep(ATTACH_AGAIN).await;
     }
 }
@@ -48,7 +48,8 @@ pub async fn note_activity(
 async fn take(
     control: &Control,
     catalogue: &Catalogue,
-    (activity, versions): (&DeviceActivity, &Versions),
+    activity: &DeviceActivity,
+    versions: &Versions,
 ) {
     let filters = FILTERS.map(|path| catalogue.topic(path));
     let mut observer = Observer::attach(control, PART, &filters);

@@ -21,7 +21,8 @@ const PATIENCE: Duration = Duration::from_secs(10);
 
 /// Publishes the state of the node at this interval, for as long as it runs.
 pub async fn publish_state(
-    (control, integrations): (Arc<Control>, Arc<Integrations>),
+    control: Arc<Control>,
+    integrations: Arc<Integrations>,
     catalogue: Arc<Catalogue>,
     every: Duration,
 ) {

@@ -1,4 +1,4 @@
-//! Commands of remedies, for a shell on the node's machine.
+//! Remedies that name something, with their commands for a shell on the node's machine.
 //!
 //! Names and topics are text from outside: in a command each is one word of the shell, and none is
 //! an option.
@@ -8,17 +8,19 @@ use std::fmt;
 use std::net::IpAddr;
 use std::sync::Arc;
 
-use martlet_access::explain;
+use martlet_access::Explanation;
 use martlet_broker::{
-    EventHead, Names, Refusal, RefusalCause, Rules, ShownKey, TenantId, UserSources, lane_of,
-    may_publish, shared_filter,
+    Event, EventHead, EventNotice, Refusal, RefusalCause, Rules, ShownKey, TenantId, UserName,
+    UserSources, lane_of, may_publish, shared_filter,
 };
+use martlet_codec::ReasonCode;
 use martlet_integrate::CLIENT_IDS;
 use martlet_registry::{
     AccountKind, GroupName, NO_ROLE, Owner, RulesPlace, Snapshot, USER_ROLE, is_device_id,
 };
 
 use super::lacking::Lacking;
+use super::texts::{self, Text};
 use super::worded_remedy::WordedRemedy;
 use crate::facts::KeyVariables;
 use crate::remedy::Command;
@@ -26,9 +28,9 @@ use crate::remedy::form::{self, CommandForm, Given};
 use crate::text::{typed, typed_names};
 use crate::wall_clock::now_signed_ms;
 
-/// How commands for this node begin.
+/// Remedies for this node, and how their commands begin.
 #[derive(Clone, Debug, Default)]
-pub(super) struct Commands {
+pub(crate) struct Commands {
     /// The options that name the node, as typed.
     pub(super) node: String,
     /// Keys that variables of other programs set.
@@ -42,7 +44,7 @@ pub(super) struct Commands {
 }
 
 /// The ACL file of a client.
-#[derive(Clone, Debug, PartialEq, Eq)]
+#[derive(Clone, Debug)]
 pub(crate) struct AclFileOfListener {
     /// Path of the file.
     pub(crate) path: Arc<str>,
@@ -50,21 +52,9 @@ pub(crate) struct AclFileOfListener {
     pub(crate) listener: Option<String>,
     /// Users with lines of their own in it.
     pub(crate) users: Arc<[Box<str>]>,
-    /// The rules of clients without a user name.
-    pub(crate) nameless: NamelessRules,
+    /// The rules of clients without a user name: those before the first line of a user.
+    pub(crate) nameless: Arc<Rules>,
 }
-
-/// The rules of clients without a user name: those before the first line of a user.
-#[derive(Clone, Debug)]
-pub(crate) struct NamelessRules(pub(crate) Arc<Rules>);
-
-impl PartialEq for NamelessRules {
-    fn eq(&self, other: &Self) -> bool {
-        self.0.rules() == other.0.rules()
-    }
-}
-
-impl Eq for NamelessRules {}
 
 impl AclFileOfListener {
     /// User of the file whose name differs in case alone, if it has none of this name: what follows
@@ -89,7 +79,7 @@ impl AclFileOfListener {
         let Some(user) = lacking.user else {
             return String::new();
         };
-        let found = lacking.explained(&self.nameless.0);
+        let found = lacking.explained(&self.nameless);
         let rule = found.place.zip(found.rule).filter(|_| found.allowed);
         rule.map_or_else(String::new, |(place, rule)| {
             format!(
@@ -111,28 +101,9 @@ impl fmt::Display for AclFileOfListener {
 
 /// The tables as of now, and whether rules come with tokens or a hook's answer too.
 #[derive(Clone)]
-pub(crate) struct TablesNow(Arc<TablesSource>);
-
-struct TablesSource {
-    tables: SnapshotNow,
-    have_others: HaveOthers,
-}
-
-type HaveOthers = Box<dyn Fn() -> bool + Send + Sync>;
-
-type SnapshotNow = Box<dyn Fn() -> Option<Arc<Snapshot>> + Send + Sync>;
-
-impl TablesNow {
-    /// `tables` answers what they are, `have_others` whether there are rules beside theirs.
-    pub(crate) fn new(
-        tables: impl Fn() -> Option<Arc<Snapshot>> + Send + Sync + 'static,
-        have_others: impl Fn() -> bool + Send + Sync + 'static,
-    ) -> Self {
-        Self(Arc::new(TablesSource {
-            tables: Box::new(tables),
-            have_others: Box::new(have_others),
-        }))
-    }
+pub(crate) struct TablesNow {
+    pub(crate) tables: Arc<dyn Fn() -> Option<Arc<Snapshot>> + Send + Sync>,
+    pub(crate) have_others: Arc<dyn Fn() -> bool + Send + Sync>,
 }
 
 impl fmt::Debug for TablesNow {
@@ -142,30 +113,9 @@ impl fmt::Debug for TablesNow {
 }
 
 impl Commands {
-    /// For a node that is named by these options, with keys that these variables set.
-    pub(super) fn of_node(
-        node: String,
-        variables: KeyVariables,
-        tables: Option<TablesNow>,
-    ) -> Self {
-        Self {
-            node,
-            variables,
-            tables,
-            ..Self::default()
-        }
-    }
-
     /// The tables as of now.
-    pub(super) fn tables_now(&self) -> Option<Arc<Snapshot>> {
-        let known = self.tables.as_ref()?;
-        (known.0.tables)()
-    }
-
-    /// Rules come with tokens or a hook's answer too.
-    pub(super) fn have_other_rules(&self) -> bool {
-        let known = self.tables.as_ref();
-        known.is_some_and(|known| (known.0.have_others)())
+    fn tables_now(&self) -> Option<Arc<Snapshot>> {
+        (self.tables.as_ref()?.tables)()
     }
 
     /// Commands in a tenant; none: its team has no name.
@@ -188,23 +138,35 @@ impl Commands {
         form.command(Given { node, team, values })
     }
 
+    /// A command about an object of a tenant; none: its team is not known.
+    pub(crate) fn in_tenant_of(
+        &self,
+        tenant: TenantId,
+        form: CommandForm,
+        values: &[&str],
+    ) -> Option<Command> {
+        self.in_tenant(tenant)?.line(form, values)
+    }
+
+    /// A remedy of a table, with these values; none: nothing is known to help.
+    pub(super) fn worded(&self, text: Text, values: &[&str]) -> Option<WordedRemedy> {
+        let command = text.form.and_then(|form| self.line(form, values));
+        let name = values.first().copied().unwrap_or_default();
+        let words = text.words.replace("{name}", name);
+        (!words.is_empty()).then(|| WordedRemedy::new(words, command))
+    }
+
     /// A ban that keeps a client out is lifted.
     pub(super) fn lifting_ban(&self, head: &EventHead) -> WordedRemedy {
-        let tables = self.tables_now();
         let user = head.user_name().unwrap_or_default();
-        let ban = tables.as_deref().and_then(|tables| {
+        let ban = self.tables_now().and_then(|tables| {
             let (tenant, client_id) = (self.tenant.0, &*head.client_id);
-            tables.ban_of(tenant, client_id, user, head.ip(), now_signed_ms())
+            let ban = tables.ban_of(tenant, client_id, user, head.ip(), now_signed_ms())?;
+            Some(ban.id.clone())
         });
         match ban {
-            Some(ban) => WordedRemedy {
-                text: "lift the ban".to_owned(),
-                command: self.line(form::BAN_RM, &[&ban.id]),
-            },
-            None => WordedRemedy {
-                text: "the ban has ended: have the client connect again".to_owned(),
-                command: None,
-            },
+            Some(id) => WordedRemedy::new("lift the ban", self.line(form::BAN_RM, &[&id])),
+            None => WordedRemedy::words("the ban has ended: have the client connect again"),
         }
     }
 
@@ -229,23 +191,25 @@ impl Commands {
                 "the secret of the device",
                 self.line(form::DEVICE_ROTATE, &[name]),
             ),
-            Some(AccountKind::User) => ("the user's password", self.passwd(None, name)),
+            Some(AccountKind::User) => (
+                "the user's password",
+                self.line(form::USER_PASSWD, &[name, ""]),
+            ),
+            None if shown == RefusalCause::ProvisioningKeyAsPassword => {
+                return WordedRemedy::words(
+                    "a device that is to be added sends a provisioning key to a listener with \
+                     discovery, or by POST /api/v1/provision; any other client needs a password \
+                     of its own (martlet device add, martlet user add)",
+                );
+            }
             None => ("a password of its own", None),
         };
         let lost = match command {
             Some(_) => "; if that is lost, set another",
             None => "",
         };
-        let key = match (shown, known) {
-            (RefusalCause::ProvisioningKeyAsPassword, None) => {
-                "a device that is to be added sends a provisioning key to a listener with \
-                 discovery, or by POST /api/v1/provision; any other client needs a password of its \
-                 own (martlet device add, martlet user add)"
-                    .to_owned()
-            }
-            _ => format!("have the client log in with {whose}, not with a key{lost}"),
-        };
-        WordedRemedy { text: key, command }
+        let words = format!("have the client log in with {whose}, not with a key{lost}");
+        WordedRemedy::new(words, command)
     }
 
     /// Adds another provisioning key like this one.
@@ -254,136 +218,96 @@ impl Commands {
         self.line(form::PROVISION_ADD, &values)
     }
 
-    /// All that a client does goes to the log for a while.
-    pub(super) fn trace(&self, client_id: &str) -> Option<Command> {
-        match client_id {
-            "" => None,
-            id => self.line(form::TRACE, &[id]),
-        }
-    }
-
     /// The answers of an integration's target to messages that it refused; none if this is not the
     /// session of an integration.
     pub(super) fn letters_of(&self, client_id: &str) -> Option<WordedRemedy> {
         let part = lane_of(client_id).map_or(client_id, |(part, _)| part);
-        let name = part.strip_prefix(CLIENT_IDS)?;
-        let command = self.line(form::LETTERS_LS, &[name]);
-        WordedRemedy::by("its dead letters show the answer of the target", command)
+        let command = self.line(form::LETTERS_LS, &[part.strip_prefix(CLIENT_IDS)?]);
+        let words = "its dead letters show the answer of the target";
+        Some(WordedRemedy::new(words, command))
     }
 
-    /// As [`Self::permit`], in a tenant, of a client whose listener has this ACL file, if that is
-    /// known.
-    pub(super) fn permit_in(
-        &self,
-        tenant: TenantId,
-        lacking: &Lacking<'_>,
-        acl_file: Option<&AclFileOfListener>,
-    ) -> WordedRemedy {
-        let of_tenant = Self {
-            tenant,
-            ..self.clone()
-        };
-        of_tenant.permit_at(lacking, acl_file)
-    }
-
-    /// A group that a device is not in, and whose rules permit what it lacks.
-    pub(super) fn group_in(
+    /// A group that a device of a tenant is not in, and whose rules permit what it lacks, with how
+    /// it is added there.
+    pub(crate) fn group_permitting(
         &self,
         tenant: TenantId,
         lacking: &Lacking<'_>,
     ) -> Option<(GroupName, WordedRemedy)> {
         let user = lacking.user?;
-        let names = Names {
-            client_id: lacking.client_id,
-            user_name: user,
-        };
-        let asked = (names, lacking.actions(), lacking.filter());
         let tables = self.tables_now()?;
-        let rules = tables.rules_of(tenant.0, user)?;
-        let found = explain(rules, names, lacking.actions(), lacking.filter());
+        let found = lacking.explained(tables.rules_of(tenant.0, user)?);
         // A rule that forbids it stands before those of groups.
         if found.allowed || found.rule.is_some() {
             return None;
         }
+        let asked = (lacking.names(), lacking.actions(), lacking.filter());
         let group = tables.group_that_permits(tenant.0, user, asked)?;
+        let words = format!(
+            "add it to the group {}, whose rules permit that, or permit it in the rules of its \
+             device type",
+            group.name
+        );
         let commands = self.in_tenant(tenant)?;
-        let worded = WordedRemedy {
-            text: format!(
-                "add it to the group {}, whose rules permit that, or permit it in the rules of its \
-                 device type",
-                group.name
-            ),
-            command: commands.line(form::GROUP_MEMBER_ADD, &[&group.name, user]),
-        };
-        Some((group, worded))
+        let command = commands.line(form::GROUP_MEMBER_ADD, &[&group.name, user]);
+        Some((group, WordedRemedy::new(words, command)))
     }
 
-    /// Where a rule has to be that permits what a client lacks, with the command that adds it.
-    fn permit(&self, lacking: &Lacking<'_>) -> WordedRemedy {
-        self.permit_at(lacking, None)
-    }
-
-    fn permit_at(
+    /// Where a rule has to be that permits what a client of this tenant lacks, with the command
+    /// that adds it. `acl_file`: that of its listener, if it is known.
+    pub(crate) fn permitting(
         &self,
+        tenant: TenantId,
         lacking: &Lacking<'_>,
         acl_file: Option<&AclFileOfListener>,
     ) -> WordedRemedy {
         if lacking.action == "publish" && !may_publish(lacking.topic) {
             return server_topic(lacking.topic);
         }
-        let user = lacking.user;
-        let tables = user.and_then(|user| Some((user, self.tables_now()?)));
-        let place = tables.and_then(|(user, tables)| {
-            let place = tables.rules_place(self.tenant.0, user)?;
-            Some((user, place))
+        let known = lacking.user.and_then(|user| {
+            let tables = self.tables_now()?;
+            let place = tables.rules_place(tenant.0, user)?;
+            let rules = tables.rules_of(tenant.0, user).cloned();
+            Some((user, place, rules))
         });
-        let Some((user, place)) = place else {
-            let others = match self.have_other_rules() {
-                true => {
-                    "; if the client has its rules from its token or from the hook, permit it there"
-                }
-                false => "",
-            };
-            let why = acl_file.map_or_else(String::new, |file| match file.nearly(user) {
-                nearly if nearly.is_empty() => file.of_nameless(lacking),
-                nearly => nearly,
-            });
-            let place = acl_file.map_or_else(|| "(auth.acl_file)".to_owned(), ToString::to_string);
-            return WordedRemedy {
-                text: format!("permit it in the ACL file {place}{why}{others}"),
-                command: None,
-            };
+        let Some((user, place, rules)) = known else {
+            return self.permitting_in_file(lacking, acl_file);
         };
         let RulesPlace { owner, name } = &place;
-        if let Some(worded) = self.is_not_by_rules(user, lacking, *owner) {
+        let not_by_rules = rules.as_deref().and_then(|rules| {
+            let found = lacking.explained(rules);
+            let by_group = || self.forbidden_by_group(tenant, user, found.place.as_deref());
+            lacking.is_not_by_rules(rules, &found, *owner, by_group)
+        });
+        if let Some(worded) = not_by_rules {
             return worded;
         }
         if *owner == Owner::Role && name == NO_ROLE {
             return self.some_role(user, lacking);
         }
+        let own = typed_names(&[user]);
         let text = match (owner, place.is_builtin()) {
             (Owner::Role, true) => format!(
                 "give {user} another role, since the role {name} is built in and cannot be \
                  changed: one with the rules of {name} that it needs (martlet role rules {name} \
                  lists them; martlet role add NAME --rule … --rule …, martlet user set \
-                 --role=NAME {})",
-                typed_names(&[user])
+                 --role=NAME {own})"
             ),
             (Owner::Role, false) => format!("permit it in the rules of the role {name}"),
             (_, true) => format!(
                 "permit it in a type of your own, since the device type {name} is built in and \
                  cannot be changed: one that has the rules of {name} too (martlet device type \
                  rules {name} lists them; martlet device type add NAME --rule … --rule …, martlet \
-                 device set {}--type=NAME {}), or in the rules of a group that the device is in",
-                self.team_option(),
-                typed_names(&[user])
+                 device set {}--type=NAME {own}), or in the rules of a group that the device is in",
+                self.team_option(tenant)
             ),
             (_, false) => format!(
                 "permit it in the rules of the device type {name}, or of a group that the device \
                  is in"
             ),
         };
-        let text = match self.own_topic(user, lacking) {
+        let own_topic = rules.as_deref().and_then(|rules| lacking.own_topic(rules));
+        let text = match own_topic {
             Some((topic, place)) => {
                 format!("have the client use {topic}, which {place} permits; or {text}")
             }
@@ -395,12 +319,33 @@ impl Commands {
         };
         let rule = lacking.rule(*owner).filter(|_| !place.is_builtin());
         let command = rule.and_then(|rule| self.line(allow, &[name, &rule]));
-        WordedRemedy { text, command }
+        WordedRemedy::new(text, command)
+    }
+
+    /// The ACL file has to permit it, of a client that the tables do not have.
+    fn permitting_in_file(
+        &self,
+        lacking: &Lacking<'_>,
+        acl_file: Option<&AclFileOfListener>,
+    ) -> WordedRemedy {
+        let tables = self.tables.as_ref();
+        let others = match tables.is_some_and(|tables| (tables.have_others)()) {
+            true => {
+                "; if the client has its rules from its token or from the hook, permit it there"
+            }
+            false => "",
+        };
+        let why = acl_file.map_or_else(String::new, |file| match file.nearly(lacking.user) {
+            nearly if nearly.is_empty() => file.of_nameless(lacking),
+            nearly => nearly,
+        });
+        let place = acl_file.map_or_else(|| "(auth.acl_file)".to_owned(), ToString::to_string);
+        WordedRemedy::words(format!("permit it in the ACL file {place}{why}{others}"))
     }
 
     /// Option for a command in words about a device of the tenant, with a blank behind it.
-    fn team_option(&self) -> String {
-        let commands = self.in_tenant(self.tenant);
+    fn team_option(&self, tenant: TenantId) -> String {
+        let commands = self.in_tenant(tenant);
         let team = commands
             .as_ref()
             .and_then(|commands| commands.team.as_ref());
@@ -413,97 +358,48 @@ impl Commands {
             "{user} has the role {NO_ROLE}, which permits nothing: give it a role that permits \
              what it needs (martlet role ls)"
         );
-        match lacking.filter().starts_with('$') {
-            true => WordedRemedy {
-                text,
-                command: None,
-            },
-            false => WordedRemedy {
-                text: format!(
-                    "{text}; to give it the role {USER_ROLE}, which permits all topics but those \
-                     that begin with $, run"
-                ),
-                command: self.line(form::USER_ROLE, &[user, USER_ROLE]),
-            },
+        if lacking.filter().starts_with('$') {
+            return WordedRemedy::words(text);
         }
-    }
-
-    /// A topic of its own that a client may use in place of what it lacks, with the rule for it.
-    fn own_topic(&self, user: &str, lacking: &Lacking<'_>) -> Option<(String, String)> {
-        let tables = self.tables_now()?;
-        lacking.own_topic(tables.rules_of(self.tenant.0, user)?)
-    }
-
-    /// Another rule would change nothing: the rules permit it by now, or the first of them is that
-    /// rule already.
-    fn is_not_by_rules(
-        &self,
-        user: &str,
-        lacking: &Lacking<'_>,
-        owner: Owner,
-    ) -> Option<WordedRemedy> {
-        let tables = self.tables_now()?;
-        let rules = tables.rules_of(self.tenant.0, user)?;
-        let names = Names {
-            client_id: lacking.client_id,
-            user_name: user,
-        };
-        let found = explain(rules, names, lacking.actions(), lacking.filter());
-        if found.allowed {
-            let place = found.place.unwrap_or_else(|| "the rules".to_owned());
-            return WordedRemedy::words(format!(
-                "{place} permits it now: no action is needed, unless the client uses another User \
-                 Name or Client Identifier"
-            ));
-        }
-        if let Some(worded) = self.forbidden_by_group(user, found.place.as_deref()) {
-            return Some(worded);
-        }
-        if let Some(why) = lacking.unfit_name(rules) {
-            return WordedRemedy::words(why);
-        }
-        let first = rules.rules().first()?;
-        let wanted = lacking.line(owner)?;
-        let is_there = first.allows == wanted.allows
-            && first.actions == wanted.actions
-            && first.filter == wanted.filter;
-        is_there.then(|| WordedRemedy {
-            text: format!(
-                "{} is that rule already, and does not match: a name that contains +, # or / never \
-                 matches; have the client use another name or topic",
-                first.source
-            ),
-            command: None,
-        })
+        let text = format!(
+            "{text}; to give it the role {USER_ROLE}, which permits all topics but those that \
+             begin with $, run"
+        );
+        WordedRemedy::new(text, self.line(form::USER_ROLE, &[user, USER_ROLE]))
     }
 
     /// The rule at this place is one of a group, and forbids it: no other rule stands before it.
-    fn forbidden_by_group(&self, device: &str, place: Option<&str>) -> Option<WordedRemedy> {
-        let (place, tables) = (place?, self.tables_now()?);
-        let GroupName { id, name } = tables.group_of_rule(self.tenant.0, device, place)?;
-        let commands = self.in_tenant(self.tenant)?;
-        Some(WordedRemedy {
-            text: format!(
-                "{place} forbids it, whatever other rules permit: remove the rule from the group \
-                 {name}, or the device from the group (PUT /api/v1/groups/{id}/rules sets the \
-                 rules of the group); to remove the device from it, run"
-            ),
-            command: commands.line(form::GROUP_MEMBER_RM, &[&name, device]),
-        })
+    fn forbidden_by_group(
+        &self,
+        tenant: TenantId,
+        device: &str,
+        place: Option<&str>,
+    ) -> Option<WordedRemedy> {
+        let place = place?;
+        let GroupName { id, name } = self.tables_now()?.group_of_rule(tenant.0, device, place)?;
+        let words = format!(
+            "{place} forbids it, whatever other rules permit: remove the rule from the group \
+             {name}, or the device from the group (PUT /api/v1/groups/{id}/rules sets the rules of \
+             the group); to remove the device from it, run"
+        );
+        let commands = self.in_tenant(tenant)?;
+        let command = commands.line(form::GROUP_MEMBER_RM, &[&name, device]);
+        Some(WordedRemedy::new(words, command))
     }
 
     /// Remedy of what a rule forbids: where to permit it, with the command that does.
     pub(super) fn forbidden(&self, head: &EventHead, action: &str, topic: &str) -> WordedRemedy {
-        self.permit(&Lacking {
+        let lacking = Lacking {
             client_id: &head.client_id,
             user: head.user_name(),
             action,
             topic,
-        })
+        };
+        self.permitting(self.tenant, &lacking, None)
     }
 
-    /// Remedy of a lockout in a tenant.
-    pub(super) fn lockout_in(
+    /// Remedy of a lockout in a tenant: of a user name, else of an address.
+    pub(crate) fn lifting(
         &self,
         tenant: TenantId,
         user: Option<&str>,
@@ -517,21 +413,21 @@ impl Commands {
 
     /// A lockout of a name, else of an address, is lifted.
     pub(super) fn lockout(&self, user: Option<&str>, address: Option<IpAddr>) -> WordedRemedy {
-        let by_address =
-            |address: IpAddr| self.line(form::LOCKOUT_RM_ADDRESS, &[&address.to_string()]);
-        WordedRemedy {
-            text: "find the client that tries wrong passwords (martlet logs -t), then lift the \
-                   lockout; it also ends by itself (auth.lockout_failures)"
-                .to_owned(),
-            command: match user {
-                Some(user) => self.line(form::LOCKOUT_RM_NAME, &[user]),
-                None => address.and_then(by_address),
-            },
-        }
+        let address = address.map(|address| address.to_string());
+        let command = match (user, &address) {
+            (Some(user), _) => self.line(form::LOCKOUT_RM_NAME, &[user]),
+            (None, Some(address)) => self.line(form::LOCKOUT_RM_ADDRESS, &[address]),
+            (None, None) => None,
+        };
+        WordedRemedy::new(
+            "find the client that tries wrong passwords (martlet logs -t), then lift the lockout; \
+             it also ends by itself (auth.lockout_failures)",
+            command,
+        )
     }
 
-    /// As [`Self::unknown`], in a tenant, if a name is refused for that.
-    pub(super) fn add_in(
+    /// Remedy for an unknown user of a tenant, if a name is refused for that: how to add it.
+    pub(crate) fn adding(
         &self,
         tenant: TenantId,
         why: &Refusal,
@@ -546,6 +442,24 @@ impl Commands {
         }
     }
 
+    /// Remedy for a client that would be refused for this.
+    pub(crate) fn way_in(
+        &self,
+        tenant: TenantId,
+        client_id: &str,
+        user: &str,
+        why: &Refusal,
+    ) -> Option<WordedRemedy> {
+        let user = UserName::Claimed(user.into());
+        let event = Event::Refused {
+            will_topic: None,
+            reason: ReasonCode::NotAuthorized,
+            why: why.clone(),
+        };
+        let head = EventHead::new(tenant, client_id).with_user(Some(user));
+        self.remedy(&EventNotice { head, event })
+    }
+
     /// None of these sources, with this password file, knows a name. It may be mistyped. It is not
     /// known whether it is a device's or a user's, which may do more.
     pub(super) fn unknown(
@@ -558,36 +472,29 @@ impl Commands {
             return deleted;
         }
         let tables = self.tables_now();
-        if tables
-            .as_ref()
-            .is_some_and(|tables| tables.may_be_team_key(name))
-        {
-            return WordedRemedy {
-                text: "if this is the key of a team token, it no longer belongs to a team: check \
-                     that it is complete, or add another token to the team of the device (martlet \
-                     team token add TEAM NAME); to list the teams, run"
-                    .to_owned(),
-                command: self.line(form::TEAM_LS, &[]),
-            };
+        let tables = tables.as_deref();
+        if tables.is_some_and(|tables| tables.may_be_team_key(name)) {
+            return WordedRemedy::new(
+                "if this is the key of a team token, it no longer belongs to a team: check that it \
+                 is complete, or add another token to the team of the device (martlet team token \
+                 add TEAM NAME); to list the teams, run",
+                self.line(form::TEAM_LS, &[]),
+            );
         }
-        let team = name.rsplit_once('@').map(|(_, team)| team);
-        if let (Some(team), Some(tables)) = (team, tables)
+        if let Some(((_, team), tables)) = name.rsplit_once('@').zip(tables)
             && self.tenant == TenantId::default()
             && tables.tenant_named(team).is_none()
         {
-            return WordedRemedy {
-                text: format!(
-                    "correct the team behind @ ({team}), or add the team with a tenant of its own \
-                     (martlet team add --own-tenant); to list the teams, run"
-                ),
-                command: self.line(form::TEAM_LS, &[]),
-            };
+            let words = format!(
+                "correct the team behind @ ({team}), or add the team with a tenant of its own \
+                 (martlet team add --own-tenant); to list the teams, run"
+            );
+            return WordedRemedy::new(words, self.line(form::TEAM_LS, &[]));
         }
+        let path = file.map_or_else(String::new, absolute);
         if !sources.registry {
-            return WordedRemedy {
-                text: "add it".to_owned(),
-                command: self.user_add(file, "", name),
-            };
+            let add = self.line(form::USER_ADD, &[name, &path, ""]);
+            return WordedRemedy::new("add it", add);
         }
         let (role, rights) = match file {
             // Users of a file have no role.
@@ -597,24 +504,19 @@ impl Commands {
                 ", with a role that permits what it needs (martlet role ls)",
             ),
         };
-        let user = self.user_add(file, role, name);
+        let user = self.line(form::USER_ADD, &[name, &path, role]);
         let user = user.map_or_else(|| "martlet user add".to_owned(), String::from);
         if !is_device_id(name) {
-            return WordedRemedy {
-                text: format!(
-                    "check the spelling of the name; no device can have it, whose id is one level \
-                     of its topics; a person or a program is added by {user}{rights}"
-                ),
-                command: None,
-            };
+            return WordedRemedy::words(format!(
+                "check the spelling of the name; no device can have it, whose id is one level of \
+                 its topics; a person or a program is added by {user}{rights}"
+            ));
         }
-        WordedRemedy {
-            text: format!(
-                "check the spelling of the name; a person or a program is added by \
-                 {user}{rights}; to add a device, run"
-            ),
-            command: self.line(form::DEVICE_ADD, &[name]),
-        }
+        let words = format!(
+            "check the spelling of the name; a person or a program is added by {user}{rights}; to \
+             add a device, run"
+        );
+        WordedRemedy::new(words, self.line(form::DEVICE_ADD, &[name]))
     }
 
     /// Remedy for a client that showed the key of a team token and is not accepted.
@@ -627,19 +529,18 @@ impl Commands {
         let tables = self.tables_now()?;
         let token = tables.team_token_named(self.tenant.0, key)?;
         let team = token.team;
-        match cause {
-            RefusalCause::WrongSecret => WordedRemedy::by(
+        Some(match cause {
+            RefusalCause::WrongSecret => WordedRemedy::new(
                 "first check which secret the client uses (it may be mistyped or belong to another \
                  token); secrets are not shown again: if it is lost, add another team token",
                 self.line(form::TEAM_TOKEN_ADD, &[team, token.name]),
             ),
-            RefusalCause::CredentialExpired => WordedRemedy::by(
+            RefusalCause::CredentialExpired => WordedRemedy::new(
                 "give the client another team token, or restore this one",
                 self.line(form::TEAM_TOKEN_RESTORE, &[team, token.id]),
             ),
             RefusalCause::NotItsClientId => {
-                let is_device = tables.is_device(self.tenant.0, client_id);
-                let (what, command) = match is_device {
+                let (what, command) = match tables.is_device(self.tenant.0, client_id) {
                     true => (
                         format!("to move the device {client_id} to that team"),
                         self.line(form::DEVICE_TO_TEAM, &[client_id, team]),
@@ -656,57 +557,77 @@ impl Commands {
                     }
                     false => ("to list them".to_owned(), self.line(form::DEVICE_LS, &[])),
                 };
-                Some(WordedRemedy {
-                    text: format!(
-                        "set the Client Identifier (client id) of the client to the id of a device \
-                         of the team {team}; {what}, run"
-                    ),
-                    command,
-                })
+                let words = format!(
+                    "set the Client Identifier (client id) of the client to the id of a device of \
+                     the team {team}; {what}, run"
+                );
+                WordedRemedy::new(words, command)
             }
-            _ => None,
-        }
+            _ => return None,
+        })
     }
 
     /// The name is kept for a device or user that was deleted: it cannot be added again.
     pub(super) fn deleted(&self, name: &str) -> Option<WordedRemedy> {
         let known = self.tables_now()?.deleted(self.tenant.0, name)?;
-        let is_device = known == AccountKind::Device;
-        let text = match is_device {
-            true => "the device was deleted: restore it",
-            false => "the user was deleted: restore it",
+        let (is_device, what) = match known {
+            AccountKind::Device => (true, "device"),
+            AccountKind::User => (false, "user"),
         };
-        WordedRemedy::by(text, self.line(restoring(is_device), &[name]))
-    }
-
-    /// A password for a user of the password file that a reason names, else of the tables.
-    pub(super) fn passwd(&self, file: Option<&str>, user: &str) -> Option<Command> {
-        self.line(form::USER_PASSWD, &[user, &absolute(file)])
-    }
-
-    /// A user for that file, or for the tables with this role.
-    fn user_add(&self, file: Option<&str>, role: &str, user: &str) -> Option<Command> {
-        self.line(form::USER_ADD, &[user, &absolute(file), role])
+        let words = format!("the {what} was deleted: restore it");
+        Some(WordedRemedy::new(
+            words,
+            self.line(restoring(is_device), &[name]),
+        ))
     }
 }
 
-/// Remedy of a Will, or a message, to a topic of the server.
-pub(super) const SERVER_TOPIC: &str =
-    "clients cannot publish to topics that begin with $SYS, $share, $CONTROL or $events";
+impl Lacking<'_> {
+    /// Another rule would change nothing: the rules permit it by now, or the first of them is that
+    /// rule already.
+    fn is_not_by_rules(
+        &self,
+        rules: &Rules,
+        found: &Explanation,
+        owner: Owner,
+        by_group: impl Fn() -> Option<WordedRemedy>,
+    ) -> Option<WordedRemedy> {
+        if found.allowed {
+            let place = found.place.as_deref().unwrap_or("the rules");
+            return Some(WordedRemedy::words(format!(
+                "{place} permits it now: no action is needed, unless the client uses another User \
+                 Name or Client Identifier"
+            )));
+        }
+        let known = by_group().or_else(|| self.unfit_name(rules).map(WordedRemedy::words));
+        if known.is_some() {
+            return known;
+        }
+        let (first, wanted) = (rules.rules().first()?, self.line(owner)?);
+        let is_there = first.allows == wanted.allows
+            && first.actions == wanted.actions
+            && first.filter == wanted.filter;
+        is_there.then(|| {
+            WordedRemedy::words(format!(
+                "{} is that rule already, and does not match: a name that contains +, # or / never \
+                 matches; have the client use another name or topic",
+                first.source
+            ))
+        })
+    }
+}
 
 /// Remedy of a message to a topic that no client may publish to.
 fn server_topic(topic: &str) -> WordedRemedy {
-    let text = match shared_filter(topic) {
+    WordedRemedy::words(match shared_filter(topic) {
         Some(filter) => format!(
             "have the client publish to {filter}: the members of the share group, which subscribe \
              to {topic}, share these messages"
         ),
-        None => SERVER_TOPIC.to_owned(),
-    };
-    WordedRemedy {
-        text,
-        command: None,
-    }
+        None => texts::of_refusal(RefusalCause::WillOnServerTopic)
+            .words
+            .to_owned(),
+    })
 }
 
 /// Form of the command that brings a deleted device or user back.
@@ -717,12 +638,10 @@ pub(crate) fn restoring(is_device: bool) -> CommandForm {
     }
 }
 
-/// The path of a file, which may be another one in another working directory; empty: there is none.
-fn absolute(file: Option<&str>) -> String {
-    let path = file.map(|file| (file, std::path::absolute(file)));
-    path.map_or_else(String::new, |(file, absolute)| {
-        absolute.map_or_else(|_| file.to_owned(), |path| path.display().to_string())
-    })
+/// The path of a file, which may be another one in another working directory.
+pub(super) fn absolute(file: &str) -> String {
+    let path = std::path::absolute(file);
+    path.map_or_else(|_| file.to_owned(), |path| path.display().to_string())
 }
 
 #[cfg(test)]

@@ -7,7 +7,7 @@ use martlet_codec::ReasonCode;
 use serde::{Deserialize, Serialize};
 
 use super::commands::Commands;
-use super::{kind, remedy};
+use super::kind;
 use crate::cause::Cause;
 use crate::event_fields::EventFields;
 use crate::event_words;
@@ -152,7 +152,7 @@ impl NotedEvent {
 
     pub(super) fn entry(&self, commands: &Commands) -> Entry {
         let event = &self.notice.event;
-        let worded = remedy::worded(&self.notice, commands);
+        let worded = commands.remedy(&self.notice);
         let (remedy, command) = worded.map(|worded| (worded.text, worded.command)).unzip();
         let limit = event.cause().and_then(RefusalCause::limit);
         Entry {

@@ -1,36 +1,30 @@
 //! Remedies for what was refused: as text and, where there is one, as a command.
 
-use martlet_broker::{DropReason, Event, EventHead, EventNotice, Limit, RefusalCause};
+use martlet_broker::{DropReason, Event, EventHead, EventNotice, RefusalCause};
 use martlet_integrate::CLIENT_IDS;
 
 use super::commands::Commands;
-use super::limits::{by_limit, of_queue};
 use super::refused;
+use super::texts::{self, by_drop, by_limit};
 use super::worded_remedy::WordedRemedy;
-use crate::remedy::form;
 
-/// Remedy of a problem, if there is one. Commands name the team of the tenant: without it they
-/// would change another user, so there is no command if the team is unknown.
-pub(super) fn worded(notice: &EventNotice, commands: &Commands) -> Option<WordedRemedy> {
-    let worded = worded_by_keys(notice, commands)?;
-    let text = commands.variables.named(&worded.text).into_owned();
-    Some(WordedRemedy { text, ..worded })
-}
-
-fn worded_by_keys(notice: &EventNotice, commands: &Commands) -> Option<WordedRemedy> {
-    let tenant = notice.head.tenant;
-    match commands.in_tenant(tenant) {
-        Some(commands) => remedy_of_event(notice, &commands),
-        None => {
-            let commands = Commands {
-                tenant,
-                ..commands.clone()
-            };
-            remedy_of_event(notice, &commands).map(|worded| WordedRemedy {
-                command: None,
-                ..worded
-            })
-        }
+impl Commands {
+    /// Remedy of a problem, if anything is known to help. Commands name the team of the tenant:
+    /// without it they would change another user, so there is no command if the team is unknown.
+    pub(crate) fn remedy(&self, notice: &EventNotice) -> Option<WordedRemedy> {
+        let tenant = notice.head.tenant;
+        let WordedRemedy { text, command } = match self.in_tenant(tenant) {
+            Some(commands) => remedy_of_event(notice, &commands)?,
+            None => {
+                let commands = Self {
+                    tenant,
+                    ..self.clone()
+                };
+                WordedRemedy::words(remedy_of_event(notice, &commands)?.text)
+            }
+        };
+        let text = self.variables.named(&text).into_owned();
+        Some(WordedRemedy { text, command })
     }
 }
 
@@ -40,33 +34,26 @@ fn remedy_of_event(notice: &EventNotice, commands: &Commands) -> Option<WordedRe
         Event::Refused { why, .. } | Event::ReauthenticationRefused { why, .. } => {
             refused::connect(commands, notice, why)
         }
-        Event::RequestRefused { why, .. } if why.cause == RefusalCause::Forbidden => {
-            WordedRemedy::words("have the device send only requests about itself")
+        Event::RequestRefused { why, key } => {
+            let lacking = key.as_ref().and_then(|key| key.lacking);
+            match lacking.filter(|_| why.cause != RefusalCause::Forbidden) {
+                Some(scope) => Some(WordedRemedy::words(format!(
+                    "give the program a key that has the scope {scope} too (martlet key add, or \
+                     http.api_keys)"
+                ))),
+                None => commands
+                    .worded(texts::of_request(why.cause), &[])
+                    .or_else(|| refused::connect(commands, notice, why)),
+            }
         }
-        Event::RequestRefused { key: Some(key), .. } if key.lacking.is_some() => {
-            let scope = key.lacking.unwrap_or_default();
-            WordedRemedy::words(format!(
-                "give the program a key that has the scope {scope} too (martlet key add, or \
-                 http.api_keys)"
-            ))
-        }
-        Event::RequestRefused { why, .. } if why.cause == RefusalCause::ApiKeyUnknown => {
-            WordedRemedy::by(
-                "have the program that sends the request use a valid key (martlet key add adds \
-                 one); to list them, run",
-                commands.line(form::KEY_LS, &[]),
-            )
-        }
-        Event::RequestRefused { why, .. } => refused::connect(commands, notice, why),
         Event::ProvisioningRefused { why, key } => {
             refused::provisioning(commands, why, key.as_deref())
         }
+        Event::PublishRefused { why, .. } if refused::is_of_provisioning_key(why.cause) => {
+            refused::provisioning(commands, why, None)
+        }
         Event::PublishRefused { topic, reason, why } => {
-            let worded = || commands.forbidden(head, "publish", topic);
-            match refused::is_of_provisioning_key(why.cause) {
-                true => refused::provisioning(commands, why, None),
-                false => refused::request(worded, *reason, why),
-            }
+            refused::request(|| commands.forbidden(head, "publish", topic), *reason, why)
         }
         Event::SubscribeRefused {
             filter,
@@ -79,22 +66,21 @@ fn remedy_of_event(notice: &EventNotice, commands: &Commands) -> Option<WordedRe
         Event::Dropped { reason, .. } | Event::MessagesLost { reason, .. } => {
             lost(notice, *reason, commands)
         }
-        Event::RateExceeded {
-            limit,
-            waited: true,
-            ..
-        } => WordedRemedy::words(format!(
-            "have the client stay connected until its messages are received (QoS 1: until it has \
-             each PUBACK), or publish less; or raise {}, and restart the node",
-            limit.limit.option()
-        )),
-        Event::RateExceeded { limit, .. } => WordedRemedy::words(format!(
-            "have the client publish less; or raise {}, or set mqtt.rate_exceeded = \"delay\", and \
-             restart the node",
-            limit.limit.option()
-        )),
+        Event::RateExceeded { limit, waited, .. } => {
+            let option = limit.limit.option();
+            Some(WordedRemedy::words(match waited {
+                true => format!(
+                    "have the client stay connected until its messages are received (QoS 1: until \
+                     it has each PUBACK), or publish less; or raise {option}, and restart the node"
+                ),
+                false => format!(
+                    "have the client publish less; or raise {option}, or set mqtt.rate_exceeded = \
+                     \"delay\", and restart the node"
+                ),
+            }))
+        }
         Event::PublishesDelayed { limit, .. } | Event::QueueFull { limit, .. } => {
-            by_limit(limit.limit)
+            Some(WordedRemedy::words(by_limit(limit.limit)))
         }
         Event::Disconnected { reason, why, .. } => {
             refused::end(commands, &head.client_id, *reason, why)
@@ -124,40 +110,21 @@ fn lost(notice: &EventNotice, reason: DropReason, commands: &Commands) -> Option
         return Some(receiving(commands, head, topic));
     }
     if let Some(reached) = event.reached() {
-        return by_limit(reached.limit);
+        return Some(WordedRemedy::words(by_limit(reached.limit)));
     }
+    let is_of_integration = head.client_id.starts_with(CLIENT_IDS);
     match event {
         Event::MessagesLost {
             ended: Some(cause), ..
-        } => WordedRemedy::words(with_session(*cause)?),
+        } => texts::of_session_end(*cause).worded(),
         Event::Dropped {
             refused: Some(_), ..
         } => commands.letters_of(&head.client_id),
-        _ if reason == DropReason::RefusedByReceiver && head.client_id.starts_with(CLIENT_IDS) => {
+        _ if reason == DropReason::RefusedByReceiver && is_of_integration => {
             commands.letters_of(&head.client_id)
         }
-        _ => WordedRemedy::words(dropped(reason)?),
+        _ => by_drop(reason).map(WordedRemedy::words),
     }
-}
-
-/// Remedy for messages that were dropped with their session, which ended for this cause.
-fn with_session(cause: RefusalCause) -> Option<&'static str> {
-    Some(match cause {
-        RefusalCause::SessionExpired => {
-            "have the client connect more often, or with a longer Session Expiry Interval (at most \
-             limits.session_expiry_max_secs); publish again what it needs"
-        }
-        RefusalCause::CleanStart => {
-            "have the client connect with Clean Start 0 (before MQTT 5: Clean Session 0), so that \
-             it gets what waits for it; publish again what it needs"
-        }
-        RefusalCause::EndsWithConnection => {
-            "have the client connect with a Session Expiry Interval above 0 (before MQTT 5: Clean \
-             Session 0)"
-        }
-        RefusalCause::EndedByOperator => "publish again what the client needs",
-        _ => return None,
-    })
 }
 
 /// Where it is permitted that a client receives a topic.
@@ -167,60 +134,46 @@ fn receiving(commands: &Commands, head: &EventHead, topic: &str) -> WordedRemedy
     WordedRemedy { text, ..worded }
 }
 
-/// Remedy for messages that were dropped for this reason. Where a limit is the reason, the remedy
-/// is that of the limit.
-pub(crate) fn dropped(reason: DropReason) -> Option<String> {
-    let limit = match reason {
-        DropReason::OutputFull => Some(Limit::OutputBytes),
-        DropReason::MemoryFull => Some(Limit::Memory),
-        _ => None,
-    };
-    if let Some(limit) = limit {
-        return by_limit(limit).map(|worded| worded.text);
-    }
-    let text = match reason {
-        DropReason::ClientAway => {
-            "publish and subscribe with QoS 1 and a session that persists, to have it kept"
-        }
-        DropReason::PartBusy => {
-            "set keep_qos0 = true for the integration in the configuration, or publish with QoS 1"
-        }
-        DropReason::QueueFull => {
-            return Some(of_queue("limits.queued_messages or limits.queued_bytes"));
-        }
-        DropReason::PacketTooLarge => {
-            "have the client announce a larger Maximum Packet Size, or have smaller messages published"
-        }
-        DropReason::NotPermitted => {
-            "permit it in its rules, if it should be received: martlet why with the topic shows \
-             where they are"
-        }
-        DropReason::TooOld => {
-            "find out why the integration delivers its messages too late, or raise its max_age_secs"
-        }
-        DropReason::StoreFull => {
-            "make room on the disk of the message store, or raise limits.store_bytes and \
-             restart the node"
-        }
-        DropReason::StoreStalled => "martlet health shows why the message store writes slowly",
-        DropReason::StoreDamaged => {
-            "stop the node; martlet store check then shows what else is damaged"
-        }
-        DropReason::RefusedByReceiver => {
-            "check the receiver, which answers with a reason code of 0x80 or above: its own log \
-             shows why"
-        }
-        DropReason::NoMember => {
-            "have a member of the share group connect, or publish and subscribe with QoS 1, so that \
-             messages wait for one"
-        }
-        DropReason::OutputFull
-        | DropReason::MemoryFull
-        | DropReason::SessionEnded
-        | DropReason::ConnectionLost => return None,
-    };
-    Some(text.to_owned())
-}
-
 #[cfg(test)]
-mod tests;
+mod tests {
+    use super::*;
+    use martlet_broker::{Refusal, RefusalCause, TenantId};
+    use martlet_codec::ReasonCode;
+
+    #[test]
+    fn what_is_about_a_team_has_no_command_that_would_be_about_another() {
+        let event = Event::Refused {
+            will_topic: None,
+            reason: ReasonCode::BadUserNameOrPassword,
+            why: Refusal::operators_only(
+                RefusalCause::WrongSecret,
+                "wrong credential for device d1",
+            )
+            .about("d1"),
+        };
+        let notice = |tenant| EventNotice {
+            head: EventHead::new(TenantId(tenant), "d1"),
+            event: event.clone(),
+        };
+        let of = |tenant| {
+            Commands::default()
+                .remedy(&notice(tenant))
+                .unwrap_or_default()
+        };
+        assert_eq!(of(0).command.as_deref(), Some("martlet device rotate d1"));
+        assert_eq!(
+            of(3),
+            WordedRemedy {
+                command: None,
+                ..of(0)
+            }
+        );
+        let commands = Commands {
+            team: Some("north".to_owned()),
+            ..Commands::default()
+        };
+        let command = remedy_of_event(&notice(0), &commands).and_then(|worded| worded.command);
+        let expected = "martlet device rotate --team=north d1";
+        assert_eq!(command.as_deref(), Some(expected));
+    }
+}

@@ -1,4 +1,7 @@
-use martlet_broker::{DropReason, Limit, PartRefusal, ReachedLimit, RefusalCause};
+use martlet_broker::{
+    DropReason, EventHead, Limit, PartRefusal, ReachedLimit, Refusal, RefusalCause, UserName,
+};
+use martlet_codec::ReasonCode;
 
 use super::*;
 

@@ -2,6 +2,7 @@
 
 use std::fmt;
 
+use super::texts::Text;
 use crate::remedy::Command;
 
 /// Remedy in words and as a command.
@@ -24,17 +25,21 @@ impl fmt::Display for WordedRemedy {
 }
 
 impl WordedRemedy {
-    pub(super) fn words(text: impl Into<String>) -> Option<Self> {
-        Some(Self {
-            text: text.into(),
-            command: None,
-        })
+    /// These words, with the command for them, if there is one.
+    pub(crate) fn new(text: impl Into<String>, command: Option<Command>) -> Self {
+        let text = text.into();
+        Self { text, command }
     }
 
-    pub(super) fn by(text: &str, command: Option<Command>) -> Option<Self> {
-        Some(Self {
-            text: text.to_owned(),
-            command,
-        })
+    /// These words.
+    pub(super) fn words(text: impl Into<String>) -> Self {
+        Self::new(text, None)
+    }
+}
+
+impl Text {
+    /// The remedy without its command; none: nothing is known to help.
+    pub(super) fn worded(self) -> Option<WordedRemedy> {
+        (!self.words.is_empty()).then(|| WordedRemedy::words(self.words))
     }
 }

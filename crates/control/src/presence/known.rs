@@ -13,8 +13,8 @@ use martlet_broker::{
     WillNotice,
 };
 use martlet_codec::ReasonCode;
+use serde::{Deserialize, Serialize};
 
-use super::client::ClientPresence;
 use crate::cause::Cause;
 use crate::wall_clock::now_ms;
 
@@ -243,7 +243,7 @@ impl ClientTable {
     ) -> Option<(String, Box<str>)> {
         let mut latest = self.offline.iter().rev().take(LEFT_LOOKED_AT);
         latest.find_map(|departure| {
-            let client = self.gone_since(*departure)?;
+            let client = self.gone_since(departure.0, departure.1)?;
             let will = client.departure.as_ref()?.will.as_ref()?;
             let is_it = client.tenant == tenant && !will.is_discarded && is_meant(&will.topic);
             is_it.then(|| (client.client_id().to_owned(), will.topic.clone()))
@@ -512,20 +512,20 @@ impl ClientTable {
         {
             let mut oldest = self.offline.iter().take(CHANGED_LEFT);
             let place = oldest.position(|departure| {
-                let client = self.gone_since(*departure);
+                let client = self.gone_since(departure.0, departure.1);
                 client.is_none_or(|client| !client.is_changed)
             });
             let Some(departure) = self.offline.remove(place.unwrap_or(0)) else {
                 return;
             };
-            if self.gone_since(departure).is_some() {
+            if self.gone_since(departure.0, departure.1).is_some() {
                 self.remove(departure.0);
             }
         }
     }
 
     /// The client at this place, if it has been away since then.
-    fn gone_since(&self, (index, since_ms): (u32, u64)) -> Option<&Client> {
+    fn gone_since(&self, index: u32, since_ms: u64) -> Option<&Client> {
         let client = self.clients.get(index);
         client.filter(|client| !client.online && client.since_ms == since_ms)
     }
@@ -644,6 +644,37 @@ fn address_text(address: Option<(IpAddr, u16)>) -> String {
     address.map_or_else(String::new, |(ip, port)| {
         SocketAddr::new(ip, port).to_string()
     })
+}
+
+/// Whether a client is connected.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize, utoipa::ToSchema)]
+#[schema(as = ClientPresence)]
+pub struct ClientPresence {
+    /// Tenant of the client; 0 is the common one.
+    pub tenant: u32,
+    /// Client Identifier.
+    pub client_id: String,
+    /// Whether it is connected.
+    pub online: bool,
+    /// Since when it is, or is not: milliseconds since the Unix epoch.
+    pub since_ms: u64,
+    /// When its last event was. Clients that are online are active now.
+    pub last_seen_ms: u64,
+    /// Why it is not connected.
+    #[serde(skip_serializing_if = "String::is_empty", default)]
+    pub why: String,
+    /// Whether it has sent DISCONNECT. Readers of its presence see why it is not connected.
+    #[serde(skip)]
+    pub sent_disconnect: bool,
+    /// From where it is, or was.
+    #[serde(skip_serializing_if = "String::is_empty", default)]
+    pub address: String,
+    /// The listener that it came by, as far as known.
+    #[serde(skip_serializing_if = "String::is_empty", default)]
+    pub listener: String,
+    /// The URL of that.
+    #[serde(skip_serializing_if = "String::is_empty", default)]
+    pub listener_url: String,
 }
 
 #[cfg(test)]

@@ -8,26 +8,31 @@
 //! * `why`: what `why` reports of a device, or a rollout
 
 mod cause;
-mod counts;
 mod task;
 mod why;
 
+use std::fmt;
 use std::sync::{Arc, Mutex, PoisonError};
 
 use martlet_broker::TenantId;
-pub use martlet_registry::rollout::{
-    DeviceReason, DeviceState, Plan, PlanError, RolloutState, Wave, WaveGate,
-};
 use martlet_registry::{Actor, Page, PageRequest, Visibility};
-pub use martlet_registry::{NewRollout, Rollout, RolloutDevice, RolloutOrder, RolloutTarget};
+use prometheus_client::collector::Collector;
+use prometheus_client::encoding::{DescriptorEncoder, EncodeMetric as _};
+use prometheus_client::metrics::MetricType;
+use prometheus_client::metrics::gauge::ConstGauge;
 use tokio::sync::Notify;
 
 use crate::commands::Commands;
 use crate::control::Control;
 use crate::shared_registry::{SharedRegistry, SharedRegistryError};
-pub use cause::{Cause, CauseKind};
 use cause::{Facts, cause_of};
-pub use counts::RolloutCounts;
+
+pub use martlet_registry::rollout::{
+    DeviceReason, DeviceState, Plan, PlanError, RolloutState, Wave, WaveGate,
+};
+pub use martlet_registry::{NewRollout, Rollout, RolloutDevice, RolloutOrder, RolloutTarget};
+
+pub use cause::{Cause, CauseKind};
 pub use task::keep;
 
 /// The rollouts of a node. Each call is one use case: it is done as a whole or not at all.
@@ -126,7 +131,8 @@ impl Rollouts {
     pub async fn devices(
         &self,
         control: &Control,
-        (visibility, id): (Visibility, String),
+        visibility: Visibility,
+        id: String,
         state: Option<DeviceState>,
         page: PageRequest,
     ) -> Result<Page<(RolloutDevice, Option<Cause>)>, SharedRegistryError> {
@@ -160,6 +166,34 @@ impl Rollouts {
 
     fn topic_of(&self, device: &RolloutDevice) -> String {
         self.commands
-            .topic_of_kind((&device.id, &device.device_type), "firmware")
+            .topic_of_kind(&device.id, &device.device_type, "firmware")
+    }
+}
+
+/// How many rollouts are in which state.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct RolloutCounts {
+    /// They run.
+    pub running: u64,
+    /// Somebody has paused them.
+    pub paused_by_hand: u64,
+    /// Their gates have paused them.
+    pub paused_by_gate: u64,
+}
+
+impl Collector for RolloutCounts {
+    fn encode(&self, mut encoder: DescriptorEncoder<'_>) -> fmt::Result {
+        let help = "Rollouts that have been started and have not ended";
+        let kind = MetricType::Gauge;
+        let mut family = encoder.encode_descriptor("rollouts", help, None, kind)?;
+        for (state, count) in [
+            ("running", self.running),
+            ("paused_by_hand", self.paused_by_hand),
+            ("paused_by_gate", self.paused_by_gate),
+        ] {
+            let gauge = ConstGauge::new(i64::try_from(count).unwrap_or(i64::MAX));
+            gauge.encode(family.encode_family(&[("state", state)])?)?;
+        }
+        Ok(())
     }
 }

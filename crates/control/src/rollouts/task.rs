@@ -8,8 +8,8 @@ use martlet_registry::rollout::RolloutState;
 use martlet_registry::{AdvancedRollout, Rollout};
 use tracing::{info, warn};
 
+use super::RolloutCounts;
 use super::Rollouts;
-use super::counts::RolloutCounts;
 use crate::alarms::Alarms;
 use crate::control::Control;
 use crate::shared_registry::SharedRegistryError;
@@ -40,8 +40,8 @@ pub async fn keep(control: Arc<Control>, rollouts: Arc<Rollouts>, alarms: Arc<Al
         if !rollouts.tables.are_there() {
             continue;
         }
-        let observers = (&*control, &*alarms);
-        if let Err(error) = rollouts.advance(observers, looks, &mut seen).await {
+        let advanced = rollouts.advance(&control, &alarms, looks, &mut seen);
+        if let Err(error) = advanced.await {
             warn!(%error, "cannot advance rollouts; retrying");
         }
     }
@@ -50,7 +50,8 @@ pub async fn keep(control: Arc<Control>, rollouts: Arc<Rollouts>, alarms: Arc<Al
 impl Rollouts {
     async fn advance(
         &self,
-        (control, alarms): (&Control, &Alarms),
+        control: &Control,
+        alarms: &Alarms,
         looks: bool,
         last: &mut LastLook,
     ) -> Result<(), SharedRegistryError> {
@@ -89,8 +90,7 @@ impl Rollouts {
             others.push(rollout);
         }
         *self.counts.lock().unwrap_or_else(PoisonError::into_inner) = counts;
-        let seen = (&*paused, &*others, &unknown);
-        raise_alarms(control, alarms, seen, last);
+        raise_alarms(control, alarms, &paused, &others, &unknown, last);
         warn_of(control, &paused);
         Ok(())
     }
@@ -166,7 +166,9 @@ type Paused = BTreeMap<i64, (u32, String)>;
 fn raise_alarms(
     control: &Control,
     alarms: &Alarms,
-    (paused, others, unknown): (&[Rollout], &[Rollout], &BTreeSet<i64>),
+    paused: &[Rollout],
+    others: &[Rollout],
+    unknown: &BTreeSet<i64>,
     LastLook {
         alarmed,
         are_alarms_known,

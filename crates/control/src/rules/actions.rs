@@ -127,7 +127,7 @@ impl<'a> Doer<'a> {
             let kind = ActionKind::of(&action);
             match self.one(origin, action).await {
                 Ok(()) => {}
-                Err(PostError::Refused(why)) => self.note((origin.rule, kind), Err(&why)),
+                Err(PostError::Refused(why)) => self.note(origin.rule, kind, Err(&why)),
                 Err(PostError::Failed(why)) => {
                     self.rules.actions.note(kind, ActionOutcome::Retried);
                     return Err(why);
@@ -149,7 +149,7 @@ impl<'a> Doer<'a> {
     }
 
     /// Counts an action that was done, or why not.
-    fn note(&self, (rule, kind): (usize, ActionKind), done: Result<(), &str>) {
+    fn note(&self, rule: usize, kind: ActionKind, done: Result<(), &str>) {
         let outcome = match done {
             Ok(()) => ActionOutcome::Done,
             Err(_) => ActionOutcome::Refused,
@@ -182,7 +182,7 @@ impl<'a> Doer<'a> {
                 name,
                 is_own,
                 payload,
-            } => self.webhook(origin, (&name, is_own), payload).await?,
+            } => self.webhook(origin, &name, is_own, payload).await?,
             Action::Command {
                 device,
                 kind,
@@ -208,7 +208,7 @@ impl<'a> Doer<'a> {
                 self.command(origin, device, new).await?;
             }
             Action::Telemetry { device, key, value } => {
-                return self.store(origin, device, (key, value)).await;
+                return self.store(origin, device, key, value).await;
             }
             Action::Alarm(input) => {
                 let input = input.after(origin.told_hops.observed);
@@ -217,7 +217,7 @@ impl<'a> Doer<'a> {
                 self.observed.get_or_insert(at);
             }
         }
-        self.note((origin.rule, kind), Ok(()));
+        self.note(origin.rule, kind, Ok(()));
         Ok(())
     }
 
@@ -233,11 +233,12 @@ impl<'a> Doer<'a> {
         let rule = self.in_force.set.rules().get(origin.rule);
         let publish_as = rule.and_then(|one| one.rule.definition().publish_as.as_deref());
         let client_id = format!("{BY_RULE}{}", self.name(origin.rule));
-        let by = (TenantId(origin.tenant), client_id.as_str());
+        let tenant = TenantId(origin.tenant);
         message.hops = origin.hops.sent;
         let told = origin.told_hops.sent.to_string();
         message.user_properties = vec![(HOPS.into(), told.into())];
-        let posted = self.publisher.post(by, publish_as, message).await?;
+        let posted = self.publisher.post(tenant, &client_id, publish_as, message);
+        let posted = posted.await?;
         let at = self.messages.saturating_sub(1);
         self.posted.push((at, origin.rule, topic, posted));
         if self.posted.len() >= POSTED_MAX {
@@ -250,7 +251,8 @@ impl<'a> Doer<'a> {
         &mut self,
         origin: &Origin,
         device: String,
-        (key, value): (String, serde_json::Value),
+        key: String,
+        value: serde_json::Value,
     ) -> Result<(), PostError> {
         let rules: &'a Rules = self.rules;
         let telemetry = rules.telemetry.as_ref().ok_or_else(|| {
@@ -258,9 +260,10 @@ impl<'a> Doer<'a> {
             PostError::Refused(why.to_owned())
         })?;
         let tenant = origin.tenant;
-        let time = (origin.received_ms, self.origin_of_value(origin));
+        let (time_ms, origin_of_value) = (origin.received_ms, self.origin_of_value(origin));
         let storing = async move {
-            let stored = telemetry.store_value((tenant, &device), (&key, &value), time);
+            let stored =
+                telemetry.store_value(tenant, &device, &key, &value, time_ms, origin_of_value);
             stored.await
         };
         let at = self.messages.saturating_sub(1);
@@ -277,9 +280,9 @@ impl<'a> Doer<'a> {
         let storing = to_store.map(|(at, rule, storing)| async move { (at, rule, storing.await) });
         for (at, rule, stored) in join_all(storing).await {
             match stored {
-                Ok(()) => self.note((rule, ActionKind::Telemetry), Ok(())),
+                Ok(()) => self.note(rule, ActionKind::Telemetry, Ok(())),
                 Err(error @ (StoreError::Rejected(_) | StoreError::Refused { .. })) => {
-                    self.note((rule, ActionKind::Telemetry), Err(&error.caller_text()));
+                    self.note(rule, ActionKind::Telemetry, Err(&error.caller_text()));
                 }
                 Err(error) => self.fail(at, ActionKind::Telemetry, error.caller_text()),
             }
@@ -311,13 +314,13 @@ impl<'a> Doer<'a> {
                 }
                 Ok(outcome) if outcome.reason == ReasonCode::NotAuthorized => {
                     let why = format!("{topic:?}: rules do not permit it to publish there");
-                    self.note((rule, ActionKind::Publish), Err(&why));
+                    self.note(rule, ActionKind::Publish, Err(&why));
                 }
                 Ok(outcome) if outcome.reason.is_error() => {
                     let why = format!("{topic:?}: the node rejects it: {}", outcome.reason.name());
-                    self.note((rule, ActionKind::Publish), Err(&why));
+                    self.note(rule, ActionKind::Publish, Err(&why));
                 }
-                Ok(_) => self.note((rule, ActionKind::Publish), Ok(())),
+                Ok(_) => self.note(rule, ActionKind::Publish, Ok(())),
                 Err(why) => self.fail(at, ActionKind::Publish, format!("{topic:?}: {why}")),
             }
         }
@@ -345,7 +348,8 @@ impl<'a> Doer<'a> {
     async fn webhook(
         &mut self,
         origin: &Origin,
-        (name, is_own): (&str, bool),
+        name: &str,
+        is_own: bool,
         payload: Vec<u8>,
     ) -> Result<(), PostError> {
         let topic = match is_own {

@@ -150,7 +150,8 @@ impl Counts {
     pub(super) fn note(
         &mut self,
         verdict: RuleResult,
-        (topic, payload): (&str, &[u8]),
+        topic: &str,
+        payload: &[u8],
         time: Duration,
     ) -> Option<Vec<Action>> {
         self.messages += 1;

@@ -276,7 +276,7 @@ impl Rules {
 
     /// The name of a rule among all of the node: `NAME`, or `TEAM/NAME` of one of the tables that
     /// is a team's.
-    fn key_of(&self, (team, name): (&str, &str), is_configured: bool) -> String {
+    fn key_of(&self, team: &str, name: &str, is_configured: bool) -> String {
         match (team, is_configured) {
             ("", _) | (_, true) => name.to_owned(),
             // Of a team without a tenant no rule is in force.
@@ -287,11 +287,11 @@ impl Rules {
         }
     }
 
-    fn origin(&self, (team, name): (&str, &str), is_configured: bool) -> RuleOrigin {
+    fn origin(&self, team: &str, name: &str, is_configured: bool) -> RuleOrigin {
         RuleOrigin {
             team: team.to_owned(),
             name: name.to_owned(),
-            key: self.key_of((team, name), is_configured),
+            key: self.key_of(team, name, is_configured),
             is_configured,
         }
     }
@@ -299,7 +299,7 @@ impl Rules {
     /// Puts the rules of the configuration and these into force.
     fn put_in_force(&self, stored: &[(RuleOrigin, Definition)]) {
         let configured = self.configured.iter().map(|rule| {
-            let place = self.origin((&rule.team, &rule.name), true);
+            let place = self.origin(&rule.team, &rule.name, true);
             (place, &rule.definition)
         });
         let stored = stored.iter().map(|(place, one)| (place.clone(), one));

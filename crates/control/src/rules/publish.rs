@@ -74,7 +74,8 @@ impl Publisher {
     /// There is no such user or device, or the node does not take the part; the reason in words.
     pub(crate) async fn post(
         &mut self,
-        (tenant, client_id): (TenantId, &str),
+        tenant: TenantId,
+        client_id: &str,
         publish_as: Option<&str>,
         message: NewMessage,
     ) -> Result<Posted, PostError> {

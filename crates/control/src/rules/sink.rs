@@ -83,7 +83,8 @@ impl Sink for RuleSink {
             match look_at(
                 &rules,
                 &in_force,
-                (message, &devices),
+                message,
+                &devices,
                 &mut self.memory,
                 &mut doer,
             )
@@ -118,7 +119,8 @@ impl Sink for RuleSink {
 async fn look_at(
     rules: &Rules,
     in_force: &InForce,
-    (message, devices): (&SinkMessage, &HashMap<Name, DeviceFacts>),
+    message: &SinkMessage,
+    devices: &HashMap<Name, DeviceFacts>,
     memory: &mut Memory,
     doer: &mut Doer<'_>,
 ) -> Result<(), String> {
@@ -148,8 +150,7 @@ async fn look_at(
                 }
                 continue;
             }
-            if let Some(actions) = counts.note(outcome.verdict, (facts.topic, facts.payload), each)
-            {
+            if let Some(actions) = counts.note(outcome.verdict, facts.topic, facts.payload, each) {
                 matched.push((outcome.rule, actions));
             }
         }

@@ -107,7 +107,7 @@ impl Rules {
         let stamp = self.current_stamp().await?;
         let stored = self.stored(Visibility::All).await?;
         let read = stored.iter().filter_map(|one| {
-            let place = self.origin((&one.team, &one.name), false);
+            let place = self.origin(&one.team, &one.name, false);
             match serde_json::from_str(&one.definition) {
                 Ok(definition) => Some((place, definition)),
                 Err(error) => {
@@ -195,7 +195,7 @@ impl Rules {
             let Ok(definition) = serde_json::from_str(&one.definition) else {
                 continue;
             };
-            let key = self.key_of((&one.team, &one.name), false);
+            let key = self.key_of(&one.team, &one.name, false);
             all.push(VisibleRule {
                 name: one.name.clone(),
                 team: one.team.clone(),

@@ -57,7 +57,8 @@ impl Rules {
     /// It says something that it may not, takes too long, or the tables cannot be read.
     pub async fn trial(
         &self,
-        (name, tenant): (&str, u32),
+        name: &str,
+        tenant: u32,
         definition: Definition,
         messages: Arc<[TriedMessage]>,
     ) -> Result<Vec<TrialOutcome>, RuleError> {

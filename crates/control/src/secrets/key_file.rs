@@ -142,7 +142,8 @@ impl Key {
     /// Random bytes are not available.
     pub(super) fn seal(
         &self,
-        (team, name): (&str, &str),
+        team: &str,
+        name: &str,
         value: &SecretValue,
     ) -> Result<SealedSecret, SecretTrouble> {
         let mut bytes = value.expose().as_bytes().to_vec();
@@ -166,7 +167,8 @@ impl Key {
     /// It is sealed with another key, or damaged, or was moved from another row.
     pub(super) fn open(
         &self,
-        (team, name): (&str, &str),
+        team: &str,
+        name: &str,
         sealed: &SealedSecret,
     ) -> Result<SecretValue, SecretTrouble> {
         if sealed.key_id != self.id {
@@ -229,16 +231,18 @@ mod tests {
         let key = Key::make(&file).expect("it is made");
         assert!(Key::make(&file).is_err(), "it is made once");
         let value = SecretValue::new("known".to_owned());
-        let sealed = key.seal(("t", "n"), &value).expect("sealed");
+        let sealed = key.seal("t", "n", &value).expect("sealed");
         let again = Key::read(&file).expect("it is read");
-        assert_eq!(again.open(("t", "n"), &sealed), Ok(value));
+        assert_eq!(again.open("t", "n", &sealed), Ok(value));
         for row in [("", "n"), ("t", "m")] {
-            let moved = again.open(row, &sealed).expect_err("it is another row");
+            let moved = again
+                .open(row.0, row.1, &sealed)
+                .expect_err("it is another row");
             assert_eq!(moved.cause(), "secret_damaged");
         }
         fs::remove_file(&file).expect("removed");
         let other = Key::make(&file).expect("another");
-        let refused = other.open(("t", "n"), &sealed).expect_err("another key");
+        let refused = other.open("t", "n", &sealed).expect_err("another key");
         assert_eq!(refused.cause(), "key_file_wrong");
     }
 

@@ -121,7 +121,7 @@ impl SecretStore {
             found => found?,
         };
         drop(making);
-        let sealed = key.seal((&team, &name), &value)?;
+        let sealed = key.seal(&team, &name, &value)?;
         let done = self.tables.note(move |registry| {
             Box::pin(async move {
                 let is_new = registry.set_secret(&actor, (&team, &name), &sealed).await?;
@@ -215,7 +215,7 @@ impl SecretStore {
         let mut values = SecretValues::new();
         for (name, sealed) in sealed {
             if let Some(sealed) = sealed {
-                let value = key.open((&id, &name), &sealed)?;
+                let value = key.open(&id, &name, &sealed)?;
                 values.insert(name, value);
             }
         }

@@ -31,7 +31,6 @@ mod rejected;
 mod retention;
 mod rows;
 mod rule;
-mod series;
 mod sink;
 mod store;
 mod subscribers;
@@ -54,10 +53,15 @@ pub use past::TelemetryAtRest;
 pub use query_memory::QueryMemories;
 pub use rejected::Rejected;
 
+use std::collections::BTreeMap;
+use std::sync::Arc;
+use std::time::{Duration, Instant};
+
 pub use rows::{RowFormat, csv_line, csv_value};
 pub use rule::{DEVICE, KeyTemplate, REST, TelemetryRule, TopicTemplate, TopicVariables};
 pub use store::{StoreError, StoredNow, Telemetry, TelemetrySettings};
 pub use tail::{Tail, TailEnd};
+use tokio::sync::Mutex;
 
 /// The file of telemetry in the data directory.
 pub const FILE: &str = "telemetry.db";
@@ -75,5 +79,35 @@ pub(crate) fn json_of(value: &Value) -> serde_json::Value {
         Value::Bool(flag) => (*flag).into(),
         Value::Text(text) => (&**text).into(),
         Value::Json(json) => serde_json::from_str(json).unwrap_or_default(),
+    }
+}
+
+/// Numbers of series by tenant.
+pub(crate) type SeriesByTenant = Arc<BTreeMap<u32, u64>>;
+
+/// Numbers of series as they were counted last, and when that began. They are counted for one
+/// caller after the other: there may be millions.
+#[derive(Debug, Default)]
+struct CountedSeries(Mutex<Option<(Instant, SeriesByTenant)>>);
+
+impl CountedSeries {
+    /// Counted this long before the call at most. Callers that waited share what was counted
+    /// meanwhile.
+    async fn within(
+        &self,
+        age_max: Duration,
+        storage: &Storage,
+    ) -> Result<SeriesByTenant, StorageError> {
+        let called_at = Instant::now();
+        let mut counted = self.0.lock().await;
+        if let Some((at, series)) = &*counted
+            && called_at.saturating_duration_since(*at) <= age_max
+        {
+            return Ok(Arc::clone(series));
+        }
+        let at = Instant::now();
+        let series = Arc::new(storage.series_by_tenant().await?);
+        *counted = Some((at, Arc::clone(&series)));
+        Ok(series)
     }
 }

@@ -4,7 +4,8 @@
 use martlet_telemetry::{Storage, StorageError};
 
 use super::devices::{DeviceNumber, TelemetryDevice};
-use super::store::{points_of, reason_of, words_of};
+use super::rejected::{reason_of, words_of};
+use super::store::points_of;
 use super::{Decoded, Decoder, StoreError, StoredNow, Telemetry, TelemetrySettings};
 
 impl Telemetry {
@@ -16,7 +17,8 @@ impl Telemetry {
     pub async fn store_past(
         &self,
         device: &TelemetryDevice,
-        (mut decoded, received): (Decoded, i64),
+        mut decoded: Decoded,
+        received: i64,
     ) -> Result<StoredNow, StoreError> {
         let values = decoded.readings.len();
         let ignored = std::mem::take(&mut decoded.ignored);

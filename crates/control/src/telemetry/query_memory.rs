@@ -18,7 +18,8 @@ const PARTS: usize = 2;
 /// leave of `limit`.
 fn take<K: Ord + Clone>(
     taken: &mut Uses<K>,
-    (caller, bytes): (&K, usize),
+    caller: &K,
+    bytes: usize,
     share: Share,
     limit: usize,
 ) -> bool {
@@ -102,7 +103,8 @@ impl<K: Clone + Ord + fmt::Debug + Send + Sync> QueryMemory for OfCaller<K> {
         let all = &self.all;
         let has_room = take(
             &mut lock(&all.taken),
-            (&self.caller, bytes),
+            &self.caller,
+            bytes,
             all.share,
             all.limit,
         );
@@ -129,7 +131,7 @@ mod tests {
     #[test]
     fn sixty_queries_of_one_caller_leave_memory_to_another() {
         let mut taken = Uses::default();
-        let mut take = |caller, bytes| take(&mut taken, (&caller, bytes), Share::default(), 1_000);
+        let mut take = |caller, bytes| take(&mut taken, &caller, bytes, Share::default(), 1_000);
         let has_taken = (0..60).filter(|_| take("north", 100)).count();
         assert_eq!(has_taken, 5);
         assert!(take("south", 200) && !take("south", 51) && take("south", 50));

@@ -79,8 +79,10 @@ impl Rejections {
         &self,
         tenant: u32,
         topic: &str,
-        (client_id, device): (Option<&str>, Option<&str>),
-        (reason, detail): (&'static str, String),
+        client_id: Option<&str>,
+        device: Option<&str>,
+        reason: &'static str,
+        detail: String,
     ) {
         let mut inner = self.inner();
         *inner.counts.entry(reason).or_default() += 1;
@@ -124,7 +126,8 @@ impl Rejections {
     /// to this path by HTTP.
     pub(super) fn note_stored_one(
         &self,
-        (tenant, client_id): (u32, &str),
+        tenant: u32,
+        client_id: &str,
         topic: impl FnOnce() -> String,
     ) {
         let mut inner = self.inner();
@@ -215,6 +218,39 @@ fn shortened(text: &str) -> String {
     }
 }
 
+/// Error of a value that the storage never takes, and what to do about it.
+pub(super) fn words_of(refusal: martlet_telemetry::PointRefusal) -> String {
+    use martlet_telemetry::PointRefusal;
+    let remedy = match refusal {
+        PointRefusal::TooManyKeys => {
+            ": delete keys that are no longer needed, or raise telemetry.keys_per_device"
+        }
+        PointRefusal::TooManySeries => {
+            ": delete values that are no longer needed, or raise telemetry.series"
+        }
+        PointRefusal::TenantSeries | PointRefusal::TenantBytes => {
+            ": delete values that are no longer needed, or raise limits.team_percent"
+        }
+        _ => "",
+    };
+    format!("{refusal}{remedy}")
+}
+
+/// Word of a reason for which the storage never takes a value.
+pub(super) fn reason_of(refusal: martlet_telemetry::PointRefusal) -> &'static str {
+    use martlet_telemetry::PointRefusal;
+    match refusal {
+        PointRefusal::NotFinite => "bad_number",
+        PointRefusal::KeyLength => "bad_key",
+        PointRefusal::TextLength => "text_too_long",
+        PointRefusal::Time => "bad_time",
+        PointRefusal::TooManyKeys => TOO_MANY_KEYS,
+        PointRefusal::TooManySeries => TOO_MANY_SERIES,
+        PointRefusal::TenantSeries => TEAM_SERIES,
+        PointRefusal::TenantBytes => TEAM_BYTES,
+    }
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -223,7 +259,7 @@ mod tests {
     fn rejections_of_one_topic_and_reason_are_one_and_all_are_counted() {
         let rejections = Rejections::default();
         let reject = |tenant, topic: &str, reason| {
-            rejections.note(tenant, topic, (Some("c"), None), (reason, "why".to_owned()));
+            rejections.note(tenant, topic, Some("c"), None, reason, "why".to_owned());
         };
         reject(0, "a", "not_json");
         reject(0, "b", "not_json");
@@ -242,7 +278,7 @@ mod tests {
     fn a_rejection_is_over_when_a_payload_of_its_topic_is_stored() {
         let rejections = Rejections::default();
         let reject =
-            |topic: &str| rejections.note(0, topic, (Some("c"), None), ("not_json", String::new()));
+            |topic: &str| rejections.note(0, topic, Some("c"), None, "not_json", String::new());
         let over = || -> Vec<bool> {
             let last = rejections.last(None, None, 10).into_iter();
             last.map(|one| one.stored_ms.is_some()).collect()
@@ -263,8 +299,10 @@ mod tests {
             rejections.note(
                 0,
                 &format!("t/{number}"),
-                (None, Some("d")),
-                ("not_json", detail),
+                None,
+                Some("d"),
+                "not_json",
+                detail,
             );
         }
         let last = rejections.last(None, Some("d"), usize::MAX);

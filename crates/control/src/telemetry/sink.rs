@@ -175,12 +175,13 @@ impl Telemetry {
         for (message, device, reason, why) in not_stored {
             rejected.insert(message);
             let tenant = message.tenant().0;
-            let who = (message.client_id(), device.as_deref());
-            self.reject(tenant, message.topic(), who, (reason, why));
+            let (client_id, device) = (message.client_id(), device.as_deref());
+            self.reject(tenant, message.topic(), client_id, device, (reason, why));
         }
         for (index, refused) in refused {
             rejected.extend(sources.get(index).map(|one| std::ptr::from_ref(*one)));
-            self.reject_value(&sources, index, refused);
+            let (key, reason, why) = refused;
+            self.reject_value(&sources, index, key, reason, why);
         }
         self.note_stored(|| {
             let stored: HashSet<*const SinkMessage> =
@@ -203,7 +204,9 @@ impl Telemetry {
         &self,
         sources: &[&SinkMessage],
         index: usize,
-        (key, reason, why): (Arc<str>, &'static str, String),
+        key: Arc<str>,
+        reason: &'static str,
+        why: String,
     ) {
         let Some(message) = sources.get(index) else {
             return;
@@ -216,9 +219,9 @@ impl Telemetry {
         });
         let place = place.map_or_else(String::new, |place| place.to_string());
         let device = one.map(|one| one.device.1);
-        let who = (message.client_id(), device.as_deref());
+        let (tenant, device) = (message.tenant().0, device.as_deref());
         let why = (reason, format!("{place}{key}: {why}"));
-        self.reject(message.tenant().0, message.topic(), who, why);
+        self.reject(tenant, message.topic(), message.client_id(), device, why);
     }
 
     /// The first rule that matches a topic, and what its names stand for there.

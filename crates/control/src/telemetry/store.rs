@@ -17,12 +17,10 @@ use super::devices::{DeviceNames, DeviceNumber, TelemetryDevice};
 use super::kept::TelemetryKept;
 use super::latency::{Ages, newest_own_time};
 use super::off_times::{OffTime, OffTimes};
-use super::rejected::{
-    Rejected, Rejections, TEAM_BYTES, TEAM_SERIES, TOO_MANY_KEYS, TOO_MANY_SERIES,
-};
+use super::rejected::{Rejected, Rejections, reason_of, words_of};
 use super::rule::TelemetryRule;
-use super::series::{CountedSeries, SeriesByTenant};
 use super::tail::{Tail, Tails};
+use super::{CountedSeries, SeriesByTenant};
 use crate::activity::DeviceActivity;
 use crate::control::Control;
 use crate::remembered::Name;
@@ -395,11 +393,12 @@ impl Telemetry {
     pub async fn store(
         &self,
         device: &TelemetryDevice,
-        (decoded, received): (Decoded, i64),
+        decoded: Decoded,
+        received: i64,
     ) -> Result<StoredNow, StoreError> {
         let followed = self.followed_of(device, &decoded);
-        let times = (received, self.new_origin());
-        let stored = self.store_decoded(device, decoded, times).await?;
+        let stored = self.store_decoded(device, decoded, received, self.new_origin());
+        let stored = stored.await?;
         self.publish_followed(device.tenant, followed).await?;
         Ok(stored)
     }
@@ -408,7 +407,8 @@ impl Telemetry {
         &self,
         device: &TelemetryDevice,
         mut decoded: Decoded,
-        (received, origin): (i64, i64),
+        received: i64,
+        origin: i64,
     ) -> Result<StoredNow, StoreError> {
         let ignored = std::mem::take(&mut decoded.ignored);
         let (values, retimed) = (decoded.readings.len(), decoded.retimed);
@@ -433,7 +433,8 @@ impl Telemetry {
     /// The device of this tenant and id. An error names the key whose value is stored or read.
     async fn device(
         &self,
-        (tenant, id): (u32, &str),
+        tenant: u32,
+        id: &str,
         key: &str,
     ) -> Result<Arc<TelemetryDevice>, StoreError> {
         let name = (tenant, id.to_owned());
@@ -455,11 +456,14 @@ impl Telemetry {
     /// There is no such device, it is no value, or the storage does not take it.
     pub(crate) async fn store_value(
         &self,
-        (tenant, id): (u32, &str),
-        (key, value): (&str, &serde_json::Value),
-        (time_ms, origin): (i64, i64),
+        tenant: u32,
+        id: &str,
+        key: &str,
+        value: &serde_json::Value,
+        time_ms: i64,
+        origin: i64,
     ) -> Result<(), StoreError> {
-        let device = self.device((tenant, id), key).await?;
+        let device = self.device(tenant, id, key).await?;
         let payload = serde_json::json!({ "ts": time_ms, "values": { key: value } }).to_string();
         let decoder = Decoder {
             time_unit: super::TimeUnit::Millis,
@@ -473,7 +477,7 @@ impl Telemetry {
             // The node has made it: there may be several with this time.
             reading.is_own_time = false;
         }
-        let stored = self.store_decoded(&device, decoded, (received, origin));
+        let stored = self.store_decoded(&device, decoded, received, origin);
         stored.await.map(drop)
     }
 
@@ -485,10 +489,11 @@ impl Telemetry {
     pub async fn past(
         &self,
         ((tenant, id), key): ((u32, &str), &str),
-        (from_ms, until_ms): (i64, i64),
+        from_ms: i64,
+        until_ms: i64,
         limit: usize,
     ) -> Result<Vec<(i64, serde_json::Value)>, StoreError> {
-        let device = self.device((tenant, id), key).await?;
+        let device = self.device(tenant, id, key).await?;
         let range = super::Range {
             selection: super::Selection {
                 devices: vec![device.number],
@@ -511,17 +516,19 @@ impl Telemetry {
         &self,
         tenant: u32,
         topic: &str,
-        (client_id, device): (Option<&str>, Option<&str>),
+        client_id: Option<&str>,
+        device: Option<&str>,
         why: (&'static str, String),
     ) {
-        let who = (client_id, device);
-        self.rejections.note(tenant, topic, who, why);
+        let (reason, detail) = why;
+        self.rejections
+            .note(tenant, topic, client_id, device, reason, detail);
     }
 
     /// Notes that the last payload of a device by an HTTP request is stored. `path` is only called
     /// if payloads were rejected.
-    pub fn stored(&self, (tenant, device): (u32, &str), path: impl FnOnce() -> String) {
-        self.rejections.note_stored_one((tenant, device), path);
+    pub fn stored(&self, tenant: u32, device: &str, path: impl FnOnce() -> String) {
+        self.rejections.note_stored_one(tenant, device, path);
     }
 
     /// Notes of which topics, by tenant, the last payload is stored.
@@ -756,39 +763,6 @@ fn cannot_store(why: &str) -> String {
         "Telemetry cannot be stored, and messages wait in the queue of the integration \
          telemetry/main: {why}."
     )
-}
-
-/// Error of a value that the storage never takes, and what to do about it.
-pub(super) fn words_of(refusal: martlet_telemetry::PointRefusal) -> String {
-    use martlet_telemetry::PointRefusal;
-    let remedy = match refusal {
-        PointRefusal::TooManyKeys => {
-            ": delete keys that are no longer needed, or raise telemetry.keys_per_device"
-        }
-        PointRefusal::TooManySeries => {
-            ": delete values that are no longer needed, or raise telemetry.series"
-        }
-        PointRefusal::TenantSeries | PointRefusal::TenantBytes => {
-            ": delete values that are no longer needed, or raise limits.team_percent"
-        }
-        _ => "",
-    };
-    format!("{refusal}{remedy}")
-}
-
-/// Word of a reason for which the storage never takes a value.
-pub(super) fn reason_of(refusal: martlet_telemetry::PointRefusal) -> &'static str {
-    use martlet_telemetry::PointRefusal;
-    match refusal {
-        PointRefusal::NotFinite => "bad_number",
-        PointRefusal::KeyLength => "bad_key",
-        PointRefusal::TextLength => "text_too_long",
-        PointRefusal::Time => "bad_time",
-        PointRefusal::TooManyKeys => TOO_MANY_KEYS,
-        PointRefusal::TooManySeries => TOO_MANY_SERIES,
-        PointRefusal::TenantSeries => TEAM_SERIES,
-        PointRefusal::TenantBytes => TEAM_BYTES,
-    }
 }
 
 impl std::fmt::Debug for Telemetry {

@@ -142,7 +142,7 @@ impl Memory {
             }
         }
         let before = tenant.bytes;
-        tenant.note(arrived, (number, now_ms), &limits);
+        tenant.note(arrived, number, now_ms, &limits);
         self.bytes = self.bytes - before + tenant.bytes;
         self.make_room();
     }
@@ -235,8 +235,13 @@ impl Memory {
 }
 
 impl TenantTopics {
-    fn note(&mut self, arrived: &Arrived<'_>, at: (u64, u64), limits: &TopicMemoryLimits) {
-        let (number, now_ms) = at;
+    fn note(
+        &mut self,
+        arrived: &Arrived<'_>,
+        number: u64,
+        now_ms: u64,
+        limits: &TopicMemoryLimits,
+    ) {
         let name = match self.topics.get_key_value(arrived.topic) {
             Some((name, topic)) => {
                 self.by_last.remove(&topic.last);
@@ -258,7 +263,7 @@ impl TenantTopics {
             }
         });
         let before = topic.bytes;
-        topic.note(arrived, at, limits);
+        topic.note(arrived, number, now_ms, limits);
         self.bytes = self.bytes - before + topic.bytes;
     }
 
@@ -281,7 +286,8 @@ impl Topic {
     fn note(
         &mut self,
         arrived: &Arrived<'_>,
-        (number, now_ms): (u64, u64),
+        number: u64,
+        now_ms: u64,
         limits: &TopicMemoryLimits,
     ) {
         self.last = number;

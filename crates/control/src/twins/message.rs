@@ -118,7 +118,8 @@ pub(super) fn desired_message(catalogue: &Catalogue, twin: &Twin, now_ms: u64) -
 /// The message, with these hops, to a device with the reason why its report was not applied.
 pub(super) fn error_message(
     catalogue: &Catalogue,
-    (topic, device): (&str, &str),
+    topic: &str,
+    device: &str,
     why: &str,
     hops: u8,
 ) -> NewMessage {

@@ -108,8 +108,8 @@ impl Twins {
             })
         });
         let twin = changed.await?;
-        let changed = ("desired", twin.desired.version);
-        self.report_change((twin.tenant, &twin.device), changed, 0);
+        let version = twin.desired.version;
+        self.report_change(twin.tenant, &twin.device, "desired", version, 0);
         self.make_due([(twin.tenant, twin.device.clone())], 0);
         self.changed.notify_one();
         Ok(twin)
@@ -184,19 +184,14 @@ impl Twins {
             })
         });
         let twin = changed.await?;
-        let changed = ("reported", twin.reported.version);
-        self.report_change((twin.tenant, &twin.device), changed, 0);
+        let version = twin.reported.version;
+        self.report_change(twin.tenant, &twin.device, "reported", version, 0);
         Ok(twin)
     }
 
     /// Reports to readers of events that values have changed, as the consequence of a message with
     /// these hops.
-    fn report_change(
-        &self,
-        (tenant, device): (u32, &str),
-        (side, version): (&'static str, i64),
-        hops: u8,
-    ) {
+    fn report_change(&self, tenant: u32, device: &str, side: &'static str, version: i64, hops: u8) {
         let change = TableChange::Twin {
             tenant,
             device,

@@ -197,7 +197,7 @@ impl Task<'_> {
             Some((device, TwinMessage::Reports(Err(why)))) => {
                 let topic = message.topic();
                 debug!(why, topic, "cannot apply a report of a device");
-                let answer = error_message(&self.twins.catalogue, (topic, &device), &why, hops);
+                let answer = error_message(&self.twins.catalogue, topic, &device, &why, hops);
                 self.twins.misread.add((tenant, &device), why);
                 self.errors.push((message.tenant(), answer));
             }
@@ -290,17 +290,17 @@ impl Task<'_> {
             let (topic, report) = (&*pending.topic, &pending.report);
             let why = match outcome {
                 Ok(version) => {
-                    let device = (report.tenant, &*report.device);
-                    self.twins.misread.remove(device);
+                    let (tenant, device) = (report.tenant, &*report.device);
+                    self.twins.misread.remove((tenant, device));
                     self.twins
-                        .report_change(device, ("reported", version), report.hops);
+                        .report_change(tenant, device, "reported", version, report.hops);
                     continue;
                 }
                 Err(why) => why,
             };
             debug!(why, topic, "cannot apply a report of a device");
-            let about = (topic, &*report.device);
-            let answer = error_message(&self.twins.catalogue, about, &why, report.hops);
+            let (catalogue, device) = (&self.twins.catalogue, &report.device);
+            let answer = error_message(catalogue, topic, device, &why, report.hops);
             self.twins.misread.add((report.tenant, &report.device), why);
             self.errors.push((TenantId(report.tenant), answer));
         }

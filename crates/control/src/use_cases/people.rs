@@ -171,8 +171,9 @@ async fn check_new(
         None => Scopes::NONE,
     };
     if let (Some(role), false) = (user.team_role, user.team.is_empty()) {
-        let member = (&*user.team, &*user.name);
-        needed = needed.or(rights::of_member(registry, caller, member, Some(role)).await?);
+        let (team, name) = (&*user.team, &*user.name);
+        let of_member = rights::of_member(registry, caller, team, name, Some(role));
+        needed = needed.or(of_member.await?);
     }
     Ok(caller.check_scopes(needed)?)
 }

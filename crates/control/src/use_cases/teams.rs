@@ -268,7 +268,7 @@ impl UseCase for SetMember {
 
     async fn run(self, registry: &mut Registry, caller: &Caller) -> Result<(), UseCaseError> {
         let Self { team, user, role } = self;
-        let needed = rights::of_member(registry, caller, (&team, &user), role).await?;
+        let needed = rights::of_member(registry, caller, &team, &user, role).await?;
         caller.check_scopes(needed)?;
         Ok(registry
             .set_member(&caller.actor, &team, &user, role)

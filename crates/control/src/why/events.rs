@@ -56,8 +56,7 @@ pub(crate) fn lost_by_group(
         false => "",
     };
     let sentence = event_words::dropped(*count, whose, &why, *reason) + again;
-    let worded = limit.and_then(|limit| remedy_of_limit(limit.limit));
-    let remedy = worded.map(|worded| worded.text);
+    let remedy = limit.map(|limit| remedy_of_limit(limit.limit));
     Finding {
         remedy: remedy.or_else(|| remedy_of_drop(*reason)),
         ..Finding::new(Cause::of_drop(*reason), sentence).lost(*count, *at)

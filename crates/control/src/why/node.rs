@@ -109,7 +109,7 @@ fn store(asked: &Asked, state: &StoreState) -> Option<(Bearing, Finding)> {
             true => Limit::StoreBytes,
             false => Limit::DiskFull,
         };
-        let remedy = remedy_of_limit(limit).filter(|_| sees_node);
+        let remedy = Some(remedy_of_limit(limit)).filter(|_| sees_node);
         let (bearing, whose) = match (waits, asked.is_connected) {
             (true, _) => (Bearing::Topic, "its publishes wait"),
             (false, true) => (Bearing::Happened, FROM_ALL),
@@ -121,14 +121,13 @@ fn store(asked: &Asked, state: &StoreState) -> Option<(Bearing, Finding)> {
             false => "the message store is full",
         };
         let finding = Finding::new(Cause::StoreFull, format!("{whose}: {why}"));
-        let remedy = remedy.map(|worded| worded.text);
         return Some((bearing, Finding { remedy, ..finding }));
     }
     if waits && state.at_share.binary_search(&asked.question.tenant).is_ok() {
         let sentence = format!("its publishes wait: {}", Limit::TeamStore.words());
-        let remedy = remedy_of_limit(Limit::TeamStore).map(|worded| worded.text);
         let finding = Finding::new(Cause::StoreFull, sentence);
-        return Some((Bearing::Topic, Finding { remedy, ..finding }));
+        let finding = finding.remedy(remedy_of_limit(Limit::TeamStore));
+        return Some((Bearing::Topic, finding));
     }
     let sentence = "its publishes wait: the disk is too slow for what is published";
     let remedy = "publish less, or give the data directory a faster disk";

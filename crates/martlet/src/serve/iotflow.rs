@@ -28,7 +28,8 @@ pub(super) fn start(
     }
     if node.iotflow_publish_secs > 0 {
         let every = Duration::from_secs(node.iotflow_publish_secs);
-        let node = (Arc::clone(control), Arc::clone(integrations));
-        tokio::spawn(publish_state(node, Arc::clone(catalogue), every));
+        let (control, integrations) = (Arc::clone(control), Arc::clone(integrations));
+        let catalogue = Arc::clone(catalogue);
+        tokio::spawn(publish_state(control, integrations, catalogue, every));
     }
 }

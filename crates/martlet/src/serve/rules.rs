@@ -29,7 +29,7 @@ pub(super) async fn start(
         lag_ms: node.rules.lag_ms,
         catalogue: Arc::clone(&node.api.iotflow),
     };
-    let alarms = Arc::new(Alarms::new((control, tables, integrations), settings));
+    let alarms = Arc::new(Alarms::new(control, tables, integrations, settings));
     let published: BTreeSet<String> = node.events_published_names.iter().cloned().collect();
     let parts = RuleParts {
         control: Arc::clone(control),

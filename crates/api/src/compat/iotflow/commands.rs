@@ -165,8 +165,8 @@ pub(super) async fn send_to_fleet(
     };
     let group = sent.as_ref().and_then(|sent| sent.group.as_ref());
     let group = group.map_or(named, |group| group.name.clone());
-    let from = (&*principal.to_string(), tenant);
-    let published = commands.publish_to_fleet(&api.control, from, (&group, &id), &new);
+    let from = principal.to_string();
+    let published = commands.publish_to_fleet(&api.control, &from, tenant, &group, &id, &new);
     let published = published.await?;
     if published.reason.is_error() {
         return Err(refusal_of(&api, &published).into());

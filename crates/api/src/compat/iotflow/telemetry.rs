@@ -58,19 +58,19 @@ async fn stored(
     let (decoded, (decoder, sent)) = reader.read(bytes, decode).await?;
     let stored = match decoded {
         Err(rejection) => Err(rejection.into()),
-        Ok(decoded) => telemetry.store(&known, (decoded, received)).await,
+        Ok(decoded) => telemetry.store(&known, decoded, received).await,
     };
     let stored = stored
         .map_err(|error: StoreError| error.placed(&decoder, sent.body().as_bytes(), received));
     if stored.is_ok() {
-        telemetry.stored((device.tenant, &device.id), || format!("POST {path}"));
+        telemetry.stored(device.tenant, &device.id, || format!("POST {path}"));
     }
     stored.map_err(|error: StoreError| match error.reason() {
         Some(reason) => {
             let request = format!("POST {path}");
             let why = (reason, error.caller_text());
-            let who = (Some(&*device.id), Some(&*device.id));
-            telemetry.reject(device.tenant, &request, who, why);
+            let id = Some(&*device.id);
+            telemetry.reject(device.tenant, &request, id, id, why);
             Problem::from(error).recorded()
         }
         None => error.into(),

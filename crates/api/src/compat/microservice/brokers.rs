@@ -93,8 +93,8 @@ pub(super) async fn publish(
                       limits.topic_bytes or limits.topic_levels";
         return Err(Problem::bad_request(detail));
     }
-    let caller = (&*principal.to_string(), tenant);
-    let sent = all.publish_to(&connection, caller, message).await;
+    let caller = principal.to_string();
+    let sent = all.publish_to(&connection, &caller, tenant, message).await;
     match &sent {
         Ok(PublishTo::Queued) => api.counts.note_messages(1, 0),
         _ => api.counts.note_messages(0, 1),

@@ -12,7 +12,7 @@ use martlet_certificates::{NameFrom, ends_secs, user_name};
 use martlet_registry::{COMMON_TENANT, Snapshot};
 
 use super::registry::refused;
-use super::{People, known, vouchers};
+use super::{People, known, removed_vouchers, voucher_of};
 use crate::authentication::policy::of_kind;
 use crate::authentication::{CredentialSource, Knowledge, Looking, LookupResult, SlotRequest};
 use crate::wall_clock::now_signed_ms;
@@ -107,7 +107,7 @@ impl CertificateNames {
     }
 
     fn voucher(&self) -> Voucher {
-        vouchers::voucher_of("certificates", &[format!("{:?}", self.field).as_bytes()])
+        voucher_of("certificates", &[format!("{:?}", self.field).as_bytes()])
     }
 
     fn rules(&self, name: &str) -> Arc<Rules> {
@@ -197,7 +197,7 @@ impl CredentialSource for CertificateNames {
     fn no_longer_valid(&self, next: &[Arc<dyn CredentialSource>]) -> Vec<RevokedClients> {
         let newer = of_kind::<Self>(next);
         let voucher = newer.map(Self::voucher);
-        let mut removed = vouchers::removed(&[self.voucher()], voucher.as_slice());
+        let mut removed = removed_vouchers(&[self.voucher()], voucher.as_slice());
         let registries = (self.own_registry(), newer.and_then(Self::own_registry));
         if let (Some(older), Some(newer)) = registries {
             removed.extend(older.no_longer_valid(self.tenant, newer));

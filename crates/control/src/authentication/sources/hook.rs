@@ -20,7 +20,7 @@ use martlet_text_file::without_bom;
 use serde::Deserialize;
 use serde_json::{Value, json};
 
-use super::{People, known, vouchers, without_values};
+use super::{People, known, removed_vouchers, voucher_of, without_values};
 use crate::authentication::policy::of_kind;
 use crate::authentication::slots::Slots;
 use crate::authentication::{
@@ -85,7 +85,7 @@ impl Hook {
         Ok(Self {
             slots: Slots::new(settings.at_once),
             http,
-            voucher: vouchers::voucher_of("hook", &[settings.url.as_bytes()]),
+            voucher: voucher_of("hook", &[settings.url.as_bytes()]),
             settings,
             people,
         })
@@ -418,7 +418,7 @@ impl CredentialSource for Hook {
 
     fn no_longer_valid(&self, next: &[Arc<dyn CredentialSource>]) -> Vec<RevokedClients> {
         let next = of_kind::<Self>(next).map(|next| next.voucher);
-        vouchers::removed(&[self.voucher], next.as_slice())
+        removed_vouchers(&[self.voucher], next.as_slice())
     }
 
     /// Rules of a client, which may have any name.

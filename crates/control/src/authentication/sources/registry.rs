@@ -8,7 +8,7 @@ use martlet_broker::{
 };
 use martlet_registry::{AccountKind, COMMON_TENANT, Registry, Snapshot};
 
-use super::{Hashing, known, user, vouchers};
+use super::{Hashing, known, user, voucher_of};
 use crate::authentication::policy::{Knowledge, of_kind};
 use crate::authentication::{
     CredentialSource, Looking, LookupResult, Pretending, ScramUser, SlotRequest, SourceKind,
@@ -171,7 +171,7 @@ impl RegistrySource {
 
 /// The voucher of devices that log in with a team token.
 fn voucher(token: &[u8]) -> Voucher {
-    vouchers::voucher_of("team token", &[token])
+    voucher_of("team token", &[token])
 }
 
 /// The client is accepted whether this succeeds or not.

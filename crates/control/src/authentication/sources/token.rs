@@ -17,7 +17,7 @@ use serde_json::Value;
 
 use super::key_source::KeySource;
 use super::token_keys::{TokenKey, TokenKeys};
-use super::{People, known, vouchers};
+use super::{People, known, removed_vouchers, voucher_of};
 use crate::authentication::policy::of_kind;
 use crate::authentication::{
     CredentialSource, Knowledge, Looking, LookupResult, Refreshing, SlotRequest, SourceKind,
@@ -141,7 +141,7 @@ impl Tokens {
             kind.as_bytes(),
             &key.parts,
         ];
-        vouchers::voucher_of("token key", &parts)
+        voucher_of("token key", &parts)
     }
 
     fn vouchers_of(&self, keys: &TokenKeys) -> Vec<Voucher> {
@@ -168,7 +168,7 @@ impl Tokens {
             .iter()
             .flat_map(|keys| self.vouchers_of(keys))
             .collect();
-        vouchers::removed(&old, &now)
+        removed_vouchers(&old, &now)
     }
 
     fn claims(&self, token: &str, key: &TokenKey) -> Result<Claims, Error> {
@@ -329,7 +329,7 @@ impl CredentialSource for Tokens {
 
     fn no_longer_valid(&self, next: &[Arc<dyn CredentialSource>]) -> Vec<RevokedClients> {
         let next = of_kind::<Self>(next).map(Self::vouchers);
-        vouchers::removed(&self.vouchers(), &next.unwrap_or_default())
+        removed_vouchers(&self.vouchers(), &next.unwrap_or_default())
     }
 
     /// The holder of the key may name any user.

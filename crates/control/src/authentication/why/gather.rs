@@ -59,7 +59,10 @@ pub(super) async fn gathered(
         }),
         has_no_configuration: question.sees_node && !control.has_configuration(),
         standing_remedy: match &asked.standing {
-            Some(Standing::Barred(why)) => control.journal.way_in(tenant, client_id, proved, why),
+            Some(Standing::Barred(why)) => control
+                .journal
+                .commands()
+                .way_in(tenant, client_id, proved, why),
             _ => None,
         },
         banned: policy.and_then(|policy| {
@@ -70,13 +73,13 @@ pub(super) async fn gathered(
             Some((why.into_detail().into_owned(), command))
         }),
         locked_out: control
-            .locked_out(tenant, (proved, client_id), at)
+            .locked_out(tenant, proved, client_id, at)
             .map(|locked| {
                 let user = Some(proved).filter(|_| locked.is_of_name);
                 Lockout {
                     why: locked.why,
                     accepted_secs: locked.accepted_for.map(|left| left.as_secs() + 1),
-                    worded: control.journal.lifting(tenant, user, at),
+                    worded: control.journal.commands().lifting(tenant, user, at),
                 }
             }),
         listeners_of_tables: (asked.realm != Realm::of_tenant(tenant))
@@ -133,8 +136,7 @@ impl Control {
                 found.refused_elsewhere = self.refused_elsewhere(question);
             }
         }
-        let policy = self.policy();
-        if let Some(tables) = policy.as_deref().and_then(|policy| policy.tables())
+        if let Some(tables) = self.tables()
             && tables.account_kind(tenant, name).is_none()
         {
             if question.sees_node {
@@ -154,8 +156,7 @@ impl Control {
         if !question.sees_node {
             return None;
         }
-        let policy = self.policy();
-        let tables = policy.as_deref().and_then(|policy| policy.tables())?;
+        let tables = self.tables()?;
         let name = &*question.name;
         let refused = self.other_tenants(question.tenant).into_iter();
         let refused = refused.filter_map(|tenant| {

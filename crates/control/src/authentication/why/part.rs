@@ -27,8 +27,7 @@ impl Examine for NamedParts {
         let Some((words, shows)) = PARTS.iter().find(|(words, _)| words.contains(&&*name)) else {
             return Ok(None);
         };
-        let policy = control.policy();
-        let tables = policy.as_deref().and_then(|policy| policy.tables());
+        let tables = control.tables();
         let tenant = asked.question.tenant.0;
         let is_seen = asked.question.sees_node || tenant != 0;
         // A name that is spelt nearly so is likelier to be meant.

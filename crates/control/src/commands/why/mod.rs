@@ -155,10 +155,7 @@ impl Commands {
                 joined_ms: joined
                     .map(|joined| joined.at_ms)
                     .filter(|at_ms| *at_ms >= created_ms),
-                worded: WordedRemedy {
-                    text: "send it to the device too".to_owned(),
-                    command: again,
-                },
+                worded: WordedRemedy::new("send it to the device too", again),
             });
         }
         found
@@ -204,7 +201,6 @@ impl Commands {
         let tenant = TenantId(command.tenant);
         let values = [&*command.device, &*command.id];
         let line = |form| control.command_of_tenant(form, tenant, &values);
-        let device = (&*command.device, &*command.device_type);
         DeviceCommand {
             id: command.id.clone(),
             name: command.name.clone(),
@@ -214,7 +210,7 @@ impl Commands {
             progress: command.progress,
             is_of_rollout: is_of_rollout(command),
             topic: self.topic_of(command),
-            answers: answer_topic(&self.catalogue, device),
+            answers: answer_topic(&self.catalogue, &command.device, &command.device_type),
             created_ms: unsigned(command.created_ms),
             expires_ms: unsigned(command.expires_ms),
             sent_ms: unsigned(command.sent_ms),

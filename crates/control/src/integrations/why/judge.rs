@@ -319,7 +319,7 @@ fn words_of_drop(reason: DropReason) -> (String, Option<String>) {
     match reason {
         DropReason::QueueFull => (
             Limit::PartQueue.words().to_owned(),
-            remedy_of_limit(Limit::PartQueue).map(|worded| worded.text),
+            Some(remedy_of_limit(Limit::PartQueue)),
         ),
         reason => (uncapitalized(reason.meaning()), remedy_of_drop(reason)),
     }

@@ -268,11 +268,9 @@ impl Integrations {
     /// The dead letters of an integration that the client in the question has published, or that
     /// name it in their topic.
     async fn own_letters(&self, name: &str, asked: &Asked) -> Option<OwnLetters> {
-        let (tenant, of) = (
-            asked.question.tenant,
-            (&*asked.client_id, &*asked.question.name),
-        );
-        let letters = self.letters_about(name, tenant, of).await;
+        let (question, client_id) = (&asked.question, &*asked.client_id);
+        let letters = self.letters_about(name, question.tenant, client_id, &question.name);
+        let letters = letters.await;
         let count = letters.len() as u64;
         let last = letters.into_iter().max_by_key(|letter| letter.refused_ms)?;
         Some(OwnLetters {

@@ -4,12 +4,14 @@ use super::*;
 
 #[test]
 fn a_command_names_the_node_the_user_and_the_client() {
-    let commands = Commands::of_node(
-        "--data-dir='/var/lib/my node'".to_owned(),
-        KeyVariables::default(),
-        None,
-    );
-    let trace = |client_id: &str| commands.trace(client_id).unwrap_or_default();
+    let commands = Commands {
+        node: "--data-dir='/var/lib/my node'".to_owned(),
+        ..Commands::default()
+    };
+    let trace = |client_id: &str| {
+        let line = commands.line(form::TRACE, &[client_id]);
+        line.unwrap_or_default()
+    };
     let expected = "martlet trace --data-dir='/var/lib/my node' 'c d'";
     assert_eq!(&*trace("c d"), expected);
     assert!(trace("-x;y").ends_with(" -- '-x;y'"));
@@ -47,12 +49,13 @@ fn who_is_nobody_may_be_a_device() {
 
 #[test]
 fn who_is_in_no_tables_has_rules_in_files() {
-    let worded = Commands::default().permit(&Lacking {
+    let lacking = Lacking {
         client_id: "c",
         user: Some("ann"),
         action: "publish",
         topic: "a/b",
-    });
+    };
+    let worded = Commands::default().permitting(TenantId::default(), &lacking, None);
     assert!(worded.text.contains("auth.acl_file") && worded.command.is_none());
     // No token and no hook is configured.
     assert!(!worded.text.contains("hook"), "{}", worded.text);

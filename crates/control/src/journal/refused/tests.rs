@@ -1,8 +1,11 @@
-use martlet_broker::{EventHead, TenantId, TlsFault, UserName, UserSources, WebSocketFault};
+use std::net::IpAddr;
+
+use martlet_broker::{
+    EventHead, ProxyFault, TenantId, TlsFault, UserName, UserSources, WebSocketFault,
+};
 
 use super::*;
 use crate::cause::tests::WORDS_OF_OLD;
-use crate::journal::remedy;
 
 fn refused(user: &str, why: Refusal) -> EventNotice {
     let event = Event::Refused {
@@ -21,7 +24,7 @@ fn notice(client_id: &str, user: Option<UserName>, event: Event) -> EventNotice 
 }
 
 fn worded(notice: &EventNotice) -> WordedRemedy {
-    remedy::worded(notice, &Commands::default()).unwrap_or_default()
+    Commands::default().remedy(notice).unwrap_or_default()
 }
 
 fn about(cause: RefusalCause, subject: &str) -> WordedRemedy {

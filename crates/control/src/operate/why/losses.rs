@@ -2,13 +2,12 @@
 
 use martlet_broker::{DropReason, EventKind, GroupDetail, LossTimes};
 
-use super::facts::SessionFacts;
 use crate::cause::{Bearing, Cause};
 use crate::event_words;
 use crate::journal::{Run, remedy_of_drop, remedy_of_limit};
 use crate::why::{
-    ACKNOWLEDGE, Asked, Finding, Found, Session, is_unacknowledged, lost_by_group, matches,
-    messages_wait, uncapitalized,
+    ACKNOWLEDGE, Asked, Finding, Found, OwnNameRule, Session, is_unacknowledged, lost_by_group,
+    matches, messages_wait, uncapitalized,
 };
 
 /// Findings.
@@ -21,7 +20,7 @@ pub(super) fn losses(asked: &Asked, facts: &SessionFacts, session: &Session, fou
         );
         // The present state is reported before what was lost.
         let mut finding = Finding::new(Cause::QueueFull, sentence).last(asked.now_ms);
-        finding.remedy = remedy_of_limit(limit.limit).map(|worded| worded.text);
+        finding.remedy = Some(remedy_of_limit(limit.limit));
         found.push((Bearing::Happened, finding));
     }
     found.extend(unacknowledged(asked, facts, session));
@@ -217,4 +216,14 @@ fn lost_for(
         _ => Bearing::Over,
     };
     (bearing, finding)
+}
+
+/// Facts about the session of a client.
+#[derive(Clone, Debug, Default)]
+pub(crate) struct SessionFacts {
+    /// The share groups that it is a member of.
+    pub(crate) groups: Vec<GroupDetail>,
+    /// The rule that permits the same with the client's own name, by the number of the entry about
+    /// what rules forbade.
+    pub(crate) own_name_rules: Vec<(u64, OwnNameRule)>,
 }

@@ -7,7 +7,6 @@
 //! * `refused`: what was refused
 
 mod ended;
-mod facts;
 mod losses;
 mod others;
 mod publish_as;
@@ -15,7 +14,8 @@ mod refused;
 
 use crate::control::{Control, ControlError};
 use crate::why::{Asked, Examine, Findings};
-pub(crate) use facts::SessionFacts;
+
+pub(crate) use losses::SessionFacts;
 pub(crate) use others::OtherSessions;
 pub(crate) use publish_as::PublishAs;
 

@@ -3,7 +3,7 @@
 use martlet_broker::EventKind;
 
 use super::ended::{again_and_again, duel_before, unstable};
-use super::facts::SessionFacts;
+use super::losses::SessionFacts;
 use crate::cause::{Bearing, Cause};
 use crate::event_words;
 use crate::journal::{Run, host};

@@ -232,9 +232,7 @@ impl Control {
         tenant: TenantId,
         name: &str,
     ) -> Result<Option<NamedInTopic>, ControlError> {
-        let policy = self.policy();
-        let tables = policy.as_deref().and_then(|policy| policy.tables());
-        let known = tables.and_then(|tables| tables.account_kind(tenant.0, name));
+        let known = self.account_kind(tenant, name);
         let is_device = matches!(known, Some(AccountKind::Device));
         let mut client = self.client(tenant, name, 0).await?;
         let is_connected = client.as_ref().is_some_and(|client| client.info.connected);

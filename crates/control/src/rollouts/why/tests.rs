@@ -1,45 +1,39 @@
 //! Verdicts on rollouts.
 
 use super::*;
-use crate::cause::Cause;
 use crate::why::tests::{NOW, connected, expect, facts};
 use crate::why::{Case, Diagnosis, State};
 
 #[test]
 fn a_rollout_is_told_by_its_id() {
-    for (standing, troubled, cause, expected) in [
+    for (state, troubled, cause, expected) in [
         (
-            RolloutStanding::Planned,
+            RolloutState::Planned,
             0,
             Cause::RolloutPaused,
             "has not been started",
         ),
         (
-            RolloutStanding::Paused("why"),
+            RolloutState::Paused(PauseReason::ByHand),
             0,
             Cause::RolloutPaused,
-            "is paused: why",
+            "is paused: ",
         ),
         (
-            RolloutStanding::Running,
+            RolloutState::Running,
             1,
             Cause::RolloutWaits,
             "some of its devices do not",
         ),
+        (RolloutState::Running, 0, Cause::NothingWrong, "is running"),
         (
-            RolloutStanding::Running,
-            0,
-            Cause::NothingWrong,
-            "is running",
-        ),
-        (
-            RolloutStanding::Succeeded,
+            RolloutState::Succeeded,
             0,
             Cause::NothingWrong,
             "has succeeded",
         ),
         (
-            RolloutStanding::Ended("failed"),
+            RolloutState::Failed,
             0,
             Cause::RolloutFailed,
             "has ended: failed",
@@ -49,7 +43,7 @@ fn a_rollout_is_told_by_its_id() {
             named: Some(NamedRollout {
                 id: "r".to_owned(),
                 firmware: "pump 2".to_owned(),
-                standing,
+                state,
                 devices: "devices: 1 waiting".to_owned(),
                 troubled,
                 skipped: None,
@@ -76,34 +70,34 @@ fn of_device(rollout: DeviceRollout) -> Diagnosis {
 
 #[test]
 fn a_rollout_waits_for_a_device_that_is_connected() {
-    let rollout = |stuck, ago_ms| DeviceRollout {
+    let rollout = |kind, ago_ms| DeviceRollout {
         id: "r".to_owned(),
         firmware: "pump 2".to_owned(),
         version: "2".to_owned(),
-        stuck,
+        kind,
         why: "The device waits.".to_owned(),
         since_ms: NOW - ago_ms,
         ended_ms: 0,
         command: Some("martlet rollout devices r".to_owned().into()),
     };
-    for (stuck, ago_ms, cause) in [
-        (DeviceStuck::NotSubscribed, 0, Cause::RolloutWaits),
-        (DeviceStuck::NoAnswer, 0, Cause::NothingWrong),
-        (DeviceStuck::NoAnswer, 60_000, Cause::RolloutWaits),
-        (DeviceStuck::Paused, 0, Cause::RolloutPaused),
-        (DeviceStuck::InTurn, 60_000, Cause::NothingWrong),
-        (DeviceStuck::VersionDiffers, 0, Cause::RolloutWaits),
-        (DeviceStuck::Failed, 0, Cause::RolloutFailed),
-        (DeviceStuck::WrongType, 0, Cause::RolloutFailed),
-        (DeviceStuck::Cancelled, 0, Cause::RolloutFailed),
-        (DeviceStuck::HasVersion, 0, Cause::NothingWrong),
+    for (kind, ago_ms, cause) in [
+        (CauseKind::NotSubscribed, 0, Cause::RolloutWaits),
+        (CauseKind::NoAnswer, 0, Cause::NothingWrong),
+        (CauseKind::NoAnswer, 60_000, Cause::RolloutWaits),
+        (CauseKind::RolloutPaused, 0, Cause::RolloutPaused),
+        (CauseKind::NextTurn, 60_000, Cause::NothingWrong),
+        (CauseKind::VersionDiffers, 0, Cause::RolloutWaits),
+        (CauseKind::DeviceFailed, 0, Cause::RolloutFailed),
+        (CauseKind::WrongType, 0, Cause::RolloutFailed),
+        (CauseKind::Cancelled, 0, Cause::RolloutFailed),
+        (CauseKind::HasVersion, 0, Cause::NothingWrong),
     ] {
-        let diagnosis = of_device(rollout(stuck, ago_ms));
+        let diagnosis = of_device(rollout(kind, ago_ms));
         expect(&diagnosis, cause, State::Connected, "");
     }
     let ended = DeviceRollout {
         ended_ms: NOW - 2 * 3_600_000,
-        ..rollout(DeviceStuck::Cancelled, 2 * 3_600_000)
+        ..rollout(CauseKind::Cancelled, 2 * 3_600_000)
     };
     let diagnosis = of_device(ended);
     expect(&diagnosis, Cause::NothingWrong, State::Connected, "");

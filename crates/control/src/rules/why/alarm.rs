@@ -81,7 +81,7 @@ fn seconds(ms: i64) -> String {
 /// Describes the alarms of a rule that are active, as the end of a sentence.
 pub(super) fn active(asked: &Asked, rule: &NamedRule) -> String {
     if rule.alarms.is_empty() {
-        return match rule.keeps_alarm {
+        return match rule.definition.alarm.is_some() {
             true => "; its alarm is not active".to_owned(),
             false => String::new(),
         };
@@ -148,7 +148,7 @@ pub(super) fn silent(asked: &Asked, rule: &NamedRule) -> Option<Finding> {
     let mut all = rule.alarms.iter().filter(is_it);
     let first = all.clone().next();
     let shelved = all.find(|alarm| alarm.shelved_until_ms.is_some());
-    let is_again = rule.matched > rule.alarms.len() as u64;
+    let is_again = rule.counts.matched > rule.alarms.len() as u64;
     let silent = shelved.or_else(|| first.filter(|_| is_again));
     silent.map(|alarm| of_alarm(rule, alarm))
 }

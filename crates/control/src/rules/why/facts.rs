@@ -1,12 +1,13 @@
-//! Facts about rules and alarms. Times are milliseconds since the Unix epoch.
+//! Facts about rules and alarms.
 
 use martlet_rules::WaitingAlarm;
 
+use crate::cause::Cause;
 use crate::remedy::Command;
-use crate::rules::{LastOnTopic, MissingMember};
+use crate::rules::{Definition, LastOnTopic, RuleCounts};
 use crate::why::Finding;
 
-/// Facts about rules and alarms.
+/// Facts about rules and alarms. Times are milliseconds since the Unix epoch.
 #[derive(Debug, Default)]
 pub(crate) struct RuleFacts {
     /// Alarms about the device that are not cleared.
@@ -55,49 +56,18 @@ pub(crate) struct InhibitedRuleAlarm {
 }
 
 /// A rule about messages that was asked about.
-#[derive(Clone, Debug, Default, PartialEq, Eq)]
+#[derive(Clone, Debug, Default)]
 pub(crate) struct NamedRule {
     pub(super) name: String,
-    /// Topic Filters of the rule; none: it looks at telemetry or events.
-    pub(super) topics: Vec<String>,
-    /// The key of the values of telemetry that it looks at; none: it looks at none.
-    pub(super) key: Option<String>,
-    /// Keys of values that came in messages of its tenant, at which no rule looks.
-    pub(super) other_keys: Vec<String>,
-    /// Whether it is switched on.
-    pub(super) is_on: bool,
+    pub(super) definition: Definition,
+    /// Counts since the start.
+    pub(super) counts: RuleCounts,
     /// The node evaluates it.
     pub(super) is_in_force: bool,
     /// The configuration has it, else the tables.
     pub(super) is_configured: bool,
-    /// Messages that it has looked at since the start.
-    pub(super) messages: u64,
-    /// Messages for which its condition was true.
-    pub(super) matched: u64,
-    /// Messages in which a member is missing that its condition needs.
-    pub(super) missing: u64,
-    /// Messages of another device than it looks at.
-    pub(super) other_device: u64,
-    /// Messages that an earlier rule has stopped, which it has not looked at.
-    pub(super) stopped: u64,
-    /// The rule that has stopped the last of these.
-    pub(super) stopped_by: Option<String>,
-    /// The devices whose messages it looks at, in words; none: all of them.
-    pub(super) devices: Option<String>,
-    /// How often it has failed.
-    pub(super) errors: u64,
-    /// The last error.
-    pub(super) last_error: Option<String>,
-    /// When that was.
-    pub(super) last_error_ms: Option<u64>,
-    /// The topic of the message that it is of, unless it is of an action.
-    pub(super) failed_topic: Option<String>,
-    /// A later message of that topic did not fail.
-    pub(super) is_over: bool,
-    /// The member that was missing last.
-    pub(super) missing_member: Option<MissingMember>,
-    /// The kind of the action that it is of; none: of the condition or a template.
-    pub(super) failed_action: Option<&'static str>,
+    /// Keys of values that came in messages of its tenant, at which no rule looks.
+    pub(super) other_keys: Vec<String>,
     /// Findings about the webhooks that it acts on, those of its own and others.
     pub(super) webhooks: Vec<Finding>,
     /// Findings about integrations that take what it publishes, or the alarms that it raises.
@@ -108,13 +78,8 @@ pub(crate) struct NamedRule {
     pub(super) inhibited: Option<InhibitedRuleAlarm>,
     /// Alarm of the rule itself, if its condition was not true for long enough.
     pub(super) waiting: Option<WaitingAlarm>,
-    /// When and why the last change of its alarm could not be published, milliseconds since the
-    /// Unix epoch.
+    /// When and why the last change of its alarm could not be published.
     pub(super) unpublished: Option<(u64, String)>,
-    /// Condition of the rule; none: it has none.
-    pub(super) condition: Option<String>,
-    /// Whether it keeps an alarm.
-    pub(super) keeps_alarm: bool,
     /// Outcome of the rule for the last message on the topic that was asked about.
     pub(super) on_topic: Option<LastOnTopic>,
     /// Why the integration that hands messages to it does not; none: it does.
@@ -122,4 +87,23 @@ pub(crate) struct NamedRule {
     /// The command that switches it on.
     pub(super) switch_on: Option<Command>,
     pub(super) show: Option<Command>,
+}
+
+/// Returns the finding that a rule does nothing for messages; the remedy is followed by the command
+/// that shows the rule.
+pub(super) fn unmatched(rule: &NamedRule, sentence: String, remedy: &str) -> Finding {
+    let remedy = format!("{remedy}; to see the rule, run");
+    Finding::advised(Cause::RuleUnmatched, sentence, &remedy, &rule.show)
+}
+
+/// The devices whose messages a rule looks at, in words; none: all of them.
+pub(super) fn devices_in_words(definition: &Definition) -> Option<String> {
+    match (&definition.device_type, &definition.device_tag) {
+        (None, None) => None,
+        (Some(device_type), None) => Some(format!("a device of type {device_type}")),
+        (None, Some(tag)) => Some(format!("a device with the tag {tag}")),
+        (Some(device_type), Some(tag)) => {
+            Some(format!("a device of type {device_type} with the tag {tag}"))
+        }
+    }
 }

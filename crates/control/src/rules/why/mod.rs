@@ -60,7 +60,19 @@ impl Examine for Rules {
             let counts = lock(&self.counts);
             counts.get(&rule.key)?.on_topic(topic)
         });
+        let command = |form| {
+            let values = [&*rule.name];
+            self.control.command_of_team(form, &rule.team, &values)
+        };
         let named = NamedRule {
+            is_in_force: rule.counts.is_some(),
+            is_configured: rule.stored.is_none(),
+            counts: rule.counts.clone().unwrap_or_default(),
+            // Keys of values of its tenant at which no rule has looked.
+            other_keys: match rule.definition.telemetry {
+                Some(_) => lock(&self.other_keys).of(tenant.0),
+                None => Vec::new(),
+            },
             webhooks: self.webhooks_of(rule).await,
             alarms: self.alarms_of(rule).await,
             inhibited: self.inhibited(rule),
@@ -69,7 +81,10 @@ impl Examine for Rules {
             unpublished: raised(rule).find_map(|name| self.alarms.unpublished(tenant, name)),
             on_topic,
             queue: self.queue_of(tenant).await,
-            ..self.named_rule(rule.clone())
+            switch_on: command(form::RULE_ON),
+            show: command(form::RULE_SHOW),
+            definition: rule.definition.clone(),
+            name: rule.name.clone(),
         };
         Ok(RuleFacts {
             alarms,
@@ -147,8 +162,7 @@ impl Rules {
     /// The tenant of the alarms of a rule.
     fn tenant_of_alarms(&self, rule: &VisibleRule) -> TenantId {
         // Alarms of the node have another tenant, or name.
-        let policy = self.control.policy();
-        let tables = policy.as_deref().and_then(|policy| policy.tables());
+        let tables = self.control.tables();
         let of_team = tables.and_then(|tables| tables.tenant_of_team(&rule.team));
         TenantId(of_team.unwrap_or_default())
     }
@@ -261,58 +275,6 @@ impl Rules {
         }
         found
     }
-
-    /// Keys of values of a tenant at which no rule has looked.
-    fn other_keys(&self, tenant: TenantId) -> Vec<String> {
-        lock(&self.other_keys).of(tenant.0)
-    }
-
-    fn named_rule(&self, rule: VisibleRule) -> NamedRule {
-        let command = |form| {
-            self.control
-                .command_of_team(form, &rule.team, &[&rule.name])
-        };
-        let counts = rule.counts.clone().unwrap_or_default();
-        let other_keys = match rule.definition.telemetry {
-            Some(_) => self.other_keys(self.tenant_of_alarms(&rule)),
-            None => Vec::new(),
-        };
-        NamedRule {
-            is_on: rule.definition.is_enabled(),
-            is_in_force: rule.counts.is_some(),
-            is_configured: rule.stored.is_none(),
-            messages: counts.messages,
-            matched: counts.matched,
-            missing: counts.missing,
-            other_device: counts.other_device,
-            stopped: counts.stopped,
-            stopped_by: counts.stopped_by,
-            devices: devices_in_words(&rule.definition),
-            errors: counts.errors,
-            webhooks: Vec::new(),
-            takers: Vec::new(),
-            alarms: Vec::new(),
-            inhibited: None,
-            waiting: None,
-            unpublished: None,
-            on_topic: None,
-            queue: None,
-            keeps_alarm: rule.definition.alarm.is_some(),
-            condition: rule.definition.when,
-            last_error: counts.last_error,
-            last_error_ms: counts.last_error_ms,
-            failed_topic: counts.failed_topic,
-            is_over: counts.is_over,
-            missing_member: counts.missing_member,
-            failed_action: counts.failed_action,
-            switch_on: command(form::RULE_ON),
-            show: command(form::RULE_SHOW),
-            other_keys,
-            key: rule.definition.telemetry,
-            topics: rule.definition.topics,
-            name: rule.name,
-        }
-    }
 }
 
 /// Names of the alarms that a rule raises: one that it keeps has its name.
@@ -385,16 +347,4 @@ fn value_of<'a>(definition: &'a Definition, limit: &'a AlarmKind) -> &'a str {
         None => "payload",
     };
     limit.value.as_deref().unwrap_or(default)
-}
-
-/// The devices whose messages a rule looks at, in words; none: all of them.
-fn devices_in_words(definition: &Definition) -> Option<String> {
-    match (&definition.device_type, &definition.device_tag) {
-        (None, None) => None,
-        (Some(device_type), None) => Some(format!("a device of type {device_type}")),
-        (None, Some(tag)) => Some(format!("a device with the tag {tag}")),
-        (Some(device_type), Some(tag)) => {
-            Some(format!("a device of type {device_type} with the tag {tag}"))
-        }
-    }
 }

@@ -2,8 +2,7 @@
 
 use serde_json::Value;
 
-use super::facts::NamedRule;
-use crate::cause::Cause;
+use super::facts::{NamedRule, devices_in_words, unmatched};
 use crate::rfc3339;
 use crate::rules::{LastOnTopic, TopicResult};
 use crate::text::{is_called_secret, printable};
@@ -27,50 +26,49 @@ pub(super) fn on_topic(asked: &Asked, rule: &NamedRule) -> Option<Finding> {
     let (sentence, remedy) = match &last.result {
         TopicResult::Matched | TopicResult::Failed => return None,
         TopicResult::Unmatched => {
-            let condition = rule.condition.as_deref().unwrap_or_default();
-            let values = values_in_words(condition, last);
+            let condition = rule.definition.when.as_deref().unwrap_or_default();
+            let sentence = format!(
+                "the condition of the rule {name} was false for {message}{}; the condition is {}",
+                values_in_words(condition, last),
+                printable(condition)
+            );
             (
-                format!(
-                    "the condition of the rule {name} was false for {message}{values}; the \
-                     condition is {}",
-                    printable(condition)
-                ),
-                "correct the condition (when), or what is published; to see the rule, run",
+                sentence,
+                "correct the condition (when), or what is published",
             )
         }
-        TopicResult::Missing(field) if is_previous(field) => (
-            format!(
-                "{message} lacks {}, which the rule {name} names",
-                missing_field(field)
-            ),
-            "publish another message; to see the rule, run",
-        ),
-        TopicResult::Missing(field) => (
-            format!(
-                "{message} lacks {}, which the rule {name} names{}",
-                missing_field(field),
-                payload_has(field, &members_of(&last.payload))
-            ),
-            "correct the rule, or what is published; to see the rule, run",
-        ),
+        TopicResult::Missing(field) => {
+            let lacks = missing_field(field);
+            let (has, remedy) = match is_previous(field) {
+                true => (String::new(), "publish another message"),
+                false => (
+                    payload_has(field, &members_of(&last.payload)),
+                    "correct the rule, or what is published",
+                ),
+            };
+            let sentence = format!("{message} lacks {lacks}, which the rule {name} names{has}");
+            (sentence, remedy)
+        }
         TopicResult::OtherDevice => {
-            let devices = rule.devices.as_deref().unwrap_or("other devices");
-            (
-                format!("{message} is not of {devices}, and the rule {name} ignores all others"),
-                "correct the rule, or the type or tags of the device; a message belongs to the \
-                 device that publishes it, unless `device` of the rule names another; to see the \
-                 rule, run",
-            )
+            let devices = devices_in_words(&rule.definition);
+            let devices = devices.as_deref().unwrap_or("other devices");
+            let sentence =
+                format!("{message} is not of {devices}, and the rule {name} ignores all others");
+            (sentence, OTHER_DEVICE)
         }
     };
-    let finding = Finding::new(Cause::RuleUnmatched, sentence).since(last.at_ms);
-    Some(finding.remedy(remedy).command(&rule.show))
+    Some(unmatched(rule, sentence, remedy).since(last.at_ms))
 }
+
+/// Remedy for messages of other devices than those that a rule looks at.
+pub(super) const OTHER_DEVICE: &str = "correct the rule, or the type or tags of the device; a \
+                                       message belongs to the device that publishes it, unless \
+                                       `device` of the rule names another";
 
 /// A failure of the rule is not of the topic that was asked about.
 pub(super) fn failed_elsewhere(asked: &Asked, rule: &NamedRule) -> bool {
     // The topic of the message whose action failed is not known.
-    let of = rule.failed_topic.as_deref();
+    let of = rule.counts.failed_topic.as_deref();
     let topic = asked.question.topic.as_deref();
     topic.is_some() && of.is_some() && rule.on_topic.is_some() && of != topic
 }

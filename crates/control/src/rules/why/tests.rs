@@ -2,22 +2,41 @@
 
 use super::*;
 use crate::cause::Cause;
-use crate::rules::MissingMember;
+use crate::rules::{MissingMember, RuleCounts};
 use crate::why::tests::{Facts, NOW, connected, expect, facts};
 use crate::why::{Case, Diagnosis, State};
 
-fn rule(messages: u64, matched: u64) -> NamedRule {
-    NamedRule {
-        name: "hot".to_owned(),
-        topics: vec!["plant/+/temperature".to_owned()],
-        is_on: true,
-        is_in_force: true,
+fn counts(messages: u64, matched: u64) -> RuleCounts {
+    RuleCounts {
         messages,
         matched,
+        ..RuleCounts::default()
+    }
+}
+
+fn with(counts: RuleCounts) -> NamedRule {
+    NamedRule {
+        name: "hot".to_owned(),
+        definition: Definition {
+            topics: vec!["plant/+/temperature".to_owned()],
+            ..Definition::default()
+        },
+        is_in_force: true,
+        counts,
         switch_on: Some("martlet rule on hot".to_owned().into()),
         show: Some("martlet rule show hot".to_owned().into()),
         ..NamedRule::default()
     }
+}
+
+fn rule(messages: u64, matched: u64) -> NamedRule {
+    with(counts(messages, matched))
+}
+
+fn off() -> NamedRule {
+    let mut off = rule(0, 0);
+    off.definition.enabled = Some(false);
+    off
 }
 
 fn of_rule(rule: NamedRule, client: Facts) -> Diagnosis {
@@ -30,32 +49,28 @@ fn of_rule(rule: NamedRule, client: Facts) -> Diagnosis {
 
 #[test]
 fn a_rule_is_told_by_its_name() {
-    let off = NamedRule {
-        is_on: false,
-        ..rule(0, 0)
-    };
-    let failing = NamedRule {
+    let failing = with(RuleCounts {
         errors: 2,
         last_error: Some("no number".to_owned()),
-        ..rule(2, 0)
-    };
-    let missing = NamedRule {
+        ..counts(2, 0)
+    });
+    let missing = with(RuleCounts {
         missing: 3,
         missing_member: Some(MissingMember {
             name: "temp".to_owned(),
             topic: "plant/7/temperature".to_owned(),
             others: vec!["Temp".to_owned(), "unit".to_owned()],
         }),
-        ..rule(3, 0)
-    };
-    let stopped = NamedRule {
+        ..counts(3, 0)
+    });
+    let stopped = with(RuleCounts {
         stopped: 2,
         stopped_by: Some("dedupe".to_owned()),
-        ..rule(0, 0)
-    };
+        ..counts(0, 0)
+    });
     let near = "plant/7/temprature";
     for (rule, topic, cause, expected) in [
-        (off, None, Cause::RuleOff, "the rule hot is off"),
+        (off(), None, Cause::RuleOff, "the rule hot is off"),
         (
             rule(0, 0),
             None,
@@ -108,17 +123,13 @@ fn a_rule_is_told_by_its_name() {
 
 #[test]
 fn a_client_with_the_name_of_a_rule_comes_first() {
-    let off = NamedRule {
-        is_on: false,
-        ..rule(0, 0)
-    };
     let client = {
         let mut of = facts(None);
         of.asked.session = Some(connected());
         of.asked.registered_as = Some("device".to_owned());
         of
     };
-    let diagnosis = of_rule(off, client);
+    let diagnosis = of_rule(off(), client);
     expect(
         &diagnosis,
         Cause::NothingWrong,
@@ -140,16 +151,11 @@ fn an_alarm_that_was_raised_once_is_no_fault() {
         ..RuleAlarm::default()
     };
     let mut rule = NamedRule {
-        name: "hot".to_owned(),
-        is_on: true,
-        is_in_force: true,
-        messages: 1,
-        matched: 1,
         alarms: vec![alarm],
-        ..NamedRule::default()
+        ..rule(1, 1)
     };
     assert!(!of_rule(rule.clone(), facts(None)).wrong);
-    rule.matched = 2;
+    rule.counts.matched = 2;
     let expected = "is active since";
     expect(
         &of_rule(rule, facts(None)),

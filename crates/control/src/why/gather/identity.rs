@@ -50,7 +50,7 @@ impl Control {
         let realm = policy
             .as_deref()
             .map_or(Realm::of_tenant(tenant), |policy| {
-                self.realm_of(policy, tenant, (&proved, client_id), (listener, runs))
+                self.realm_of(policy, tenant, &proved, client_id, listener, runs)
             });
         let standing = policy.as_deref().map(|policy| match is_anonymous {
             true => Standing::Unproved,
@@ -75,7 +75,7 @@ impl Control {
                 && question.sees_node
                 && name.parse::<IpAddr>().is_ok(),
             add: match &standing {
-                Some(Standing::Barred(why)) => self.journal.adding(tenant, why, name),
+                Some(Standing::Barred(why)) => self.journal.commands().adding(tenant, why, name),
                 _ => None,
             },
             registered_as: registered_as.map(str::to_owned),
@@ -95,8 +95,10 @@ impl Control {
         &self,
         policy: &Policy,
         tenant: TenantId,
-        (name, client_id): (&str, &str),
-        (listener, runs): (Option<&str>, &[Run]),
+        name: &str,
+        client_id: &str,
+        listener: Option<&str>,
+        runs: &[Run],
     ) -> Realm {
         let usual = Realm::of_tenant(tenant);
         let facts = self.node_facts();

@@ -25,7 +25,7 @@ use super::topic::LEVELS_MAX;
 use crate::authentication::Policy;
 use crate::control::{Control, ControlError};
 use crate::integrations::Integrations;
-use crate::journal::{AclFileOfListener, NamelessRules, Run};
+use crate::journal::{AclFileOfListener, Run};
 use crate::shared_registry::SharedRegistry;
 use crate::telemetry::Telemetry;
 use crate::wall_clock::unsigned;
@@ -107,8 +107,7 @@ impl Control {
 
     /// Whether it is a device whose type permits it several clients.
     pub(crate) fn has_several_clients(&self, tenant: TenantId, name: &str) -> bool {
-        let policy = self.policy();
-        let tables = policy.as_deref().and_then(|policy| policy.tables());
+        let tables = self.tables();
         tables.is_some_and(|tables| tables.sessions_max(tenant.0, name) > 0)
     }
 
@@ -144,9 +143,7 @@ impl Control {
             let of_page = page.clients.iter();
             with_session.extend(of_page.map(|one| one.client_id.to_string()));
         }
-        let policy = self.policy();
-        let tables = policy.as_deref().and_then(|policy| policy.tables());
-        let known = tables.and_then(|tables| tables.account_kind(tenant.0, name));
+        let known = self.account_kind(tenant, name);
         if matches!(known, Some(AccountKind::Device)) {
             found.retain(|client_id| {
                 let mut sessions = with_session.iter();
@@ -288,8 +285,7 @@ impl Control {
 
     /// Ids of other devices that are levels of the topic in the question.
     fn devices_in_topic(&self, question: &Question, asked: &Asked) -> Vec<String> {
-        let policy = self.policy();
-        let tables = policy.as_deref().and_then(|policy| policy.tables());
+        let tables = self.tables();
         let (Some(tables), Some(topic)) = (tables, &question.topic) else {
             return Vec::new();
         };
@@ -319,7 +315,7 @@ impl Control {
         Some(AclFileOfListener {
             path: policy.realms.get(&realm)?.acl_file.clone()?,
             users: Arc::clone(&policy.realms.get(&realm)?.acl_users),
-            nameless: NamelessRules(Arc::clone(&policy.realms.get(&realm)?.anonymous)),
+            nameless: Arc::clone(&policy.realms.get(&realm)?.anonymous),
             listener: is_own.then(|| listener.to_owned()),
         })
     }

@@ -128,14 +128,13 @@ impl Control {
         };
         let mut groups_missing = Vec::new();
         let mut remedy = |action, explained: &Explained| match has_own_rules {
-            true => WordedRemedy {
-                text: "give it a token that permits it, or have the hook's answer permit it"
-                    .to_owned(),
-                command: None,
-            },
+            true => WordedRemedy::new(
+                "give it a token that permits it, or have the hook's answer permit it",
+                None,
+            ),
             false if explained.outcome == explain::Outcome::Permitted => WordedRemedy::default(),
             false => {
-                let (worded, group) = self.permitting_of(&named, (action, topic));
+                let (worded, group) = self.permitting_of(&named, action, topic);
                 groups_missing.extend(group);
                 worded
             }
@@ -172,7 +171,8 @@ impl Control {
     fn permitting_of(
         &self,
         who: &Actor<'_>,
-        (action, topic): (&str, &str),
+        action: &str,
+        topic: &str,
     ) -> (WordedRemedy, Option<GroupMissing>) {
         let lacking = Lacking {
             client_id: who.client_id,
@@ -180,7 +180,11 @@ impl Control {
             action,
             topic,
         };
-        match self.journal.group_permitting(who.tenant, &lacking) {
+        match self
+            .journal
+            .commands()
+            .group_permitting(who.tenant, &lacking)
+        {
             Some((group, worded)) => {
                 let missing = GroupMissing {
                     id: group.id,
@@ -191,7 +195,10 @@ impl Control {
                 (worded, Some(missing))
             }
             None => {
-                let worded = self.journal.permitting(who.tenant, &lacking, who.acl_file);
+                let worded = self
+                    .journal
+                    .commands()
+                    .permitting(who.tenant, &lacking, who.acl_file);
                 (worded, None)
             }
         }
@@ -216,7 +223,7 @@ impl Control {
                 user: entry.user_name.as_deref().or(who.user),
                 ..*who
             };
-            let (worded, group) = self.permitting_of(&whose, (action, topic));
+            let (worded, group) = self.permitting_of(&whose, action, topic);
             // The entry knows as much where nothing more is known.
             if group.is_some() || who.acl_file.is_some() && entry.command.is_none() {
                 (entry.remedy, entry.command) = (Some(worded.text), worded.command);

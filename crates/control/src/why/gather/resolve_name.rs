@@ -5,26 +5,28 @@ use martlet_broker::{Realm, TenantId};
 use crate::control::{Control, ControlError};
 
 impl Control {
+    /// The tenant and the name of `name@team`, as in a login, if that is in this tenant or, without
+    /// one, in any; none: the name is no such.
+    fn qualified(&self, tenant: Option<TenantId>, name: &str) -> Option<(TenantId, String)> {
+        let tables = self.tables()?;
+        let (of, own) = tables.qualified(name)?;
+        let of = TenantId(of);
+        tenant
+            .is_none_or(|tenant| tenant == of)
+            .then(|| (of, own.to_owned()))
+    }
+
     /// The name within a tenant: `name@team` stands for `name` there.
     pub fn own_name(&self, tenant: TenantId, name: String) -> String {
-        let policy = self.policy();
-        let tables = policy.as_ref().and_then(|policy| policy.tables());
-        match tables.and_then(|tables| tables.qualified(&name)) {
-            Some((of, own)) if of == tenant.0 => own.to_owned(),
-            _ => name,
-        }
+        let qualified = self.qualified(Some(tenant), &name);
+        qualified.map_or(name, |(_, own)| own)
     }
 
     /// The user or device of a name, in this tenant or, without one, in any: `name@team` is one of
     /// the team, as in a login.
     pub fn resolve_user(&self, tenant: Option<TenantId>, name: String) -> (TenantId, String) {
-        let policy = self.policy();
-        let tables = policy.as_ref().and_then(|policy| policy.tables());
-        let qualified = tables.and_then(|tables| tables.qualified(&name));
-        match qualified.filter(|(of, _)| tenant.is_none_or(|tenant| tenant.0 == *of)) {
-            Some((of, own)) => (TenantId(of), own.to_owned()),
-            None => (tenant.unwrap_or_default(), name),
-        }
+        let qualified = self.qualified(tenant, &name);
+        qualified.unwrap_or((tenant.unwrap_or_default(), name))
     }
 
     /// The tenant and name of a client or user that was named without a team: `name@team` is one of
@@ -58,16 +60,9 @@ impl Control {
         client_id: String,
     ) -> Result<(TenantId, String), ControlError> {
         let own_tenant = tenant.unwrap_or_default();
-        let policy = self.policy();
-        let tables = policy.as_ref().and_then(|policy| policy.tables());
-        let qualified = tables.and_then(|tables| tables.qualified(&client_id));
-        let qualified = qualified.filter(|(of, _)| tenant.is_none_or(|tenant| tenant.0 == *of));
-        let Some((of, own)) = qualified else {
-            return Ok((own_tenant, client_id));
-        };
-        match self.client(own_tenant, &client_id, 0).await? {
-            Some(_) => Ok((own_tenant, client_id)),
-            None => Ok((TenantId(of), own.to_owned())),
-        }
+        Ok(match self.qualified(tenant, &client_id) {
+            Some(of_team) if self.client(own_tenant, &client_id, 0).await?.is_none() => of_team,
+            _ => (own_tenant, client_id),
+        })
     }
 }

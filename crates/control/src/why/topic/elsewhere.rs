@@ -128,8 +128,7 @@ impl Control {
 
     /// The common tenant, and those of teams, without one.
     pub(crate) fn other_tenants(&self, own: TenantId) -> Vec<TenantId> {
-        let policy = self.policy();
-        let tables = policy.as_deref().and_then(|policy| policy.tables());
+        let tables = self.tables();
         let owned = tables.iter().flat_map(|tables| tables.tenants());
         let all = std::iter::once(0).chain(owned).map(TenantId);
         all.filter(|tenant| *tenant != own)
@@ -138,9 +137,11 @@ impl Control {
     }
 
     pub(crate) fn tenant_in_words(&self, tenant: TenantId) -> String {
-        let policy = self.policy();
-        let tables = policy.as_deref().and_then(|policy| policy.tables());
-        match tables.and_then(|tables| tables.team_of(tenant.0)) {
+        let tables = self.tables();
+        let team = tables
+            .as_deref()
+            .and_then(|tables| tables.team_of(tenant.0));
+        match team {
             Some(team) => format!("the tenant of the team {team}"),
             None => "the common tenant".to_owned(),
         }
@@ -149,8 +150,7 @@ impl Control {
     /// The first device of another tenant whose id is a level of a topic, where the own tenant has
     /// no device or user of that name; with its tenant, in words.
     fn device_elsewhere(&self, own: TenantId, topic: &str) -> Option<(String, String)> {
-        let policy = self.policy();
-        let tables = policy.as_deref().and_then(|policy| policy.tables())?;
+        let tables = self.tables()?;
         let mut levels = topic
             .split('/')
             .take(LEVELS_MAX)

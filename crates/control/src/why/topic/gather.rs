@@ -334,7 +334,7 @@ impl Control {
                 found.push(Unreadable {
                     topic: one.topic.to_string(),
                     why: explained.why,
-                    worded: self.journal.permitting(tenant, &lacking, None),
+                    worded: self.journal.commands().permitting(tenant, &lacking, None),
                 });
             }
         }
