@@ -6,6 +6,7 @@ import re
 import resource
 import signal
 import subprocess
+import tempfile
 import urllib.request
 
 import pytest
@@ -189,6 +190,41 @@ def test_a_node_goes_on_where_nobody_reads_its_lines(tmp_path):
     finally:
         node.terminate()
         assert node.wait(timeout=DEADLINE_SECS) == 0
+
+
+def test_a_command_that_names_no_node_finds_the_one_that_runs():
+    # The path of a socket must be short to be found.
+    with tempfile.TemporaryDirectory(prefix="martlet-", dir="/tmp") as nodes:
+        state = os.path.join(nodes, "state")
+        variables = {**martlet_process.environment(), "XDG_STATE_HOME": state, "MARTLET_FIND_NODES": nodes}
+
+        def said(*command):
+            done = subprocess.run([martlet_process.binary(), *command], env=variables, cwd=nodes, text=True,
+                                  stdin=subprocess.DEVNULL, capture_output=True, timeout=DEADLINE_SECS)
+            return done.returncode, done.stdout, done.stderr
+
+        assert "no node answers" in said("status")[2]
+        # A relative path is found from any directory.
+        with martlet_process.Node(data_dir="first node", directory=nodes, log_path=os.path.join(nodes, "log")) as first:
+            option = f"--data-dir='{nodes}/first node'"
+            code, output, errors = said("user", "rm", "nobody")
+            assert code == 1 and option in errors.splitlines()[0] and f"martlet user ls {option}" in errors, errors
+            code, output, errors = said("status", "--json")
+            assert (code, json.loads(output)["listeners"]) == (0, first.urls) and option in errors
+            with martlet_process.Node(data_dir=os.path.join(nodes, "second")) as second:
+                code, output, errors = said("device", "ls")
+                assert (code, output) == (1, "") and len(errors.splitlines()) == 1, errors
+                for named in (f"{option} ({first.urls[0]})", f"--data-dir={nodes}/second ({second.urls[0]})"):
+                    assert named in errors, errors
+                assert said("status", "--data-dir", second.data_dir)[::2] == (0, "")
+            # Commands for nodes that do not run search none, and neither do those that are told not to.
+            assert os.path.join(state, "martlet") in said("store", "check")[2]
+            variables["MARTLET_FIND_NODES"] = "off"
+            assert "no node answers" in said("status")[2]
+            # What the default directory has is meant.
+            variables["MARTLET_FIND_NODES"] = nodes
+            os.makedirs(os.path.join(state, "martlet", "store"))
+            assert "no node answers" in said("status")[2]
 
 
 @pytest.fixture

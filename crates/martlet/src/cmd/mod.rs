@@ -30,6 +30,7 @@ pub(crate) mod errors;
 pub(crate) mod events;
 pub(crate) mod examples;
 pub(crate) mod exit;
+mod find_node;
 pub(crate) mod firmware;
 mod format;
 pub(crate) mod group;

@@ -18,7 +18,7 @@ mod table;
 
 pub(crate) use check::expectation;
 pub(crate) use effective::{Effective, SinkTable};
-pub(crate) use environment::environment;
+pub(crate) use environment::{FIND_NODES, environment};
 pub(crate) use environment_file::{EnvironmentFile, origin_of, place_of};
 pub(crate) use environment_name::environment_name;
 pub(crate) use overlay::{HttpAddress, Overlay};

@@ -64,8 +64,8 @@ pub(crate) use file_access::{exposed_files, unreadable_files};
 pub(crate) use http::{HttpConnections, HttpListener, iotflow_base};
 pub(crate) use key::key;
 pub(crate) use load::{
-    Effective, HttpAddress, Imported, Overlay, SinkTable, Table, environment, environment_name,
-    expectation, import_mosquitto, load, origin_of,
+    Effective, FIND_NODES, HttpAddress, Imported, Overlay, SinkTable, Table, environment,
+    environment_name, expectation, import_mosquitto, load, origin_of,
 };
 pub(crate) use log::{LogFile, LogSettings, log_settings};
 pub(crate) use made::MadeIntegrations;

@@ -16,8 +16,12 @@ use crate::config::nearest::{nearest, nearest_of};
 use crate::config::regular_file;
 use crate::config::schema::{Key, Kind};
 
-/// Variables of tests and tools that are not configuration.
-const NOT_CONFIGURATION: &[&str] = &["MARTLET_BIN"];
+/// Variable of commands that name no node: `off`: none is searched; a directory: only nodes with
+/// data directories below it are found.
+pub(crate) const FIND_NODES: &str = "MARTLET_FIND_NODES";
+
+/// Variables of commands, tests and tools that are not configuration.
+const NOT_CONFIGURATION: &[&str] = &["MARTLET_BIN", FIND_NODES];
 
 /// Variables of the process, which take precedence, and of `.env` in the working directory.
 #[derive(Debug, Default)]
