@@ -3,6 +3,7 @@
 mod bans;
 mod bulk;
 mod list;
+mod table_parts;
 mod twin;
 
 use std::process::ExitCode;
@@ -23,11 +24,11 @@ use crate::cmd::node_options::{NodeOptions, TeamOption};
 use crate::cmd::print::err;
 use crate::cmd::prompt;
 use crate::cmd::query::{device_path, encoded, team_query};
+use crate::cmd::reach;
 use crate::cmd::role;
-use crate::cmd::tables;
 use crate::cmd::user_source::note_of_other;
 use crate::cmd::view::text;
-use list::{ListOptions, StatusName};
+use list::{Selection, StatusName};
 
 /// Arguments of `martlet device`.
 #[derive(Args, Debug)]
@@ -57,7 +58,7 @@ enum Action {
     /// Print all devices as CSV or JSON, which import reads again; without credentials
     ///
     /// Team and groups are given by name, or by id where a name is ambiguous.
-    Export(ListOptions),
+    Export(Selection),
     /// Delete a device; its connection ends, and it can be restored
     Rm(RemoveOptions),
     /// Restore a deleted device, with its credentials
@@ -320,13 +321,13 @@ fn add(options: &AddOptions) -> anyhow::Result<String> {
 fn line_to_try(node: &NodeOptions, device: &Value, secret: &str) -> String {
     let members = ["id", "user_name", "type"];
     let [id, user_name, device_type] = members.map(|member| text(device, member));
-    let given = tables::Given {
+    let given = reach::Given {
         id: &id,
         user_name: &user_name,
         device_type: &device_type,
         secret,
     };
-    tables::line_to_try(node, &given)
+    reach::line_to_try(node, &given)
 }
 
 /// Note on the user name of a device, if it differs from the id.

@@ -59,6 +59,7 @@ mod property;
 pub(crate) mod pub_;
 mod query;
 mod random;
+mod reach;
 pub(crate) mod retained;
 pub(crate) mod role;
 pub(crate) mod rollout;

@@ -14,14 +14,31 @@ pub(crate) fn encoded(text: &str) -> String {
     encoded
 }
 
+/// Parameters as a whole query; empty if there are none.
+pub(crate) fn query_of<'a, V: AsRef<str>>(
+    parameters: impl IntoIterator<Item = (&'a str, V)>,
+) -> String {
+    let mut query = String::new();
+    for (name, value) in parameters {
+        let sign = if query.is_empty() { '?' } else { '&' };
+        query.push_str(&format!("{sign}{name}={}", encoded(value.as_ref())));
+    }
+    query
+}
+
 /// Query for the objects of a team; empty: no team is named.
 pub(crate) fn team_query(team: Option<&str>) -> String {
-    team.map_or_else(String::new, |team| format!("?team={}", encoded(team)))
+    query_of(team.map(|team| ("team", team)))
 }
 
 /// Path of a team.
 pub(crate) fn team_path(team: &str) -> String {
     format!("/api/v1/teams/{}", encoded(team))
+}
+
+/// Path of a user.
+pub(crate) fn user_path(user: &str) -> String {
+    format!("/api/v1/users/{}", encoded(user))
 }
 
 /// Path of a device.
@@ -36,5 +53,7 @@ mod tests {
     #[test]
     fn a_name_is_one_part_of_a_query() {
         assert_eq!(encoded("a&b=c d/é"), "a%26b%3Dc%20d%2F%C3%A9");
+        assert_eq!(query_of([("a", "b"), ("c", "&")]), "?a=b&c=%26");
+        assert_eq!(team_query(None), "");
     }
 }

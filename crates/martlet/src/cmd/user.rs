@@ -24,7 +24,7 @@ use crate::cmd::node_options::{NodeOptions, for_node, prints_json};
 use crate::cmd::passwd::HashName;
 use crate::cmd::print::{errln, out};
 use crate::cmd::prompt::Strength;
-use crate::cmd::query::{device_path, encoded};
+use crate::cmd::query::{device_path, user_path};
 use crate::cmd::user_source::{
     Change, UserSource, are_in_tables, note_of_other, password_file, users,
 };
@@ -499,11 +499,11 @@ fn set(options: &SetOptions) -> anyhow::Result<String> {
 }
 
 /// The path of users in the API.
-const USERS: &str = "/api/v1/users";
+pub(crate) const USERS: &str = "/api/v1/users";
 
 /// The path of a user, or of what belongs to it.
 fn path(user: &str, rest: &str) -> String {
-    format!("{USERS}/{}{rest}", encoded(user))
+    user_path(user) + rest
 }
 
 /// Lines about when a change is in force, with the source that decides about the user if that is
