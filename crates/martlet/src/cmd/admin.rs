@@ -434,7 +434,8 @@ pub(crate) fn ask(data_dir: &Path, method: &str, path: &str) -> anyhow::Result<S
 /// Sends a request and returns the JSON response. Extends the usual time limit by a given time.
 pub(crate) fn ask_with(
     data_dir: &Path,
-    (method, path): (&str, &str),
+    method: &str,
+    path: &str,
     body: &str,
     longer: Duration,
 ) -> anyhow::Result<String> {

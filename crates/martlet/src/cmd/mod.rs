@@ -49,7 +49,6 @@ pub(crate) mod manage;
 mod member;
 mod message_source;
 mod mqtt_options;
-mod node_and_form;
 pub(crate) mod node_options;
 mod packet_log;
 pub(crate) mod passwd;

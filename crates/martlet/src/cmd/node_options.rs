@@ -120,6 +120,16 @@ pub(crate) struct NodeOptions {
     reads_other_names: bool,
 }
 
+/// Which node, and in which form.
+#[derive(Args, Debug)]
+pub(crate) struct NodeAndForm {
+    #[command(flatten)]
+    pub(crate) node: NodeOptions,
+    /// Print JSON
+    #[arg(long)]
+    pub(crate) json: bool,
+}
+
 /// Among whose devices, clients and topics.
 #[derive(Args, Debug)]
 pub(crate) struct TeamOption {

@@ -26,6 +26,18 @@ pub(crate) fn query_of<'a, V: AsRef<str>>(
     query
 }
 
+/// Appends the parameters that have values to a path.
+pub(crate) fn with_query(path: &str, parameters: &[(&str, Option<&str>)]) -> String {
+    let mut target = path.to_owned();
+    for (name, value) in parameters {
+        if let Some(value) = value {
+            let mark = if target.contains('?') { '&' } else { '?' };
+            target.push_str(&format!("{mark}{name}={}", encoded(value)));
+        }
+    }
+    target
+}
+
 /// Query for the objects of a team; empty: no team is named.
 pub(crate) fn team_query(team: Option<&str>) -> String {
     query_of(team.map(|team| ("team", team)))

@@ -10,7 +10,7 @@ use crate::cmd::columns::{columns, left_out};
 use crate::cmd::deleted::DeletedKept;
 use crate::cmd::door::Door;
 use crate::cmd::listing;
-use crate::cmd::node_and_form::NodeAndForm;
+use crate::cmd::node_options::NodeAndForm;
 use crate::cmd::view::text;
 
 /// Status of a device.
