@@ -22,7 +22,7 @@ use crate::cmd::duration::{grace, time};
 use crate::cmd::node_options::{NodeAndForm, NodeOptions, TeamOption};
 use crate::cmd::print::err;
 use crate::cmd::prompt;
-use crate::cmd::query::{device_path, encoded, team_query};
+use crate::cmd::query::{DEVICES, device_path, encoded, team_query};
 use crate::cmd::reach;
 use crate::cmd::role;
 use crate::cmd::user_source::note_of_other;
@@ -99,9 +99,6 @@ fn path_of(device: &Value, rest: &str) -> String {
     let team = device["team"].as_str().filter(|team| !team.is_empty());
     path(&text(device, "id"), rest, team)
 }
-
-/// The path of devices in the API.
-const DEVICES: &str = "/api/v1/devices";
 
 impl NamedOptions {
     /// The device, as the API shows it. `ID@TEAM`, the form used in logins, is a device of the

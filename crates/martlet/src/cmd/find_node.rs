@@ -2,8 +2,8 @@
 //!
 //! `/proc/net/unix` lists the sockets on which processes listen, with their paths. A node writes
 //! nothing to be found, a node that was killed leaves nothing, and the environment of its start
-//! does not matter. Nodes with paths too long for a socket's, and those of other systems than Linux,
-//! are not found: their data directories have to be named.
+//! does not matter. Nodes with paths that are too long for a socket, and those of other systems
+//! than Linux, are not found: their data directories have to be named.
 
 use std::ffi::OsString;
 use std::io::{Read as _, Write as _};

@@ -1,5 +1,11 @@
 //! Paths and queries of requests to the API.
 
+/// Path of devices.
+pub(crate) const DEVICES: &str = "/api/v1/devices";
+
+/// Path of users.
+pub(crate) const USERS: &str = "/api/v1/users";
+
 /// Encodes text for a query.
 pub(crate) fn encoded(text: &str) -> String {
     let mut encoded = String::new();
@@ -50,12 +56,12 @@ pub(crate) fn team_path(team: &str) -> String {
 
 /// Path of a user.
 pub(crate) fn user_path(user: &str) -> String {
-    format!("/api/v1/users/{}", encoded(user))
+    format!("{USERS}/{}", encoded(user))
 }
 
 /// Path of a device.
 pub(crate) fn device_path(device: &str) -> String {
-    format!("/api/v1/devices/{}", encoded(device))
+    format!("{DEVICES}/{}", encoded(device))
 }
 
 #[cfg(test)]

@@ -24,7 +24,7 @@ use crate::cmd::node_options::{NodeAndForm, NodeOptions, for_node, prints_json};
 use crate::cmd::passwd::HashName;
 use crate::cmd::print::{errln, out};
 use crate::cmd::prompt::Strength;
-use crate::cmd::query::{device_path, user_path};
+use crate::cmd::query::{USERS, device_path, user_path};
 use crate::cmd::user_source::{
     Change, UserSource, are_in_tables, note_of_other, password_file, users,
 };
@@ -500,9 +500,6 @@ fn set(options: &SetOptions) -> anyhow::Result<String> {
         ),
     })
 }
-
-/// The path of users in the API.
-pub(crate) const USERS: &str = "/api/v1/users";
 
 /// The path of a user, or of what belongs to it.
 fn path(user: &str, rest: &str) -> String {

@@ -12,7 +12,7 @@ use serde_json::Value;
 use crate::cmd::admin;
 use crate::cmd::door::Door;
 use crate::cmd::node_options::NodeOptions;
-use crate::cmd::query::{device_path, user_path};
+use crate::cmd::query::{USERS, device_path, user_path};
 use crate::cmd::tables;
 use crate::config::{self, regular_file};
 
@@ -207,7 +207,7 @@ impl Holder {
         {
             return Ok(Some(Self::Device));
         }
-        let deleted = door.all("/api/v1/users", &[("deleted", "true")])?;
+        let deleted = door.all(USERS, &[("deleted", "true")])?;
         let is_it = |found: &Value| found["name"] == user && found["team"] == "";
         Ok(deleted.iter().any(is_it).then_some(Self::DeletedUser))
     }

@@ -9,9 +9,9 @@
 //! (the authentication policy), `http` (HTTP listeners and access rules), `registry` (location of
 //! the tables), `database` (variables of other programs for that location), `sinks` (integrations,
 //! whose kinds are in `table_kinds`), `rules` (rules about messages, read from the file by
-//! `rule_table`), `kept` (messages, topics, events, firmware), `telemetry`, `log`, `data_dir`, `memory` (the
-//! memory limit), `way_in` (options for clients) and `file_access` (files that other users could
-//! change or read).
+//! `rule_table`), `kept` (messages, topics, events, firmware), `telemetry`, `log`, `data_dir`,
+//! `memory` (the memory limit), `way_in` (options for clients) and `file_access` (files that other
+//! users could change or read).
 //!
 //! `error` has the errors of a configuration, `nearest` suggests similar names, and `stars` warns
 //! about filters. `addresses` parses networks, `regular_file` reads files.

@@ -11,7 +11,6 @@ use martlet_control::csv::{self, LineEnd};
 use martlet_control::text::printable;
 use serde_json::{Value, json};
 
-use super::DEVICES;
 use super::list::Selection;
 use super::table_parts::{Part, PartSize, parts_of_json, parts_of_table};
 use crate::cmd::admin::{AdminRequest, finish_as};
@@ -19,7 +18,7 @@ use crate::cmd::door::Door;
 use crate::cmd::errors::row_in_words_of_commands;
 use crate::cmd::node_options::{NodeAndForm, TeamOption};
 use crate::cmd::print::{err, errln, out, outln, write_data, write_err};
-use crate::cmd::query::{query_of, team_path};
+use crate::cmd::query::{DEVICES, query_of, team_path};
 use crate::cmd::view::text;
 
 #[derive(Args, Debug)]

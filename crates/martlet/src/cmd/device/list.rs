@@ -5,12 +5,12 @@ use std::num::NonZeroUsize;
 use clap::{Args, ValueEnum};
 use serde_json::Value;
 
-use super::DEVICES;
 use crate::cmd::columns::{columns, left_out};
 use crate::cmd::deleted::DeletedKept;
 use crate::cmd::door::Door;
 use crate::cmd::listing;
 use crate::cmd::node_options::NodeAndForm;
+use crate::cmd::query::DEVICES;
 use crate::cmd::view::text;
 
 /// Status of a device.

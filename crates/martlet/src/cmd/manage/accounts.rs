@@ -11,7 +11,7 @@ use super::managed_node::ManagedNode;
 use crate::cmd::argv::MANAGE_SCRIPT;
 use crate::cmd::door::Door;
 use crate::cmd::print::errln;
-use crate::cmd::query::{device_path, user_path};
+use crate::cmd::query::{DEVICES, USERS, device_path, user_path};
 use crate::cmd::reach;
 use crate::cmd::user_source::{Change, UserSource};
 use crate::cmd::view::text;
@@ -48,7 +48,7 @@ pub(super) fn setup_admin(managed: &ManagedNode, password: Option<&str>) -> anyh
                 "name": ADMIN, "password": given, "role": ADMINISTRATOR,
                 "api_role": ADMINISTRATOR,
             });
-            door.ask("POST", user::USERS, Some(&user))?
+            door.ask("POST", USERS, Some(&user))?
         }
         Some(_) => {
             let password = json!({ "password": given });
@@ -94,7 +94,7 @@ pub(super) fn create_user(
     match is_new {
         true => {
             let user = json!({ "name": name, "password": password, "role": IOTFLOW });
-            door.ask("POST", user::USERS, Some(&user))?
+            door.ask("POST", USERS, Some(&user))?
         }
         false => {
             let password = json!({ "password": password });
@@ -181,7 +181,7 @@ pub(super) fn generate_device(managed: &ManagedNode, id: &str) -> anyhow::Result
 fn with_new_secret(door: &Door<'_>, id: &str) -> anyhow::Result<(Value, bool)> {
     let Some(mut device) = door.find(&device_path(id))? else {
         let device = json!({ "id": id, "type": IOTFLOW, "with_secret": true });
-        return Ok((door.ask("POST", "/api/v1/devices", Some(&device))?, true));
+        return Ok((door.ask("POST", DEVICES, Some(&device))?, true));
     };
     let at_once = json!({ "grace_secs": 0 });
     let rotate = format!("{}/rotate", device_path(id));
