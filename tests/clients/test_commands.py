@@ -149,6 +149,26 @@ def test_lists_have_one_form_as_json(filled, tmp_path):
             == martlet("client", "ls", "--json", "--data-dir", filled.path, "c1"))
 
 
+def test_lists_have_the_filters_and_limits_of_their_routes(filled):
+    def items(*command):
+        return json.loads(filled.run(*command, "--json"))["items"]
+
+    for name in ("user", "device", "group", "team", "key", "ban", "provision", "role", "device type"):
+        command = [*name.split(), "ls"]
+        first = json.loads(filled.run(*command, "--limit", "1", "--json"))
+        whole = items(*command)
+        assert (first["items"], first["total"]) == (whole[:1], len(whole)), name
+    assert [one["value"] for one in items("ban", "ls")] == ["evil"] and items("ban", "ls", "--team", "t1") == []
+    assert {one["object_kind"] for one in items("audit", "--object-kind", "ban")} == {"ban"}
+    assert {one["object_id"] for one in items("audit", "--object-id", "d1")} == {"d1"}
+    assert items("audit", "--from", "2026-01-01T00:00:00Z") and not items("audit", "--before", "2026-01-01T00:00:00Z")
+    assert [one["client_id"] for one in items("client", "subscriptions", "--filter", "a/#")] == ["c2"]
+    assert items("client", "subscriptions", "--share", "s") == []
+    assert items("alarm", "ls", "--name", "none", "--device", "d1", "--state", "active,cleared", "--limit", "1") == []
+    exported = filled.run("device", "export", "--type", "device", "--search", "d1").splitlines()
+    assert len(exported) == 2 and len(filled.run("device", "export", "--tag", "none").splitlines()) == 1
+
+
 def test_the_version_is_a_command(tmp_path):
     said = martlet("version")
     assert said == martlet("--version") and said.startswith("martlet ")
