@@ -48,7 +48,8 @@ def environment():
     """The caller's environment without what would configure a node, or find the caller's own."""
     kept = {key: value for key, value in os.environ.items() if not key.startswith("MARTLET_")}
     kept.pop("STATE_DIRECTORY", None)
-    return {**kept, "XDG_STATE_HOME": STATE_HOME.name}
+    # A command that is told no data directory finds no node of another test.
+    return {**kept, "XDG_STATE_HOME": STATE_HOME.name, "MARTLET_FIND_NODES": "off"}
 
 
 def run(*arguments, timeout=DEADLINE_SECS):

@@ -6,6 +6,7 @@ import re
 import resource
 import signal
 import subprocess
+import tempfile
 import urllib.request
 
 import pytest
@@ -148,6 +149,26 @@ def test_lists_have_one_form_as_json(filled, tmp_path):
             == martlet("client", "ls", "--json", "--data-dir", filled.path, "c1"))
 
 
+def test_lists_have_the_filters_and_limits_of_their_routes(filled):
+    def items(*command):
+        return json.loads(filled.run(*command, "--json"))["items"]
+
+    for name in ("user", "device", "group", "team", "key", "ban", "provision", "role", "device type"):
+        command = [*name.split(), "ls"]
+        first = json.loads(filled.run(*command, "--limit", "1", "--json"))
+        whole = items(*command)
+        assert (first["items"], first["total"]) == (whole[:1], len(whole)), name
+    assert [one["value"] for one in items("ban", "ls")] == ["evil"] and items("ban", "ls", "--team", "t1") == []
+    assert {one["object_kind"] for one in items("audit", "--object-kind", "ban")} == {"ban"}
+    assert {one["object_id"] for one in items("audit", "--object-id", "d1")} == {"d1"}
+    assert items("audit", "--from", "2026-01-01T00:00:00Z") and not items("audit", "--before", "2026-01-01T00:00:00Z")
+    assert [one["client_id"] for one in items("client", "subscriptions", "--filter", "a/#")] == ["c2"]
+    assert items("client", "subscriptions", "--share", "s") == []
+    assert items("alarm", "ls", "--name", "none", "--device", "d1", "--state", "active,cleared", "--limit", "1") == []
+    exported = filled.run("device", "export", "--type", "device", "--search", "d1").splitlines()
+    assert len(exported) == 2 and len(filled.run("device", "export", "--tag", "none").splitlines()) == 1
+
+
 def test_the_version_is_a_command(tmp_path):
     said = martlet("version")
     assert said == martlet("--version") and said.startswith("martlet ")
@@ -189,6 +210,41 @@ def test_a_node_goes_on_where_nobody_reads_its_lines(tmp_path):
     finally:
         node.terminate()
         assert node.wait(timeout=DEADLINE_SECS) == 0
+
+
+def test_a_command_that_names_no_node_finds_the_one_that_runs():
+    # The path of a socket must be short to be found.
+    with tempfile.TemporaryDirectory(prefix="martlet-", dir="/tmp") as nodes:
+        state = os.path.join(nodes, "state")
+        variables = {**martlet_process.environment(), "XDG_STATE_HOME": state, "MARTLET_FIND_NODES": nodes}
+
+        def said(*command):
+            done = subprocess.run([martlet_process.binary(), *command], env=variables, cwd=nodes, text=True,
+                                  stdin=subprocess.DEVNULL, capture_output=True, timeout=DEADLINE_SECS)
+            return done.returncode, done.stdout, done.stderr
+
+        assert "no node answers" in said("status")[2]
+        # A relative path is found from any directory.
+        with martlet_process.Node(data_dir="first node", directory=nodes, log_path=os.path.join(nodes, "log")) as first:
+            option = f"--data-dir='{nodes}/first node'"
+            code, output, errors = said("user", "rm", "nobody")
+            assert code == 1 and option in errors.splitlines()[0] and f"martlet user ls {option}" in errors, errors
+            code, output, errors = said("status", "--json")
+            assert (code, json.loads(output)["listeners"]) == (0, first.urls) and option in errors
+            with martlet_process.Node(data_dir=os.path.join(nodes, "second")) as second:
+                code, output, errors = said("device", "ls")
+                assert (code, output) == (1, "") and len(errors.splitlines()) == 1, errors
+                for named in (f"{option} ({first.urls[0]})", f"--data-dir={nodes}/second ({second.urls[0]})"):
+                    assert named in errors, errors
+                assert said("status", "--data-dir", second.data_dir)[::2] == (0, "")
+            # Commands for nodes that do not run search none, and neither do those that are told not to.
+            assert os.path.join(state, "martlet") in said("store", "check")[2]
+            variables["MARTLET_FIND_NODES"] = "off"
+            assert "no node answers" in said("status")[2]
+            # What the default directory has is meant.
+            variables["MARTLET_FIND_NODES"] = nodes
+            os.makedirs(os.path.join(state, "martlet", "store"))
+            assert "no node answers" in said("status")[2]
 
 
 @pytest.fixture

@@ -121,6 +121,27 @@ def test_a_column_is_named_once(place, start_node):
     assert 'two columns "id"' in told["detail"]
 
 
+def test_a_long_table_is_imported_in_parts_and_its_rows_keep_their_lines(place):
+    place.run("team", "add", "north")
+    ids = [f"d{number}" for number in range(1100)]
+    ids[700] = "d0"
+    table = "id,description\n" + "".join(f'{name},"first\nsecond"\n' for name in ids)
+    tried = place.run("device", "import", "-", "--dry-run", given=table, code=3)
+    assert "1099 would be added, 1 refused" in tried, tried
+    said = place.run("device", "import", "-", "--team", "north", given=table, code=3)
+    # Each row has two lines.
+    assert f"line {2 + 2 * 700}: d0: d0 already exists" in said and "1099 added, 1 refused" in said, said
+    added = {one["id"]: one["team"] for one in json.loads(place.run("device", "ls", "--json"))["items"]}
+    assert added.keys() == set(ids) and len(set(added.values())) == 1 and "" not in added.values()
+    listed = json.dumps([{"id": f"{name}-2"} for name in ids])
+    said = place.run("device", "import", "-", "--json", given=listed[:-1] + ', {"id": "a#b"}]', code=3)
+    done = json.loads(said.splitlines()[0])
+    rows = {row["row"]: row for row in done["rows"]}
+    assert (done["added"], done["refused"]) == (1099, 2) and len(rows) == 1101
+    assert [number for number, row in rows.items() if row["outcome"] != "added"] == [701, 1101]
+    assert all(len(row["secret"]) > 15 for row in rows.values() if row["outcome"] == "added")
+
+
 def test_a_file_without_end_is_no_table(place):
     """Within the memory that a table takes."""
     limit = lambda: resource.setrlimit(resource.RLIMIT_AS, (4 << 30, 4 << 30))

@@ -131,7 +131,7 @@ def test_of_devices_of_a_table(start_node, tmp_path):
     assert "1 refused" in place.run("device", "import", "-", given='[{"id": "d2", "secret": ""}]', code=3)
     node = start_node(data_dir=place.path, settings=OPEN, http=True)
     expect_refused(node, "d1", "d2")
-    assert is_let_in(node, "d1", added["items"][0]["secret"])
+    assert is_let_in(node, "d1", added["rows"][0]["secret"])
 
 
 @pytest.mark.parametrize("credentials", ["ann:", "ann", "bob:secret,ann:", "ann: ,bob:secret"])

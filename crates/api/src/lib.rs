@@ -110,9 +110,7 @@ pub use keys::ApiKey;
 pub use lockouts::LockoutView;
 pub use page::Items;
 pub use publish::UserProperty;
-pub use registry::{
-    DeviceRow, ShareView, devices_of_json, devices_of_table, json_of_device, table_of_devices,
-};
+pub use registry::ShareView;
 pub use retained::{Deleted, RetainedView};
 pub use routes::router;
 pub use settings::{RouteSettings, Settings};

@@ -3,7 +3,6 @@
 use std::fmt;
 use std::time::{Duration, SystemTime};
 
-use martlet_control::rfc3339::with_text_of_us;
 use serde::{Serialize, Serializer};
 
 /// A moment, sent as `2026-11-21T14:00:00.000000Z`.
@@ -44,10 +43,7 @@ impl fmt::Display for Moment {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         // Six digits, always, as times of telemetry have: texts of one length are in the order of
         // their times.
-        match u64::try_from(self.0.as_microsecond()) {
-            Ok(us) => with_text_of_us(us, |text| f.write_str(text)),
-            Err(_) => write!(f, "{:.6}", self.0),
-        }
+        write!(f, "{:.6}", self.0)
     }
 }
 

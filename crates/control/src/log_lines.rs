@@ -4,16 +4,14 @@ use std::cell::Cell;
 use std::collections::VecDeque;
 use std::error::Error;
 use std::fmt::{self, Debug};
+use std::io;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
-use std::time::{SystemTime, UNIX_EPOCH};
-use std::{io, ptr};
 
+use jiff::Timestamp;
 use serde::{Deserialize, Serialize};
 use serde_json::{Map, Value};
 use tracing::field::{Field, Visit};
 use tracing::{Event, Level, Metadata};
-
-use crate::rfc3339;
 
 /// Lines that are kept, and bytes of them.
 const LINES: usize = 2_000;
@@ -49,166 +47,56 @@ pub struct LogLines(Arc<Mutex<LogBuffer>>);
 /// Record of what was logged.
 #[derive(Clone, Copy, Debug)]
 pub struct Logged<'a> {
-    /// Microseconds since the Unix epoch.
-    at_us: u64,
+    at: Timestamp,
     /// Level, area and the names of the fields.
     metadata: &'static Metadata<'static>,
     /// See [`Values`].
     values: &'a [u8],
-    /// The text of a value that is [`USUAL`].
-    usual: &'a [u8],
 }
 
+/// A line that is kept.
+#[derive(Debug)]
+struct KeptLine {
+    at: Timestamp,
+    metadata: &'static Metadata<'static>,
+    values: Box<[u8]>,
+}
+
+/// A ring of lines.
 #[derive(Debug, Default)]
 struct LogBuffer {
-    chunks: VecDeque<Chunk>,
-    /// Where lines come from, by the number that they have in a chunk.
-    sites: Vec<Site>,
-    lines: usize,
+    lines: VecDeque<KeptLine>,
+    /// Bytes of all values.
     bytes: usize,
     /// The number of the last line.
     last: u64,
 }
 
-/// A place in the program that logs.
-#[derive(Debug)]
-struct Site {
-    metadata: &'static Metadata<'static>,
-    /// The message of its first line: nearly all others have the same, and are kept without it.
-    usual: Box<[u8]>,
-}
-
-/// Longer messages are not constant: they differ each time.
-const USUAL_BYTES: usize = 64;
-
-/// Lines one behind the other, so that none has an allocation of its own: of each the length of its
-/// values, the number of its site, the time since the first one, and its values.
-#[derive(Debug)]
-struct Chunk {
-    bytes: Vec<u8>,
-    /// Bytes of lines that are not kept any more.
-    removed: usize,
-    lines: usize,
-    /// Microseconds since the Unix epoch, of the first line.
-    at_us: u64,
-}
-
-/// A chunk is so large, unless a single line is larger.
-const CHUNK_BYTES: usize = 16 * 1024;
-
-/// Bytes in front of a line's values.
-const HEADER_BYTES: usize = 12;
-
-impl Chunk {
-    fn put(&mut self, site: u32, since_us: u32, values: &[&[u8]; 2]) {
-        let length = values[0].len() + values[1].len();
-        self.bytes.extend((length as u32).to_le_bytes());
-        self.bytes.extend(site.to_le_bytes());
-        self.bytes.extend(since_us.to_le_bytes());
-        values.iter().for_each(|some| self.bytes.extend(*some));
-        self.lines += 1;
-    }
-
-    /// Site, time since the first line, and values.
-    fn lines(&self) -> impl Iterator<Item = (u32, u64, &[u8])> {
-        let mut rest = &self.bytes[self.removed..];
-        std::iter::from_fn(move || {
-            let (length, behind) = rest.split_first_chunk::<4>()?;
-            let (site, behind) = behind.split_first_chunk::<4>()?;
-            let (since_us, behind) = behind.split_first_chunk::<4>()?;
-            let values = behind.split_at_checked(u32::from_le_bytes(*length) as usize)?;
-            rest = values.1;
-            let since_us = u64::from(u32::from_le_bytes(*since_us));
-            Some((u32::from_le_bytes(*site), since_us, values.0))
-        })
-    }
-}
-
 impl LogBuffer {
     fn put(&mut self, logged: Logged<'_>) {
-        let Logged {
-            at_us,
-            metadata,
-            values,
-            ..
-        } = logged;
-        let mut rest = values;
-        let first = next(&mut rest).filter(|(_, kind, _)| *kind == Kind::Shown as u8);
-        let (field, message) = first.map_or((0, &[][..]), |(field, _, text)| (field, text));
-        let site = self.site_of(metadata, message);
-        let is_usual = !message.is_empty() && *self.sites[site].usual == *message;
-        let values: &[&[u8]; 2] = match is_usual {
-            true => &[&[field, USUAL, 0], rest],
-            false => &[&[], values],
-        };
-        let length = HEADER_BYTES + values[0].len() + values[1].len();
-        let since_us = |chunk: &Chunk| u32::try_from(at_us.checked_sub(chunk.at_us)?).ok();
-        let has_room = |chunk: &&mut Chunk| chunk.bytes.len() + length <= CHUNK_BYTES;
-        let last = self.chunks.back_mut().filter(has_room);
-        match last.and_then(|chunk| Some((since_us(chunk)?, chunk))) {
-            Some((since_us, chunk)) => chunk.put(site as u32, since_us, values),
-            None => {
-                let mut chunk = Chunk {
-                    bytes: Vec::with_capacity(CHUNK_BYTES.max(length)),
-                    removed: 0,
-                    lines: 0,
-                    at_us,
-                };
-                chunk.put(site as u32, 0, values);
-                self.chunks.push_back(chunk);
-            }
-        }
+        self.lines.push_back(KeptLine {
+            at: logged.at,
+            metadata: logged.metadata,
+            values: logged.values.into(),
+        });
+        self.bytes += logged.values.len();
         self.last += 1;
-        self.lines += 1;
-        self.bytes += length;
-        while self.lines > LINES || self.bytes > BYTES {
-            self.forget_oldest();
+        while self.lines.len() > LINES || self.bytes > BYTES {
+            let oldest = self.lines.pop_front();
+            self.bytes -= oldest.map_or(0, |oldest| oldest.values.len());
         }
     }
 
-    /// The number of the site of a line with this message.
-    fn site_of(&mut self, metadata: &'static Metadata<'static>, message: &[u8]) -> usize {
-        let is_it = |site: &Site| ptr::eq(site.metadata, metadata);
-        let known = self.sites.iter().position(is_it);
-        known.unwrap_or_else(|| {
-            let usual = Some(message).filter(|message| message.len() <= USUAL_BYTES);
-            let usual = usual.unwrap_or_default().into();
-            self.sites.push(Site { metadata, usual });
-            self.sites.len() - 1
-        })
-    }
-
-    fn forget_oldest(&mut self) {
-        let Some(chunk) = self.chunks.front_mut() else {
-            return;
-        };
-        let length = chunk
-            .lines()
-            .next()
-            .map(|(.., values)| HEADER_BYTES + values.len());
-        let length = length.unwrap_or_default();
-        chunk.removed += length;
-        chunk.lines -= 1;
-        self.lines -= 1;
-        self.bytes -= length;
-        if chunk.lines == 0 {
-            self.chunks.pop_front();
-        }
-    }
-
-    /// In order, the first one that is kept first.
-    fn lines(&self) -> impl Iterator<Item = Logged<'_>> {
-        self.chunks.iter().flat_map(move |chunk| {
-            let lines = chunk.lines();
-            lines.filter_map(move |(site, since_us, values)| {
-                let site = self.sites.get(site as usize)?;
-                Some(Logged {
-                    at_us: chunk.at_us + since_us,
-                    metadata: site.metadata,
-                    values,
-                    usual: &site.usual,
-                })
-            })
+    /// Lines with their numbers, in order.
+    fn lines(&self) -> impl DoubleEndedIterator<Item = (u64, Logged<'_>)> {
+        let before = self.last - self.lines.len() as u64;
+        self.lines.iter().enumerate().map(move |(at, line)| {
+            let logged = Logged {
+                at: line.at,
+                metadata: line.metadata,
+                values: &line.values,
+            };
+            (before + 1 + at as u64, logged)
         })
     }
 }
@@ -223,11 +111,9 @@ impl LogLines {
         is_match: impl Fn(&LogLine) -> bool,
     ) -> (Vec<LogLine>, u64) {
         let kept = self.lock();
-        let first = kept.last + 1 - kept.lines as u64;
-        let skipped = (after + 1).saturating_sub(first) as usize;
         let mut found = Vec::new();
-        let mut last = after.min(kept.last).max(first.saturating_sub(1));
-        for (number, line) in (first..).zip(kept.lines()).skip(skipped) {
+        let mut last = after.min(kept.last);
+        for (number, line) in kept.lines().filter(|(number, _)| *number > after) {
             if found.len() >= limit {
                 break;
             }
@@ -240,10 +126,7 @@ impl LogLines {
     /// The last `limit` that are wanted, in order; and the number of the last line.
     pub fn last(&self, limit: usize, is_match: impl Fn(&LogLine) -> bool) -> (Vec<LogLine>, u64) {
         let kept = self.lock();
-        let numbers = (1..=kept.last).rev();
-        let lines: Vec<Logged<'_>> = kept.lines().collect();
-        let lines = numbers.zip(lines.into_iter().rev());
-        let lines = lines.map(|(number, line)| shown(number, line));
+        let lines = kept.lines().rev().map(|(number, line)| shown(number, line));
         let mut found: Vec<LogLine> = lines.filter(&is_match).take(limit).collect();
         found.reverse();
         (found, kept.last)
@@ -252,7 +135,7 @@ impl LogLines {
     /// Bytes that the lines take.
     pub(crate) fn memory_bytes(&self) -> usize {
         let kept = self.lock();
-        kept.chunks.iter().map(|chunk| chunk.bytes.capacity()).sum()
+        kept.bytes + kept.lines.capacity() * size_of::<KeptLine>()
     }
 
     /// Keeps what was logged.
@@ -266,12 +149,10 @@ impl LogLines {
         let mut values = VALUES.take();
         values.is_of_library = event.metadata().target() == LIBRARY;
         event.record(&mut values);
-        let now = SystemTime::now().duration_since(UNIX_EPOCH);
         let logged = Logged {
-            at_us: now.unwrap_or_default().as_micros() as u64,
+            at: Timestamp::now(),
             metadata: event.metadata(),
             values: &values.bytes,
-            usual: &[],
         };
         if !logged.is_secret() {
             self.lock().put(logged);
@@ -304,7 +185,7 @@ fn shown(seq: u64, line: Logged<'_>) -> LogLine {
     };
     LogLine {
         seq,
-        at: rfc3339::text_of_us(line.at_us),
+        at: format!("{:.6}", line.at),
         level: line.metadata.level().as_str().to_ascii_lowercase(),
         area: take(LOG_TARGET).unwrap_or_else(|| line.metadata.target().to_owned()),
         text: take("message").unwrap_or_default(),
@@ -350,9 +231,6 @@ impl Kind {
         Self::Sources,
     ];
 }
-
-/// Marks the usual kind of message of a site: the text is not stored.
-const USUAL: u8 = Kind::ALL.len() as u8;
 
 /// Marks a length of this value or more, which follows in four bytes.
 const LONG: u8 = u8::MAX;
@@ -428,9 +306,9 @@ impl Visit for Values {
 }
 
 impl<'a> Logged<'a> {
-    /// When: microseconds since the Unix epoch.
-    pub fn at_us(&self) -> u64 {
-        self.at_us
+    /// When it was logged.
+    pub fn at(&self) -> Timestamp {
+        self.at
     }
 
     /// How grave it is.
@@ -444,10 +322,7 @@ impl<'a> Logged<'a> {
         let (mut names, mut rest) = (all.iter().enumerate(), self.values);
         std::iter::from_fn(move || {
             let (number, kind, text) = next(&mut rest)?;
-            let (kind, text) = match kind {
-                USUAL => (Kind::Shown, self.usual),
-                kind => (*Kind::ALL.get(usize::from(kind))?, text),
-            };
+            let kind = *Kind::ALL.get(usize::from(kind))?;
             let is_it = |(at, _): &(usize, Field)| *at == usize::from(number);
             // They come in the order of the fields.
             let field = names.find(is_it).or_else(|| {

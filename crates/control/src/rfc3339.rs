@@ -3,69 +3,28 @@
 //!
 //! To be named in `#[serde(with = …)]`, for answers.
 
-use std::cell::RefCell;
-
 use jiff::Timestamp;
 use serde::{Deserialize, Deserializer, Serialize, Serializer};
 
 /// As a text; what is beyond the year 9999 is its end.
 pub fn text(ms: u64) -> String {
-    with_second(ms / 1_000, |second| format!("{second}.{:03}Z", ms % 1_000))
+    format!("{:.3}", at_ms(ms))
 }
 
 /// Time as answers have it.
 pub fn in_answers(ms: u64) -> String {
-    text_of_us(ms.saturating_mul(1_000))
+    format!("{:.6}", at_ms(ms))
 }
 
-/// Text of a time in microseconds, to the microsecond.
-pub fn text_of_us(us: u64) -> String {
-    with_text_of_us(us, str::to_owned)
-}
-
-/// Passes the text of a time in microseconds to `then`, without an allocation.
-pub fn with_text_of_us<T>(us: u64, then: impl FnOnce(&str) -> T) -> T {
-    // As long as the text of the last second of year 9999.
-    let mut text = *b"0000-00-00T00:00:00.000000Z";
-    let (seconds, digits) = text.split_at_mut(20);
-    with_second(us / 1_000_000, |second| {
-        let len = second.len().min(19);
-        seconds[..len].copy_from_slice(&second.as_bytes()[..len]);
-    });
-    let mut rest = us % 1_000_000;
-    for digit in digits[..6].iter_mut().rev() {
-        *digit = b'0' + (rest % 10) as u8;
-        rest /= 10;
-    }
-    // All of it is ASCII.
-    then(str::from_utf8(&text).unwrap_or_default())
-}
-
-fn with_second<T>(second: u64, then: impl FnOnce(&str) -> T) -> T {
-    SECOND.with_borrow_mut(|last| {
-        if last.0 != second {
-            *last = (second, to_the_second(second));
-        }
-        then(&last.1)
-    })
-}
-
-thread_local! {
-    /// The second that was asked for last, and its text: of many events in a row it is the same.
-    static SECOND: RefCell<(u64, String)> = RefCell::new((0, to_the_second(0)));
-}
-
-fn to_the_second(second: u64) -> String {
-    let second = i64::try_from(second).unwrap_or(i64::MAX);
-    let time = Timestamp::from_second(second).unwrap_or(Timestamp::MAX);
-    time.strftime("%Y-%m-%dT%H:%M:%S").to_string()
+fn at_ms(ms: u64) -> Timestamp {
+    let time = i64::try_from(ms).map(Timestamp::from_millisecond);
+    time.ok().and_then(Result::ok).unwrap_or(Timestamp::MAX)
 }
 
 /// Milliseconds since the Unix epoch, as sentences have them: `2030-01-31 12:00:00 UTC`.
 pub(crate) fn in_words(ms: u64) -> String {
-    let time = i64::try_from(ms).map(Timestamp::from_millisecond);
-    let time = time.ok().and_then(Result::ok).unwrap_or(Timestamp::MAX);
-    time.strftime("%Y-%m-%d %H:%M:%S UTC").to_string()
+    let time = at_ms(ms).strftime("%Y-%m-%d %H:%M:%S UTC");
+    time.to_string()
 }
 
 fn parse<E: serde::de::Error>(text: &str) -> Result<u64, E> {

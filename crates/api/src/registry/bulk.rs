@@ -8,10 +8,10 @@ use axum::http::{HeaderMap, HeaderValue, header};
 use axum::response::{IntoResponse, Response};
 use martlet_control::callers::Caller;
 use martlet_control::csv::{self, LineEnd};
-use martlet_control::remedy::in_requests;
+use martlet_control::remedy::{Remedy, in_requests};
 use martlet_control::use_cases::{AddDevices, PageOfDevices, ReadExportNames, TryDevices};
 use martlet_registry::{
-    Device, DeviceOrder, ExportedValue, Import, NewDevice, PageRequest, RowOutcome,
+    Device, DeviceOrder, ExportedValue, Import, NewDevice, PageRequest, Remedies, RowOutcome,
 };
 use serde::de::value::{MapAccessDeserializer, SeqAccessDeserializer};
 use serde::de::{MapAccess, SeqAccess, Visitor};
@@ -111,9 +111,15 @@ pub(crate) struct Row {
     id: String,
     /// `added`, `exists`, `refused`, `limit_reached` or `not_done`; `would_add` in a dry run.
     outcome: &'static str,
-    /// Why it is none.
+    /// Why it is none, and what to do about it.
     #[serde(skip_serializing_if = "Option::is_none")]
     why: Option<String>,
+    /// Why it is none, if `why` also has what to do about it.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    reason: Option<String>,
+    /// Remedies, the best first; `why` has them in words.
+    #[serde(skip_serializing_if = "Vec::is_empty")]
+    remedies: Vec<Remedy>,
     /// The User Name that it connects with.
     #[serde(skip_serializing_if = "Option::is_none")]
     user_name: Option<String>,
@@ -121,6 +127,18 @@ pub(crate) struct Row {
     #[serde(skip_serializing_if = "Option::is_none")]
     #[schema(value_type = Option<String>)]
     secret: Option<ShownOnce<String>>,
+}
+
+impl Row {
+    /// Notes why the device is none. Returns the outcome.
+    fn refused(&mut self, outcome: &'static str, why: &dyn Remedies) -> &'static str {
+        let remedies = why.remedies();
+        self.why = Some(in_requests(why));
+        self.reason = (!remedies.is_empty()).then(|| why.to_string());
+        let remedies = remedies.iter().map(|one| Remedy::of_tables(one, ""));
+        self.remedies = remedies.collect();
+        outcome
+    }
 }
 
 /// Result for all devices.
@@ -170,6 +188,8 @@ async fn add_all(
             id,
             outcome,
             why,
+            reason: None,
+            remedies: Vec::new(),
             user_name: None,
             secret: None,
         });
@@ -193,18 +213,18 @@ async fn add_all(
         let Some(outcome) = outcomes.next() else {
             continue;
         };
-        (row.outcome, row.why) = match outcome {
+        row.outcome = match outcome {
             RowOutcome::Added(added) if !is_dry => {
                 row.id = added.id;
                 row.user_name = Some(added.user_name);
                 row.secret = added.secret.map(ShownOnce::from);
-                ("added", None)
+                "added"
             }
-            RowOutcome::Added(_) => ("would_add", None),
-            RowOutcome::Exists(why) => ("exists", Some(in_requests(&why))),
-            RowOutcome::Refused(why) => ("refused", Some(in_requests(&why))),
-            RowOutcome::Conflict(why) => ("limit_reached", Some(in_requests(&why))),
-            RowOutcome::NotDone => ("not_done", None),
+            RowOutcome::Added(_) => "would_add",
+            RowOutcome::Exists(why) => row.refused("exists", &why),
+            RowOutcome::Refused(why) => row.refused("refused", &why),
+            RowOutcome::Conflict(why) => row.refused("limit_reached", &why),
+            RowOutcome::NotDone => "not_done",
         };
     }
     let added = rows.iter().filter(|row| row.outcome == "added").count();
@@ -342,55 +362,19 @@ fn of_row(names: &[String], fields: &[String]) -> Result<NewDevice, Problem> {
     from_value(body.into(), "")
 }
 
-/// A row of a table: its line, its id, and what it is or why it is none.
-pub type DeviceRow = (usize, String, Result<NewDevice, String>);
-
-/// A table of devices, as text: each with its line, its id, and what it is or why it is none.
-///
-/// # Errors
-/// The reason, in words, why it is not a table of devices.
-pub fn devices_of_table(text: &[u8]) -> Result<Vec<DeviceRow>, String> {
-    let all = of_table(text).map_err(|problem| problem.detail().to_owned())?;
-    Ok(told(all))
-}
-
-/// Devices of JSON, likewise: a list of them, or an object with `devices`, as the API takes it.
-/// Instead of its line each has its place, from 1.
-///
-/// # Errors
-/// It is none; in words.
-pub fn devices_of_json(text: &[u8]) -> Result<Vec<DeviceRow>, String> {
-    let many = crate::extract::from_json(text);
-    let many = many.map_err(|problem| problem.detail().to_owned())?;
-    Ok(told(of_bodies(many)))
-}
-
-fn told(all: Vec<Read>) -> Vec<DeviceRow> {
-    let told = |(line, id, read): Read| {
-        let read = read.map_err(|problem| problem.detail_of_one());
-        (line, id, read)
-    };
-    all.into_iter().map(told).collect()
-}
-
-/// Devices as a table, which [`devices_of_table`] reads again.
-pub fn table_of_devices(devices: &[Device], end: LineEnd) -> String {
-    let mut text = csv::line(Device::exported_columns(), end);
+/// Devices as a table, which an import reads again.
+fn table_of_devices(devices: &[Device]) -> String {
+    let mut text = csv::line(Device::exported_columns(), LineEnd::CrLf);
     for device in devices {
         let text_of = |value| match value {
             ExportedValue::Text(text) => text,
             ExportedValue::List(all) => csv::list(all.iter().map(String::as_str)).into(),
         };
         let fields: Vec<_> = device.exported_values().into_iter().map(text_of).collect();
-        text.push_str(&csv::line(fields.iter().map(|field| &**field), end));
+        let fields = fields.iter().map(|field| &**field);
+        text.push_str(&csv::line(fields, LineEnd::CrLf));
     }
     text
-}
-
-/// A device as JSON, as the API shows it.
-pub fn json_of_device(device: Device) -> Value {
-    // Texts and numbers alone: that cannot fail.
-    serde_json::to_value(DeviceView::from(device)).unwrap_or_default()
 }
 
 /// Devices as a table
@@ -439,7 +423,7 @@ pub(crate) async fn export(
         let views = all.into_iter().map(|device| DeviceView::now(&api, device));
         return Ok(axum::Json(views.collect::<Vec<_>>()).into_response());
     }
-    let mut text = table_of_devices(&all, LineEnd::CrLf);
+    let mut text = table_of_devices(&all);
     if params.bom == Some(true) {
         text.insert(0, csv::BYTE_ORDER_MARK);
     }
@@ -478,8 +462,11 @@ mod tests {
     #[test]
     fn a_column_is_named_once() {
         for (table, twice) in [("id,id\na,b\n", "id"), ("id,Name,name\n", "name")] {
-            let why = devices_of_table(table.as_bytes()).unwrap_err();
-            assert_eq!(why, format!("the table has two columns {twice:?}"));
+            let problem = of_table(table.as_bytes()).unwrap_err();
+            assert_eq!(
+                problem.detail(),
+                format!("the table has two columns {twice:?}")
+            );
         }
     }
 

@@ -44,7 +44,6 @@ use utoipa_axum::routes;
 use crate::access::Access::{Open, Scoped, ScopedOrOfDevice, ScopedOrOfTeam};
 use crate::route_list::Routes;
 
-pub use bulk::{DeviceRow, devices_of_json, devices_of_table, json_of_device, table_of_devices};
 pub(crate) use called_by::{CalledBy, team_id, within};
 pub(crate) use commands::TIME_SECS as COMMAND_TIME_SECS;
 pub(crate) use devices::{OfTeam, expect_type, group_id};

@@ -28,7 +28,7 @@ use crate::cmd::columns::{columns, left_out};
 use crate::cmd::errors::{error_text, in_words_of_commands, in_words_of_files};
 use crate::cmd::node_options::{NodeOptions, for_node, json_for_node};
 use crate::cmd::print::{errln, outln};
-use crate::cmd::query::encoded;
+use crate::cmd::query::query_of;
 use crate::serve::admin_socket::{self, SocketPath};
 
 /// Which node to ask, and how to print the answer.
@@ -70,14 +70,7 @@ pub(crate) fn pages<T: DeserializeOwned>(
     let (mut items, mut total, mut cursor) = (Vec::new(), 0, None);
     loop {
         let wanted = (limit - items.len()).clamp(1, PAGE);
-        let mut target = format!("{path}?limit={wanted}");
-        for (name, value) in filters {
-            target.push_str(&format!("&{name}={}", encoded(value)));
-        }
-        match &cursor {
-            None => target.push_str("&total=true"),
-            Some(cursor) => target.push_str(&format!("&cursor={cursor}")),
-        }
+        let target = format!("{path}{}", page_query(filters, wanted, cursor.as_deref()));
         let page: Page<T> = serde_json::from_str(&ask(data_dir, "GET", &target)?)?;
         total = page.total.unwrap_or(total);
         items.extend(page.items);
@@ -87,6 +80,14 @@ pub(crate) fn pages<T: DeserializeOwned>(
             return Ok((items, total));
         }
     }
+}
+
+/// Query for a page of a list. The first page also has the total number of items.
+pub(crate) fn page_query(filters: &[(&str, &str)], limit: usize, cursor: Option<&str>) -> String {
+    let limit = limit.to_string();
+    let paging = cursor.map_or(("total", "true"), |cursor| ("cursor", cursor));
+    let filters = filters.iter().copied();
+    query_of(filters.chain([("limit", &*limit), paging]))
 }
 
 /// Exit code of a successful reload with changes that need a restart.
@@ -385,8 +386,9 @@ pub(crate) struct AdminRequest<'a> {
     pub(crate) path: &'a str,
     /// Accepted media type.
     pub(crate) accept: &'a str,
-    /// Body in JSON.
     pub(crate) body: Option<&'a str>,
+    /// Media type of the body.
+    pub(crate) content_type: &'a str,
     /// Entity tag that an object must have to be changed.
     pub(crate) if_match: Option<&'a str>,
 }
@@ -398,6 +400,7 @@ impl<'a> AdminRequest<'a> {
             path,
             accept: "*/*",
             body: None,
+            content_type: "application/json",
             if_match: None,
         }
     }
@@ -413,7 +416,7 @@ impl<'a> AdminRequest<'a> {
             request = request.header(hyper::header::IF_MATCH, tag);
         }
         match self.body {
-            Some(_) => request.header(hyper::header::CONTENT_TYPE, "application/json"),
+            Some(_) => request.header(hyper::header::CONTENT_TYPE, self.content_type),
             None => request,
         }
     }
@@ -431,7 +434,8 @@ pub(crate) fn ask(data_dir: &Path, method: &str, path: &str) -> anyhow::Result<S
 /// Sends a request and returns the JSON response. Extends the usual time limit by a given time.
 pub(crate) fn ask_with(
     data_dir: &Path,
-    (method, path): (&str, &str),
+    method: &str,
+    path: &str,
     body: &str,
     longer: Duration,
 ) -> anyhow::Result<String> {

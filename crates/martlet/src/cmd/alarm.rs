@@ -10,7 +10,7 @@ use serde_json::{Value, json};
 use crate::cmd::admin::{AdminOptions, ask, finish_as};
 use crate::cmd::columns::columns;
 use crate::cmd::node_options::TeamOption;
-use crate::cmd::query::encoded;
+use crate::cmd::query::{encoded, with_query};
 use crate::cmd::rule::{ask_with_body, secs_of, text};
 
 /// Arguments of `martlet alarm`.
@@ -44,6 +44,19 @@ struct ListOptions {
     /// Also list cleared alarms
     #[arg(long)]
     all: bool,
+    /// Only alarms in these states, with commas between them: active, acknowledged, shelved,
+    /// cleared [default: all but cleared]
+    #[arg(long, value_name = "STATES", conflicts_with = "all")]
+    state: Option<String>,
+    /// Only alarms of this device
+    #[arg(long, value_name = "DEVICE")]
+    device: Option<String>,
+    /// Only alarms with this name
+    #[arg(long, value_name = "NAME")]
+    name: Option<String>,
+    /// List the newest N, at most 1000
+    #[arg(long, value_name = "N", default_value_t = 1000)]
+    limit: u16,
     /// Minimum severity: info, warning, minor, major, critical
     #[arg(long, value_name = "WORD")]
     severity: Option<String>,
@@ -84,16 +97,17 @@ pub(crate) fn run(command: &AlarmCommand) -> ExitCode {
 }
 
 fn list(options: &ListOptions) -> anyhow::Result<String> {
-    let mut target = "/api/v1/alarms?limit=1000".to_owned();
-    if options.all {
-        target.push_str("&state=active,acknowledged,shelved,cleared");
-    }
-    if let Some(severity) = &options.severity {
-        target.push_str(&format!("&severity={}", encoded(severity)));
-    }
-    if let Some(team) = &options.of.team {
-        target.push_str(&format!("&team={}", encoded(team)));
-    }
+    let all = options.all.then_some("active,acknowledged,shelved,cleared");
+    let limit = options.limit.to_string();
+    let filters = [
+        ("limit", Some(&*limit)),
+        ("state", options.state.as_deref().or(all)),
+        ("severity", options.severity.as_deref()),
+        ("device", options.device.as_deref()),
+        ("name", options.name.as_deref()),
+        ("team", options.of.team.as_deref()),
+    ];
+    let target = with_query("/api/v1/alarms", &filters);
     let body = ask(&options.admin.node.data_dir()?, "GET", &target)?;
     if options.admin.json {
         return Ok(body);
@@ -120,7 +134,7 @@ fn list(options: &ListOptions) -> anyhow::Result<String> {
 
 fn order(admin: &AdminOptions, id: &str, word: &str, body: &Value) -> anyhow::Result<String> {
     let target = format!("/api/v1/alarms/{}/{word}", encoded(id));
-    let body = ask_with_body(&admin.node.data_dir()?, ("POST", &target), body)?;
+    let body = ask_with_body(&admin.node.data_dir()?, "POST", &target, body)?;
     if admin.json {
         return Ok(body);
     }

@@ -9,7 +9,7 @@ use serde_json::Value;
 use crate::cmd::answers::listed;
 use crate::cmd::door::Door;
 use crate::cmd::listing;
-use crate::cmd::node_and_form::NodeAndForm;
+use crate::cmd::node_options::NodeAndForm;
 use crate::cmd::role;
 use crate::cmd::view::{text, time};
 
@@ -22,6 +22,18 @@ pub(crate) struct AuditCommand {
     /// Only this action; device. means all actions that begin with it
     #[arg(long, value_name = "ACTION")]
     action: Option<String>,
+    /// Only changes of objects of this kind, such as device
+    #[arg(long, value_name = "KIND")]
+    object_kind: Option<String>,
+    /// Only changes of the object with this id
+    #[arg(long, value_name = "ID")]
+    object_id: Option<String>,
+    /// Only changes at this time (RFC 3339) or later
+    #[arg(long, value_name = "TIME")]
+    from: Option<String>,
+    /// Only changes before this time (RFC 3339)
+    #[arg(long, value_name = "TIME")]
+    before: Option<String>,
     /// Show the newest N lines
     #[arg(long, short = 'n', value_name = "N", default_value = "100")]
     limit: NonZeroUsize,
@@ -35,13 +47,15 @@ pub(crate) fn audit(options: &AuditCommand) -> ExitCode {
 }
 
 fn try_audit(options: &AuditCommand) -> anyhow::Result<String> {
-    let AuditCommand {
-        who,
-        action,
-        limit,
-        on,
-    } = options;
-    let filters = [("who", who), ("action", action)];
+    let AuditCommand { limit, on, .. } = options;
+    let filters = [
+        ("who", &options.who),
+        ("action", &options.action),
+        ("object_kind", &options.object_kind),
+        ("object_id", &options.object_id),
+        ("from", &options.from),
+        ("before", &options.before),
+    ];
     let filters = filters
         .iter()
         .filter_map(|(name, value)| Some((*name, value.as_deref()?)));

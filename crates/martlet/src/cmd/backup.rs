@@ -314,7 +314,7 @@ fn json_of(verified: &Verified, archive: &Archive) -> serde_json::Value {
 }
 
 fn restore(options: &BackupOptions) -> anyhow::Result<ExitCode> {
-    let data_dir = options.node.data_dir()?;
+    let data_dir = options.node.data_dir_at_rest()?;
     let mut bar = Progress::new();
     let archive = Archive::open(&options.file, |read, all| bar.show(read, all))?;
     bar.end();

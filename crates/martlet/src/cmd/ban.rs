@@ -5,10 +5,10 @@ use std::process::ExitCode;
 use clap::{Args, Subcommand, ValueEnum};
 use serde_json::{Value, json};
 
-use crate::cmd::answers::{done, listed};
+use crate::cmd::answers::{ListForm, done};
 use crate::cmd::door::Door;
 use crate::cmd::duration::end_ms;
-use crate::cmd::node_and_form::NodeAndForm;
+use crate::cmd::node_options::NodeAndForm;
 use crate::cmd::query::encoded;
 use crate::cmd::role;
 use crate::cmd::view::{moment, text, time};
@@ -31,8 +31,11 @@ pub(crate) struct ListOfBans {
     /// Bans that have ended too; they are kept for a day
     #[arg(long)]
     ended: bool,
+    /// Only bans in the tenant of this team, by id or name
+    #[arg(long, value_name = "TEAM")]
+    team: Option<String>,
     #[command(flatten)]
-    on: NodeAndForm,
+    form: ListForm,
 }
 
 /// Arguments of `martlet ban rm`.
@@ -131,30 +134,32 @@ fn add(options: &AddBan) -> anyhow::Result<String> {
 }
 
 fn list(options: &ListOfBans) -> anyhow::Result<String> {
-    let on = &options.on;
+    let form = &options.form;
     let ended = options.ended.then_some(("ended", "true"));
-    let door = Door::of(&on.node)?;
-    let all = door.all(PATH, ended.as_slice())?;
+    let team = options.team.as_deref().map(|team| ("team", team));
+    let filters: Vec<_> = ended.into_iter().chain(team).collect();
+    let door = Door::of(&form.on.node)?;
+    let all = form.read(&door, PATH, &filters)?;
     let until = |ban: &Value| {
         let ended = if ban["holds"] == true { "" } else { " (ended)" };
         format!("{}{ended}", time(ban, "until"))
     };
     let none = "There are no bans.";
-    if all.iter().any(|ban| !ban["team"].is_null()) {
+    if all.items.iter().any(|ban| !ban["team"].is_null()) {
         let row = |ban: &Value| {
             let [id, kind, value] = ["id", "kind", "value"].map(|member| text(ban, member));
             let team = door.team_of(ban);
             [id, kind, value, team, until(ban), text(ban, "why")]
         };
         let headers = ["ID", "KIND", "VALUE", "TEAM", "UNTIL", "WHY"];
-        return Ok(listed(on, headers, all, row, none));
+        return form.show(all, headers, row, none);
     }
     let row = |ban: &Value| {
         let [id, kind, value] = ["id", "kind", "value"].map(|member| text(ban, member));
         [id, kind, value, until(ban), text(ban, "why")]
     };
     let headers = ["ID", "KIND", "VALUE", "UNTIL", "WHY"];
-    Ok(listed(on, headers, all, row, none))
+    form.show(all, headers, row, none)
 }
 
 fn remove(options: &RemoveBan) -> anyhow::Result<String> {

@@ -21,7 +21,7 @@ use crate::cmd::columns::columns;
 use crate::cmd::listing;
 use crate::cmd::node_options::NodeOptions;
 use crate::cmd::print::{errln, out};
-use crate::cmd::tables;
+use crate::cmd::reach;
 use shown::{entry_json, facts_text, json};
 use time::now_secs;
 
@@ -305,7 +305,7 @@ fn client(options: &ClientOptions) -> anyhow::Result<String> {
     // Next to the configuration written by `martlet init`.
     let of_node = readers::beside(&list).and_then(|config| {
         let node = NodeOptions::of_file(config);
-        tables::lines_of_certificate(&node, name, &made.certificate, &made.key)
+        reach::lines_of_certificate(&node, name, &made.certificate, &made.key)
     });
     let next = match of_node {
         Some(lines) => lines.join("\n      "),

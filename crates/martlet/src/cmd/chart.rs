@@ -25,7 +25,7 @@ pub(crate) fn chart(points: &[(f64, f64)], size: (usize, usize), ends: (&str, &s
     let mut canvas = Canvas::new(width, height);
     let across = share(first.0, last.0);
     let up = share(least, most);
-    let place = |point: &(f64, f64)| canvas_place((across(point.0), up(point.1)), (width, height));
+    let place = |point: &(f64, f64)| canvas_place(across(point.0), up(point.1), width, height);
     let mut before = None;
     for point in points {
         let here = place(point);
@@ -67,7 +67,7 @@ fn share(least: f64, most: f64) -> impl Fn(f64) -> f64 {
 }
 
 /// Converts a position, from 0 to 1 to the right and upwards, to a dot.
-fn canvas_place((x, y): (f64, f64), (width, height): (usize, usize)) -> (i64, i64) {
+fn canvas_place(x: f64, y: f64, width: usize, height: usize) -> (i64, i64) {
     let (columns, rows) = ((2 * width - 1) as f64, (4 * height - 1) as f64);
     (
         (x * columns).round() as i64,

@@ -99,6 +99,12 @@ struct SubscriptionOptions {
     /// Only subscriptions that match this Topic Name: the receivers of a message
     #[arg(long, value_name = "TOPIC")]
     topic: Option<String>,
+    /// Only subscriptions with exactly this Topic Filter
+    #[arg(long, value_name = "FILTER")]
+    filter: Option<String>,
+    /// Only subscriptions with this ShareName
+    #[arg(long, value_name = "NAME")]
+    share: Option<String>,
     /// Print at most this many
     #[arg(long, value_name = "N", default_value_t = 1000)]
     limit: usize,
@@ -326,6 +332,8 @@ fn subscriptions(options: &SubscriptionOptions) -> anyhow::Result<String> {
     filters.extend(options.of.filter());
     filters.extend(options.client_id.as_deref().map(|id| ("client_id", id)));
     filters.extend(options.topic.as_deref().map(|topic| ("topic", topic)));
+    filters.extend(options.filter.as_deref().map(|filter| ("filter", filter)));
+    filters.extend(options.share.as_deref().map(|name| ("share_name", name)));
     if let Some(topic) = &options.topic {
         anyhow::ensure!(
             TopicName::new(topic).is_ok(),

@@ -155,8 +155,7 @@ pub(crate) fn run(command: &CommandCommand) -> ExitCode {
         Action::Cancel(options) => finish_as(options.admin.json, cancel(options)),
         Action::Retry(options) => finish_as(options.admin.json, retry(options)),
         Action::Watch(options) => {
-            let watched = (&*options.id, &options.of);
-            match watch(&options.admin, watched, None, true) {
+            match watch(&options.admin, &options.id, &options.of, None, true) {
                 Ok(state) => state.exit_code(),
                 Err(error) => failed(options.admin.json, error),
             }
@@ -230,7 +229,7 @@ fn send(options: &SendOptions) -> ExitCode {
     }
     let until = Instant::now() + Duration::from_secs(secs);
     let prints = !options.admin.json;
-    match watch(&options.admin, (&id, &of), Some(until), prints) {
+    match watch(&options.admin, &id, &of, Some(until), prints) {
         Ok(state) => {
             if options.admin.json {
                 match read(&options.admin, &id, &of) {
@@ -290,7 +289,8 @@ fn send_it(options: &SendOptions) -> anyhow::Result<String> {
     let data_dir = options.admin.node.data_dir()?;
     ask_with(
         &data_dir,
-        ("POST", &target),
+        "POST",
+        &target,
         &body.to_string(),
         Duration::from_secs(30),
     )
@@ -483,7 +483,8 @@ impl Progress {
 /// Prints states as they change, until all have ended or the time has expired.
 fn watch(
     admin: &AdminOptions,
-    (id, of): (&str, &Target),
+    id: &str,
+    of: &Target,
     until: Option<Instant>,
     prints: bool,
 ) -> anyhow::Result<Progress> {

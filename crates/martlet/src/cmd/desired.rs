@@ -35,6 +35,6 @@ impl DesiredChange {
         let values: Value = serde_json::from_str(text)
             .with_context(|| format!("{option}: {text:?} is not JSON"))?;
         let body = values.to_string();
-        ask_with(data_dir, (method, target), &body, Duration::ZERO).map(Some)
+        ask_with(data_dir, method, target, &body, Duration::ZERO).map(Some)
     }
 }

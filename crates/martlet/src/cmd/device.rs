@@ -3,6 +3,7 @@
 mod bans;
 mod bulk;
 mod list;
+mod table_parts;
 mod twin;
 
 use std::process::ExitCode;
@@ -19,16 +20,15 @@ use crate::cmd::deleted::DeletedKept;
 use crate::cmd::door::Door;
 use crate::cmd::duration::{grace, time};
 use crate::cmd::fields::{self, FieldOptions};
-use crate::cmd::node_and_form::NodeAndForm;
-use crate::cmd::node_options::{NodeOptions, TeamOption};
+use crate::cmd::node_options::{NodeAndForm, NodeOptions, TeamOption};
 use crate::cmd::print::err;
 use crate::cmd::prompt;
-use crate::cmd::query::{device_path, encoded, team_query};
+use crate::cmd::query::{DEVICES, device_path, encoded, team_query};
+use crate::cmd::reach;
 use crate::cmd::role;
-use crate::cmd::tables;
 use crate::cmd::user_source::note_of_other;
 use crate::cmd::view::text;
-use list::{ListOptions, StatusName};
+use list::{Selection, StatusName};
 
 /// Arguments of `martlet device`.
 #[derive(Args, Debug)]
@@ -58,7 +58,7 @@ enum Action {
     /// Print all devices as CSV or JSON, which import reads again; without credentials
     ///
     /// Team and groups are given by name, or by id where a name is ambiguous.
-    Export(ListOptions),
+    Export(Selection),
     /// Delete a device; its connection ends, and it can be restored
     Rm(RemoveOptions),
     /// Restore a deleted device, with its credentials
@@ -100,9 +100,6 @@ fn path_of(device: &Value, rest: &str) -> String {
     let team = device["team"].as_str().filter(|team| !team.is_empty());
     path(&text(device, "id"), rest, team)
 }
-
-/// The path of devices in the API.
-const DEVICES: &str = "/api/v1/devices";
 
 impl NamedOptions {
     /// The device, as the API shows it. `ID@TEAM`, the form used in logins, is a device of the
@@ -291,13 +288,13 @@ fn add(options: &AddOptions) -> anyhow::Result<String> {
 fn line_to_try(node: &NodeOptions, device: &Value, secret: &str) -> String {
     let members = ["id", "user_name", "type"];
     let [id, user_name, device_type] = members.map(|member| text(device, member));
-    let given = tables::Given {
+    let given = reach::Given {
         id: &id,
         user_name: &user_name,
         device_type: &device_type,
         secret,
     };
-    tables::line_to_try(node, &given)
+    reach::line_to_try(node, &given)
 }
 
 /// Note on the user name of a device, if it differs from the id.

@@ -7,6 +7,7 @@ use std::cell::OnceCell;
 use std::collections::HashMap;
 use std::path::PathBuf;
 use std::sync::Arc;
+use std::time::Duration;
 
 use anyhow::Context as _;
 use axum::Router;
@@ -25,7 +26,6 @@ use tower::ServiceExt as _;
 
 use crate::cmd::admin::{self, AdminRequest, NodeRefusal};
 use crate::cmd::node_options::NodeOptions;
-use crate::cmd::query::encoded;
 use crate::cmd::tables;
 use crate::cmd::view::text;
 use crate::config::{self, Effective};
@@ -52,6 +52,9 @@ struct InProcess {
     tables: Arc<SharedRegistry>,
     data_dir: PathBuf,
 }
+
+/// Time limit for a request about many objects.
+const TRANSFER_PATIENCE: Duration = Duration::from_secs(600);
 
 /// Items of a page that are asked for.
 const PAGE: usize = 1_000;
@@ -110,29 +113,50 @@ impl<'n> Door<'n> {
     }
 
     fn send(&self, request: &AdminRequest<'_>) -> anyhow::Result<Value> {
-        let path = request.path.split('?').next().unwrap_or_default();
-        if path.ends_with('/') || path.contains("//") {
-            anyhow::bail!("a name or id is empty");
-        }
-        let text = match &self.way {
-            Way::Node(data_dir) => admin::answer(data_dir, *request, admin::PATIENCE)?,
-            Way::Process(process) => process.ask(request).map_err(|error| {
-                // The routes do not tell callers why tables cannot be used.
-                match process.tables.trouble() {
-                    Some(why) => anyhow::Error::msg(why),
-                    None => error,
-                }
-            })?,
-        };
+        let text = self.text(request, admin::PATIENCE)?;
         match text.is_empty() {
             true => Ok(Value::Null),
             false => Ok(serde_json::from_str(&text)?),
         }
     }
 
+    /// The text of the answer to a request about many objects, which may take minutes.
+    ///
+    /// # Errors
+    /// [`NodeRefusal`], or the node does not respond.
+    pub(crate) fn transfer(&self, request: &AdminRequest<'_>) -> anyhow::Result<String> {
+        self.text(request, TRANSFER_PATIENCE)
+    }
+
+    fn text(&self, request: &AdminRequest<'_>, patience: Duration) -> anyhow::Result<String> {
+        let path = request.path.split('?').next().unwrap_or_default();
+        if path.ends_with('/') || path.contains("//") {
+            anyhow::bail!("a name or id is empty");
+        }
+        match &self.way {
+            Way::Node(data_dir) => admin::answer(data_dir, *request, patience),
+            Way::Process(process) => process.ask(request).map_err(|error| {
+                // The routes do not tell callers why tables cannot be used.
+                match process.tables.trouble() {
+                    Some(why) => anyhow::Error::msg(why),
+                    None => error,
+                }
+            }),
+        }
+    }
+
     /// Like [`Door::ask`], with GET.
     pub(crate) fn get(&self, path: &str) -> anyhow::Result<Value> {
         self.ask("GET", path, None)
+    }
+
+    /// The object at a path; `None` if there is none.
+    pub(crate) fn find(&self, path: &str) -> anyhow::Result<Option<Value>> {
+        match self.get(path) {
+            Ok(found) => Ok(Some(found)),
+            Err(error) if NodeRefusal::is_not_found(&error) => Ok(None),
+            Err(error) => Err(error),
+        }
     }
 
     /// The first `limit` items of a list, read page by page, and the total number of items.
@@ -145,15 +169,8 @@ impl<'n> Door<'n> {
         let (mut items, mut total, mut cursor) = (Vec::new(), 0, None::<String>);
         loop {
             let wanted = (limit - items.len()).clamp(1, PAGE);
-            let mut target = format!("{path}?limit={wanted}");
-            let paging = match cursor.as_deref() {
-                None => ("total", "true"),
-                Some(cursor) => ("cursor", cursor),
-            };
-            for (name, value) in filters.iter().copied().chain([paging]) {
-                target.push_str(&format!("&{name}={}", encoded(value)));
-            }
-            let mut page = self.get(&target)?;
+            let query = admin::page_query(filters, wanted, cursor.as_deref());
+            let mut page = self.get(&format!("{path}{query}"))?;
             if let Value::Array(more) = page["items"].take() {
                 items.extend(more);
             }

@@ -95,6 +95,14 @@ pub(crate) fn in_words_of_files(body: &str) -> Option<String> {
     }
 }
 
+/// Why a row of an import is refused, with commands in place of requests.
+pub(crate) fn row_in_words_of_commands(row: &Value) -> String {
+    let mut problem = row.clone();
+    problem["detail"] = row["why"].clone();
+    let worded = in_words_of_commands(&problem.to_string()).unwrap_or_default();
+    for_node(&worded).into_owned()
+}
+
 fn worded(problem: Details, source: FieldSource) -> String {
     let Some(reason) = problem.reason else {
         return problem.detail;

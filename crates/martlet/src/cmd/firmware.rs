@@ -14,10 +14,7 @@ use serde_json::{Value, json};
 use crate::cmd::admin::{AdminOptions, ask, ask_with, download, finish_as, upload};
 use crate::cmd::columns::columns;
 use crate::cmd::print::piped;
-use crate::cmd::query::encoded;
-
-/// Most versions that are listed.
-const LIMIT: usize = 1_000;
+use crate::cmd::query::{encoded, with_query};
 
 /// Arguments of `martlet firmware`.
 #[derive(Args, Debug)]
@@ -87,6 +84,9 @@ struct ListOptions {
     /// Only firmware of this team, by id or name
     #[arg(long, value_name = "TEAM")]
     team: Option<String>,
+    /// List the first N, at most 1000
+    #[arg(long, value_name = "N", default_value_t = 1000)]
+    limit: u16,
 }
 
 #[derive(Args, Debug)]
@@ -124,18 +124,6 @@ pub(crate) fn run(command: &FirmwareCommand) -> ExitCode {
     }
 }
 
-/// Appends the parameters that have values to a path.
-pub(crate) fn with_query(path: &str, parameters: &[(&str, Option<&str>)]) -> String {
-    let mut target = path.to_owned();
-    for (name, value) in parameters {
-        if let Some(value) = value {
-            let mark = if target.contains('?') { '&' } else { '?' };
-            target.push_str(&format!("{mark}{name}={}", encoded(value)));
-        }
-    }
-    target
-}
-
 impl FirmwareName {
     fn path(&self, behind: &str) -> String {
         let (name, version) = (encoded(&self.name), encoded(&self.version));
@@ -170,10 +158,10 @@ fn add(options: &AddOptions) -> anyhow::Result<String> {
                 "sha256": options.sha256,
                 "signature": options.signature.as_deref().unwrap_or_default(),
             });
-            let question = ("POST", &*target);
             ask_with(
                 &data_dir,
-                question,
+                "POST",
+                &target,
                 &reference.to_string(),
                 Default::default(),
             )?
@@ -207,7 +195,7 @@ pub(crate) fn text_of(value: &Value) -> String {
 }
 
 fn list(options: &ListOptions) -> anyhow::Result<String> {
-    let limit = LIMIT.to_string();
+    let limit = options.limit.to_string();
     let target = with_query(
         "/api/v1/firmware",
         &[
@@ -244,9 +232,7 @@ fn list(options: &ListOptions) -> anyhow::Result<String> {
     ];
     let mut text = columns(headers, items.iter().map(row), "There is no firmware.");
     if !answer["next"].is_null() {
-        text.push_str(&format!(
-            "There are more than {LIMIT} versions: name the firmware.\n"
-        ));
+        text.push_str("There are more: raise --limit, or name the firmware.\n");
     }
     Ok(text)
 }

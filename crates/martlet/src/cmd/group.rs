@@ -8,12 +8,11 @@ use martlet_registry::Group;
 use serde_json::{Value, json};
 
 use crate::cmd::admin::{AdminOptions, ask, finish_as};
-use crate::cmd::answers::{done, listed};
+use crate::cmd::answers::{ListForm, done};
 use crate::cmd::desired::DesiredChange;
 use crate::cmd::door::Door;
 use crate::cmd::fields::FieldOptions;
-use crate::cmd::node_and_form::NodeAndForm;
-use crate::cmd::node_options::TeamOption;
+use crate::cmd::node_options::{NodeAndForm, TeamOption};
 use crate::cmd::query::{encoded, team_query};
 use crate::cmd::role;
 use crate::cmd::view::text;
@@ -69,7 +68,7 @@ pub(crate) struct ListGroups {
     #[arg(long, value_name = "TEAM")]
     team: Option<String>,
     #[command(flatten)]
-    on: NodeAndForm,
+    form: ListForm,
 }
 
 /// The path of groups in the API.
@@ -138,8 +137,8 @@ fn work(command: &GroupCommand) -> anyhow::Result<String> {
         GroupCommand::Ls(options) => list(options),
         GroupCommand::Show(named) => show(named),
         GroupCommand::Add(options) if !options.devices.is_empty() => {
-            let of = (&*options.name, options.team.as_deref());
-            change(of, &options.devices, &options.on, true)
+            let team = options.team.as_deref();
+            change(&options.name, team, &options.devices, &options.on, true)
         }
         GroupCommand::Add(options) => add(options),
         GroupCommand::Rm(named) => remove(named),
@@ -220,22 +219,17 @@ fn show(named: &NamedGroup) -> anyhow::Result<String> {
 }
 
 fn list(options: &ListGroups) -> anyhow::Result<String> {
-    let door = Door::of(&options.on.node)?;
+    let form = &options.form;
+    let door = Door::of(&form.on.node)?;
     let team = options.team.as_deref().map(|team| ("team", team));
-    let all = door.all(PATH, team.as_slice())?;
+    let all = form.read(&door, PATH, team.as_slice())?;
     let row = |group: &Value| {
         let members = ["id", "name", "devices", "description"];
         let [id, name, devices, description] = members.map(|member| text(group, member));
         [id, name, devices, door.team_of(group), description]
     };
     let headers = ["ID", "GROUP", ">DEVICES", "TEAM", "DESCRIPTION"];
-    Ok(listed(
-        &options.on,
-        headers,
-        all,
-        row,
-        "There are no groups.",
-    ))
+    form.show(all, headers, row, "There are no groups.")
 }
 
 fn counted(devices: Option<u64>) -> String {
@@ -247,14 +241,15 @@ fn counted(devices: Option<u64>) -> String {
 
 impl Members {
     fn change(&self, is_added: bool) -> anyhow::Result<String> {
-        let of = (&*self.group, self.team.as_deref());
-        change(of, &self.devices, &self.on, is_added)
+        let team = self.team.as_deref();
+        change(&self.group, team, &self.devices, &self.on, is_added)
     }
 }
 
 /// Adds devices to a group, given by its name and possibly its team, or removes them.
 fn change(
-    (group, team): (&str, Option<&str>),
+    group: &str,
+    team: Option<&str>,
     devices: &[String],
     on: &NodeAndForm,
     is_added: bool,

@@ -359,7 +359,7 @@ fn act(options: &OneOptions, action: &str) -> anyhow::Result<String> {
         _ => None,
     };
     let target = options.target(&format!("/{action}"));
-    ask_with(&data_dir, ("POST", &target), "{}", LONGER)?;
+    ask_with(&data_dir, "POST", &target, "{}", LONGER)?;
     if options.is_json() {
         let body = ask(&data_dir, "GET", &options.target(""))?;
         return Ok(json_for_node(&body).into_owned());
@@ -413,7 +413,7 @@ fn test(options: &OneOptions) -> ExitCode {
 fn tested(options: &OneOptions) -> anyhow::Result<String> {
     let data_dir = options.admin.node.data_dir()?;
     let target = options.target("/test");
-    ask_with(&data_dir, ("POST", &target), "{}", LONGER)
+    ask_with(&data_dir, "POST", &target, "{}", LONGER)
 }
 
 fn letters(options: &LettersOptions) -> anyhow::Result<String> {
@@ -533,7 +533,7 @@ fn send(options: &ChosenOptions) -> anyhow::Result<String> {
     };
     for body in bodies {
         let body = body.to_string();
-        let answer = ask_with(&data_dir, ("POST", &target), &body, LONGER)?;
+        let answer = ask_with(&data_dir, "POST", &target, &body, LONGER)?;
         let part: SendingAgain = serde_json::from_str(&answer).context("reading the answer")?;
         done.sending += part.sending;
         done.has_more |= part.has_more;

@@ -8,10 +8,10 @@ use martlet_control::principal::{Role, Scopes};
 use martlet_registry::DEVICE_TYPE;
 use serde_json::{Value, json};
 
-use crate::cmd::answers::{done, listed};
+use crate::cmd::answers::{ListForm, done};
 use crate::cmd::door::Door;
 use crate::cmd::duration::end_ms;
-use crate::cmd::node_and_form::NodeAndForm;
+use crate::cmd::node_options::NodeAndForm;
 use crate::cmd::query::encoded;
 use crate::cmd::role;
 use crate::cmd::view::{moment, text};
@@ -24,7 +24,7 @@ pub(crate) enum KeyCommand {
     Add(AddKey),
     /// List API keys, without the keys
     #[command(alias = "list")]
-    Ls(NodeAndForm),
+    Ls(ListForm),
     /// Revoke an API key
     Rm(ById),
 }
@@ -67,7 +67,7 @@ pub(crate) enum ProvisionCommand {
     Add(AddProvision),
     /// List provisioning keys, without the keys
     #[command(alias = "list")]
-    Ls(NodeAndForm),
+    Ls(ListForm),
     /// Revoke a provisioning key; devices that it has added are kept
     Rm(ById),
 }
@@ -176,7 +176,7 @@ fn state(key: &Value) -> String {
 pub(crate) fn key(command: &KeyCommand) -> ExitCode {
     role::finish(match command {
         KeyCommand::Add(options) => add(options),
-        KeyCommand::Ls(on) => list(on),
+        KeyCommand::Ls(form) => list(form),
         KeyCommand::Rm(which) => API_KEYS.revoke(which),
     })
 }
@@ -199,23 +199,23 @@ fn add(options: &AddKey) -> anyhow::Result<String> {
     API_KEYS.add(&options.on, &body)
 }
 
-fn list(on: &NodeAndForm) -> anyhow::Result<String> {
-    let door = Door::of(&on.node)?;
-    let all = door.all(API_KEYS.path, &[])?;
+fn list(form: &ListForm) -> anyhow::Result<String> {
+    let door = Door::of(&form.on.node)?;
+    let all = form.read(&door, API_KEYS.path, &[])?;
     let row = |key: &Value| {
         let scopes = text(key, "scopes").replace(", ", "+");
         let [id, name] = ["id", "name"].map(|member| text(key, member));
         [id, name, scopes, door.team_of(key), state(key)]
     };
     let headers = ["ID", "KEY", "SCOPES", "TEAM", "STATE"];
-    Ok(listed(on, headers, all, row, "There are no API keys."))
+    form.show(all, headers, row, "There are no API keys.")
 }
 
 /// Runs `martlet provision`.
 pub(crate) fn provision(command: &ProvisionCommand) -> ExitCode {
     role::finish(match command {
         ProvisionCommand::Add(options) => add_provision(options),
-        ProvisionCommand::Ls(on) => list_provision(on),
+        ProvisionCommand::Ls(form) => list_provision(form),
         ProvisionCommand::Rm(which) => PROVISIONING_KEYS.revoke(which),
     })
 }
@@ -229,8 +229,8 @@ fn add_provision(options: &AddProvision) -> anyhow::Result<String> {
     PROVISIONING_KEYS.add(&options.on, &body)
 }
 
-fn list_provision(on: &NodeAndForm) -> anyhow::Result<String> {
-    let all = Door::of(&on.node)?.all(PROVISIONING_KEYS.path, &[])?;
+fn list_provision(form: &ListForm) -> anyhow::Result<String> {
+    let all = form.read(&Door::of(&form.on.node)?, PROVISIONING_KEYS.path, &[])?;
     let row = |key: &Value| {
         let members = ["id", "name", "device_type", "devices_made"];
         let [id, name, of_type, made] = members.map(|member| text(key, member));
@@ -238,5 +238,5 @@ fn list_provision(on: &NodeAndForm) -> anyhow::Result<String> {
     };
     let headers = ["ID", "KEY", "TYPE", ">DEVICES", "STATE"];
     let none = "There are no provisioning keys.";
-    Ok(listed(on, headers, all, row, none))
+    form.show(all, headers, row, none)
 }

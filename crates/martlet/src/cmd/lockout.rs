@@ -40,6 +40,9 @@ struct ListOptions {
     admin: AdminOptions,
     #[command(flatten)]
     of: TeamOption,
+    /// List the first N, at most 1000
+    #[arg(long, value_name = "N", default_value_t = 1000)]
+    limit: u16,
 }
 
 #[derive(Args, Debug)]
@@ -83,7 +86,7 @@ fn query(of: &TeamOption, first: &str) -> String {
 }
 
 fn list(options: &ListOptions) -> anyhow::Result<String> {
-    let target = query(&options.of, "limit=1000");
+    let target = query(&options.of, &format!("limit={}", options.limit));
     let body = ask(&options.admin.node.data_dir()?, "GET", &target)?;
     if options.admin.json {
         return Ok(body);

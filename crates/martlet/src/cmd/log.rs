@@ -63,7 +63,7 @@ fn level(options: &LevelOptions) -> anyhow::Result<String> {
                 minutes: options.minutes,
             };
             let change = serde_json::to_string(&change)?;
-            ask_with(&data_dir, ("PATCH", PATH), &change, Duration::ZERO)?
+            ask_with(&data_dir, "PATCH", PATH, &change, Duration::ZERO)?
         }
     };
     match options.admin.json {

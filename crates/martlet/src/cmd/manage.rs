@@ -17,13 +17,14 @@ use std::process::ExitCode;
 use anyhow::Context as _;
 use clap::{Args, Subcommand};
 use martlet_control::text::{printable, typed};
-use martlet_control::use_cases::{FindDevice, FindUser};
 use martlet_reactor::{ListenerConfig, Transport};
 
 use crate::cmd::argv::MANAGE_SCRIPT;
+use crate::cmd::door::Door;
 use crate::cmd::errors::error_text;
 use crate::cmd::print::{errln, out, outln};
-use crate::cmd::tables;
+use crate::cmd::query::{device_path, user_path};
+use crate::cmd::{reach, tables};
 use crate::config::{self, Effective, NodeConfig};
 use crate::private_file;
 use managed_node::{CONFIGURATION, ManagedNode};
@@ -154,8 +155,7 @@ fn act(managed: &ManagedNode, action: &Action) -> anyhow::Result<ExitCode> {
 
 fn setup(managed: &ManagedNode) -> anyhow::Result<ExitCode> {
     managed.wait_for_database()?;
-    // With the tables, devices can be added before the first start.
-    tables::with(&managed.node(), async |_| Ok(()))?;
+    tables::make_data_dir(&managed.data())?;
     outln!("The data are in {}", managed.data().display());
     let started = process::start(managed)?;
     if started == ExitCode::SUCCESS {
@@ -216,7 +216,7 @@ fn test_without_account(managed: &ManagedNode) -> anyhow::Result<ExitCode> {
 
 /// Publishes a message, and waits for its acknowledgement.
 fn test(managed: &ManagedNode, account: Option<(&str, &str)>) -> anyhow::Result<ExitCode> {
-    let (host, port) = tables::plain_address(&managed.node()).context(
+    let (host, port) = reach::plain_address(&managed.node()).context(
         "the node has no listener without TLS: test it with mosquitto_pub --cafile CA.crt",
     )?;
     let port = port.to_string();
@@ -249,17 +249,13 @@ fn test(managed: &ManagedNode, account: Option<(&str, &str)>) -> anyhow::Result<
 }
 
 fn has_admin(managed: &ManagedNode) -> anyhow::Result<bool> {
-    let name = accounts::ADMIN.to_owned();
-    tables::read(&managed.node(), async |open| {
-        Ok(open.run(FindUser { name }).await.is_ok())
-    })
+    let found = Door::of(&managed.node())?.find(&user_path(accounts::ADMIN))?;
+    Ok(found.is_some())
 }
 
 fn is_device(managed: &ManagedNode, name: &str) -> anyhow::Result<bool> {
-    let device = name.to_owned().into();
-    tables::read(&managed.node(), async |open| {
-        Ok(open.run(FindDevice { device }).await.is_ok())
-    })
+    let found = Door::of(&managed.node())?.find(&device_path(name))?;
+    Ok(found.is_some())
 }
 
 /// Prints the log of the running node, or the end of the last log file.

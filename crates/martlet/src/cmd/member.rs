@@ -6,7 +6,7 @@ use serde_json::{Value, json};
 
 use crate::cmd::answers::{done, listed};
 use crate::cmd::door::Door;
-use crate::cmd::node_and_form::NodeAndForm;
+use crate::cmd::node_options::NodeAndForm;
 use crate::cmd::query::{encoded, team_path};
 use crate::cmd::user::api_role;
 use crate::cmd::view::text;
@@ -70,22 +70,18 @@ pub(super) fn run(command: &MemberCommand) -> anyhow::Result<String> {
         }
         MemberCommand::Set(SetMember { member, role }) => {
             let role = role.word();
-            let set = ("PUT", Some(json!({ "role": role })));
+            let body = json!({ "role": role });
             let line = format!("{} is {role} in the team {}", member.user, member.team);
-            give(member, set, &line)
+            give(member, "PUT", Some(body), &line)
         }
         MemberCommand::Rm(member) => {
             let line = format!("{} has no role in the team {}", member.user, member.team);
-            give(member, ("DELETE", None), &line)
+            give(member, "DELETE", None, &line)
         }
     }
 }
 
-fn give(
-    member: &Member,
-    (method, body): (&str, Option<Value>),
-    line: &str,
-) -> anyhow::Result<String> {
+fn give(member: &Member, method: &str, body: Option<Value>, line: &str) -> anyhow::Result<String> {
     let Member { team, user, on } = member;
     let door = Door::of(&on.node)?;
     let path = format!("{}/members/{}", team_path(team), encoded(user));

@@ -4,12 +4,13 @@
 //! determine whether the node runs.
 
 use std::borrow::Cow;
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 use std::sync::{LazyLock, OnceLock};
 
 use clap::{ArgMatches, Args};
 use martlet_control::text::printable;
 
+use crate::cmd::find_node;
 use crate::cmd::json::Json;
 use crate::cmd::print::errln;
 use crate::cmd::query::team_query;
@@ -119,6 +120,16 @@ pub(crate) struct NodeOptions {
     reads_other_names: bool,
 }
 
+/// Which node, and in which form.
+#[derive(Args, Debug)]
+pub(crate) struct NodeAndForm {
+    #[command(flatten)]
+    pub(crate) node: NodeOptions,
+    /// Print JSON
+    #[arg(long)]
+    pub(crate) json: bool,
+}
+
 /// Among whose devices, clients and topics.
 #[derive(Args, Debug)]
 pub(crate) struct TeamOption {
@@ -166,7 +177,9 @@ impl NodeOptions {
     /// The options that name the same node in a command to be typed, with a blank behind them;
     /// empty if none is needed.
     pub(crate) fn in_command(&self) -> String {
-        let options = config::command_options(self.data_dir.as_deref(), self.config.as_deref());
+        let found = find_node::found().filter(|_| !self.is_named());
+        let data_dir = self.data_dir.as_deref().or(found);
+        let options = config::command_options(data_dir, self.config.as_deref());
         match options.is_empty() {
             true => options,
             false => options + " ",
@@ -206,13 +219,28 @@ impl NodeOptions {
 
     /// The node's configuration.
     pub(crate) fn load(&self) -> anyhow::Result<config::Effective> {
+        self.load_with(self.options()?)
+    }
+
+    fn load_with(&self, options: ConfigOptions) -> anyhow::Result<config::Effective> {
         match self.reads_other_names {
-            true => self.options().load(),
-            false => self.options().load_own(),
+            true => options.load(),
+            false => options.load_own(),
         }
     }
 
-    fn options(&self) -> ConfigOptions {
+    /// Options as typed. If they name no node, the running one that is found.
+    fn options(&self) -> anyhow::Result<ConfigOptions> {
+        let mut options = self.typed();
+        if !self.is_named() {
+            options.data_dir = find_node::data_dir()?.map(Path::to_owned);
+            // Commands in texts select this node.
+            self.note();
+        }
+        Ok(options)
+    }
+
+    fn typed(&self) -> ConfigOptions {
         ConfigOptions {
             config: self.config.clone(),
             data_dir: self.data_dir.clone(),
@@ -222,7 +250,8 @@ impl NodeOptions {
 
     /// The configuration with which the node would start: variables of other programs count.
     pub(crate) fn load_as_node(&self) -> anyhow::Result<config::Effective> {
-        self.options().load().or_else(|_| self.load())
+        let as_node = self.options().and_then(|options| options.load());
+        as_node.or_else(|_| self.load())
     }
 
     /// The data directory, for requests to a running node. If the configuration file has become
@@ -251,6 +280,11 @@ impl NodeOptions {
                 "{error:#}; it names no data directory: use --data-dir DIR"
             )),
         }
+    }
+
+    /// The data directory of a node that does not run: no running one is searched.
+    pub(crate) fn data_dir_at_rest(&self) -> anyhow::Result<PathBuf> {
+        Ok(config::data_dir(&self.load_with(self.typed())?)?)
     }
 
     /// The data directory of the node.

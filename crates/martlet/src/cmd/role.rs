@@ -12,11 +12,10 @@ use martlet_registry::Owner;
 use serde_json::{Map, Value, json};
 
 use crate::cmd::admin::{NodeRefusal, finish_as};
-use crate::cmd::answers;
+use crate::cmd::answers::{self, ListForm};
 use crate::cmd::door::Door;
 use crate::cmd::duration::duration;
-use crate::cmd::node_and_form::NodeAndForm;
-use crate::cmd::node_options::prints_json;
+use crate::cmd::node_options::{NodeAndForm, prints_json};
 use crate::cmd::print::out;
 use crate::cmd::query::encoded;
 use crate::cmd::view::text;
@@ -37,7 +36,7 @@ pub(crate) enum Action {
     Rm(NamedOptions),
     /// List all
     #[command(alias = "list")]
-    Ls(NodeAndForm),
+    Ls(ListForm),
     /// Show the rules of a role or device type. With --rule or --stdin, replace all of them: they
     /// apply at once, also to connected clients
     #[command(visible_alias = "show", alias = "set")]
@@ -273,8 +272,8 @@ fn remove(owner: Owner, options: &NamedOptions) -> anyhow::Result<String> {
     ))
 }
 
-fn list(owner: Owner, options: &NodeAndForm) -> anyhow::Result<String> {
-    let all = Door::of(&options.node)?.all(collection(owner), &[])?;
+fn list(owner: Owner, form: &ListForm) -> anyhow::Result<String> {
+    let all = form.read(&Door::of(&form.on.node)?, collection(owner), &[])?;
     let row = |set: &Value| {
         let rules = match set["built_in"] == true {
             true => "built in".to_owned(),
@@ -287,14 +286,7 @@ fn list(owner: Owner, options: &NodeAndForm) -> anyhow::Result<String> {
         Owner::DeviceType => "TYPE",
         Owner::Group => "GROUP",
     };
-    let headers = [header, "RULES"];
-    Ok(answers::listed(
-        options,
-        headers,
-        all,
-        row,
-        "There are none.",
-    ))
+    form.show(all, [header, "RULES"], row, "There are none.")
 }
 
 /// The path of all roles or types in the API.

@@ -10,9 +10,9 @@ use serde_json::{Value, json};
 
 use crate::cmd::admin::{AdminOptions, ask, ask_with, finish_as};
 use crate::cmd::columns::columns;
-use crate::cmd::firmware::{text_of, with_query};
+use crate::cmd::firmware::text_of;
 use crate::cmd::print::{out, write_out};
-use crate::cmd::query::encoded;
+use crate::cmd::query::{encoded, with_query};
 
 /// Interval of requests in `watch`.
 const LOOK_EVERY: Duration = Duration::from_secs(1);
@@ -109,6 +109,9 @@ struct ListOptions {
     /// Only rollouts of this team, by id or name
     #[arg(long, value_name = "TEAM")]
     team: Option<String>,
+    /// List the newest N, at most 1000
+    #[arg(long, value_name = "N", default_value_t = 100)]
+    limit: u16,
 }
 
 #[derive(Args, Debug)]
@@ -189,7 +192,7 @@ fn start(options: &StartOptions) -> anyhow::Result<String> {
     }
     let target = with_query("/api/v1/rollouts", &[("team", options.team.as_deref())]);
     let data_dir = options.admin.node.data_dir()?;
-    let answer = ask_with(&data_dir, ("POST", &target), &body.to_string(), LONGER)?;
+    let answer = ask_with(&data_dir, "POST", &target, &body.to_string(), LONGER)?;
     if options.admin.json {
         return Ok(answer);
     }
@@ -231,7 +234,12 @@ fn state_text(rollout: &Value) -> String {
 
 fn list(options: &ListOptions) -> anyhow::Result<String> {
     let open = options.open.then_some("true");
-    let parameters = [("open", open), ("team", options.team.as_deref())];
+    let limit = options.limit.to_string();
+    let parameters = [
+        ("open", open),
+        ("team", options.team.as_deref()),
+        ("limit", Some(&*limit)),
+    ];
     let target = with_query("/api/v1/rollouts", &parameters);
     let body = ask(&options.admin.node.data_dir()?, "GET", &target)?;
     if options.admin.json {

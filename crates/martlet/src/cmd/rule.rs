@@ -122,10 +122,11 @@ fn of_name(options: &NameOptions) -> String {
 /// Sends a request with a JSON body, and returns the node's response.
 pub(crate) fn ask_with_body(
     data_dir: &Path,
-    target: (&str, &str),
+    method: &str,
+    target: &str,
     body: &Value,
 ) -> anyhow::Result<String> {
-    ask_with(data_dir, target, &body.to_string(), LONGER)
+    ask_with(data_dir, method, target, &body.to_string(), LONGER)
 }
 
 /// A value as text.
@@ -230,7 +231,7 @@ fn add(options: &AddOptions) -> anyhow::Result<String> {
     let rule = Value::Object(read_rule(&options.file)?);
     let path = format!("/{}", encoded(&options.name));
     let target = target(&path, &options.of);
-    let body = ask_with_body(&options.admin.node.data_dir()?, ("PUT", &target), &rule);
+    let body = ask_with_body(&options.admin.node.data_dir()?, "PUT", &target, &rule);
     let body = body.map_err(|error| in_file(error, &options.file))?;
     match options.admin.json {
         true => Ok(body),
@@ -255,7 +256,7 @@ fn remove(options: &NameOptions) -> anyhow::Result<String> {
 fn switch(options: &NameOptions, enabled: bool) -> anyhow::Result<String> {
     let change = json!({ "enabled": enabled });
     let target = of_name(options);
-    let body = ask_with_body(&options.admin.node.data_dir()?, ("PATCH", &target), &change)?;
+    let body = ask_with_body(&options.admin.node.data_dir()?, "PATCH", &target, &change)?;
     let state = if enabled { "on" } else { "off" };
     match options.admin.json {
         true => Ok(body),
@@ -311,7 +312,7 @@ fn test(options: &TestOptions) -> anyhow::Result<String> {
     }
     let target = target("/test", &options.of);
     let data_dir = options.admin.node.data_dir()?;
-    let body = ask_with_body(&data_dir, ("POST", &target), &request)?;
+    let body = ask_with_body(&data_dir, "POST", &target, &request)?;
     if options.admin.json {
         return Ok(body);
     }

@@ -119,7 +119,7 @@ fn set(options: &SetOptions) -> anyhow::Result<String> {
     let (name, query) = (encoded(&options.name), options.of.query());
     let target = format!("/api/v1/secrets/{name}{query}");
     let body = json!({ "value": value }).to_string();
-    ask_with(&data_dir, ("PUT", &target), &body, LONGER)?;
+    ask_with(&data_dir, "PUT", &target, &body, LONGER)?;
     Ok(match options.admin.json {
         true => json!({ "name": options.name }).to_string(),
         false => format!("the secret {} is set", printable(&options.name)),

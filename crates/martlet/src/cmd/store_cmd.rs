@@ -96,7 +96,7 @@ pub(crate) fn run(command: &StoreCommand) -> ExitCode {
 fn give_store(options: &StoreOptions) -> anyhow::Result<()> {
     let store = options
         .node
-        .data_dir()?
+        .data_dir_at_rest()?
         .join(martlet_control::backup::STORE);
     give_files_to_owner_of(&store, &store)
 }
@@ -105,7 +105,7 @@ fn give_store(options: &StoreOptions) -> anyhow::Result<()> {
 type Claim = fn(&Path) -> anyhow::Result<RealDisk>;
 
 fn opened(options: &StoreOptions, claim: Claim) -> anyhow::Result<RealDisk> {
-    let data_dir = options.node.data_dir()?;
+    let data_dir = options.node.data_dir_at_rest()?;
     check_restored(&data_dir)?;
     let store = data_dir.join(martlet_control::backup::STORE);
     if !store.is_dir() {

@@ -1,31 +1,25 @@
-//! The tables of a node, as used by commands. Commands open them here and run use cases on them,
-//! make the running node reload, and print a command line to try a credential. `cargo xtask tidy`
-//! checks that commands do not access the registry elsewhere.
+//! The tables of a node, as used by commands that have no route of the API: imports from other
+//! systems, and `martlet init`. Commands open them here and run use cases on them, and make the
+//! running node reload. `cargo xtask tidy` checks that commands do not access the registry
+//! elsewhere.
 
 use std::borrow::Cow;
-use std::net::{IpAddr, SocketAddr};
 use std::path::Path;
 
 use anyhow::Context as _;
 use martlet_api::Status;
-use martlet_broker::Actions;
-use martlet_certificates::ClientCertificates;
 use martlet_control::callers::Caller;
-use martlet_control::devices::DeviceName;
 use martlet_control::shared_registry::TablesSettings;
-use martlet_control::text::{typed, typed_names};
-use martlet_control::use_cases::{
-    FindDevice, FindRuleSet, FindTeamId, UseCase, UseCaseEffect, UseCaseError,
-};
+use martlet_control::use_cases::{UseCase, UseCaseError};
 use martlet_control::{Reloaded, UserConfiguration};
-use martlet_registry::{DEVICE_TYPE, FILE, Location, Owner, Registry, RegistrySettings};
+use martlet_registry::{FILE, Location, Registry, RegistrySettings};
 use martlet_text_file::owned;
 
 use crate::cmd::admin;
 use crate::cmd::errors::error_text;
 use crate::cmd::node_options::NodeOptions;
 use crate::config::{self, Effective};
-use crate::serve::{check_restored, program_name};
+use crate::serve::check_restored;
 
 /// The tables of a node, opened by a command, which uses them through use cases.
 #[derive(Debug)]
@@ -37,21 +31,6 @@ impl OpenTables {
     /// Runs a use case. The caller has all rights.
     pub(crate) async fn run<U: UseCase>(&mut self, case: U) -> Result<U::Output, UseCaseError> {
         case.run(&mut self.registry, &Caller::local()).await
-    }
-
-    /// Like [`OpenTables::run`]. If a team is given by id or name, the caller sees only that team.
-    pub(crate) async fn run_in<U: UseCase>(
-        &mut self,
-        team: Option<&str>,
-        case: U,
-    ) -> Result<U::Output, UseCaseError> {
-        let Some(team) = team else {
-            return self.run(case).await;
-        };
-        let team = team.to_owned();
-        let id = self.run(FindTeamId { team }).await?;
-        let caller = Caller::local().in_team(id);
-        case.run(&mut self.registry, &caller).await
     }
 
     /// Does the work, and closes the tables.
@@ -207,24 +186,6 @@ pub(crate) fn read<T>(
     })
 }
 
-/// Runs a use case on the tables of a node, running or not. The caller has all rights.
-pub(crate) fn run<U: UseCase>(node: &NodeOptions, case: U) -> anyhow::Result<U::Output> {
-    run_in(node, None, case)
-}
-
-/// Like [`run`]. If a team is given by id or name, the caller sees only that team.
-pub(crate) fn run_in<U: UseCase>(
-    node: &NodeOptions,
-    team: Option<&str>,
-    case: U,
-) -> anyhow::Result<U::Output> {
-    let work = async |open: &mut OpenTables| open.run_in(team, case).await;
-    match U::EFFECT {
-        UseCaseEffect::Reads => read(node, work),
-        UseCaseEffect::Notes | UseCaseEffect::Changes => with(node, work),
-    }
-}
-
 /// Like [`with`], for a data directory. Creates it for this user only if it does not exist.
 pub(crate) fn with_tables_of<T>(
     data_dir: &Path,
@@ -310,156 +271,11 @@ fn request_reload(node: &NodeOptions, path: &str) -> String {
     }
 }
 
-/// A device with a new credential.
-#[derive(Debug)]
-pub(crate) struct Given<'a> {
-    pub(crate) id: &'a str,
-    pub(crate) user_name: &'a str,
-    pub(crate) device_type: &'a str,
-    pub(crate) secret: &'a str,
-}
-
-/// A command line that shows that a device can log in and publish.
-pub(crate) fn line_to_try(node: &NodeOptions, given: &Given<'_>) -> String {
-    let Given {
-        id,
-        user_name,
-        device_type,
-        secret,
-    } = given;
-    let way = node.load().map(|effective| way_in(node, &effective));
-    let way = way.unwrap_or_default();
-    let (program, name, user) = (program_name(), typed(id), typed(user_name));
-    let topic = typed(&topic_of(node, id, device_type));
-    format!("{program} pub{way} -i {name} -u {user} -P {secret} -t {topic} -m hello -q 1")
-}
-
-/// A topic that a device of this type may publish to.
-fn topic_of(node: &NodeOptions, id: &str, device_type: &str) -> String {
-    let (owner, name) = (Owner::DeviceType, device_type.to_owned());
-    let known = run(node, FindRuleSet { owner, name });
-    let topic = known.ok().and_then(|known| {
-        let rules = known.in_force(Owner::DeviceType)?;
-        let mut rules = rules.into_iter();
-        let rule = rules.find(|rule| rule.allows && rule.actions.has(Actions::PUBLISH))?;
-        let topic = rule.filter.replace("%c", id).replace("%u", id);
-        Some(topic.replace(['#', '+'], "test"))
-    });
-    topic.unwrap_or_else(|| format!("d/{id}/test"))
-}
-
-/// The command lines by which a device publishes to this node with its certificate: one line for
-/// each remaining step; the last one publishes. `None` if the node does not respond, or has no
-/// suitable listener.
-pub(crate) fn lines_of_certificate(
-    node: &NodeOptions,
-    id: &str,
-    certificate: &Path,
-    key: &Path,
-) -> Option<Vec<String>> {
-    let effective = node.load().ok()?;
-    let data_dir = node.data_dir().ok()?;
-    let urls = listening(&data_dir).unwrap_or_else(|| configured(&effective));
-    let url = urls.iter().find(|url| url.starts_with("mqtts://"))?;
-    let way = config::way_in(&effective, url);
-    let options = config::command_options(Some(&data_dir), effective.own_file.as_deref());
-    let program = program_name();
-    let device = DeviceName::Id(id.to_owned());
-    let device = run(node, FindDevice { device }).ok();
-    let device_type = device
-        .as_ref()
-        .map_or(DEVICE_TYPE, |device| &device.device_type);
-    let topic = topic_of(node, id, device_type);
-    let mut lines = Vec::new();
-    if device.is_none() {
-        lines.push(format!(
-            "{program} device add {options} {}",
-            typed_names(&[id])
-        ));
-    }
-    let settings = effective.settings();
-    let mut missing = String::new();
-    if settings.tls.client_certificates == ClientCertificates::Off {
-        missing.push_str(" --set tls.client_certificates=optional");
-    }
-    if settings.auth.certificate_user_name.is_none() {
-        missing.push_str(" --set auth.certificate_user_name=common-name");
-    }
-    if !missing.is_empty() {
-        lines.push(format!("{program} serve {options}{missing}"));
-    }
-    let file = |path: &Path| {
-        let path = std::path::absolute(path).unwrap_or_else(|_| path.to_owned());
-        typed(&path.display().to_string())
-    };
-    lines.push(format!(
-        "{program} pub{way} --cert {} --key {} -i {} -t {} -m hello -q 1",
-        file(certificate),
-        file(key),
-        typed(id),
-        typed(&topic)
-    ));
-    Some(lines)
-}
-
-/// Host and port of the node's first listener for plain MQTT over TCP; `None` if there is none.
-pub(crate) fn plain_address(node: &NodeOptions) -> Option<(String, u16)> {
-    let effective = node.load().ok()?;
-    let running = node
-        .data_dir()
-        .ok()
-        .and_then(|directory| listening(&directory));
-    let urls = running.unwrap_or_else(|| configured(&effective));
-    let address = urls.iter().find_map(|url| url.strip_prefix("mqtt://"))?;
-    let address: SocketAddr = address.parse().ok()?;
-    let host = match address.ip() {
-        ip if ip.is_unspecified() || ip == IpAddr::from([127, 0, 0, 1]) => "localhost".to_owned(),
-        ip => ip.to_string(),
-    };
-    Some((host, address.port()))
-}
-
-/// Client options that select the node, each preceded by a space; empty if the defaults are
-/// sufficient.
-fn way_in(node: &NodeOptions, effective: &Effective) -> String {
-    let urls = node
-        .data_dir()
-        .ok()
-        .and_then(|directory| listening(&directory));
-    let urls = urls.unwrap_or_else(|| configured(effective));
-    let scheme = |scheme: &str| urls.iter().find(|url| url.starts_with(scheme));
-    let mut best = ["mqtt://", "mqtts://", "unix://", "ws://", "wss://"].into_iter();
-    let Some(url) = best.find_map(scheme) else {
-        return String::new();
-    };
-    config::way_in(effective, url)
-}
-
-/// The listeners of the running node; `None` if no node runs.
-fn listening(data_dir: &Path) -> Option<Vec<String>> {
-    let status = status(data_dir).ok()?;
-    status.map(|status| status.listeners)
-}
-
 /// The status of the running node; `None` if no node runs.
-fn status(data_dir: &Path) -> anyhow::Result<Option<Status>> {
+pub(crate) fn status(data_dir: &Path) -> anyhow::Result<Option<Status>> {
     if !admin::may_ask(data_dir)? {
         return Ok(None);
     }
     let status = admin::ask(data_dir, "GET", "/api/v1/status")?;
     Ok(Some(serde_json::from_str(&status)?))
-}
-
-/// The configured listeners.
-fn configured(effective: &Effective) -> Vec<String> {
-    let node = config::resolve(effective);
-    let listeners = node.map(|node| node.listeners).unwrap_or_default();
-    let urls = listeners.iter().map(|listener| {
-        config::listener_url(
-            &listener.address,
-            &listener.transport,
-            listener.tls.is_some(),
-        )
-    });
-    urls.collect()
 }

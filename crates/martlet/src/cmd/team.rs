@@ -7,11 +7,11 @@ use martlet_control::text::{printable, typed_names};
 use martlet_registry::Team;
 use serde_json::{Value, json};
 
-use crate::cmd::answers::{done, listed};
+use crate::cmd::answers::{ListForm, done};
 use crate::cmd::door::Door;
 use crate::cmd::fields::FieldOptions;
 use crate::cmd::member::MemberCommand;
-use crate::cmd::node_and_form::NodeAndForm;
+use crate::cmd::node_options::NodeAndForm;
 use crate::cmd::query::team_path;
 use crate::cmd::role;
 use crate::cmd::team_shares::ShowTeam;
@@ -76,7 +76,7 @@ pub(crate) struct ListTeams {
     #[arg(long)]
     deleted: bool,
     #[command(flatten)]
-    on: NodeAndForm,
+    form: ListForm,
 }
 
 /// Arguments of `martlet team add`.
@@ -125,12 +125,13 @@ fn add(options: &AddTeam) -> anyhow::Result<String> {
     Ok(done(&options.on, &team, &line, &door.note()))
 }
 
-fn list(ListTeams { deleted, on }: &ListTeams) -> anyhow::Result<String> {
-    let deleted = deleted.then_some(("deleted", "true"));
-    let all = Door::of(&on.node)?.all(PATH, deleted.as_slice())?;
+fn list(options: &ListTeams) -> anyhow::Result<String> {
+    let form = &options.form;
+    let deleted = options.deleted.then_some(("deleted", "true"));
+    let all = form.read(&Door::of(&form.on.node)?, PATH, deleted.as_slice())?;
     let row = |team: &Value| ["id", "name", "tenant"].map(|member| text(team, member));
     let headers = ["ID", "TEAM", ">TENANT"];
-    Ok(listed(on, headers, all, row, "There are no teams."))
+    form.show(all, headers, row, "There are no teams.")
 }
 
 fn remove(named: &NamedTeam) -> anyhow::Result<String> {

@@ -6,7 +6,7 @@ use serde_json::{Value, json};
 
 use crate::cmd::answers::{done, listed};
 use crate::cmd::door::Door;
-use crate::cmd::node_and_form::NodeAndForm;
+use crate::cmd::node_options::NodeAndForm;
 use crate::cmd::query::{encoded, team_path};
 use crate::cmd::view::text;
 

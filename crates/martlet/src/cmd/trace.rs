@@ -75,7 +75,7 @@ pub(crate) fn run(options: &TraceOptions) -> ExitCode {
     match &options.action {
         Some(Action::Ls(admin)) => finish_as(admin.json, listed(admin)),
         Some(Action::Stop(StopOptions { of, admin })) => {
-            let ended = of.named().map(|named| end(admin, of, named));
+            let ended = of.named().map(|(name, value)| end(admin, of, name, &value));
             finish_as(admin.json, ended.unwrap_or_else(|| listed(admin)))
         }
         None => finish_as(options.admin.json, work(options)),
@@ -97,16 +97,12 @@ impl Subject {
     }
 }
 
-fn end(
-    admin: &AdminOptions,
-    of: &Subject,
-    (name, value): (&str, String),
-) -> anyhow::Result<String> {
-    let target = format!("{PATH}?{}{name}={}", of.team_query(), encoded(&value));
+fn end(admin: &AdminOptions, of: &Subject, name: &str, value: &str) -> anyhow::Result<String> {
+    let target = format!("{PATH}?{}{name}={}", of.team_query(), encoded(value));
     ask(&admin.node.data_dir()?, "DELETE", &target)?;
     Ok(match admin.json {
         true => json!({ "ended": value }).to_string(),
-        false => format!("the trace of {} has ended", printable(&value)),
+        false => format!("the trace of {} has ended", printable(value)),
     })
 }
 
@@ -120,15 +116,15 @@ fn work(options: &TraceOptions) -> anyhow::Result<String> {
         return listed(&options.admin);
     };
     if options.end {
-        return end(&options.admin, of, (name, value));
+        return end(&options.admin, of, name, &value);
     }
     let data_dir = options.admin.node.data_dir()?;
     let team = of.team_query();
     let mut body = json!({ "minutes": options.minutes });
     body[name] = Value::String(value.clone());
     let target = format!("{PATH}?{team}");
-    let asked = ("POST", target.trim_end_matches(['?', '&']));
-    let answer = ask_with(&data_dir, asked, &body.to_string(), Duration::ZERO)?;
+    let target = target.trim_end_matches(['?', '&']);
+    let answer = ask_with(&data_dir, "POST", target, &body.to_string(), Duration::ZERO)?;
     if options.admin.json {
         return Ok(answer);
     }

@@ -2,6 +2,7 @@
 //! node reloads both by itself, and is notified at once.
 
 use std::fs;
+use std::num::NonZeroUsize;
 use std::path::{Path, PathBuf};
 use std::process::ExitCode;
 
@@ -16,16 +17,15 @@ use serde_json::{Value, json};
 
 use crate::cmd::admin::finish_as;
 use crate::cmd::answers::done;
-use crate::cmd::columns::columns;
+use crate::cmd::columns::{columns, left_out};
 use crate::cmd::deleted::DeletedKept;
 use crate::cmd::door::Door;
 use crate::cmd::fields::{self, FieldOptions};
-use crate::cmd::node_and_form::NodeAndForm;
-use crate::cmd::node_options::{NodeOptions, for_node, prints_json};
+use crate::cmd::node_options::{NodeAndForm, NodeOptions, for_node, prints_json};
 use crate::cmd::passwd::HashName;
 use crate::cmd::print::{errln, out};
 use crate::cmd::prompt::Strength;
-use crate::cmd::query::{device_path, encoded};
+use crate::cmd::query::{USERS, device_path, user_path};
 use crate::cmd::user_source::{
     Change, UserSource, are_in_tables, note_of_other, password_file, users,
 };
@@ -114,6 +114,9 @@ struct ListOptions {
     /// The users of the tables, also if the node has a password file
     #[arg(long, conflicts_with = "file")]
     tables: bool,
+    /// List the first N
+    #[arg(long, value_name = "N")]
+    limit: Option<NonZeroUsize>,
 }
 
 #[derive(Args, Debug)]
@@ -508,12 +511,9 @@ fn set(options: &SetOptions) -> anyhow::Result<String> {
     })
 }
 
-/// The path of users in the API.
-const USERS: &str = "/api/v1/users";
-
 /// The path of a user, or of what belongs to it.
 fn path(user: &str, rest: &str) -> String {
-    format!("{USERS}/{}{rest}", encoded(user))
+    user_path(user) + rest
 }
 
 /// Lines about when a change is in force, with the source that decides about the user if that is
@@ -618,7 +618,9 @@ fn list(options: &ListOptions) -> anyhow::Result<String> {
         team,
         deleted,
         tables,
+        limit,
     } = options;
+    let limit = limit.map_or(usize::MAX, NonZeroUsize::get);
     let is_of_tables = *tables || file.file.is_none() && (team.is_some() || *deleted);
     if let Some(path) = file.path()?.filter(|_| !is_of_tables) {
         if team.is_some() || *deleted {
@@ -627,7 +629,8 @@ fn list(options: &ListOptions) -> anyhow::Result<String> {
                 path.display()
             );
         }
-        let users = users(&path)?;
+        let mut users = users(&path)?;
+        users.truncate(limit);
         if file.file.is_none()
             && let others = Door::of(&file.node)?.all(USERS, &[])?.len()
             && others > 0
@@ -649,7 +652,10 @@ fn list(options: &ListOptions) -> anyhow::Result<String> {
     let deleted = deleted.then_some(("deleted", "true"));
     let filters: Vec<_> = of_team.into_iter().chain(deleted).collect();
     let door = Door::of(&file.node)?;
-    let users = door.all(USERS, &filters)?;
+    let (users, total) = door.items(USERS, &filters, limit)?;
+    if file.json && options.limit.is_some() {
+        return listing::first_of(&users, total);
+    }
     if file.json {
         return Ok(listing::items(users));
     }
@@ -682,9 +688,6 @@ fn list(options: &ListOptions) -> anyhow::Result<String> {
         "STATE",
         "ROLES-IN-TEAMS",
     ];
-    Ok(columns(
-        headers,
-        users.iter().map(row),
-        "There are no users.",
-    ))
+    let text = columns(headers, users.iter().map(row), "There are no users.");
+    Ok(text + &left_out(users.len(), total))
 }

@@ -7,11 +7,12 @@ use anyhow::{Context as _, bail};
 use martlet_access::{PasswordFile, Plain};
 use martlet_control::UserConfiguration;
 use martlet_control::text::{printable, typed, typed_names};
-use martlet_control::use_cases::{FindDevice, FindUser, ListUsers};
-use martlet_registry::{COMMON_TENANT, User};
+use serde_json::Value;
 
 use crate::cmd::admin;
+use crate::cmd::door::Door;
 use crate::cmd::node_options::NodeOptions;
+use crate::cmd::query::{USERS, device_path, user_path};
 use crate::cmd::tables;
 use crate::config::{self, regular_file};
 
@@ -191,26 +192,24 @@ pub(crate) fn note_of_other(node: &NodeOptions, user: &str, in_file: bool) -> St
 
 impl Holder {
     fn of(node: &NodeOptions, user: &str) -> anyhow::Result<Option<Self>> {
-        let name = user.to_owned();
-        tables::read(node, async |open| {
-            let user = open.run(FindUser { name: name.clone() }).await;
-            if let Ok(user) = user
-                && user.tenant == COMMON_TENANT
-            {
-                return Ok(Some(match user.enabled {
-                    true => Self::User,
-                    false => Self::DisabledUser,
-                }));
-            }
-            let device = name.clone().into();
-            let device = open.run(FindDevice { device }).await;
-            if device.is_ok_and(|device| device.tenant == COMMON_TENANT && *device.id == *name) {
-                return Ok(Some(Self::Device));
-            }
-            let deleted = open.run(ListUsers { deleted: true }).await?;
-            let is_it = |user: &User| user.name == name && user.tenant == COMMON_TENANT;
-            Ok(deleted.iter().any(is_it).then_some(Self::DeletedUser))
-        })
+        let door = Door::of(node)?;
+        if let Some(found) = door.find(&user_path(user))?
+            && found["team"] == ""
+        {
+            return Ok(Some(match found["enabled"] == true {
+                true => Self::User,
+                false => Self::DisabledUser,
+            }));
+        }
+        if let Some(device) = door.find(&device_path(user))?
+            && device["id"] == user
+            && device["user_name"] == user
+        {
+            return Ok(Some(Self::Device));
+        }
+        let deleted = door.all(USERS, &[("deleted", "true")])?;
+        let is_it = |found: &Value| found["name"] == user && found["team"] == "";
+        Ok(deleted.iter().any(is_it).then_some(Self::DeletedUser))
     }
 }
 

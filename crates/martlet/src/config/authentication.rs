@@ -22,7 +22,6 @@ use martlet_registry::{COMMON_TENANT, Owner, RulesPlace, Snapshot};
 
 use super::data_dir::options_of;
 use super::error::ConfigError;
-use super::key;
 use super::load::{Effective, ListenerTable};
 use super::regular_file;
 use super::schema::Enabled;

@@ -12,7 +12,6 @@ use tracing::warn;
 use super::UNIQUE_VARIABLES;
 use super::data_dir::data_dir;
 use super::error::ConfigError;
-use super::key;
 use super::load::{DEFAULT_SOURCE, Effective, EnvironmentFile, Sourced, place_of};
 use super::registry::{location_of, noted_place};
 use super::schema::{Enabled, Value};

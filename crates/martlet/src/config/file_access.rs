@@ -14,7 +14,6 @@ use martlet_control::text::typed;
 use martlet_environment::read_file;
 
 use super::error::ConfigError;
-use super::key::key;
 use super::load::Effective;
 use super::schema::Value;
 use super::{masking, regular_file};

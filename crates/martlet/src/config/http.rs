@@ -14,7 +14,6 @@ use martlet_reactor::{ListenAddress, TlsSettings};
 
 use crate::config::addresses::{network, overlap};
 use crate::config::error::ConfigError;
-use crate::config::key;
 use crate::config::load::{DEFAULT_SOURCE, Effective, HttpListenerTable};
 use crate::config::schema::{MetricsForm, TlsVersion};
 
@@ -267,7 +266,7 @@ pub(super) fn settings(
         device_requests_burst: configured.iotflow.requests_burst,
         online_secs: configured.presence.timeout_secs,
         iotflow: iotflow(effective)?,
-        topic_memory: super::topic_memory::of(effective)?,
+        topic_memory: super::kept::topic_memory(effective)?,
         default_connection: configured.integrations.default_connection.clone(),
         log_file: Some(&configured.log.file)
             .filter(|path| !path.is_empty())

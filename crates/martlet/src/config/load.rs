@@ -4,13 +4,11 @@
 //! * `sourced`, `table`: its values with their sources, and tables of lists
 //! * `check`: checks of values against their keys
 //! * `file`, `environment`, `environment_file`, `overlay`: the sources of values
-//! * `environment_name`: names of variables
 
 mod check;
 mod effective;
 mod environment;
 mod environment_file;
-mod environment_name;
 mod file;
 mod overlay;
 mod sourced;
@@ -18,11 +16,10 @@ mod table;
 
 pub(crate) use check::expectation;
 pub(crate) use effective::{Effective, SinkTable};
-pub(crate) use environment::environment;
+pub(crate) use environment::{FIND_NODES, environment};
 pub(crate) use environment_file::{EnvironmentFile, origin_of, place_of};
-pub(crate) use environment_name::environment_name;
 pub(crate) use overlay::{HttpAddress, Overlay};
-pub(crate) use sourced::{DEFAULT_SOURCE, KeyValues, Sourced};
+pub(crate) use sourced::{DEFAULT_SOURCE, KeyValues, Sourced, environment_name};
 pub(crate) use table::{HttpListenerTable, ListenerTable, Table, TelemetryRuleTable};
 
 use std::path::Path;

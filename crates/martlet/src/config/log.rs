@@ -3,7 +3,6 @@
 use std::path::PathBuf;
 
 use super::error::ConfigError;
-use super::key;
 use super::load::Effective;
 use super::schema::LogFormat;
 

@@ -1,7 +1,6 @@
 //! Memory limit of the node.
 
 use super::error::ConfigError;
-use super::key;
 use super::load::Effective;
 
 /// Smallest memory limit of a node. A typing error, or megabytes for bytes, gives less.

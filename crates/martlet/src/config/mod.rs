@@ -1,6 +1,6 @@
 //! The configuration: default < file (TOML) < environment < command line.
 //!
-//! `schema` declares every key with its type, default and range, and `key` is the macro for key
+//! `schema` declares every key with its type, default and range, and `key!` is the macro for key
 //! names. `load` merges the sources and records the source of each value. Two of the sources are
 //! `seeds`, the variables of other programs, and `mosquitto`, the configuration file of that
 //! broker.
@@ -9,12 +9,22 @@
 //! (the authentication policy), `http` (HTTP listeners and access rules), `registry` (location of
 //! the tables), `database` (variables of other programs for that location), `sinks` (integrations,
 //! whose kinds are in `table_kinds`), `rules` (rules about messages, read from the file by
-//! `rule_table`), `message_log`, `topic_memory`, `telemetry`, `log`, `data_dir`, `memory` (the
-//! memory limit), `way_in` (options for clients) and `file_access` (files that other users could
-//! change or read).
+//! `rule_table`), `kept` (messages, topics, events, firmware), `telemetry`, `log`, `data_dir`,
+//! `memory` (the memory limit), `way_in` (options for clients) and `file_access` (files that other
+//! users could change or read).
 //!
 //! `error` has the errors of a configuration, `nearest` suggests similar names, and `stars` warns
 //! about filters. `addresses` parses networks, `regular_file` reads files.
+
+/// The path of a key, such as `key!(mqtt.max_qos)`: the compiler checks that the key exists.
+macro_rules! key {
+    ($section:ident.$key:ident) => {{
+        const _: fn(&$crate::config::Settings) = |settings| {
+            let _ = &settings.$section.$key;
+        };
+        concat!(stringify!($section), ".", stringify!($key))
+    }};
+}
 
 mod addresses;
 mod authentication;
@@ -23,19 +33,16 @@ mod broken;
 mod data_dir;
 mod database;
 mod error;
-mod event_archive;
 #[cfg(test)]
 mod fail_open_tests;
 mod file_access;
-mod firmware;
 mod http;
-mod key;
+mod kept;
 mod load;
 mod log;
 mod made;
 mod masking;
 mod memory;
-mod message_log;
 pub(crate) mod mosquitto;
 mod nearest;
 mod registry;
@@ -50,7 +57,6 @@ mod sinks;
 mod stars;
 mod table_kinds;
 mod telemetry;
-mod topic_memory;
 mod way_in;
 
 pub(crate) use authentication::{
@@ -62,14 +68,14 @@ pub(crate) use database::{NAMES as DATABASE_NAMES, is_about_database, wait_for_d
 pub(crate) use error::ConfigError;
 pub(crate) use file_access::{exposed_files, unreadable_files};
 pub(crate) use http::{HttpConnections, HttpListener, iotflow_base};
-pub(crate) use key::key;
+pub(crate) use kept::MessageLogConfig;
+pub(crate) use key;
 pub(crate) use load::{
-    Effective, HttpAddress, Imported, Overlay, SinkTable, Table, environment, environment_name,
-    expectation, import_mosquitto, load, origin_of,
+    Effective, FIND_NODES, HttpAddress, Imported, Overlay, SinkTable, Table, environment,
+    environment_name, expectation, import_mosquitto, load, origin_of,
 };
 pub(crate) use log::{LogFile, LogSettings, log_settings};
 pub(crate) use made::MadeIntegrations;
-pub(crate) use message_log::MessageLogConfig;
 pub(crate) use registry::{
     expect_noted as expect_noted_tables, location, note as note_tables, noted as noted_tables,
     settings as tables_settings,

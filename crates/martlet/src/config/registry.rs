@@ -11,7 +11,6 @@ use martlet_text_file::owned;
 
 use super::data_dir::data_dir;
 use super::error::ConfigError;
-use super::key;
 use super::load::Effective;
 
 /// Prefixes of file paths in other programs; the longest first.

@@ -28,7 +28,6 @@ use crate::config::authentication::{PolicyReader, TablesRead, user_configuration
 use crate::config::data_dir::data_dir;
 use crate::config::error::ConfigError;
 use crate::config::http::{self, HttpConnections, HttpListener};
-use crate::config::key;
 use crate::config::load::Effective;
 use crate::config::log::{LogSettings, log_settings};
 use crate::config::memory::memory_bytes_of;
@@ -156,9 +155,9 @@ pub(crate) fn resolve_with(
             "" => data_dir(effective)?.join(KEY_FILE),
             path => PathBuf::from(path),
         },
-        message_log: super::message_log::of(effective)?,
-        firmware: super::firmware::of(effective)?,
-        event_archive: super::event_archive::of(effective)?,
+        message_log: super::kept::message_log(effective)?,
+        firmware: super::kept::firmware(effective)?,
+        event_archive: super::kept::event_archive(effective)?,
         telemetry: super::telemetry::of(effective)?,
         rules: super::rules::of(effective)?,
         sinks,

@@ -3,17 +3,14 @@
 //!
 //! * `section`, `declaration`: declaration of keys
 //! * `value`, `words`: types of values
-//! * `general`, `authentication`, `http`, `events`, `telemetry`, `firmware`, `rules`, `listeners`:
-//!   the keys
+//! * `general`, `authentication`, `http`, `events`, `telemetry`, `listeners`: the keys
 
 mod authentication;
 mod declaration;
 mod events;
-mod firmware;
 mod general;
 mod http;
 mod listeners;
-mod rules;
 mod section;
 mod telemetry;
 #[cfg(test)]
@@ -86,8 +83,8 @@ settings! {
     nats: general::Nats,
     mqtt: general::Mqtt,
     telemetry: telemetry::Telemetry,
-    firmware: firmware::Firmware,
-    alarms: rules::Alarms,
+    firmware: general::Firmware,
+    alarms: general::Alarms,
     limits: Limits,
 }
 

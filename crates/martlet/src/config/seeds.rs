@@ -4,7 +4,6 @@
 use std::net::IpAddr;
 
 use crate::config::error::ConfigError;
-use crate::config::key;
 use crate::config::load::Effective;
 use crate::config::nearest::nearest;
 use crate::config::schema::Value;

@@ -15,7 +15,6 @@ use martlet_integrate::{
 };
 
 use super::error::ConfigError;
-use super::key;
 use super::load::{Effective, SinkTable};
 use super::schema::Value;
 use super::sink_files::{OwnFiles, meet};

@@ -3,7 +3,6 @@
 use martlet_access::star_warning_of;
 use martlet_integrate::bridge::{DEFAULT_QOS, TopicRule};
 
-use super::key;
 use super::load::Effective;
 use super::schema::Value;
 

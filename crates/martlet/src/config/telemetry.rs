@@ -7,7 +7,6 @@ use martlet_control::telemetry::{
 
 use super::data_dir::data_dir;
 use super::error::ConfigError;
-use super::key;
 use super::load::{Effective, TelemetryRuleTable};
 use super::registry::location_of;
 use super::schema::{PayloadFormat, RetentionKeys, TableKey, TableKeys as _, TelemetryRuleKeys};

@@ -49,7 +49,8 @@ impl SocketPath {
     /// # Errors
     /// The directory cannot be opened.
     pub(crate) fn of(directory: &Path) -> std::io::Result<Self> {
-        let path = directory.join(FILE_NAME);
+        // Other processes see the path, and find the node by it.
+        let path = std::path::absolute(directory)?.join(FILE_NAME);
         if path.as_os_str().len() <= PATH_BYTES_MAX || !cfg!(target_os = "linux") {
             return Ok(Self {
                 path,

@@ -12,9 +12,8 @@ use serde_json::{Value, json};
 use tracing::{info, warn};
 
 use super::data_dir;
-use super::http_at::HttpAt;
+use super::http::HttpAt;
 use super::open_files::connections_line;
-use super::program_name::program_name;
 use super::setup_link::{OPEN_HERE, SetupLink};
 use super::standard::json_line;
 use crate::cmd::node_options::for_node;
@@ -379,4 +378,12 @@ fn next_lines(node: &NodeConfig, effective: &config::Effective, control: &Contro
          {program} pub{options} -t hello/world -m 'it works'\n\
          See how it is: {program} {status}\n"
     )
+}
+
+/// The name by which the program was called: printed command lines must work even if it is not in
+/// the search path.
+pub(crate) fn program_name() -> String {
+    std::env::args()
+        .next()
+        .unwrap_or_else(|| "martlet".to_owned())
 }

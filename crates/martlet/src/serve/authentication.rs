@@ -1,6 +1,7 @@
 //! Connects the reactors to the authentication chain of the control plane, and to the screening of
-//! messages.
+//! messages. Records the tables that logins are checked against.
 
+use std::path::Path;
 use std::sync::{Arc, OnceLock};
 
 use anyhow::Context as _;
@@ -11,9 +12,11 @@ use martlet_control::devices::{DeviceError, Devices};
 use martlet_control::discovery::Discovery;
 use martlet_control::shared_registry::SharedRegistry;
 use martlet_reactor::{Authenticator, LoginAnswer, ScreenedAnswer};
+use martlet_registry::Location;
 use tokio::runtime::Handle;
+use tracing::warn;
 
-use crate::config::NodeConfig;
+use crate::config::{self, NodeConfig};
 
 /// Payloads up to this length are checked on the thread of the reactor.
 const AT_ONCE_BYTES: usize = 8 * 1024;
@@ -102,5 +105,30 @@ impl Authenticator for ChainAuthenticator {
                 });
             }
         }
+    }
+}
+
+/// The identity of the tables that logins are checked against, if any.
+pub(super) fn identity_of_tables(node: &NodeConfig) -> Option<String> {
+    let tables = node.policy.as_ref()?.tables()?;
+    Some(tables.identity())
+}
+
+/// Records the tables for the next start, which must use the same.
+pub(super) fn note_tables(data_dir: &Path, location: &Location, identity: Option<String>) {
+    if let Err(error) = config::note_tables(data_dir, location, identity.as_deref()) {
+        warn!(%error, "cannot note which tables the node uses");
+    }
+}
+
+/// Reports to health the listeners that do not use the tables.
+pub(super) fn tell_ignored(control: &Control, warnings: &[String]) {
+    let mut all = warnings.iter();
+    let told = all.find(|warning| warning.starts_with(config::IGNORES_TABLES));
+    match told {
+        Some(warning) => control
+            .health
+            .warn_as(config::IGNORES_TABLES, format!("{warning}.")),
+        None => control.health.withdraw(config::IGNORES_TABLES),
     }
 }

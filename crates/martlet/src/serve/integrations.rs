@@ -69,14 +69,27 @@ pub(super) fn make_integrations(
     Arc::new(Integrations::new(control, tables, settings))
 }
 
+/// Parts of the node that take messages as integrations do.
+#[derive(Clone, Copy)]
+pub(super) struct OwnIntegrations<'p> {
+    pub(super) message_log: &'p MessageLog,
+    pub(super) telemetry: Option<&'p Arc<Telemetry>>,
+    pub(super) rules: &'p Arc<Rules>,
+}
+
 /// Starts the integrations of the configuration and of the tables. When it returns, they receive
 /// published messages.
 pub(super) async fn start_integrations(
     node: &NodeConfig,
     integrations: &Arc<Integrations>,
-    (message_log, telemetry, rules): (&MessageLog, Option<&Arc<Telemetry>>, &Arc<Rules>),
+    own: OwnIntegrations<'_>,
     attached_by: Instant,
 ) {
+    let OwnIntegrations {
+        message_log,
+        telemetry,
+        rules,
+    } = own;
     let kept = &node.message_log.filters;
     let kept: Vec<Box<str>> = kept.iter().map(|filter| filter.as_str().into()).collect();
     let log = (!kept.is_empty()).then(|| message_log.integration(kept));

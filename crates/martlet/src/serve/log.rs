@@ -6,9 +6,9 @@ use std::path::Path;
 use std::sync::{Arc, OnceLock};
 
 use anyhow::Context as _;
+use jiff::Timestamp;
 use martlet_control::log_lines::LogLines;
 use martlet_control::logging::Logging;
-use martlet_control::rfc3339;
 use martlet_text_file::owned;
 use tracing_subscriber::fmt::MakeWriter;
 use tracing_subscriber::fmt::format::Writer;
@@ -20,7 +20,7 @@ use tracing_subscriber::{EnvFilter, Layer, Registry, fmt, reload};
 use super::log_flood::FloodLimit;
 use super::log_text::TextLines;
 use super::rotated_file::RotatedFile;
-use super::standard::{Standard, now_us};
+use super::standard::Standard;
 use crate::config::{LogFormat, LogSettings};
 
 /// The running log.
@@ -149,7 +149,7 @@ struct Clock;
 
 impl FormatTime for Clock {
     fn format_time(&self, to: &mut Writer<'_>) -> std::fmt::Result {
-        rfc3339::with_text_of_us(now_us(), |text| to.write_str(text))
+        write!(to, "{:.6}", Timestamp::now())
     }
 }
 

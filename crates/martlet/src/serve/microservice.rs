@@ -4,8 +4,10 @@
 use anyhow::Context as _;
 use clap::Args;
 
-use super::assignment::Assignment;
 use crate::config::{HttpAddress, key, with_host};
+
+/// A key, its value, and the option that sets it.
+pub(super) type Assignment = (String, String, &'static str);
 
 /// Default log file of the microservice.
 const LOG_FILE: &str = "mqtt-service.log";

@@ -3,42 +3,33 @@
 //! * `stages`: the start in stages, each of which needs the results of the previous one
 //! * `reactor`: starts the reactors
 //! * `shards`, `events`, `store`: connections between the control plane and the reactors
-//! * `presence`, `integrations`, `iotflow`: other parts of the node
+//! * `parts`, `presence`, `integrations`: other parts of the node
 //! * `http`, `admin_socket`, `connection_slots`: listeners of the API
 //! * `reload`, `signals`: events while the node runs
 
 mod accept_failures;
-mod activity;
 pub(crate) mod admin_socket;
 mod announce;
-mod assignment;
 mod authentication;
-mod commands;
 mod connection_slots;
 pub(crate) mod data_dir;
-mod event_archive;
 mod events;
 mod facts;
-mod firmware;
 mod http;
-mod http_at;
 mod integrations;
-mod iotflow;
 mod log;
 mod log_flood;
 mod log_text;
 mod memory;
 mod microservice;
-mod notify;
 mod open_files;
 mod options;
 mod panel_broker;
+mod parts;
 mod presence;
-mod program_name;
 mod reactor;
 mod reload;
 mod rotated_file;
-mod rules;
 mod setup_link;
 mod shards;
 mod signals;
@@ -46,16 +37,11 @@ mod stages;
 mod stalling;
 mod standard;
 mod store;
-mod tables_in_use;
-mod telemetry;
-mod topic_memory;
-mod twins;
 
-pub(crate) use announce::access;
+pub(crate) use announce::{access, program_name};
 pub(crate) use data_dir::{claim as claim_data_dir, give_files_to_owner_of};
 pub(crate) use log::check_log_file;
 pub(crate) use options::ConfigOptions;
-pub(crate) use program_name::program_name;
 pub(crate) use store::{check_restored, claim_store, claim_store_to_read};
 
 use std::ffi::OsString;
@@ -69,10 +55,11 @@ use tracing::warn;
 use crate::cmd::errors::error_text;
 use crate::cmd::node_options::for_node;
 use crate::config::{self, LogFormat, NodeConfig};
+use authentication::identity_of_tables;
 use options::{format_of_environment, format_of_set};
+use reload::Configured;
 use signals::Signals;
 use standard::print_error;
-use tables_in_use::identity_of_tables;
 
 /// Runs a node until it is stopped.
 pub(crate) fn run(options: &ConfigOptions) -> ExitCode {
@@ -166,7 +153,12 @@ fn serve(options: &ConfigOptions) -> anyhow::Result<()> {
         .build()
         .context("cannot start the control plane")
         .map_err(|error| open_files::explained(error, node.threads))?;
-    let outcome = runtime.block_on(stages::run(&node, &effective, options, &log, &signals));
+    let of = Configured {
+        node: &node,
+        effective: &effective,
+        options,
+    };
+    let outcome = runtime.block_on(stages::run(of, &log, &signals));
     let outcome = outcome.map_err(|error| open_files::explained(error, node.threads));
     // Remaining tasks wait for clients that have disconnected.
     runtime.shutdown_background();

@@ -6,8 +6,7 @@ use std::time::Duration;
 use anyhow::bail;
 use clap::Args;
 
-use super::assignment::Assignment;
-use super::microservice::further;
+use super::microservice::{Assignment, further};
 use crate::config::{HttpAddress, key};
 
 /// Defaults of the panel's broker.

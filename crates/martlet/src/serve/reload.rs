@@ -24,9 +24,9 @@ use martlet_registry::{Ban, Changed, RegistryError, Renewed, Snapshot};
 use tracing::{debug, error, info, warn};
 
 use super::announce::warn_of_files;
+use super::authentication::{note_tables, tell_ignored};
 use super::facts;
 use super::options::ConfigOptions;
-use super::tables_in_use::{note_tables, tell_ignored};
 use crate::config::{self, ConfigError, Effective, HttpListener, NodeConfig, TablesRead, key};
 
 /// Interval of checks for changed files.
@@ -145,16 +145,28 @@ fn listeners_waiting(open: &[String], configured: &[String]) -> Vec<String> {
     all
 }
 
+/// The configuration that a node is started with.
+#[derive(Clone, Copy)]
+pub(super) struct Configured<'n> {
+    pub(super) node: &'n NodeConfig,
+    pub(super) effective: &'n Effective,
+    pub(super) options: &'n ConfigOptions,
+}
+
 impl Reload {
     pub(super) fn new(
-        options: ConfigOptions,
-        started_with: Effective,
-        node: &NodeConfig,
+        of: Configured<'_>,
         chain: AuthenticationChain,
-        (control, tables): (Arc<Control>, Arc<SharedRegistry>),
+        control: Arc<Control>,
+        tables: Arc<SharedRegistry>,
         integrations: Arc<Integrations>,
         http_urls: Vec<String>,
     ) -> Self {
+        let Configured {
+            node,
+            effective,
+            options,
+        } = of;
         let policies = node.listeners.iter().enumerate().map(|(number, listener)| {
             let mut policy = ListenerPolicy::clone(&listener.policy);
             policy.number = u16::try_from(number).unwrap_or(u16::MAX);
@@ -165,9 +177,9 @@ impl Reload {
         let http = node.http.iter();
         let http = http.filter_map(|listener| Some((key_of_http(listener), listener.tls.clone()?)));
         let mut reload = Self {
-            options,
-            held: started_with.clone(),
-            started_with,
+            options: options.clone(),
+            held: effective.clone(),
+            started_with: effective.clone(),
             chain,
             control,
             tables,

@@ -16,7 +16,7 @@ use martlet_control::shared_registry::SharedRegistry;
 use rustix::fs::{FileType, fstat};
 use tracing::{error, warn};
 
-use super::http_at::HttpAt;
+use super::http::HttpAt;
 use crate::cmd::node_options::for_node;
 use crate::private_file;
 

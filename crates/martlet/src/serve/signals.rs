@@ -1,8 +1,10 @@
 //! Handles signals, from before any slow operation until the process ends.
 //!
 //! A separate thread waits for them, so that a hanging file or database does not keep a node from
-//! being stopped. A second signal to stop ends the process at once.
+//! being stopped. A second signal to stop ends the process at once. Systemd (`Type=notify`) is told
+//! that the node is ready, reloads or stops.
 
+use std::os::unix::net::UnixDatagram;
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::{Duration, Instant};
 
@@ -140,4 +142,31 @@ fn end(code: i32, tell: impl FnOnce() + Send + 'static) -> ! {
         std::thread::sleep(Duration::from_millis(5));
     }
     std::process::exit(code)
+}
+
+/// The node is ready for clients.
+pub(super) fn notify_ready() {
+    notify("READY=1");
+}
+
+/// Files are being reloaded, for `Type=notify-reload`; [`notify_ready`] ends it.
+pub(super) fn notify_reloading() {
+    let now = rustix::time::clock_gettime(rustix::time::ClockId::Monotonic);
+    let micros = now.tv_sec.unsigned_abs() * 1_000_000 + now.tv_nsec.unsigned_abs() / 1_000;
+    notify(&format!("RELOADING=1\nMONOTONIC_USEC={micros}"));
+}
+
+/// The node is stopping.
+pub(super) fn notify_stopping() {
+    notify("STOPPING=1");
+}
+
+fn notify(state: &str) {
+    let Some(path) = std::env::var_os("NOTIFY_SOCKET") else {
+        return;
+    };
+    // Errors are ignored: the service manager may not listen.
+    if let Ok(socket) = UnixDatagram::unbound() {
+        let _ = socket.send_to(state.as_bytes(), path);
+    }
 }

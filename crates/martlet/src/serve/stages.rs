@@ -45,26 +45,22 @@ use tracing::{error, info, warn};
 use super::accept_failures::AcceptFailures;
 use super::admin_socket::AdminSocket;
 use super::announce::announce;
-use super::authentication::ChainAuthenticator;
+use super::authentication::{ChainAuthenticator, identity_of_tables, note_tables, tell_ignored};
 use super::connection_slots::ConnectionSlots;
 use super::events::{end_streams, pump_events, pump_reports, tell_pauses};
-use super::http_at::HttpAt;
-use super::integrations::{make_integrations, start_integrations};
+use super::http::HttpAt;
+use super::integrations::{OwnIntegrations, make_integrations, start_integrations};
 use super::log::Log;
-use super::options::ConfigOptions;
+use super::parts::{PartStarter, start_topic_memory};
 use super::presence::{KeptPresence, keep_presence};
 use super::reactor::{OPENED_WITHIN, node_info, open_listeners_at_last, start_reactor};
-use super::reload::Reload;
+use super::reload::{Configured, Reload};
 use super::setup_link::SetupLink;
 use super::shards::ReactorShards;
 use super::signals::Signals;
 use super::store::{pump_store_notices, tell_restored};
-use super::tables_in_use::{identity_of_tables, note_tables, tell_ignored};
-use super::{
-    activity, admin_socket, commands, event_archive, facts, firmware, http, iotflow, memory,
-    notify, rules, setup_link, telemetry, topic_memory, twins,
-};
-use crate::config::{self, NodeConfig};
+use super::{admin_socket, facts, http, memory, setup_link, signals};
+use crate::config::NodeConfig;
 
 /// Least time that integrations get to settle unsettled messages.
 const SETTLED_WITHIN: Duration = Duration::from_secs(1);
@@ -72,18 +68,13 @@ const SETTLED_WITHIN: Duration = Duration::from_secs(1);
 const LAST_EVENTS: Duration = Duration::from_secs(2);
 
 /// Runs a node until it is stopped.
-pub(super) async fn run(
-    node: &NodeConfig,
-    effective: &config::Effective,
-    options: &ConfigOptions,
-    log: &Log,
-    signals: &Signals,
-) -> anyhow::Result<()> {
+pub(super) async fn run(of: Configured<'_>, log: &Log, signals: &Signals) -> anyhow::Result<()> {
+    let node = of.node;
     signals.set_running();
     let bound = Bound::open(node).await?;
-    let core = Core::start((node, effective, options), log, &bound)?;
+    let core = Core::start(of, log, &bound)?;
     let attached = Attached::start(node, &core).await;
-    let serving = Serving::start((node, effective, options), bound, core, attached).await?;
+    let serving = Serving::start(of, bound, core, attached).await?;
     let stopping = serving.until_stopped(log, signals).await;
     stopping.stop(node, signals).await;
     Ok(())
@@ -145,11 +136,12 @@ struct Core {
 }
 
 impl Core {
-    fn start(
-        (node, effective, options): (&NodeConfig, &config::Effective, &ConfigOptions),
-        log: &Log,
-        bound: &Bound,
-    ) -> anyhow::Result<Self> {
+    fn start(of: Configured<'_>, log: &Log, bound: &Bound) -> anyhow::Result<Self> {
+        let Configured {
+            node,
+            effective,
+            options,
+        } = of;
         let authenticator = &bound.authenticator;
         memory::set_delay(node.memory_bytes);
         let running = Arc::new(start_reactor(node, authenticator)?);
@@ -235,19 +227,27 @@ impl Attached {
         core.authenticator.begin_discovery(node, control, &tables);
         let presence = keep_presence(node, control, &tables, &alive).await;
         let message_log = MessageLog::new(Arc::clone(&tables), alive.node(), node.message_log.kept);
-        let activity = activity::start(control, &tables);
+        let start = PartStarter {
+            node,
+            control,
+            tables: &tables,
+        };
+        let activity = start.activity();
         // Before listeners open: a device may immediately answer commands from before the restart.
-        let commands = commands::start(node, control, &tables);
-        let twins = twins::start(node, control, &tables);
-        let telemetry = telemetry::start(node, control, &tables, &activity);
+        let commands = start.commands();
+        let twins = start.twins();
+        let telemetry = start.telemetry(&activity);
         let integrations = make_integrations(node, control, &tables, &alive);
-        let uses = (control, &tables, &integrations);
-        let watched = rules::start(node, uses, (&commands, telemetry.as_ref()), alive.node());
+        let watched = start.rules(&integrations, &commands, telemetry.as_ref(), alive.node());
         let watched = watched.await;
-        let firmware = firmware::start(node, control, &tables, (&commands, &watched.1));
+        let firmware = start.firmware(&commands, &watched.1);
         let (rules, alarms) = (Arc::clone(&watched.0), Arc::clone(&watched.1));
-        let takers = (&message_log, telemetry.as_ref(), &rules);
-        start_integrations(node, &integrations, takers, core.opened_by).await;
+        let own = OwnIntegrations {
+            message_log: &message_log,
+            telemetry: telemetry.as_ref(),
+            rules: &rules,
+        };
+        start_integrations(node, &integrations, own, core.opened_by).await;
         if let Some(opening) = &core.opening
             && Instant::now() < core.opened_by
         {
@@ -287,12 +287,20 @@ struct Serving {
 
 impl Serving {
     async fn start(
-        (node, effective, options): (&NodeConfig, &config::Effective, &ConfigOptions),
+        of: Configured<'_>,
         bound: Bound,
         core: Core,
         attached: Attached,
     ) -> anyhow::Result<Self> {
+        let Configured {
+            node, effective, ..
+        } = of;
         let (control, tables) = (&core.control, &attached.tables);
+        let start = PartStarter {
+            node,
+            control,
+            tables,
+        };
         let directory = Arc::new(Arc::clone(tables));
         let parts = NodeParts {
             tables: Some(Arc::clone(tables)),
@@ -303,7 +311,7 @@ impl Serving {
             rules: Some(attached.rules.clone()),
             integrations: Some(Arc::clone(&attached.integrations)),
             telemetry: attached.telemetry.clone(),
-            event_archive: event_archive::start(node, control),
+            event_archive: start.event_archive(),
         };
         let api = Api::new(Arc::clone(control), directory, parts, node.api.clone());
         let api = api.context("no source of randomness")?;
@@ -320,14 +328,12 @@ impl Serving {
             tokio::spawn(http::serve(open, routes, slots, failures, control));
         }
         admin_socket::serve(bound.admin, routers.of(&node.api.routes));
-        let uses = (control, tables, &attached.integrations);
-        iotflow::start(node, uses, &attached.activity);
+        start.iotflow(&attached.integrations, &attached.activity);
         let reload = Reload::new(
-            options.clone(),
-            effective.clone(),
-            node,
+            of,
             core.chain.clone(),
-            (Arc::clone(control), Arc::clone(tables)),
+            Arc::clone(control),
+            Arc::clone(tables),
             Arc::clone(&attached.integrations),
             http_urls,
         );
@@ -349,7 +355,7 @@ impl Serving {
             Arc::clone(control),
             Arc::clone(tables),
         ));
-        notify::ready();
+        signals::notify_ready();
         Ok(Self {
             core,
             attached,
@@ -366,7 +372,7 @@ impl Serving {
             let (of, why, asked) = tokio::select! {
                 () = &mut stopping => break,
                 () = signals.hangup() => {
-                    notify::reloading();
+                    signals::notify_reloading();
                     log.reopen();
                     (ReloadOf::Everything, "SIGHUP", None)
                 }
@@ -381,7 +387,7 @@ impl Serving {
                 outcome = self.reload.run(of, why) => outcome,
             };
             if why == "SIGHUP" {
-                notify::ready();
+                signals::notify_ready();
             }
             // The outcome is also in the log and in health.
             if let Some(asked) = asked {
@@ -394,7 +400,7 @@ impl Serving {
     async fn stop(self, node: &NodeConfig, signals: &Signals) {
         let (core, attached) = (self.core, self.attached);
         core.control.health.set_stopping();
-        notify::stopping();
+        signals::notify_stopping();
         signals.set_stopping();
         let grace = Duration::from_secs(node.shutdown_grace_secs);
         // Unsettled messages are settled while the shards still run.
@@ -436,7 +442,7 @@ fn spawn_tasks(
         tokio::spawn(feed::publish_events(Arc::clone(control), kinds.clone()));
     }
     if let Some(topics) = &node.api.topic_memory {
-        topic_memory::start(topics, control);
+        start_topic_memory(topics, control);
     }
     tokio::spawn(Arc::clone(tables).keep_notes());
     tokio::spawn(Arc::clone(control).follow_sources());

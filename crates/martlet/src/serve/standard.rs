@@ -3,9 +3,8 @@
 use std::borrow::Cow;
 use std::io::{self, Write};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
-use std::time::{SystemTime, UNIX_EPOCH};
 
-use martlet_control::rfc3339;
+use jiff::Timestamp;
 use martlet_control::text::harmless;
 use tracing::{Level, Metadata};
 use tracing_subscriber::fmt::MakeWriter;
@@ -18,7 +17,7 @@ const GATHERED_BYTES: usize = 16 * 1024;
 /// A line of the log in JSON, for what is not logged as an event.
 pub(super) fn json_line(level: &str, message: &str) -> serde_json::Value {
     serde_json::json!({
-        "timestamp": rfc3339::text_of_us(now_us()),
+        "timestamp": format!("{:.6}", Timestamp::now()),
         "level": level,
         "message": message,
     })
@@ -30,12 +29,6 @@ pub(super) fn print_error(message: &str, is_json: bool) {
         true => errln!("{}", json_line("ERROR", message)),
         false => errln!("{message}"),
     }
-}
-
-/// Time for a line of the log, in microseconds.
-pub(super) fn now_us() -> u64 {
-    let now = SystemTime::now().duration_since(UNIX_EPOCH);
-    now.unwrap_or_default().as_micros() as u64
 }
 
 /// Standard error. Lines of many simultaneous events are written together, to save system calls.

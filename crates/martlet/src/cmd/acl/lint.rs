@@ -9,19 +9,23 @@ use clap::Args;
 use jiff::Timestamp;
 use jiff::tz::TimeZone;
 use martlet_access::{
-    AclFile, Lint, Needs, RuleReview, USES_MIN, Use, judge_rules_by, lint_rules, locks_out,
+    AclFile, Lint, Needs, RuleLine, RuleReview, USES_MIN, Use, judge_rules_by, lint_rules,
+    locks_out,
 };
 use martlet_api::page::Items;
 use martlet_api::{Status, UseView};
 use martlet_control::text::printable;
-use martlet_control::use_cases::{ListGroups, ListRuleSets};
-use martlet_registry::{COMMON_TENANT, FILE, Group, Owner, RuleSet, Snapshot};
+use martlet_registry::{COMMON_TENANT, FILE, Owner, Snapshot};
+use serde_json::Value;
 
 use super::file_options::FileOptions;
+use crate::cmd::admin;
+use crate::cmd::door::Door;
 use crate::cmd::listing;
 use crate::cmd::node_options::NodeOptions;
 use crate::cmd::print::{err, errln};
-use crate::cmd::{admin, tables};
+use crate::cmd::query::encoded;
+use crate::cmd::view::text;
 use crate::config;
 
 #[derive(Args, Debug)]
@@ -43,9 +47,16 @@ pub(super) struct LintOptions {
 struct Subject {
     file: Option<AclFile>,
     /// Roles, types and groups that are not built in.
-    sets: Vec<(Owner, RuleSet)>,
-    /// The tables that the rules belong to.
+    sets: Vec<RuleSet>,
+    /// The tables that the rules belong to, to be compared with traffic.
     tables: Option<Snapshot>,
+}
+
+/// Rules of a role, type or group.
+struct RuleSet {
+    owner: Owner,
+    name: String,
+    rules: Vec<RuleLine>,
 }
 
 pub(super) fn run(options: &LintOptions) -> anyhow::Result<(String, ExitCode)> {
@@ -97,20 +108,12 @@ impl Subject {
             return Ok(Self { file, sets, tables });
         }
         let node = &options.file.node;
-        let path = node.data_dir()?.join(FILE);
-        let base = config::iotflow_base(&node.load()?)?;
-        let tables = martlet_registry::wait(Snapshot::load_with(&path, base))?;
-        let mut sets = Vec::new();
-        if tables.is_some() {
-            for owner in [Owner::Role, Owner::DeviceType, Owner::Group] {
-                let all = tables::run(node, ListRuleSets { owner })?;
-                let own = all.into_iter().filter(|set| !set.is_builtin);
-                sets.extend(own.map(|set| (owner, set)));
-            }
-            let groups = tables::run(node, ListGroups)?;
-            for (_, set) in sets.iter_mut().filter(|(owner, _)| *owner == Owner::Group) {
-                set.name = name_of_group(&groups, &set.name);
-            }
+        let sets = rule_sets(&Door::of(node)?)?;
+        let mut tables = None;
+        if options.traffic && !sets.is_empty() {
+            let path = node.data_dir()?.join(FILE);
+            let base = config::iotflow_base(&node.load()?)?;
+            tables = martlet_registry::wait(Snapshot::load_with(&path, base))?;
         }
         if file.is_none() && sets.is_empty() {
             bail!(
@@ -123,12 +126,12 @@ impl Subject {
 
     fn lint(&self) -> Vec<Lint> {
         let of_file = self.file.iter().flat_map(AclFile::lint);
-        let of_sets = self.sets.iter().flat_map(|(owner, set)| {
-            let place = |number| place(*owner, &set.name, number);
+        let of_sets = self.sets.iter().flat_map(|set| {
+            let place = |number| place(set, number);
             // The devices of a group have the rules of their types too.
-            let is_alone = *owner != Owner::Group;
+            let is_alone = set.owner != Owner::Group;
             let locked = is_alone.then(|| locks_out(&set.rules, place)).flatten();
-            let denies_first = *owner == Owner::Group;
+            let denies_first = set.owner == Owner::Group;
             locked
                 .into_iter()
                 .chain(lint_rules(&set.rules, denies_first, place))
@@ -147,30 +150,60 @@ impl Subject {
             })
         });
         let of_file = self.file.iter().map(|file| file.judge_by(&needs));
-        let of_sets = self.sets.iter().map(|(owner, set)| {
-            judge_rules_by(&needs, &set.rules, |number| {
-                place(*owner, &set.name, number)
-            })
-        });
+        let of_sets = self
+            .sets
+            .iter()
+            .map(|set| judge_rules_by(&needs, &set.rules, |number| place(set, number)));
         of_file.chain(of_sets).collect()
     }
 }
 
-/// The name of a group, with its id if a group of another team has the name too.
-fn name_of_group(groups: &[Group], id: &str) -> String {
-    let Some(group) = groups.iter().find(|group| group.id == id) else {
-        return id.to_owned();
-    };
-    let named = groups.iter().filter(|other| other.name == group.name);
-    match named.count() {
-        1 => group.name.clone(),
-        _ => format!("{} ({id})", group.name),
+/// Roles, types and groups with rules, except the built-in ones.
+fn rule_sets(door: &Door<'_>) -> anyhow::Result<Vec<RuleSet>> {
+    let mut sets = Vec::new();
+    for (owner, path) in [
+        (Owner::Role, "/api/v1/roles"),
+        (Owner::DeviceType, "/api/v1/device-types"),
+    ] {
+        let all = door.all(path, &[])?;
+        for set in all.iter().filter(|set| set["built_in"] == false) {
+            let name = text(set, "name");
+            sets.push(RuleSet {
+                owner,
+                name,
+                rules: rules_of(set)?,
+            });
+        }
     }
+    let groups = door.all("/api/v1/groups", &[])?;
+    for group in &groups {
+        let id = text(group, "id");
+        let rules = rules_of(&door.get(&format!("/api/v1/groups/{}/rules", encoded(&id)))?)?;
+        if rules.is_empty() {
+            continue;
+        }
+        // A group of another team may have the name too.
+        let named = groups.iter().filter(|other| other["name"] == group["name"]);
+        let name = match named.count() {
+            1 => text(group, "name"),
+            _ => format!("{} ({id})", text(group, "name")),
+        };
+        let owner = Owner::Group;
+        sets.push(RuleSet { owner, name, rules });
+    }
+    Ok(sets)
+}
+
+/// The rules in an answer of the API.
+fn rules_of(object: &Value) -> anyhow::Result<Vec<RuleLine>> {
+    let lines = object["rules"].as_array().into_iter().flatten();
+    let rules = lines.filter_map(Value::as_str).map(RuleLine::parse_known);
+    rules.collect::<Result<_, _>>().map_err(anyhow::Error::msg)
 }
 
 /// The place of a rule in the form used in decisions.
-fn place(owner: Owner, name: &str, number: usize) -> String {
-    format!("{} {name} rule {number}", owner.word())
+fn place(set: &RuleSet, number: usize) -> String {
+    format!("{} {} rule {number}", set.owner.word(), set.name)
 }
 
 /// Describes the amount of observed traffic, and which rules it is insufficient for.

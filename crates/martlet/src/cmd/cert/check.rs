@@ -62,8 +62,8 @@ fn check(options: &CheckOptions) -> anyhow::Result<bool> {
     let (host, port) = host_and_port(&options.server)?;
     let name = options.servername.as_deref().unwrap_or(&host);
     // First without verification, to see the certificate; then with verification.
-    let (seen, refused) = handshake(options, (&host, port), name, ServerCheck::Nothing)?;
-    let checked = handshake(options, (&host, port), name, ServerCheck::Full)?.1;
+    let (seen, refused) = handshake(options, &host, port, name, ServerCheck::Nothing)?;
+    let checked = handshake(options, &host, port, name, ServerCheck::Full)?.1;
     let first = seen.chain.first();
     let is_trusted = first.is_some() && !matches!(&checked, Some(Failure::Untrusted(_)));
     let why = checked.or(refused).map(Failure::into_words);
@@ -154,7 +154,8 @@ fn is_end(error: &io::Error) -> bool {
 /// Returns the certificate seen, and the error if the connection failed.
 fn handshake(
     options: &CheckOptions,
-    (host, port): (&str, u16),
+    host: &str,
+    port: u16,
     name: &str,
     check: ServerCheck,
 ) -> anyhow::Result<(HandshakeFacts, Option<Failure>)> {

@@ -7,21 +7,19 @@ use std::process::ExitCode;
 
 use anyhow::Context as _;
 use clap::Args;
-use martlet_api::{devices_of_json, devices_of_table, json_of_device, table_of_devices};
 use martlet_control::csv::{self, LineEnd};
 use martlet_control::text::printable;
-use martlet_control::use_cases::{
-    AddDevices, FindTeamId, ReadExportNames, TryDevices, UseCaseError,
-};
-use martlet_registry::{AddedDevice, Import, NewDevice, RowOutcome};
+use serde_json::{Value, json};
 
-use super::list::{ListOptions, listed};
-use crate::cmd::errors::{error_text, in_commands};
-use crate::cmd::listing;
-use crate::cmd::node_and_form::NodeAndForm;
-use crate::cmd::node_options::TeamOption;
-use crate::cmd::print::{err, errln, out, write_data, write_err};
-use crate::cmd::tables::{self, OpenTables};
+use super::list::Selection;
+use super::table_parts::{Part, PartSize, parts_of_json, parts_of_table};
+use crate::cmd::admin::{AdminRequest, finish_as};
+use crate::cmd::door::Door;
+use crate::cmd::errors::row_in_words_of_commands;
+use crate::cmd::node_options::{NodeAndForm, TeamOption};
+use crate::cmd::print::{err, errln, out, outln, write_data, write_err};
+use crate::cmd::query::{DEVICES, query_of, team_path};
+use crate::cmd::view::text;
 
 #[derive(Args, Debug)]
 pub(super) struct ImportOptions {
@@ -31,7 +29,7 @@ pub(super) struct ImportOptions {
     /// Add nothing; show the result for each row
     #[arg(long)]
     dry_run: bool,
-    /// Add no row if one of them cannot be added
+    /// Add no row if one of them cannot be added; for at most 10,000 devices
     #[arg(long, conflicts_with = "dry_run")]
     all_or_none: bool,
     #[command(flatten)]
@@ -40,16 +38,21 @@ pub(super) struct ImportOptions {
     on: NodeAndForm,
 }
 
-pub(super) fn export(options: &ListOptions) -> anyhow::Result<String> {
-    let names = tables::run(&options.on.node, ReadExportNames)?;
-    let all = listed(options)?.into_iter();
-    let all: Vec<_> = all.map(|device| names.named(device)).collect();
+pub(super) fn export(options: &Selection) -> anyhow::Result<String> {
+    let format = if options.on.json { "json" } else { "csv" };
+    let filters = options.filters().chain([("format", format.to_owned())]);
+    let path = format!("{DEVICES}/export{}", query_of(filters));
+    let exported = Door::of(&options.on.node)?.transfer(&AdminRequest::get(&path))?;
     if options.on.json {
-        let all: Vec<_> = all.into_iter().map(json_of_device).collect();
-        return Ok(format!("{}\n", serde_json::Value::Array(all)));
+        return Ok(format!("{exported}\n"));
     }
-    // It is imported again as it is.
-    write_data(table_of_devices(&all, LineEnd::Lf).as_bytes());
+    // As programs of a shell expect it. It is imported again as it is.
+    let rows = csv::read(&exported).map_err(anyhow::Error::msg)?;
+    let lines = rows.into_iter().map(|(_, fields)| {
+        let fields = fields.iter().map(|field| &**field);
+        csv::exact_line(fields, LineEnd::Lf)
+    });
+    write_data(lines.collect::<String>().as_bytes());
     Ok(String::new())
 }
 
@@ -57,86 +60,49 @@ pub(super) fn export(options: &ListOptions) -> anyhow::Result<String> {
 const SOME_REFUSED: u8 = 3;
 /// Longest table, in bytes: more than a million devices.
 const BYTES_MAX: u64 = 256 << 20;
-/// Number of rows between reports of progress.
-const STEP: usize = 500;
 
 pub(super) fn import(options: &ImportOptions) -> ExitCode {
     match try_import(options) {
         Ok(0) => ExitCode::SUCCESS,
         Ok(_) => ExitCode::from(SOME_REFUSED),
-        Err(error) => {
-            let error = error_text(&error);
-            errln!("martlet: {}", printable(&error));
-            ExitCode::FAILURE
-        }
+        Err(error) => finish_as(options.on.json, Err(error)),
     }
 }
 
 /// Returns the number of refused rows.
-fn try_import(options: &ImportOptions) -> anyhow::Result<usize> {
-    let text = match options.file.as_os_str() == "-" {
+fn try_import(options: &ImportOptions) -> anyhow::Result<u64> {
+    let bytes = match options.file.as_os_str() == "-" {
         true => read(io::stdin().lock()),
         // A pipe too, as a shell makes one of <(…).
         false => File::open(&options.file).and_then(read),
     };
-    let text = text.with_context(|| format!("cannot read {}", options.file.display()))?;
-    let is_json = is_json(&options.file, &text);
-    let (rows, row) = match is_json {
-        true => (devices_of_json(&text), "device"),
-        false => (devices_of_table(&text), "line"),
+    let bytes = bytes.with_context(|| format!("cannot read {}", options.file.display()))?;
+    let door = Door::of(&options.on.node)?;
+    let team = match &options.of.team {
+        Some(team) => Some(text(&door.get(&team_path(team))?, "id")),
+        None => None,
     };
-    let rows = rows.map_err(anyhow::Error::msg)?;
-    let (mut named, mut devices, mut refused) = (Vec::new(), Vec::new(), Vec::new());
-    for (line, id, read) in rows {
-        match read {
-            Ok(device) => {
-                named.push((line, id));
-                devices.push(device);
-            }
-            Err(why) => refused.push((line, id, why)),
-        }
-    }
-    let is_whole = options.all_or_none;
-    let total = devices.len();
-    let outcomes = match is_whole && !refused.is_empty() {
-        true => vec![RowOutcome::NotDone; total],
-        false => tables::with(&options.on.node, async |open| {
-            add_devices(open, devices, options).await
-        })?,
+    let size = match (options.all_or_none, options.dry_run) {
+        (true, _) => PartSize::WHOLE,
+        (_, true) => PartSize::OF_REQUEST,
+        (false, false) => PartSize::STEP,
     };
-    let mut added = Vec::new();
-    let mut missed = 0;
-    for ((line, id), outcome) in named.into_iter().zip(outcomes) {
-        match outcome {
-            RowOutcome::Added(device) => added.push(device),
-            RowOutcome::Exists(why) => refused.push((line, id, in_commands(&why))),
-            RowOutcome::Refused(why) => refused.push((line, id, in_commands(&why))),
-            RowOutcome::Conflict(why) => refused.push((line, id, in_commands(&why))),
-            RowOutcome::NotDone => missed += 1,
-        }
-    }
-    refused.sort();
-    for (line, id, why) in &refused {
-        errln!("{row} {line}: {}: {}", printable(id), printable(why));
-    }
-    let done = match options.dry_run {
-        true => "would be added",
-        false => "added",
+    let is_json = is_json(&options.file, &bytes);
+    let (kind, parts) = match is_json {
+        true => (
+            "application/json",
+            parts_of_json(&bytes, team.as_deref(), size),
+        ),
+        false => ("text/csv", parts_of_table(&bytes, team.as_deref(), size)),
     };
-    let left_out = match missed {
-        0 => String::new(),
-        missed => format!(", {missed} left out because of those"),
-    };
-    errln!(
-        "{} {done}, {} refused{left_out}",
-        added.len(),
-        refused.len()
-    );
-    if !options.dry_run && !added.is_empty() {
-        print_added(&added, options.on.json);
-        err!("{}", tables::reload_tables(&options.on.node));
+    let mut imported = Imported::default();
+    let outcome = imported.send(&door, options, kind, &parts?);
+    // What was added is shown only once, also if something fails after it.
+    imported.print(options, if is_json { "device" } else { "line" });
+    if !options.dry_run && imported.added > 0 {
+        err!("{}", door.note());
     }
-    Ok(refused.len())
+    outcome.map(|()| imported.refused)
 }
 
 /// Reads a table up to the limit.
@@ -162,72 +128,122 @@ fn is_json(file: &Path, text: &[u8]) -> bool {
         || text.trim_ascii_start().starts_with(b"{")
 }
 
-async fn add_devices(
-    open: &mut OpenTables,
-    devices: Vec<NewDevice>,
-    options: &ImportOptions,
-) -> Result<Vec<RowOutcome>, UseCaseError> {
-    let team = match options.of.team.clone() {
-        Some(team) => Some(open.run(FindTeamId { team }).await?),
-        None => None,
-    };
-    let mut devices = devices;
-    for device in &mut devices {
-        device.team = device.team.take().or_else(|| team.clone());
-    }
-    if options.dry_run {
-        return open.run(TryDevices { devices }).await;
-    }
-    if options.all_or_none {
-        let import = Import::AllOrNone;
-        return open.run(AddDevices { devices, import }).await;
-    }
-    let (total, is_watched) = (devices.len(), io::stderr().is_terminal());
-    let mut outcomes = Vec::with_capacity(total);
-    let mut left = devices.into_iter().peekable();
-    while left.peek().is_some() {
-        let some = AddDevices {
-            devices: left.by_ref().take(STEP).collect(),
-            import: Import::EachByItself,
-        };
-        outcomes.extend(open.run(some).await?);
-        if is_watched {
-            let (done, wide) = (outcomes.len(), 30);
-            let full = done * wide / total.max(1);
-            let bar = "#".repeat(full);
-            write_err(&format!("\r[{bar:<wide$}] {done} of {total} rows"));
-        }
-    }
-    if is_watched && total > 0 {
-        err!("\n");
-    }
-    Ok(outcomes)
+/// Answers to all requests of an import, as one.
+#[derive(Default)]
+struct Imported {
+    added: u64,
+    refused: u64,
+    rows: Vec<Value>,
 }
 
-/// Prints generated secrets, which are shown only once, with the user names that differ from the
-/// ids.
-fn print_added(added: &[AddedDevice], json: bool) {
-    let secret = |device: &AddedDevice| device.secret.as_ref().map(|one| one.text().to_owned());
-    if json {
-        let all = added.iter().map(|device| {
-            serde_json::json!({
-                "id": device.id, "user_name": device.user_name, "secret": secret(device),
-            })
-        });
-        out!("{}", listing::items(all));
-        return;
+impl Imported {
+    fn send(
+        &mut self,
+        door: &Door<'_>,
+        options: &ImportOptions,
+        kind: &str,
+        parts: &[Part],
+    ) -> anyhow::Result<()> {
+        let how = [
+            ("dry_run", options.dry_run),
+            ("all_or_none", options.all_or_none),
+        ];
+        let how = how.map(|(name, is_set)| (name, is_set.to_string()));
+        let path = format!("{DEVICES}/import{}", query_of(how));
+        let total: usize = parts.iter().map(|part| part.rows.len()).sum();
+        let is_watched = io::stderr().is_terminal() && total > 0 && !options.dry_run;
+        for part in parts {
+            let answer = door.transfer(&AdminRequest {
+                method: "POST",
+                body: Some(&part.body),
+                content_type: kind,
+                ..AdminRequest::get(&path)
+            });
+            let answer = match (answer, &*part.rows) {
+                (Err(error), [first, .., last]) if parts.len() > 1 => {
+                    return Err(error.context(format!("rows {first} to {last}")));
+                }
+                (answer, _) => answer?,
+            };
+            self.add(serde_json::from_str(&answer)?, &part.rows);
+            if is_watched {
+                let (done, wide) = (self.rows.len(), 30);
+                let bar = "#".repeat(done * wide / total);
+                write_err(&format!("\r[{bar:<wide$}] {done} of {total} rows"));
+            }
+        }
+        if is_watched {
+            err!("\n");
+        }
+        Ok(())
     }
-    let is_named = added.iter().any(|device| device.user_name != device.id);
-    let width = if is_named { 3 } else { 2 };
-    let print_line = |fields: [&str; 3]| {
-        out!(
-            "{}",
-            csv::exact_line(fields.into_iter().take(width), LineEnd::Lf)
-        );
-    };
-    print_line(["id", "secret", "user_name"]);
-    for device in added {
-        let secret = secret(device).unwrap_or_default();
-        print_line([&device.id, &secret, &device.user_name]);
+
+    /// Adds an answer. The rows of its request are these of the file.
+    fn add(&mut self, mut answer: Value, rows: &[usize]) {
+        self.added += answer["added"].as_u64().unwrap_or_default();
+        self.refused += answer["refused"].as_u64().unwrap_or_default();
+        if let Value::Array(answered) = answer["rows"].take() {
+            for (at, mut row) in answered.into_iter().enumerate() {
+                if let Some(number) = rows.get(at) {
+                    row["row"] = (*number).into();
+                }
+                self.rows.push(row);
+            }
+        }
+    }
+
+    fn outcomes(&self, outcome: &str) -> impl Iterator<Item = &Value> {
+        self.rows
+            .iter()
+            .filter(move |row| row["outcome"] == outcome)
+    }
+
+    /// Prints the refused rows, the counts, and the new secrets. `noun` is that of a row.
+    fn print(&self, options: &ImportOptions, noun: &str) {
+        for row in self.rows.iter().filter(|row| row["why"].is_string()) {
+            let (number, id) = (text(row, "row"), text(row, "id"));
+            let why = row_in_words_of_commands(row);
+            errln!("{noun} {number}: {}: {}", printable(&id), printable(&why));
+        }
+        let (count, done) = match options.dry_run {
+            true => (self.outcomes("would_add").count() as u64, "would be added"),
+            false => (self.added, "added"),
+        };
+        let left_out = match self.outcomes("not_done").count() {
+            0 => String::new(),
+            missed => format!(", {missed} left out because of those"),
+        };
+        errln!("{count} {done}, {} refused{left_out}", self.refused);
+        if options.on.json {
+            let (added, refused, rows) = (self.added, self.refused, &self.rows);
+            let dry_run = options.dry_run;
+            let all = json!({
+                "added": added, "refused": refused, "dry_run": dry_run, "rows": rows,
+            });
+            outln!("{all}");
+        } else if self.added > 0 {
+            self.print_secrets();
+        }
+    }
+
+    /// Prints generated secrets, which are shown only once, with the user names that differ from
+    /// the ids.
+    fn print_secrets(&self) {
+        let is_named = self
+            .outcomes("added")
+            .any(|row| row["user_name"] != row["id"]);
+        let names = ["id", "secret", "user_name"];
+        let width = if is_named { 3 } else { 2 };
+        let line = |fields: [&str; 3]| {
+            out!(
+                "{}",
+                csv::exact_line(fields.into_iter().take(width), LineEnd::Lf)
+            );
+        };
+        line(names);
+        for row in self.outcomes("added") {
+            let [id, secret, user_name] = names.map(|name| text(row, name));
+            line([&id, &secret, &user_name]);
+        }
     }
 }

@@ -3,57 +3,15 @@
 use std::num::NonZeroUsize;
 
 use clap::{Args, ValueEnum};
-use martlet_control::use_cases::PageOfDevices;
-use martlet_registry::{Device, DeviceFilter, DeviceOrder, PageRequest};
 use serde_json::Value;
 
 use crate::cmd::columns::{columns, left_out};
 use crate::cmd::deleted::DeletedKept;
 use crate::cmd::door::Door;
 use crate::cmd::listing;
-use crate::cmd::node_and_form::NodeAndForm;
-use crate::cmd::tables;
+use crate::cmd::node_options::NodeAndForm;
+use crate::cmd::query::DEVICES;
 use crate::cmd::view::text;
-
-#[derive(Args, Debug)]
-pub(super) struct ListOptions {
-    /// Only devices of this team, by id or name
-    #[arg(long, value_name = "TEAM")]
-    pub(super) team: Option<String>,
-    /// Only devices of this kind
-    #[arg(long, value_name = "KIND")]
-    pub(super) kind: Option<String>,
-    /// Only deleted devices
-    #[arg(long)]
-    pub(super) deleted: bool,
-    #[command(flatten)]
-    pub(super) on: NodeAndForm,
-}
-
-/// The selected devices, by id.
-pub(super) fn listed(options: &ListOptions) -> anyhow::Result<Vec<Device>> {
-    let filter = DeviceFilter {
-        kind: options.kind.clone(),
-        deleted: options.deleted,
-        ..DeviceFilter::default()
-    };
-    tables::read(&options.on.node, async |open| {
-        let (mut all, mut request) = (Vec::new(), PageRequest::first(1_000));
-        loop {
-            let page = PageOfDevices {
-                filter: filter.clone(),
-                order: DeviceOrder::Id,
-                page: request.clone(),
-            };
-            let page = open.run_in(options.team.as_deref(), page).await?;
-            all.extend(page.items);
-            request.cursor = page.next;
-            if request.cursor.is_none() {
-                return Ok(all);
-            }
-        }
-    })
-}
 
 /// Status of a device.
 #[derive(Clone, Copy, Debug, ValueEnum)]
@@ -74,11 +32,18 @@ impl StatusName {
     }
 }
 
-/// Arguments of `martlet device ls`.
+/// Which devices.
 #[derive(Args, Debug)]
-pub(super) struct ListDevices {
-    #[command(flatten)]
-    of: ListOptions,
+pub(super) struct Selection {
+    /// Only devices of this team, by id or name
+    #[arg(long, value_name = "TEAM")]
+    team: Option<String>,
+    /// Only devices of this kind
+    #[arg(long, value_name = "KIND")]
+    kind: Option<String>,
+    /// Only deleted devices
+    #[arg(long)]
+    deleted: bool,
     /// Only devices of this type
     #[arg(long = "type", value_name = "TYPE")]
     device_type: Option<String>,
@@ -103,6 +68,15 @@ pub(super) struct ListDevices {
     /// Only devices with this text in their id, name or description
     #[arg(long, short = 's', value_name = "TEXT")]
     search: Option<String>,
+    #[command(flatten)]
+    pub(super) on: NodeAndForm,
+}
+
+/// Arguments of `martlet device ls`.
+#[derive(Args, Debug)]
+pub(super) struct ListDevices {
+    #[command(flatten)]
+    of: Selection,
     /// Order of the list
     #[arg(long, default_value = "id")]
     sort: Order,
@@ -119,19 +93,13 @@ enum Order {
     LastSeen,
 }
 
-impl ListDevices {
-    /// Parameters of the request.
-    fn filters(&self) -> Vec<(&'static str, String)> {
-        let of = &self.of;
-        let sort = match self.sort {
-            Order::Id => "id",
-            Order::Created => "created",
-            Order::LastSeen => "last_seen",
-        };
+impl Selection {
+    /// Parameters of a request.
+    pub(super) fn filters(&self) -> impl Iterator<Item = (&'static str, String)> {
         let all = [
-            ("team", of.team.clone()),
-            ("kind", of.kind.clone()),
-            ("deleted", of.deleted.then(|| true.to_string())),
+            ("team", self.team.clone()),
+            ("kind", self.kind.clone()),
+            ("deleted", self.deleted.then(|| true.to_string())),
             ("type", self.device_type.clone()),
             ("status", self.status.map(|status| status.word().to_owned())),
             ("tag", self.tag.clone()),
@@ -140,26 +108,26 @@ impl ListDevices {
             ("online", self.online.map(|it| it.to_string())),
             ("inactive", self.inactive.map(|it| it.to_string())),
             ("q", self.search.clone()),
-            ("sort", Some(sort.to_owned())),
         ];
         let given = all.into_iter();
-        given
-            .filter_map(|(name, value)| Some((name, value?)))
-            .collect()
+        given.filter_map(|(name, value)| Some((name, value?)))
     }
 }
 
 /// The devices, as JSON or as a table.
 pub(super) fn list(options: &ListDevices) -> anyhow::Result<String> {
     let on = &options.of.on;
-    let filters = options.filters();
-    let filters: Vec<_> = filters
-        .iter()
-        .map(|(name, value)| (*name, &**value))
-        .collect();
+    let sort = match options.sort {
+        Order::Id => "id",
+        Order::Created => "created",
+        Order::LastSeen => "last_seen",
+    };
+    let filters: Vec<_> = options.of.filters().collect();
+    let filters = filters.iter().map(|(name, value)| (*name, &**value));
+    let filters: Vec<_> = filters.chain([("sort", sort)]).collect();
     let door = Door::of(&on.node)?;
     let limit = options.limit.map_or(usize::MAX, NonZeroUsize::get);
-    let (all, total) = door.items("/api/v1/devices", &filters, limit)?;
+    let (all, total) = door.items(DEVICES, &filters, limit)?;
     if on.json && options.limit.is_some() {
         return listing::first_of(&all, total);
     }

@@ -28,8 +28,8 @@ pub(super) fn show(options: &EventsOptions, printer: &mut Printer) -> anyhow::Re
     };
     let until = options.until.as_deref().map(moment).transpose()?;
     match is_running(&data_dir) {
-        true => of_node(options, &data_dir, (from, until), printer),
-        false => of_files(options, &data_dir, (from, until), printer),
+        true => of_node(options, &data_dir, from, until, printer),
+        false => of_files(options, &data_dir, from, until, printer),
     }
 }
 
@@ -37,7 +37,8 @@ pub(super) fn show(options: &EventsOptions, printer: &mut Printer) -> anyhow::Re
 fn of_node(
     options: &EventsOptions,
     data_dir: &Path,
-    (from, until): (Timestamp, Option<Timestamp>),
+    from: Timestamp,
+    until: Option<Timestamp>,
     printer: &mut Printer,
 ) -> anyhow::Result<()> {
     let mut target = format!("/api/v1/events/archive?limit={PAGE}");
@@ -75,7 +76,8 @@ fn of_node(
 fn of_files(
     options: &EventsOptions,
     data_dir: &Path,
-    (from, until): (Timestamp, Option<Timestamp>),
+    from: Timestamp,
+    until: Option<Timestamp>,
     printer: &mut Printer,
 ) -> anyhow::Result<()> {
     let directory = data_dir.join(DIRECTORY);

@@ -20,7 +20,7 @@ use martlet_text_file::text_without_bom;
 use super::report::{Outcome, Report};
 use super::{telemetry, users};
 use crate::cmd::errors::in_commands;
-use crate::cmd::node_and_form::NodeAndForm;
+use crate::cmd::node_options::NodeAndForm;
 use crate::cmd::tables::{self, OpenTables};
 use crate::config::{self, regular_file};
 

@@ -209,10 +209,10 @@ fn added(
     for (name, value) in made.secrets {
         let secret = format!("/api/v1/secrets/{}", encoded(&name));
         let body = json!({ "value": value.expose() }).to_string();
-        asked(ask_with(data_dir, ("PUT", &secret), &body, LONGER))?;
+        asked(ask_with(data_dir, "PUT", &secret, &body, LONGER))?;
     }
     let body = Value::Object(made.settings).to_string();
-    asked(ask_with(data_dir, ("PUT", &target), &body, LONGER))?;
+    asked(ask_with(data_dir, "PUT", &target, &body, LONGER))?;
     Ok(Outcome::Imported)
 }
 

@@ -124,7 +124,7 @@ impl Import {
             } = record;
             let read = sent.and_then(|sent| Ok((payload_of(&sent)?, bytes_of(&sent))));
             match read {
-                Ok((payload, bytes)) => self.batch.add((device, place), payload, bytes),
+                Ok((payload, bytes)) => self.batch.add(device, place, payload, bytes),
                 Err(why) => {
                     self.progress.add(1);
                     let done = self.devices.entry(device).or_default();
@@ -251,7 +251,7 @@ impl Storage {
             }
             Self::Node(data_dir) => {
                 let route = format!("/api/v1/devices/{}/telemetry?past=true", encoded(id));
-                let answer = ask_with(data_dir, ("POST", &route), &body, LONGER);
+                let answer = ask_with(data_dir, "POST", &route, &body, LONGER);
                 let answer = answer.map_err(|error| {
                     let status = NodeRefusal::of(&error).map(NodeRefusal::status);
                     match status {
@@ -343,7 +343,7 @@ impl RecordBatch {
                 || self.bytes + bytes > BYTES_AT_ONCE)
     }
 
-    fn add(&mut self, (device, place): (String, String), payload: Value, bytes: usize) {
+    fn add(&mut self, device: String, place: String, payload: Value, bytes: usize) {
         self.device = device;
         self.places.push(place);
         self.records.push(payload);

@@ -1,23 +1,20 @@
 //! Users and devices of the script.
 
 use std::io::Write as _;
-use std::time::Duration;
 
 use anyhow::{Context as _, anyhow, bail};
 use martlet_access::hash;
-use martlet_control::devices::DeviceName;
 use martlet_control::text::{printable, typed};
-use martlet_control::use_cases::{
-    AddDevice, AddUser, ChangeUser, FindDevice, FindUser, NewPassword, PurgeUser, RotateSecret,
-    SetPassword, UseCaseError,
-};
-use martlet_registry::{ApiRole, DeviceSecret, Expected, NewDevice, NewUser, UserChange};
+use serde_json::{Value, json};
 
 use super::managed_node::ManagedNode;
 use crate::cmd::argv::MANAGE_SCRIPT;
+use crate::cmd::door::Door;
 use crate::cmd::print::errln;
-use crate::cmd::tables::{self, OpenTables};
+use crate::cmd::query::{DEVICES, USERS, device_path, user_path};
+use crate::cmd::reach;
 use crate::cmd::user_source::{Change, UserSource};
+use crate::cmd::view::text;
 use crate::cmd::{user, user_source};
 use crate::private_file;
 
@@ -44,28 +41,29 @@ pub(super) fn setup_admin(managed: &ManagedNode, password: Option<&str>) -> anyh
     };
     let given = password.unwrap_or(&made);
     warn_of_weak(given);
-    tables::with(&node, async |open| {
-        if !is_user(open, ADMIN).await? {
-            return open.run(user::administrator(ADMIN, given)).await.map(drop);
+    let door = Door::of(&node)?;
+    match door.find(&user_path(ADMIN))? {
+        None => {
+            let user = json!({
+                "name": ADMIN, "password": given, "role": ADMINISTRATOR,
+                "api_role": ADMINISTRATOR,
+            });
+            door.ask("POST", USERS, Some(&user))?
         }
-        let set = SetPassword {
-            name: ADMIN.to_owned(),
-            password: NewPassword::given(given.to_owned()),
-        };
-        open.run(set).await?;
-        let change = ChangeUser {
-            name: ADMIN.to_owned(),
-            change: UserChange {
-                role: Some(ADMINISTRATOR.to_owned()),
-                api_role: Some(ApiRole::Administrator),
-                enabled: Some(true),
-                ..UserChange::default()
-            },
-            expected_revision: Expected::any(),
-        };
-        open.run(change).await.map(drop)
-    })?;
-    let reload_note = tables::reload_tables(&node);
+        Some(_) => {
+            let password = json!({ "password": given });
+            door.ask(
+                "PUT",
+                &format!("{}/password", user_path(ADMIN)),
+                Some(&password),
+            )?;
+            let change = json!({
+                "role": ADMINISTRATOR, "api_role": ADMINISTRATOR, "enabled": true,
+            });
+            door.ask("PATCH", &user_path(ADMIN), Some(&change))?
+        }
+    };
+    let reload_note = door.note();
     let shown = match password {
         Some(_) => String::new(),
         None => format!("The password, shown this once: {made}\n"),
@@ -91,36 +89,28 @@ pub(super) fn create_user(
     managed.wait_for_database()?;
     expect_tables_to_decide(managed, name)?;
     warn_of_weak(password);
-    let (user, password) = (name.to_owned(), NewPassword::given(password.to_owned()));
-    let is_new = tables::with(&node, async |open| {
-        if is_user(open, name).await? {
-            let name = user;
-            open.run(SetPassword { name, password }).await?;
-            return Ok(false);
+    let door = Door::of(&node)?;
+    let is_new = door.find(&user_path(name))?.is_none();
+    match is_new {
+        true => {
+            let user = json!({ "name": name, "password": password, "role": IOTFLOW });
+            door.ask("POST", USERS, Some(&user))?
         }
-        let user = NewUser {
-            role: Some(IOTFLOW.to_owned()),
-            ..NewUser::new(name)
-        };
-        open.run(AddUser { user, password }).await?;
-        Ok(true)
-    })?;
-    let reload_note = tables::reload_tables(&node);
+        false => {
+            let password = json!({ "password": password });
+            door.ask(
+                "PUT",
+                &format!("{}/password", user_path(name)),
+                Some(&password),
+            )?
+        }
+    };
+    let reload_note = door.note();
     let name = printable(name);
     Ok(match is_new {
         true => format!("Added user {name} with the role {IOTFLOW}\n{reload_note}"),
         false => format!("Changed the password of user {name}\n{reload_note}"),
     })
-}
-
-/// Whether this user exists.
-async fn is_user(open: &mut OpenTables, name: &str) -> Result<bool, UseCaseError> {
-    let name = name.to_owned();
-    match open.run(FindUser { name }).await {
-        Ok(_) => Ok(true),
-        Err(error) if error.is_not_found() => Ok(false),
-        Err(error) => Err(error),
-    }
 }
 
 /// Removes a user, so that the name can be reused.
@@ -129,12 +119,10 @@ pub(super) fn delete_user(managed: &ManagedNode, name: &str) -> anyhow::Result<S
     managed.wait_for_database()?;
     expect_tables(managed)?;
     let before = user::administrators(&node)?;
-    let purge = PurgeUser {
-        name: name.to_owned(),
-    };
-    tables::run(&node, purge)?;
+    let door = Door::of(&node)?;
+    door.ask("POST", &format!("{}/purge", user_path(name)), None)?;
     user::warn_of_none(&node, before)?;
-    let reload_note = tables::reload_tables(&node);
+    let reload_note = door.note();
     Ok(format!("Removed user {}\n{reload_note}", printable(name)))
 }
 
@@ -145,7 +133,7 @@ pub(super) fn generate_device(managed: &ManagedNode, id: &str) -> anyhow::Result
     }
     let node = managed.node();
     managed.wait_for_database()?;
-    let (host, port) = tables::plain_address(&node).unwrap_or(("localhost".to_owned(), 1883));
+    let (host, port) = reach::plain_address(&node).unwrap_or(("localhost".to_owned(), 1883));
     let path = managed
         .directory
         .join(format!("device_credentials_{id}.txt"));
@@ -159,34 +147,8 @@ pub(super) fn generate_device(managed: &ManagedNode, id: &str) -> anyhow::Result
             false => anyhow!("cannot write {path}: {error}"),
         }
     })?;
-    let made = tables::with(&node, async |open| {
-        let device = DeviceName::Id(id.to_owned());
-        match open.run(FindDevice { device }).await {
-            Ok(found) => {
-                let renew = RotateSecret {
-                    device: DeviceName::Number(found.number),
-                    grace: Duration::ZERO,
-                };
-                let secret = open.run(renew).await?;
-                Ok((found.user_name, Some(secret), false))
-            }
-            Err(error) if error.is_not_found() => {
-                let device = NewDevice {
-                    device_type: IOTFLOW.to_owned(),
-                    secret: DeviceSecret::MadeUp,
-                    ..NewDevice::new(id)
-                };
-                let add = AddDevice {
-                    device,
-                    kind_is_type: false,
-                };
-                let (added, secret) = open.run(add).await?;
-                Ok((added.user_name, secret, true))
-            }
-            Err(error) => Err(error),
-        }
-    });
-    let (user_name, secret, is_new) = match made {
+    let door = Door::of(&node)?;
+    let (device, is_new) = match with_new_secret(&door, id) {
         Ok(made) => made,
         Err(error) => {
             // The file is empty.
@@ -194,7 +156,7 @@ pub(super) fn generate_device(managed: &ManagedNode, id: &str) -> anyhow::Result
             return Err(error);
         }
     };
-    let secret = secret.as_ref().map_or("", |secret| secret.text());
+    let [user_name, secret] = ["user_name", "secret"].map(|member| text(&device, member));
     let date = jiff::Zoned::now().strftime("%Y-%m-%d %H:%M:%S %Z");
     let text = format!(
         "Device ID: {id}\nUsername: {user_name}\nPassword: {secret}\nMQTT Host: {host}\n\
@@ -204,7 +166,7 @@ pub(super) fn generate_device(managed: &ManagedNode, id: &str) -> anyhow::Result
         .write_all(text.as_bytes())
         .and_then(|()| file.sync_all());
     written.with_context(|| format!("cannot write {}", path.display()))?;
-    let reload_note = tables::reload_tables(&node);
+    let reload_note = door.note();
     let line = match is_new {
         true => format!("Added device {id} of the type {IOTFLOW}"),
         false => format!("Device {id} has another password; the old one is no longer valid"),
@@ -213,6 +175,18 @@ pub(super) fn generate_device(managed: &ManagedNode, id: &str) -> anyhow::Result
         "{line}\nIts credentials are in {}\n{reload_note}",
         path.display()
     ))
+}
+
+/// The device with a new secret, and whether it has been added.
+fn with_new_secret(door: &Door<'_>, id: &str) -> anyhow::Result<(Value, bool)> {
+    let Some(mut device) = door.find(&device_path(id))? else {
+        let device = json!({ "id": id, "type": IOTFLOW, "with_secret": true });
+        return Ok((door.ask("POST", DEVICES, Some(&device))?, true));
+    };
+    let at_once = json!({ "grace_secs": 0 });
+    let rotate = format!("{}/rotate", device_path(id));
+    device["secret"] = door.ask("POST", &rotate, Some(&at_once))?["secret"].take();
+    Ok((device, false))
 }
 
 /// Checks that users are in the tables. Users of a password file have no roles, so the script does

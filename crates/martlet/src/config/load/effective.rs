@@ -15,7 +15,6 @@ use super::table::{
     HttpListenerTable, ListenerTable, RetentionTable, Table, TelemetryRuleTable, values_of,
 };
 use crate::config::error::ConfigError;
-use crate::config::key;
 use crate::config::rule_table::RuleTable;
 use crate::config::schema::{ListenerKeys, Settings, TableKeys, Tls, Value, keys};
 use crate::config::seeds::NAMES;

@@ -8,16 +8,19 @@ use martlet_text_file::text_without_bom;
 use super::check::parse_text;
 use super::effective::Effective;
 use super::environment_file::{EnvironmentFile, place_of};
-use super::environment_name::environment_name;
-use super::sourced::Sourced;
+use super::sourced::{Sourced, environment_name};
 use crate::config::error::ConfigError;
 use crate::config::file_access::read_environment_file;
 use crate::config::nearest::{nearest, nearest_of};
 use crate::config::regular_file;
 use crate::config::schema::{Key, Kind};
 
-/// Variables of tests and tools that are not configuration.
-const NOT_CONFIGURATION: &[&str] = &["MARTLET_BIN"];
+/// Variable of commands that name no node: `off`: none is searched; a directory: only nodes with
+/// data directories below it are found.
+pub(crate) const FIND_NODES: &str = "MARTLET_FIND_NODES";
+
+/// Variables of commands, tests and tools that are not configuration.
+const NOT_CONFIGURATION: &[&str] = &["MARTLET_BIN", FIND_NODES];
 
 /// Variables of the process, which take precedence, and of `.env` in the working directory.
 #[derive(Debug, Default)]

@@ -107,7 +107,8 @@ impl File<'_> {
     /// Reads the tables `[[telemetry.NAME]]`. Returns false for another key.
     fn telemetry(
         &self,
-        (name, place): (&str, &str),
+        name: &str,
+        place: &str,
         value: &DeValue<'_>,
         effective: &mut Effective,
     ) -> Result<bool, ConfigError> {
@@ -322,8 +323,10 @@ pub(super) fn read_file(
                 }
                 for (key, value) in entries {
                     let place = file.place(key.span().start);
-                    let named = (&**key.get_ref(), &*place);
-                    if name == "telemetry" && file.telemetry(named, value.get_ref(), effective)? {
+                    let entry = key.get_ref();
+                    if name == "telemetry"
+                        && file.telemetry(entry, &place, value.get_ref(), effective)?
+                    {
                         continue;
                     }
                     let dotted = format!("{name}.{}", key.get_ref());

@@ -1,4 +1,4 @@
-//! Values with their sources.
+//! Values with their sources, and names of the variables that set keys.
 
 use std::collections::BTreeMap;
 
@@ -18,3 +18,9 @@ pub(crate) struct Sourced {
 
 /// Keys with their values and sources.
 pub(crate) type KeyValues = BTreeMap<String, Sourced>;
+
+/// The variable of a key: `MARTLET_` and the key's path in capitals, with `__` between its parts.
+/// For a secret, the same name with `_FILE` contains the path of a file with the secret.
+pub(crate) fn environment_name(path: &str) -> String {
+    format!("MARTLET_{}", path.replace('.', "__").to_uppercase())
+}

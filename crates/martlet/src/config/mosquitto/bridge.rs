@@ -5,7 +5,7 @@ use std::net::IpAddr;
 use martlet_codec::QoS;
 use martlet_integrate::bridge::{TOPICS, TopicRule};
 
-use super::outcome::Outcome;
+use super::lines::Outcome;
 use crate::config::load::{KeyValues, SinkTable, Sourced};
 use crate::config::schema::Value;
 use crate::config::table_kinds::BRIDGE;

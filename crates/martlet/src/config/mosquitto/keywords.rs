@@ -1,10 +1,8 @@
 //! All keywords of the configuration files of Mosquitto 2.0 and 2.1, and their meaning here.
 
-use crate::config::key;
 use crate::config::nearest::nearest_of;
 
-use super::config_line::ConfigLine;
-use super::outcome::Outcome;
+use super::lines::{ConfigLine, Outcome};
 use super::reading::Reading;
 use crate::config::error::ConfigError;
 use crate::config::schema::Value;

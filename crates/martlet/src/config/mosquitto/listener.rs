@@ -5,9 +5,8 @@ use std::net::IpAddr;
 
 use martlet_reactor::ANY_PATH;
 
-use super::outcome::Outcome;
+use super::lines::Outcome;
 use crate::config::error::ConfigError;
-use crate::config::key;
 use crate::config::load::{Effective, ListenerTable, Sourced};
 use crate::config::schema::Value;
 

@@ -5,30 +5,26 @@
 //! not a warning, if ignoring it would admit more clients.
 
 mod bridge;
-mod config_line;
 mod keywords;
+mod lines;
 mod listener;
-mod outcome;
 mod reading;
-mod report_line;
 
 use std::path::Path;
 
 use martlet_text_file::text_without_bom;
 
 use crate::config::error::ConfigError;
-use crate::config::key;
 use crate::config::load::{DEFAULT_SOURCE, Effective};
 use crate::config::nearest::nearest;
 use crate::config::regular_file;
 use crate::config::schema::Value;
 use bridge::Bridge;
-use config_line::ConfigLine;
 use keywords::{KeywordScope, LONGEST, Meaning, PACKET_BYTES};
+use lines::ConfigLine;
+pub(crate) use lines::{Outcome, ReportLine};
 use listener::Listener;
-pub(crate) use outcome::Outcome;
 use reading::Reading;
-pub(crate) use report_line::ReportLine;
 
 /// Reads a file and the files that it includes into values and listeners.
 ///

@@ -3,12 +3,9 @@
 use std::path::PathBuf;
 
 use super::bridge::Bridge;
-use super::config_line::ConfigLine;
+use super::lines::{ConfigLine, Outcome, ReportLine};
 use super::listener::Listener;
-use super::outcome::Outcome;
-use super::report_line::ReportLine;
 use crate::config::error::ConfigError;
-use crate::config::key;
 use crate::config::load::{DEFAULT_SOURCE, Effective, Sourced};
 use crate::config::schema::Value;
 

@@ -16,7 +16,6 @@ use crate::config::authentication::{PolicyReader, has_own_credentials, tables_un
 use crate::config::data_dir::options_of;
 use crate::config::error::ConfigError;
 use crate::config::http::{HttpListener, iotflow_base};
-use crate::config::key;
 use crate::config::load::{DEFAULT_SOURCE, Effective, ListenerTable};
 use crate::config::schema::{DiscoveryMode, ListenerKeys, TlsVersion};
 

@@ -32,7 +32,8 @@ pub(crate) struct TableKey {
 
 /// Keys of sinks, sources and bridges are never comma-separated lists.
 impl From<(&'static str, Kind, &'static str)> for TableKey {
-    fn from((name, kind, what): (&'static str, Kind, &'static str)) -> Self {
+    fn from(key: (&'static str, Kind, &'static str)) -> Self {
+        let (name, kind, what) = key;
         Self {
             name,
             kind,

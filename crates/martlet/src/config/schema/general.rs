@@ -294,3 +294,42 @@ section! {
         shutdown_grace_secs: u64 = 5, in 0..=3_600;
     }
 }
+
+section! {
+    /// Alarms.
+    Alarms {
+        /// Raise alarms about inactive devices, certificates that expire within 30, 7 and 1 days,
+        /// integrations that do not deliver or fall behind, and telemetry that cannot be stored;
+        /// see alarms.md.
+        watch_node: bool = true;
+        /// Seconds without delivery after which an alarm is raised about an integration.
+        integration_after_secs: u32 = 60, in 1..=86_400;
+        /// Age in seconds of the oldest message in the queue of an integration at which an alarm is
+        /// raised, even if the integration delivers or is paused.
+        integration_lag_secs: u64 = 300, in 1..=2_592_000;
+        /// Days for which cleared alarms are kept.
+        kept_days: u32 = 90, in 1..=36_500;
+        /// Maximum number of cleared alarms that are kept; above it the oldest ones are deleted.
+        kept: u32 = 100_000, in 1..=100_000_000;
+    }
+}
+
+const MIB: u64 = 1024 * 1024;
+
+section! {
+    /// Firmware for devices.
+    Firmware {
+        /// Maximum size of one firmware file, bytes; see firmware.md. A larger upload is rejected.
+        max_bytes: u64 = 256 * MIB, in 1..=16 * 1024 * MIB;
+        /// Maximum size of all firmware files in the data directory together, bytes. An upload
+        /// above it is rejected.
+        total_bytes: u64 = 4 * 1024 * MIB, in 1..=1024 * 1024 * MIB;
+        /// Maximum number of bytes of firmware per second that are sent over MQTT, for all devices
+        /// together. Further requests wait, one per device.
+        mqtt_bytes_per_sec: u64 = 8 * MIB, in 1024..=1024 * MIB;
+        /// Comma-separated Ed25519 public keys in Base64: firmware is accepted only with a
+        /// signature over the 32 bytes of the file's SHA-256 that one of them verifies. Default:
+        /// none, signatures are stored and not verified.
+        public_keys: List<String> = "";
+    }
+}

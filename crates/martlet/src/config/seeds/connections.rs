@@ -5,7 +5,6 @@ use std::collections::BTreeMap;
 use super::names::NAMES;
 use super::setting_names::{SettingNames, authority};
 use crate::config::error::ConfigError;
-use crate::config::key;
 use crate::config::schema::Value;
 use crate::config::table_kinds::BRIDGE;
 

@@ -4,7 +4,6 @@ use super::names::GENERIC;
 use super::setting_names::{SettingNames, authority};
 use super::variables::Variables;
 use crate::config::error::ConfigError;
-use crate::config::key;
 use crate::config::load::{Effective, HttpAddress, HttpListenerTable, Sourced};
 use crate::config::schema::Value;
 

@@ -4,7 +4,6 @@ use std::net::{ToSocketAddrs as _, UdpSocket};
 
 use super::setting_names::{SettingNames, authority};
 use crate::config::error::ConfigError;
-use crate::config::key;
 use crate::config::load::{ListenerTable, Sourced};
 use crate::config::schema::Value;
 

@@ -1,4 +1,21 @@
-//! Result of converting a line of Mosquitto's file.
+//! Lines of the file, and what they are converted to.
+
+use crate::config::error::ConfigError;
+
+/// A line that is neither empty nor a comment.
+pub(super) struct ConfigLine {
+    pub(super) place: String,
+    pub(super) keyword: String,
+    pub(super) value: String,
+}
+
+impl ConfigLine {
+    /// The error for this line.
+    pub(super) fn error(&self, why: &str) -> ConfigError {
+        let Self { place, keyword, .. } = self;
+        ConfigError::Unusable(format!("{place}: {keyword}: {why}"))
+    }
+}
 
 /// Result of converting a line.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -31,4 +48,16 @@ impl Outcome {
             Self::DoesNotStart => "does not start",
         }
     }
+}
+
+/// A line of the file, and its result.
+#[derive(Clone, Debug)]
+pub(crate) struct ReportLine {
+    /// `mosquitto.conf line 3`.
+    pub(crate) place: String,
+    /// Keyword and value; secrets are masked.
+    pub(crate) text: String,
+    pub(crate) outcome: Outcome,
+    /// The result of the conversion, or the reason of the failure.
+    pub(crate) note: String,
 }
