@@ -126,11 +126,12 @@ pub(crate) async fn show(
     api: &Api,
     caller: &Caller,
     of: &OfTeam,
-    (kind, name): (AddedKind, &str),
+    kind: AddedKind,
+    name: &str,
 ) -> Result<Json<AddedView>, Problem> {
     let all = seen(api, caller, of.team.as_deref(), kind).await?;
     let mut named = all.into_iter().filter(|one| one.name == name);
-    let found = one_of_team(&mut named, (kind.name(), name), |one| &one.team)?;
+    let found = one_of_team(&mut named, kind.name(), name, |one| &one.team)?;
     found.map(|one| Json(one.into())).ok_or_else(|| {
         let kind = kind.name();
         let detail =
@@ -145,7 +146,8 @@ pub(crate) async fn show(
 /// Several teams have one.
 pub(crate) fn one_of_team<T>(
     named: &mut dyn Iterator<Item = T>,
-    (kind, name): (&str, &str),
+    kind: &str,
+    name: &str,
     team: impl Fn(&T) -> &str,
 ) -> Result<Option<T>, Problem> {
     let mut all: Vec<T> = named.collect();
@@ -163,7 +165,8 @@ pub(crate) async fn set(
     api: &Api,
     caller: &Caller,
     of: &OfTeam,
-    (kind, name): (AddedKind, String),
+    kind: AddedKind,
+    name: String,
     settings: Map<String, Value>,
 ) -> Result<(StatusCode, Json<AddedView>), Problem> {
     let team = owner(api, caller, of.team.as_deref()).await?;
@@ -195,7 +198,8 @@ pub(crate) async fn remove(
     api: &Api,
     caller: Caller,
     of: &OfTeam,
-    (kind, name): (AddedKind, &str),
+    kind: AddedKind,
+    name: &str,
 ) -> Result<StatusCode, Problem> {
     let caller = within(api, caller, of.team.as_deref()).await?;
     let removed = started(api)?.remove_added(caller.actor, kind, name);

@@ -230,7 +230,8 @@ type Changed = (Option<Extension<AboutTeam>>, Json<AlarmView>);
 async fn order(
     api: &Api,
     caller: &Caller,
-    (id, tenant): (&str, InTenants),
+    id: &str,
+    tenant: InTenants,
     order: AlarmOrder,
 ) -> Result<Changed, Problem> {
     let InTenants(tenant) = tenant;
@@ -258,7 +259,7 @@ pub(crate) async fn acknowledge(
     tenant: InTenants,
     PathOf(id): PathOf<String>,
 ) -> Result<Changed, Problem> {
-    order(&api, &caller, (&id, tenant), AlarmOrder::Acknowledge).await
+    order(&api, &caller, &id, tenant, AlarmOrder::Acknowledge).await
 }
 
 /// For how long an alarm is silent.
@@ -291,7 +292,7 @@ pub(crate) async fn shelve(
         let detail = format!("expected seconds, from 1 to {SHELVED_MAX_SECS}");
         return Err(Problem::of_body("/secs", detail));
     }
-    order(&api, &caller, (&id, tenant), AlarmOrder::Shelve(body.secs)).await
+    order(&api, &caller, &id, tenant, AlarmOrder::Shelve(body.secs)).await
 }
 
 /// End the shelving of an alarm
@@ -311,7 +312,7 @@ pub(crate) async fn unshelve(
     tenant: InTenants,
     PathOf(id): PathOf<String>,
 ) -> Result<Changed, Problem> {
-    order(&api, &caller, (&id, tenant), AlarmOrder::Unshelve).await
+    order(&api, &caller, &id, tenant, AlarmOrder::Unshelve).await
 }
 
 /// Clear an alarm
@@ -329,5 +330,5 @@ pub(crate) async fn clear(
     tenant: InTenants,
     PathOf(id): PathOf<String>,
 ) -> Result<Changed, Problem> {
-    order(&api, &caller, (&id, tenant), AlarmOrder::Clear).await
+    order(&api, &caller, &id, tenant, AlarmOrder::Clear).await
 }

@@ -226,7 +226,7 @@ pub(crate) async fn kick(
     PathOf(client_id): PathOf<String>,
 ) -> Result<StatusCode, Problem> {
     let (tenant, client_id) = api.control.resolve_client(tenant, client_id).await?;
-    expect_no_integration(&api, (tenant, &client_id), Instead::Pause)?;
+    expect_no_integration(&api, tenant, &client_id, Instead::Pause)?;
     match api.control.disconnect(tenant, &client_id).await? {
         true => Ok(StatusCode::NO_CONTENT),
         false => {

@@ -68,8 +68,8 @@ pub(crate) async fn events(
     let reader = api.control.feed.read(request.filter, &params.start(&parts));
     let reader = reader.map_err(|error| Problem::unavailable(error.to_string()))?;
     match is_stream {
-        true => Ok(stream::answer(api, (reader, place), request.format, parts)),
-        false => websocket::answer(api, (reader, place), request.format, parts, tenant),
+        true => Ok(stream::answer(api, reader, place, request.format, parts)),
+        false => websocket::answer(api, reader, place, request.format, parts, tenant),
     }
 }
 

@@ -93,7 +93,7 @@ pub(crate) async fn around(State(api): State<Api>, mut request: Request, next: N
         ListenerKind::Socket { .. } => &*api.control.info.command_options,
         _ => "",
     };
-    let mut answer = as_problem(answer, (&line.id, &path, node), form);
+    let mut answer = as_problem(answer, &line.id, &path, node, form);
     let out = answer.headers_mut();
     if !connection.is_socket() {
         origin::write(&api.settings, &request_headers, is_preflight, out);
@@ -182,7 +182,7 @@ pub fn no_slot(of_address: usize, all: usize) -> Response {
     let problem = Problem::unavailable(detail);
     let problem = problem.with_header(header::RETRY_AFTER, HeaderValue::from_static("1"));
     let id = RequestId::of(&HeaderMap::new());
-    as_problem(problem.into_response(), (&id, "", ""), ErrorForm::Problem)
+    as_problem(problem.into_response(), &id, "", "", ErrorForm::Problem)
 }
 
 /// U+0000 is in nothing that has a name: not in MQTT's strings [MQTT-1.5.4-2], and not in what
@@ -208,7 +208,9 @@ fn expect_no_nul(uri: &Uri) -> Result<(), Problem> {
 /// system.
 fn as_problem(
     answer: Response,
-    (id, path, node): (&RequestId, &str, &str),
+    id: &RequestId,
+    path: &str,
+    node: &str,
     form: ErrorForm,
 ) -> Response {
     let status = answer.status();
@@ -226,7 +228,7 @@ fn as_problem(
     let kind = ProblemKind::of_status(status);
     let problem = problem.unwrap_or_else(|| Problem::new(kind, kind.what()));
     let (mut parts, _) = answer.into_parts();
-    let (content_type, body) = form.error_answer(&problem, (&id.0, path, node));
+    let (content_type, body) = form.error_answer(&problem, &id.0, path, node);
     parts.status = form.status(&problem, status);
     parts.headers.remove(header::CONTENT_LENGTH);
     parts.headers.insert(header::CONTENT_TYPE, content_type);

@@ -724,7 +724,8 @@ impl Remedies for KeptForIntegration {
 /// `/api/v1/integrations` change those.
 pub(crate) fn expect_no_integration(
     api: &Api,
-    (tenant, client_id): (TenantId, &str),
+    tenant: TenantId,
+    client_id: &str,
     instead: Instead,
 ) -> Result<(), Problem> {
     let integrations = api.integrations();

@@ -151,7 +151,7 @@ pub(crate) async fn end(
         "it ends when the integration is removed from the configuration and the node is started \
          again",
     );
-    expect_no_integration(&api, (tenant, &client_id), instead)?;
+    expect_no_integration(&api, tenant, &client_id, instead)?;
     match api.control.end_session(tenant, &client_id).await? {
         true => Ok(StatusCode::NO_CONTENT),
         false => Err(no_session(&client_id)),

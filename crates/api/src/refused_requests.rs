@@ -218,7 +218,7 @@ pub(crate) fn report_of_key(
         Some(device) => refusal.about(device.as_str()),
         None => refusal,
     };
-    report_refusal(api, request, head, (refusal, Some(key)));
+    report_refusal(api, request, head, refusal, Some(key));
 }
 
 /// Reports a request of a user or with an API key that lacks this scope.
@@ -239,7 +239,7 @@ pub(crate) fn report_lacking(
     let cause = RefusalCause::ApiKeyLacksScope;
     if is_within_limit(api, request) {
         let refusal = Refusal::operators_only(cause, why);
-        report_refusal(api, request, head, (refusal, key));
+        report_refusal(api, request, head, refusal, key);
     }
 }
 
@@ -336,14 +336,15 @@ pub(crate) fn report(
         "" => refusal,
         device => refusal.about(device),
     };
-    report_refusal(api, request, head, (refusal, None));
+    report_refusal(api, request, head, refusal, None);
 }
 
 fn report_refusal(
     api: &Api,
     request: &RequestName,
     head: EventHead,
-    (why, key): (Refusal, Option<Box<RequestKey>>),
+    why: Refusal,
+    key: Option<Box<RequestKey>>,
 ) {
     let head = head.with_address(request.address.map(|address| (address, 0)));
     api.control

@@ -195,7 +195,7 @@ async fn seen(api: &Api, caller: &Caller, of: &OfTeam) -> Result<Vec<VisibleRule
 async fn one(api: &Api, caller: &Caller, of: &OfTeam, name: &str) -> Result<VisibleRule, Problem> {
     let all = seen(api, caller, of).await?.into_iter();
     let mut named = all.filter(|one| one.name == name);
-    let found = one_of_team(&mut named, ("rule", name), |one| &one.team)?;
+    let found = one_of_team(&mut named, "rule", name, |one| &one.team)?;
     found.ok_or_else(|| {
         let missing = NotFound::Object(ObjectKind::Rule, name.to_owned());
         Problem::of_error(ProblemKind::NotFound, &missing)
@@ -244,7 +244,8 @@ async fn write(
     api: &Api,
     caller: &Caller,
     of: &OfTeam,
-    (name, definition): (String, Definition),
+    name: String,
+    definition: Definition,
     expected: Expected,
 ) -> Result<Response, Problem> {
     expect_rights(caller, &definition)?;
@@ -285,7 +286,7 @@ pub(crate) async fn create(
         _ => return Err(Problem::of_body("/name", "expected a text".to_owned())),
     };
     let definition = definition_of(body)?;
-    write(&api, &caller, &of, (name, definition), Expected::from(0)).await
+    write(&api, &caller, &of, name, definition, Expected::from(0)).await
 }
 
 /// Add or replace a rule
@@ -309,7 +310,7 @@ pub(crate) async fn set(
 ) -> Result<Response, Problem> {
     let definition = definition_of(body)?;
     let expected = expected_if_any(&headers)?;
-    write(&api, &caller, &of, (name, definition), expected).await
+    write(&api, &caller, &of, name, definition, expected).await
 }
 
 /// Change a rule
@@ -359,7 +360,7 @@ pub(crate) async fn change(
     let of = OfTeam {
         team: Some(before.team).filter(|team| !team.is_empty()),
     };
-    write(&api, &caller, &of, (name, definition), expected).await
+    write(&api, &caller, &of, name, definition, expected).await
 }
 
 /// Remove a rule

@@ -250,7 +250,7 @@ pub(crate) async fn subscribe(
     PathOf(client_id): PathOf<String>,
     JsonBody(body): JsonBody<SubscriptionBody>,
 ) -> Result<axum::Json<Granted>, Problem> {
-    expect_no_integration(&api, (tenant, &client_id), FILTERS)?;
+    expect_no_integration(&api, tenant, &client_id, FILTERS)?;
     let filter = body.filter.clone();
     let subscription = body.into_subscription()?;
     let answered = api.control.subscribe(tenant, &client_id, subscription);
@@ -338,7 +338,7 @@ pub(crate) async fn unsubscribe(
     PathOf(client_id): PathOf<String>,
     QueryOf(which): QueryOf<UnsubscribeParams>,
 ) -> Result<StatusCode, Problem> {
-    expect_no_integration(&api, (tenant, &client_id), FILTERS)?;
+    expect_no_integration(&api, tenant, &client_id, FILTERS)?;
     let filter = &which.filter;
     let answered = api.control.unsubscribe(tenant, &client_id, filter);
     match answered.await?.ok_or_else(|| no_session(&client_id))? {

@@ -57,7 +57,7 @@ pub(crate) async fn show(
     QueryOf(of): QueryOf<OfTeam>,
     PathOf(name): PathOf<String>,
 ) -> Result<Json<AddedView>, Problem> {
-    added::show(&api, &caller, &of, (KIND, &name)).await
+    added::show(&api, &caller, &of, KIND, &name).await
 }
 
 /// Add or change a webhook
@@ -79,7 +79,7 @@ pub(crate) async fn set(
     PathOf(name): PathOf<String>,
     JsonBody(WebhookBody(settings)): JsonBody<WebhookBody>,
 ) -> Result<(StatusCode, Json<AddedView>), Problem> {
-    added::set(&api, &caller, &of, (KIND, name), settings).await
+    added::set(&api, &caller, &of, KIND, name, settings).await
 }
 
 /// Remove a webhook
@@ -97,5 +97,5 @@ pub(crate) async fn remove(
     QueryOf(of): QueryOf<OfTeam>,
     PathOf(name): PathOf<String>,
 ) -> Result<StatusCode, Problem> {
-    added::remove(&api, caller, &of, (KIND, &name)).await
+    added::remove(&api, caller, &of, KIND, &name).await
 }

@@ -97,7 +97,7 @@ impl Registry {
     ) -> Result<(String, String), RegistryError> {
         let mut work = self.begin(actor).await?;
         let done = async {
-            let team = seen_team_of(&mut work, node, (kind, name)).await?;
+            let team = seen_team_of(&mut work, node, kind, name).await?;
             let team_name = match team.as_str() {
                 "" => String::new(),
                 team => name_of(&mut work.all, team).await?,
@@ -142,7 +142,8 @@ fn read_one(row: &AnyRow) -> Result<AddedIntegration, Fault> {
 async fn seen_team_of(
     work: &mut Work<'_>,
     node: &str,
-    (kind, name): (&str, &str),
+    kind: &str,
+    name: &str,
 ) -> Result<String, Fault> {
     let sql = "SELECT team FROM added_integrations WHERE node = $1 AND kind = $2 AND name = $3";
     let query = sqlx::query_scalar(sql).bind(clean(node)).bind(clean(kind));
@@ -150,7 +151,8 @@ async fn seen_team_of(
     Ok(team_seen_of_several(
         &work.actor.visibility,
         teams,
-        (kind, name),
+        kind,
+        name,
     )?)
 }
 

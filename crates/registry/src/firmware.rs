@@ -407,7 +407,8 @@ impl Registry {
     /// There is no such device, or no such firmware for it.
     pub async fn firmware_of_device(
         &mut self,
-        (tenant, device): (u32, &str),
+        tenant: u32,
+        device: &str,
         name: &str,
         version: &str,
     ) -> Result<Firmware, RegistryError> {

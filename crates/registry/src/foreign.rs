@@ -165,7 +165,7 @@ pub async fn iotflow_devices(
     read_from(location, async |on, engine| {
         let tables = Tables::read(on, engine).await?;
         tables.expect(OtherSystem::IotFlow, location)?;
-        read_iotflow((on, engine), &tables).await
+        read_iotflow(on, engine, &tables).await
     })
     .await
 }
@@ -196,7 +196,8 @@ pub async fn service_mqtt_devices(
             devices: read_each(
                 &table,
                 &rows,
-                ("device", |row| row.shown(0)),
+                "device",
+                |row| row.shown(0),
                 &mut unreadable,
                 device,
             )?,
@@ -362,7 +363,7 @@ impl Tables {
             false => "NULL",
         });
         let columns: Vec<&'static str> = columns.collect();
-        ForeignTable::read((on, engine), table.name, &columns).await
+        ForeignTable::read(on, engine, table.name, &columns).await
     }
 
     /// Returns those of these tables that have rows.
@@ -384,7 +385,8 @@ impl Tables {
 }
 
 async fn read_iotflow(
-    (on, engine): (&mut AnyConnection, Engine),
+    on: &mut AnyConnection,
+    engine: Engine,
     tables: &Tables,
 ) -> Result<ForeignTables<IotFlowDevice>, Fault> {
     let table = tables.open(&mut *on, engine, &IOTFLOW_DEVICES).await?;
@@ -394,7 +396,8 @@ async fn read_iotflow(
     let devices = read_each(
         &table,
         &rows,
-        ("device", |row| row.shown(0)),
+        "device",
+        |row| row.shown(0),
         &mut unreadable,
         iotflow_device,
     )?;
@@ -408,15 +411,15 @@ async fn read_iotflow(
     };
     let mut left_out = Vec::new();
     if tables.has_needed(&IOTFLOW_USERS) {
-        read_users((&mut *on, engine), tables, &mut found).await?;
+        read_users(&mut *on, engine, tables, &mut found).await?;
         if tables.has("devices", &["user_id"]) && tables.has("users", &["id"]) {
-            read_owners((&mut *on, engine), &places, &mut found).await?;
+            read_owners(&mut *on, engine, &places, &mut found).await?;
         }
     } else {
         left_out.push(IOTFLOW_USERS.name);
     }
     if tables.has_needed(&IOTFLOW_SETTINGS) {
-        read_settings((&mut *on, engine), tables, &places, &mut found).await?;
+        read_settings(&mut *on, engine, tables, &places, &mut found).await?;
     } else {
         left_out.push(IOTFLOW_SETTINGS.name);
     }
@@ -428,7 +431,8 @@ async fn read_iotflow(
 }
 
 async fn read_users(
-    (on, engine): (&mut AnyConnection, Engine),
+    on: &mut AnyConnection,
+    engine: Engine,
     tables: &Tables,
     found: &mut ForeignTables<IotFlowDevice>,
 ) -> Result<(), Fault> {
@@ -445,17 +449,18 @@ async fn read_users(
         })
     };
     let id = |row: ForeignRow<'_>| row.shown(0);
-    found.users = read_each(&table, &rows, ("user", id), &mut found.unreadable, user)?;
+    found.users = read_each(&table, &rows, "user", id, &mut found.unreadable, user)?;
     Ok(())
 }
 
 async fn read_owners(
-    (on, engine): (&mut AnyConnection, Engine),
+    on: &mut AnyConnection,
+    engine: Engine,
     places: &HashMap<i64, usize>,
     found: &mut ForeignTables<IotFlowDevice>,
 ) -> Result<(), Fault> {
     let columns = ["devices.id", "users.username"];
-    let table = ForeignTable::read((&mut *on, engine), "devices", &columns).await?;
+    let table = ForeignTable::read(&mut *on, engine, "devices", &columns).await?;
     let sql = table.select("devices JOIN users ON users.id = devices.user_id");
     for row in sqlx::query(sql).fetch_all(on).await? {
         let row = table.row(&row);
@@ -472,7 +477,8 @@ async fn read_owners(
 }
 
 async fn read_settings(
-    (on, engine): (&mut AnyConnection, Engine),
+    on: &mut AnyConnection,
+    engine: Engine,
     tables: &Tables,
     places: &HashMap<i64, usize>,
     found: &mut ForeignTables<IotFlowDevice>,
@@ -493,13 +499,7 @@ async fn read_settings(
         Ok((*device, setting))
     };
     let id = |row: ForeignRow<'_>| format!("{}/{}", row.shown(0), row.shown(1));
-    let settings = read_each(
-        &table,
-        &rows,
-        ("setting", id),
-        &mut found.unreadable,
-        setting,
-    )?;
+    let settings = read_each(&table, &rows, "setting", id, &mut found.unreadable, setting)?;
     for (device, setting) in settings {
         found.devices[device].settings.push(setting);
     }

@@ -98,7 +98,8 @@ pub async fn microservice_contents(
         let webhooks = read_each(
             &table,
             &rows,
-            ("webhook", |row| row.shown(0)),
+            "webhook",
+            |row| row.shown(0),
             &mut unreadable,
             webhook,
         )?;
@@ -112,7 +113,8 @@ pub async fn microservice_contents(
         let messages = read_each(
             &table,
             &rows,
-            ("message", |row| row.shown(0)),
+            "message",
+            |row| row.shown(0),
             &mut unreadable,
             message,
         )?;

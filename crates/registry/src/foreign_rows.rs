@@ -42,7 +42,8 @@ pub(crate) struct ForeignTable {
 impl ForeignTable {
     /// Columns of a table, or of tables that `columns` join to it.
     pub(crate) async fn read(
-        (on, engine): (&mut AnyConnection, Engine),
+        on: &mut AnyConnection,
+        engine: Engine,
         name: &'static str,
         columns: &[&'static str],
     ) -> Result<Self, Fault> {
@@ -65,11 +66,12 @@ impl ForeignTable {
 
     /// Returns the columns likewise, where rows are counted, and none has a number.
     pub(crate) async fn counting(
-        (on, engine): (&mut AnyConnection, Engine),
+        on: &mut AnyConnection,
+        engine: Engine,
         name: &'static str,
         columns: &[&'static str],
     ) -> Result<Self, Fault> {
-        let mut table = Self::read((on, engine), name, columns).await?;
+        let mut table = Self::read(on, engine, name, columns).await?;
         table.expressions[0] = "''".to_owned();
         Ok(table)
     }
@@ -199,7 +201,8 @@ impl ForeignRow<'_> {
 pub(crate) fn read_each<T>(
     table: &ForeignTable,
     rows: &[AnyRow],
-    (what, id): (&'static str, impl Fn(ForeignRow<'_>) -> String),
+    what: &'static str,
+    id: impl Fn(ForeignRow<'_>) -> String,
     unreadable: &mut Vec<UnreadableRow>,
     read: impl Fn(ForeignRow<'_>) -> Result<T, Unread>,
 ) -> Result<Vec<T>, Fault> {

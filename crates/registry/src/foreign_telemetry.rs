@@ -51,7 +51,7 @@ pub async fn iotflow_record_counts(
         }
         let columns = ["device_id", "COUNT(*)"];
         let table =
-            ForeignTable::counting((&mut *on, engine), IOTFLOW_TELEMETRY.name, &columns).await?;
+            ForeignTable::counting(&mut *on, engine, IOTFLOW_TELEMETRY.name, &columns).await?;
         let sql = table.select("telemetry_data GROUP BY device_id ORDER BY device_id");
         let mut counts: Vec<(String, i64)> = Vec::new();
         let mut places: HashMap<String, usize> = HashMap::new();

@@ -93,7 +93,8 @@ impl Registry {
     pub async fn groups_of_device(
         &mut self,
         visibility: &Visibility,
-        (tenant, device): (u32, &str),
+        tenant: u32,
+        device: &str,
     ) -> Result<Vec<(String, String)>, RegistryError> {
         let engine = self.engine();
         let mut reading = self.reading().await?;

@@ -53,7 +53,8 @@ impl Registry {
         principal: &str,
         key: &str,
         request_digest: &str,
-        (status, answer): (u16, &str),
+        status: u16,
+        answer: &str,
     ) -> Result<(), RegistryError> {
         let mut work = self.begin(&Actor::local()).await?;
         let done = async {

@@ -42,7 +42,7 @@ pub async fn offline_messages(path: &Path) -> Result<Vec<OfflineMessage>, Regist
             return Err(Refused::NoQueue(path.to_owned()).into());
         }
         let columns = ["id", "topic", "payload", "timestamp"];
-        let table = ForeignTable::read((&mut *on, engine), "messages", &columns).await?;
+        let table = ForeignTable::read(&mut *on, engine, "messages", &columns).await?;
         let rows = sqlx::query(table.select("messages ORDER BY id"));
         let rows = rows.fetch_all(on).await?;
         let messages = rows.iter().map(|row| message(table.row(row)));

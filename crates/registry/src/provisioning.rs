@@ -393,7 +393,7 @@ async fn provision_one(
             Claim::Answered { answer, .. } => {
                 // What has gone meanwhile is added anew.
                 if let Some(device) = provision_again(work, digests, &answer).await? {
-                    note_answer(work, (&principal, &request.key), &device).await?;
+                    note_answer(work, &principal, &request.key, &device).await?;
                     return Ok(Provisioned {
                         device,
                         is_again: true,
@@ -435,7 +435,7 @@ async fn provision_one(
     let query = sqlx::query(sql).bind(key.id);
     query.execute(&mut *work.all).await?;
     if let Some(request) = request {
-        note_answer(work, (&principal, &request.key), &added).await?;
+        note_answer(work, &principal, &request.key, &added).await?;
     }
     Ok(Provisioned {
         device: added,
@@ -446,7 +446,8 @@ async fn provision_one(
 /// Notes what was added, as it is known when the request comes again: number, tenant, credential.
 async fn note_answer(
     work: &mut Work<'_>,
-    (principal, key): (&str, &str),
+    principal: &str,
+    key: &str,
     device: &AddedDevice,
 ) -> Result<(), Fault> {
     let sql = "SELECT id FROM device_credentials WHERE device = $1 AND revoked_ms = 0";

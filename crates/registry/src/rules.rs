@@ -130,7 +130,7 @@ impl Registry {
         let done = async {
             let query = sqlx::query_scalar("SELECT team FROM message_rules WHERE name = $1");
             let teams = query.bind(clean(name)).fetch_all(&mut *work.all).await?;
-            let team = team_seen_of_several(&work.actor.visibility, teams, (KIND, name))?;
+            let team = team_seen_of_several(&work.actor.visibility, teams, KIND, name)?;
             let sql = "DELETE FROM message_rules WHERE team = $1 AND name = $2";
             let query = sqlx::query(sql).bind(team.clone()).bind(clean(name));
             query.execute(&mut *work.all).await?;
@@ -207,7 +207,7 @@ fn read_rule(row: &AnyRow) -> Result<StoredRule, Fault> {
 }
 
 /// Revision of a rule of a team; 0: there is no such one.
-async fn revision_of(on: &mut AnyConnection, (name, team): (&str, &str)) -> Result<i64, Fault> {
+async fn revision_of(on: &mut AnyConnection, name: &str, team: &str) -> Result<i64, Fault> {
     let sql = "SELECT revision FROM message_rules WHERE team = $1 AND name = $2";
     let query = sqlx::query_scalar(sql).bind(team.to_owned());
     let found: Option<i64> = query.bind(clean(name)).fetch_optional(on).await?;
@@ -223,7 +223,7 @@ async fn set_one(
     let team = home(&mut work.all, &work.actor.visibility, team)
         .await?
         .team;
-    let current = revision_of(&mut work.all, (name, &team)).await?;
+    let current = revision_of(&mut work.all, name, &team).await?;
     let is_new = current == 0;
     if expected == Expected::from(0) && current > 0 {
         return Err(Exists::Rule(name.to_owned()).into());

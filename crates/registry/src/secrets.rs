@@ -145,7 +145,8 @@ impl Registry {
     pub async fn set_secret(
         &mut self,
         actor: &Actor,
-        (team, name): (&str, &str),
+        team: &str,
+        name: &str,
         value: &SealedSecret,
     ) -> Result<bool, RegistryError> {
         let mut work = self.begin(actor).await?;

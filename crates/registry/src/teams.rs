@@ -218,7 +218,8 @@ pub(crate) struct Home {
 pub(crate) fn team_seen_of_several(
     visibility: &Visibility,
     mut teams: Vec<String>,
-    (kind, name): (&str, &str),
+    kind: &str,
+    name: &str,
 ) -> Result<String, NotFound> {
     teams.retain(|team| visibility.sees(team));
     if teams.len() > 1 && teams.iter().all(|team| !team.is_empty()) {

@@ -109,7 +109,9 @@ impl ErrorForm {
     pub(crate) fn error_answer(
         self,
         problem: &Problem,
-        (request_id, path, node): (&str, &str, &str),
+        request_id: &str,
+        path: &str,
+        node: &str,
     ) -> (HeaderValue, String) {
         match self {
             Self::Problem => (CONTENT_TYPE, problem.body(Some(request_id), node)),

@@ -237,7 +237,8 @@ struct StreamState {
 
 pub(super) fn answer(
     api: Api,
-    (reader, place): (FeedReader, OpenStream),
+    reader: FeedReader,
+    place: OpenStream,
     format: Format,
     parts: Parts,
 ) -> Response {

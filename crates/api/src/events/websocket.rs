@@ -46,7 +46,8 @@ type Socket = WebSocketStream<TokioIo<Upgraded>>;
 
 pub(super) fn answer(
     api: Api,
-    (reader, place): (FeedReader, OpenStream),
+    reader: FeedReader,
+    place: OpenStream,
     format: Format,
     mut parts: Parts,
     tenant: Option<TenantId>,

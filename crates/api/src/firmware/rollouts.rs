@@ -426,7 +426,8 @@ pub(crate) async fn devices(
 
 async fn order(
     api: &Api,
-    (caller, team): (Caller, Option<String>),
+    caller: Caller,
+    team: Option<String>,
     id: String,
     order: RolloutOrder,
 ) -> Result<Json<RolloutView>, Problem> {
@@ -449,7 +450,7 @@ pub(crate) async fn pause(
     PathOf(id): PathOf<String>,
     QueryOf(of): QueryOf<OfTeam>,
 ) -> Result<Json<RolloutView>, Problem> {
-    order(&api, (caller, of.team), id, RolloutOrder::Pause).await
+    order(&api, caller, of.team, id, RolloutOrder::Pause).await
 }
 
 /// Start a planned rollout, or resume a paused one
@@ -467,7 +468,7 @@ pub(crate) async fn resume(
     PathOf(id): PathOf<String>,
     QueryOf(of): QueryOf<OfTeam>,
 ) -> Result<Json<RolloutView>, Problem> {
-    order(&api, (caller, of.team), id, RolloutOrder::Resume).await
+    order(&api, caller, of.team, id, RolloutOrder::Resume).await
 }
 
 /// Abort a rollout
@@ -484,7 +485,7 @@ pub(crate) async fn abort(
     PathOf(id): PathOf<String>,
     QueryOf(of): QueryOf<OfTeam>,
 ) -> Result<Json<RolloutView>, Problem> {
-    order(&api, (caller, of.team), id, RolloutOrder::Abort).await
+    order(&api, caller, of.team, id, RolloutOrder::Abort).await
 }
 
 /// Offer the firmware again to devices that failed or are silent
@@ -502,5 +503,5 @@ pub(crate) async fn retry(
     PathOf(id): PathOf<String>,
     QueryOf(of): QueryOf<OfTeam>,
 ) -> Result<Json<RolloutView>, Problem> {
-    order(&api, (caller, of.team), id, RolloutOrder::Retry).await
+    order(&api, caller, of.team, id, RolloutOrder::Retry).await
 }

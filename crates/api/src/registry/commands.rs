@@ -419,13 +419,14 @@ pub(crate) async fn devices_of_group(
     PathOf((id, command)): PathOf<(String, String)>,
     QueryOf(params): QueryOf<CommandParams>,
 ) -> Result<axum::Json<Page<CommandView>>, Problem> {
-    page_of_fleet(&api, caller, (Some(id), command), params).await
+    page_of_fleet(&api, caller, Some(id), command, params).await
 }
 
 async fn page_of_fleet(
     api: &Api,
     caller: Caller,
-    (group, id): (Option<String>, String),
+    group: Option<String>,
+    id: String,
     params: CommandParams,
 ) -> Result<axum::Json<Page<CommandView>>, Problem> {
     let visibility = within(api, caller, params.team.as_deref())
@@ -558,5 +559,5 @@ pub(crate) async fn devices_of_many(
     PathOf(command): PathOf<String>,
     QueryOf(params): QueryOf<CommandParams>,
 ) -> Result<axum::Json<Page<CommandView>>, Problem> {
-    page_of_fleet(&api, caller, (None, command), params).await
+    page_of_fleet(&api, caller, None, command, params).await
 }

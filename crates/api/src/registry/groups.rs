@@ -189,7 +189,7 @@ pub(crate) async fn add_members(
     QueryOf(of): QueryOf<OfTeam>,
     JsonBody(body): JsonBody<Members>,
 ) -> Result<axum::Json<Moved>, Problem> {
-    change_members(&api, caller, of.group(id), (body, true)).await
+    change_members(&api, caller, of.group(id), body, true).await
 }
 
 /// Take devices out of a group
@@ -204,14 +204,15 @@ pub(crate) async fn remove_members(
     QueryOf(of): QueryOf<OfTeam>,
     JsonBody(body): JsonBody<Members>,
 ) -> Result<axum::Json<Moved>, Problem> {
-    change_members(&api, caller, of.group(id), (body, false)).await
+    change_members(&api, caller, of.group(id), body, false).await
 }
 
 async fn change_members(
     api: &Api,
     caller: Caller,
     group: GroupName,
-    (members, is_added): (Members, bool),
+    members: Members,
+    is_added: bool,
 ) -> Result<axum::Json<Moved>, Problem> {
     let change = ChangeMembers {
         group,

@@ -237,7 +237,8 @@ async fn set_of(
     api: &Api,
     caller: Caller,
     owner: Owner,
-    (name, headers): (String, HeaderMap),
+    name: String,
+    headers: HeaderMap,
     body: RuleSetChange,
 ) -> Result<Response, Problem> {
     let change = ChangeRuleSet {
@@ -295,7 +296,8 @@ async fn put_first_of(
 async fn remove_of(
     api: &Api,
     caller: Caller,
-    (owner, name): (Owner, String),
+    owner: Owner,
+    name: String,
     which: &WhichRule,
 ) -> Result<Json<ChangedRules>, Problem> {
     let rule = RuleLine::parse_known(&with_keyword(&which.rule))
@@ -377,7 +379,7 @@ macro_rules! routes_of {
             headers: HeaderMap,
             JsonBody(body): JsonBody<RuleSetChange>,
         ) -> Result<Response, Problem> {
-            set_of(&api, caller, $owner, (name, headers), body).await
+            set_of(&api, caller, $owner, name, headers, body).await
         }
 
         #[doc = $delete_title]
@@ -423,7 +425,7 @@ macro_rules! routes_of {
             PathOf(name): PathOf<String>,
             QueryOf(which): QueryOf<WhichRule>,
         ) -> Result<Json<ChangedRules>, Problem> {
-            remove_of(&api, caller, ($owner, name), &which).await
+            remove_of(&api, caller, $owner, name, &which).await
         }
     };
 }

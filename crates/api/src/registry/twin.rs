@@ -160,7 +160,7 @@ pub(crate) async fn merge(
     JsonBody(body): JsonBody<Value>,
 ) -> Result<Response, Problem> {
     let change = TwinChange::Merge(values_in(body)?);
-    changed(&api, caller, (id, of), &headers, change).await
+    changed(&api, caller, id, of, &headers, change).await
 }
 
 /// Replace the desired values of a device
@@ -181,7 +181,7 @@ pub(crate) async fn replace(
     JsonBody(body): JsonBody<Value>,
 ) -> Result<Response, Problem> {
     let change = TwinChange::Replace(values_in(body)?);
-    changed(&api, caller, (id, of), &headers, change).await
+    changed(&api, caller, id, of, &headers, change).await
 }
 
 /// Desired values of a group.
@@ -287,7 +287,8 @@ fn values_in(body: Value) -> Result<Values, Problem> {
 async fn changed(
     api: &Api,
     caller: Caller,
-    (id, of): (String, OfTeam),
+    id: String,
+    of: OfTeam,
     headers: &HeaderMap,
     change: TwinChange,
 ) -> Result<Response, Problem> {

@@ -114,7 +114,8 @@ pub(super) async fn answer(
     api: &Api,
     query: Buckets,
     ids: HashMap<i64, String>,
-    (from, until): (i64, i64),
+    from: i64,
+    until: i64,
     memory: Arc<dyn QueryMemory>,
 ) -> Result<Response, Problem> {
     let mut devices: Vec<i64> = ids.keys().copied().collect();

@@ -102,10 +102,12 @@ impl ExportState {
 /// # Errors
 /// The first page cannot be read.
 pub(super) async fn answer(
-    (storage, memory): (Storage, Arc<dyn QueryMemory>),
+    storage: Storage,
+    memory: Arc<dyn QueryMemory>,
     range: Range,
     ids: HashMap<i64, String>,
-    (format, has_bom): (RowFormat, bool),
+    format: RowFormat,
+    has_bom: bool,
 ) -> Result<Response, Problem> {
     let mut source = ExportState {
         storage,

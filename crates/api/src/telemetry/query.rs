@@ -279,7 +279,7 @@ pub(crate) async fn query(
             format: wanted.format,
             bom: wanted.bom,
         };
-        return aggregate::answer(&api, buckets, ids, (from, until), memory).await;
+        return aggregate::answer(&api, buckets, ids, from, until, memory).await;
     }
     wanted.expect_no_bucket()?;
     let order = order_of(wanted.order.as_deref())?;
@@ -301,10 +301,12 @@ pub(crate) async fn query(
     let storage = telemetry.storage().await?;
     if let Some(format) = export::format_of(wanted.format.as_deref())? {
         return export::answer(
-            (storage, memory),
+            storage,
+            memory,
             range,
             ids,
-            (format, wanted.bom == Some(true)),
+            format,
+            wanted.bom == Some(true),
         )
         .await;
     }

@@ -277,7 +277,7 @@ impl Server {
         }
         let read = self.firmware.tables.read(move |registry| {
             Box::pin(async move {
-                let found = registry.firmware_of_device((tenant, &device), &name, &version);
+                let found = registry.firmware_of_device(tenant, &device, &name, &version);
                 found.await
             })
         });

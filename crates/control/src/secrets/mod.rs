@@ -124,7 +124,7 @@ impl SecretStore {
         let sealed = key.seal(&team, &name, &value)?;
         let done = self.tables.note(move |registry| {
             Box::pin(async move {
-                let is_new = registry.set_secret(&actor, (&team, &name), &sealed).await?;
+                let is_new = registry.set_secret(&actor, &team, &name, &sealed).await?;
                 let all = registry.secrets(&actor.visibility).await?;
                 let mut all = all.into_iter();
                 Ok(all

@@ -94,8 +94,7 @@ impl Registry {
             let group = find_group(on, visibility, group).await?;
             let mut last = Sql::new(engine, LAST);
             last.bind(group.id.clone());
-            let reports =
-                reports(on, &place, last, (&group.id, id), &Visibility::All, limit).await?;
+            let reports = reports(on, &place, last, &group.id, id, &Visibility::All, limit).await?;
             Ok((group, reports))
         };
         let read: Result<_, Fault> = read.await;
@@ -119,7 +118,7 @@ impl Registry {
         let mut last = Sql::new(engine, LAST);
         last.bind(String::new());
         push_scope(&mut last, visibility);
-        let read = reports(on, &place, last, ("", id), visibility, limit).await;
+        let read = reports(on, &place, last, "", id, visibility, limit).await;
         reading.end(read).await
     }
 
@@ -254,7 +253,8 @@ async fn reports(
     on: &mut AnyConnection,
     place: &str,
     mut sql: Sql,
-    (group, id): (&str, Option<&str>),
+    group: &str,
+    id: Option<&str>,
     visibility: &Visibility,
     limit: u32,
 ) -> Result<Vec<FleetReport>, Fault> {
@@ -346,7 +346,7 @@ async fn add(
         }
     };
     let group_id = group.as_ref().map_or("", |group| &group.id);
-    insert(work, &to, &new, &id, (&id, group_id)).await?;
+    insert(work, &to, &new, &id, &id, group_id).await?;
     let changed = json!({
         "command": id,
         "name": new.name,
@@ -435,7 +435,8 @@ pub(crate) async fn insert(
     to: &[(i64, String)],
     new: &NewCommand,
     id: &str,
-    (fleet, group): (&str, &str),
+    fleet: &str,
+    group: &str,
 ) -> Result<i64, Fault> {
     let sql = "UPDATE counters SET last = last + $1 WHERE name = 'command' RETURNING last";
     let query = sqlx::query_scalar::<_, i64>(sql).bind(to.len() as i64);

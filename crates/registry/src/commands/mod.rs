@@ -329,7 +329,7 @@ async fn add_one(
         return Err(Exists::Command(device.id, id).into());
     }
     let to = [(device.number, device.device_type.clone())];
-    fleet::insert(work, &to, &new, &id, ("", "")).await?;
+    fleet::insert(work, &to, &new, &id, "", "").await?;
     let place = work.place().to_owned();
     let command = find(&mut work.all, engine, &place, &device, &id).await?;
     let changed = json!({ "command": command.id, "name": command.name, "kind": command.kind });

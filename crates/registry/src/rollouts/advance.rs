@@ -289,7 +289,7 @@ async fn add_commands(
         .collect();
     // The audit log of commands has the caller that began the rollout.
     let who = std::mem::replace(&mut work.actor.who, rollout.asked_by.clone());
-    let inserted = insert_commands(work, &to, &command, &id, ("", "")).await;
+    let inserted = insert_commands(work, &to, &command, &id, "", "").await;
     work.actor.who = who;
     let first = inserted?;
     let numbered: Vec<(i64, i64)> = (first..).zip(&to).map(|(at, (to, _))| (at, *to)).collect();
@@ -335,7 +335,7 @@ async fn look(work: &mut Work<'_>, rollout: &Rollout, after: i64) -> Result<Opti
     let (mut changed, rows) = (Vec::new(), sql.all(&mut work.all).await?);
     for row in &rows {
         let mut device = read_progress(row, &place)?;
-        let event = seen(row, rollout, &device, (silent_before, is_live))?;
+        let event = seen(row, rollout, &device, silent_before, is_live)?;
         if event.is_some_and(|event| device.apply(&event, now_ms)) {
             changed.push(Changed {
                 rollout: rollout.number,
@@ -357,7 +357,8 @@ fn seen(
     row: &AnyRow,
     rollout: &Rollout,
     device: &Device,
-    (silent_before, is_live): (i64, bool),
+    silent_before: i64,
+    is_live: bool,
 ) -> Result<Option<DeviceEvent>, Fault> {
     let (word, result): (String, String) = (row.try_get("command_state")?, row.try_get("result")?);
     let (has, status): (String, String) = (row.try_get("has")?, row.try_get("status")?);

@@ -74,7 +74,7 @@ impl Snapshot {
         let file = location.file().and_then(file_of);
         let mut reading = registry.consistent_reading().await?;
         let on = reading.connection();
-        let read = Self::read_tables(on, location, &place, (key, base), file).await;
+        let read = Self::read_tables(on, location, &place, key, base, file).await;
         reading.end(read).await
     }
 
@@ -82,7 +82,8 @@ impl Snapshot {
         on: &mut AnyConnection,
         location: Location,
         place: &str,
-        (key, iotflow_base): (DigestKey, IotflowBase),
+        key: DigestKey,
+        iotflow_base: IotflowBase,
         file: Option<(u64, u64)>,
     ) -> Result<Self, Fault> {
         let mark = match location.file() {

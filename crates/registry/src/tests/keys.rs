@@ -214,7 +214,7 @@ both!(a_request_that_comes_twice_is_answered_once, registry, {
     assert_eq!(registry.claim("ann", "k", "digest").await?, Claim::New);
     assert_eq!(registry.claim("ann", "k", "digest").await?, Claim::Pending);
     assert_eq!(registry.claim("bob", "k", "digest").await?, Claim::New);
-    registry.answer("ann", "k", "digest", (201, "{}")).await?;
+    registry.answer("ann", "k", "digest", 201, "{}").await?;
     let answered = Claim::Answered {
         status: 201,
         answer: "{}".to_owned(),
@@ -224,7 +224,7 @@ both!(a_request_that_comes_twice_is_answered_once, registry, {
         registry.claim("ann", "k", "another").await?,
         Claim::Different
     );
-    registry.answer("ann", "k", "digest", (0, "")).await?;
+    registry.answer("ann", "k", "digest", 0, "").await?;
     assert_eq!(registry.claim("ann", "k", "another").await?, Claim::New);
     let old = "UPDATE idempotency_keys SET created_ms = 1";
     registry.run_sql(old).await?;
@@ -234,11 +234,11 @@ both!(a_request_that_comes_twice_is_answered_once, registry, {
         "a day is over"
     );
     // One that was not claimed, as where the tables were not there yet.
-    registry.answer("ann", "new", "digest", (201, "{}")).await?;
+    registry.answer("ann", "new", "digest", 201, "{}").await?;
     assert_eq!(registry.claim("ann", "new", "digest").await?, answered);
     let old = "UPDATE idempotency_keys SET created_ms = 1 WHERE key = 'k'";
     registry.run_sql(old).await?;
-    registry.answer("ann", "k", "digest", (201, "{}")).await?;
+    registry.answer("ann", "k", "digest", 201, "{}").await?;
     assert_eq!(registry.forget_answers(2, 2).await?, 0);
     assert_eq!(registry.forget_answers(1, 2).await?, 1);
     // The answer is no longer kept, and the key is good for nothing else.

@@ -34,7 +34,8 @@ use crate::telemetry::{bucket_of, json_of, telemetry_of, time_of};
 
 async fn stored(
     api: &Api,
-    (path, reader): (&str, &BodyReader),
+    path: &str,
+    reader: &BodyReader,
     device: &Device,
     sent: BodyObjects,
 ) -> Result<StoredNow, Problem> {
@@ -90,7 +91,7 @@ pub(super) async fn send(
     uri: Uri,
     sent: BodyObjects,
 ) -> Result<(StatusCode, Json<Value>), Problem> {
-    let stored = stored(&api, (uri.path(), &reader), &device, sent).await?;
+    let stored = stored(&api, uri.path(), &reader, &device, sent).await?;
     let answer = json!({
         "message": "Telemetry data stored successfully",
         "telemetry_id": stored.received,

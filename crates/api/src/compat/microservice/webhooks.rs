@@ -355,7 +355,7 @@ async fn add(
     let now = SystemTime::now().duration_since(UNIX_EPOCH);
     let id = now.unwrap_or_default().as_nanos().to_string();
     let (webhook, secrets) = Webhook::default().changed(&id, body)?;
-    write(&api, &caller, &id, (&webhook, &Webhook::default()), secrets).await?;
+    write(&api, &caller, &id, &webhook, &Webhook::default(), secrets).await?;
     let (seen, webhook) = one(&api, &caller, &id).await?;
     let done = json!({
         "status": "success",
@@ -381,7 +381,7 @@ async fn change(
     let (seen, before) = one(&api, &caller, &id).await?;
     let caller = in_team_of(caller, &seen);
     let (webhook, secrets) = before.clone().changed(&id, body)?;
-    write(&api, &caller, &id, (&webhook, &before), secrets).await?;
+    write(&api, &caller, &id, &webhook, &before, secrets).await?;
     let (seen, webhook) = one(&api, &caller, &id).await?;
     Ok(Json(json!({
         "status": "success",
@@ -420,7 +420,8 @@ async fn write(
     api: &Api,
     caller: &Caller,
     id: &str,
-    (webhook, before): (&Webhook, &Webhook),
+    webhook: &Webhook,
+    before: &Webhook,
     secrets: NewSecrets,
 ) -> Result<(), Problem> {
     let team = owner(api, caller, None).await?;

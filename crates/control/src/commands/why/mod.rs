@@ -106,7 +106,7 @@ impl Commands {
         let (tenant, device) = (asked.question.tenant, asked.question.name.clone());
         let (seen, visibility) = (asked.visibility(), asked.visibility());
         let read = self.tables.read(move |registry| {
-            Box::pin(async move { registry.groups_of_device(&seen, (tenant.0, &device)).await })
+            Box::pin(async move { registry.groups_of_device(&seen, tenant.0, &device).await })
         });
         let groups = read.await.unwrap_or_default();
         let since_ms = unsigned(now_signed_ms() - ENDED_SINCE_MS);
