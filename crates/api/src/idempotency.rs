@@ -92,8 +92,9 @@ impl Key {
             let (caller, key, request) = self.words();
             let written = tables.note(move |registry| {
                 Box::pin(async move {
-                    let answer = (status, text.as_str());
-                    registry.answer(&caller, &key, &request, answer).await
+                    registry
+                        .answer(&caller, &key, &request, status, &text)
+                        .await
                 })
             });
             // As at its begin.
