@@ -13,9 +13,9 @@ pub fn default_rules(base: &IotflowBase) -> Arc<Rules> {
     let of_node = IOTFLOW_OF_NODE.map(|filter| (Actions::ALL, filter));
     let commands = IOTFLOW_COMMANDS.map(|filter| (Actions::PUBLISH, filter));
     let closed = of_node.into_iter().chain(commands);
-    let closed = closed.map(|line| rule(false, line, source));
+    let closed = closed.map(|(actions, filter)| rule(false, actions, filter, source));
     let open = [(Actions::ALL, "#"), (Actions::READ, "$SYS/#")];
-    let open = open.map(|line| rule(true, line, source));
+    let open = open.map(|(actions, filter)| rule(true, actions, filter, source));
     compile(closed.chain(open), base)
 }
 
@@ -141,11 +141,11 @@ pub fn iotflow_user_rules(base: &IotflowBase) -> Arc<Rules> {
 
 fn compiled(rules: &[(Actions, impl AsRef<str>)], source: &str, base: &IotflowBase) -> Arc<Rules> {
     let rules = rules.iter();
-    let rules = rules.map(|(actions, filter)| rule(true, (*actions, filter.as_ref()), source));
+    let rules = rules.map(|(actions, filter)| rule(true, *actions, filter.as_ref(), source));
     compile(rules, base)
 }
 
-fn rule(allows: bool, (actions, filter): (Actions, &str), source: &str) -> Rule {
+fn rule(allows: bool, actions: Actions, filter: &str, source: &str) -> Rule {
     Rule {
         actions,
         allows,
@@ -209,7 +209,7 @@ mod tests {
     #[test]
     fn topics_of_iotflow_begin_with_the_base() {
         let base = IotflowBase::parse("plant/a").expect("it is one");
-        let moved = |filter| at_base(rule(true, (Actions::ALL, filter), "test"), &base);
+        let moved = |filter| at_base(rule(true, Actions::ALL, filter, "test"), &base);
         assert_eq!(
             &*moved("iotflow/devices/%c/#").filter,
             "plant/a/devices/%c/#"

@@ -112,8 +112,8 @@ fn start(settings: &Settings, settled: fn()) -> Result<(), String> {
             &format!("started: the queue {place} has {has}"),
         );
         // Inside the runtime, because its timer belongs to the runtime.
-        let of_link = (settings.rate, settled);
-        let link = Link::new(&settings.endpoint, connect, of_link, &shared);
+        let (endpoint, rate) = (&settings.endpoint, settings.rate);
+        let link = Link::new(endpoint, connect, rate, settled, &shared);
         settled();
         Ok::<_, String>(run_both(&shared, signals, keeper, link).await)
     })?;

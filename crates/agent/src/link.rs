@@ -80,7 +80,8 @@ impl<'a> Link<'a> {
     pub(crate) fn new(
         endpoint: &'a Endpoint,
         connect: ConnectOptions,
-        (per_second, settled): (u64, fn()),
+        per_second: u64,
+        settled: fn(),
         shared: &'a Shared,
     ) -> Self {
         let mut session = Session::new();

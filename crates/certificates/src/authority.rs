@@ -106,7 +106,7 @@ impl Authority {
         let certificate = params.self_signed(&key)?;
         let files = (directory.join(CA_CERTIFICATE), directory.join(CA_KEY));
         write_both(&files, &certificate.pem(), &key.serialize_pem(), || Ok(()))?;
-        issued(files)
+        issued(files.0, files.1)
     }
 
     /// Opens the authority of a directory, as soon as no other process has it open. `waits` is
@@ -173,7 +173,7 @@ impl Authority {
         write_both(&files, &certificate.pem(), &key.serialize_pem(), || {
             self.enter(file, &certificate)
         })?;
-        issued(files)
+        issued(files.0, files.1)
     }
 
     /// Renews a certificate for the existing key, with the same names.
@@ -205,7 +205,7 @@ impl Authority {
         let certificate = self.sign(&key, &name, &purpose, days, now_secs)?;
         self.enter(file, &certificate)?;
         replace(&files.0, certificate.pem().as_bytes(), CERTIFICATE_MODE)?;
-        issued(files)
+        issued(files.0, files.1)
     }
 
     /// Lists all certificates of a directory, and whether each is revoked. Does not wait for the
@@ -404,7 +404,7 @@ fn new_key(kind: KeyKind) -> Result<KeyPair, AuthorityError> {
     })
 }
 
-fn issued((certificate, key): (PathBuf, PathBuf)) -> Result<Issued, AuthorityError> {
+fn issued(certificate: PathBuf, key: PathBuf) -> Result<Issued, AuthorityError> {
     let facts = Facts::of_file(&certificate)?;
     Ok(Issued {
         certificate,

@@ -44,7 +44,7 @@ impl Observer {
         let shards = Arc::clone(&control.shards);
         let attach = move |spec, outlet| shards.attach(spec, outlet);
         Self {
-            lanes: Lanes::attach(&spec, (control.shards.count(), &[]), attach),
+            lanes: Lanes::attach(&spec, control.shards.count(), &[], attach),
         }
     }
 

@@ -27,7 +27,7 @@ async fn main() -> Result<(), Failed> {
     match arguments[..] {
         ["receive"] => receive().await,
         ["send", url, requests, at_once, bytes] => {
-            send(url, (requests.parse()?, at_once.parse()?), bytes.parse()?).await
+            send(url, requests.parse()?, at_once.parse()?, bytes.parse()?).await
         }
         _ => Err("expected receive, or send URL REQUESTS AT_ONCE BYTES".into()),
     }
@@ -77,7 +77,7 @@ fn body(number: usize, bytes: usize) -> String {
     )
 }
 
-async fn send(url: &str, (requests, at_once): (usize, usize), bytes: usize) -> Result<(), Failed> {
+async fn send(url: &str, requests: usize, at_once: usize, bytes: usize) -> Result<(), Failed> {
     let client = reqwest::Client::builder()
         .timeout(Duration::from_secs(10))
         .redirect(reqwest::redirect::Policy::none())

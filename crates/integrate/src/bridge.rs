@@ -95,12 +95,13 @@ fn configured(settings: Settings, bridge: Arc<BridgeSettings>) -> ConfiguredSink
         let counts = Arc::clone(&incoming);
         let for_workers = Arc::clone(&teller);
         let make = move || {
-            let of_worker = (
+            BridgeSink::start(
+                Arc::clone(&bridge),
+                Arc::clone(&host),
                 secrets.clone(),
                 Arc::clone(&for_workers),
                 Arc::clone(&counts),
-            );
-            BridgeSink::start(Arc::clone(&bridge), Arc::clone(&host), of_worker)
+            )
         };
         let handle = Runner::start_with_runtime(settings, make, runner_host);
         let handle = handle.with_incoming(incoming);
@@ -121,7 +122,9 @@ impl BridgeSink {
     fn start(
         settings: Arc<BridgeSettings>,
         host: Arc<dyn Host>,
-        (secrets, teller, incoming): (SecretsReceiver, Arc<OnceLock<Teller>>, Arc<Incoming>),
+        secrets: SecretsReceiver,
+        teller: Arc<OnceLock<Teller>>,
+        incoming: Arc<Incoming>,
     ) -> Self {
         let (asks, asked) = mpsc::unbounded_channel();
         if let Some(connection) = &settings.connection {
@@ -169,9 +172,9 @@ impl BridgeSink {
         let mut messages = Messages::with_room(version, batch.len(), bytes);
         let mut scratch = Vec::new();
         let remote = self.status.remote();
-        let route = (&self.route, remote.as_deref());
+        let (settings, route, remote) = (&self.settings, &self.route, remote.as_deref());
         for one in batch {
-            outcomes.push(match message::outward(one, &self.settings, route) {
+            outcomes.push(match message::outward(one, settings, route, remote) {
                 Outward::Skip => Outcome::Done,
                 Outward::FromThere => {
                     self.status.skip();

@@ -72,7 +72,8 @@ impl DeadLetter {
 
     /// A message that was just refused; not stored yet.
     pub(crate) fn new(
-        (kind, name): (&str, &str),
+        kind: &str,
+        name: &str,
         message: &SinkMessage,
         reason: &str,
         refused_ms: u64,

@@ -147,7 +147,8 @@ impl Lanes {
     /// these lanes, until they are empty.
     pub fn attach(
         spec: &PartSpec,
-        (count, sessions): (u16, &[String]),
+        count: u16,
+        sessions: &[String],
         attach: impl Fn(PartSpec, Box<dyn PartOutlet>) -> Box<dyn PartLine> + Send + Sync + 'static,
     ) -> Self {
         let count = if spec.reach.is_lane() {

@@ -262,15 +262,14 @@ impl NatsSink {
                     put_off.push_back((ticket, message));
                     continue;
                 }
-                self.begin(to, (ticket, message), &mut sent, &mut state)
-                    .await;
+                self.begin(to, ticket, message, &mut sent, &mut state).await;
             }
             if sent.is_empty()
                 && !state.ends
-                && let Some(first) = put_off.pop_front()
+                && let Some((ticket, message)) = put_off.pop_front()
             {
                 state.ends = true;
-                self.begin(to, first, &mut sent, &mut state).await;
+                self.begin(to, ticket, message, &mut sent, &mut state).await;
             }
             let takes_more = !state.ends && sent.len() < sent_max;
             let Some((_, _, how)) = sent.front_mut() else {
@@ -280,7 +279,7 @@ impl NatsSink {
             let answered = async {
                 match how {
                     Ok((Some(ack), subject)) => {
-                        acknowledged((to, lost.as_mut()), ack, subject, is_here).await
+                        acknowledged(to, lost.as_mut(), ack, subject, is_here).await
                     }
                     Ok((None, _)) => Outcome::Done,
                     Err(outcome) => outcome.clone(),
@@ -317,7 +316,8 @@ impl NatsSink {
     async fn begin(
         &self,
         to: &NatsConnection,
-        (ticket, message): (Ticket, SinkMessage),
+        ticket: Ticket,
+        message: SinkMessage,
         sent: &mut VecDeque<InFlight>,
         state: &mut Answers,
     ) {
@@ -401,7 +401,8 @@ type Ack = <PublishAckFuture as IntoFuture>::IntoFuture;
 /// Waits for an acknowledgement. `fails`: an earlier one did not arrive. The time limit of each
 /// begins with this call, so then only acknowledgements that have arrived already count.
 async fn acknowledged(
-    (to, lost): (&NatsConnection, impl Future<Output = ()>),
+    to: &NatsConnection,
+    lost: impl Future<Output = ()>,
     ack: &mut Ack,
     subject: &str,
     fails: bool,

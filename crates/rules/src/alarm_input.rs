@@ -17,8 +17,10 @@ impl AlarmInput {
     pub fn of_node(
         key: AlarmKey,
         device: Option<String>,
-        (severity, message): (Severity, String),
-        (is_bad, for_ms): (bool, i64),
+        severity: Severity,
+        message: String,
+        is_bad: bool,
+        for_ms: i64,
         at_ms: i64,
     ) -> Self {
         Self {

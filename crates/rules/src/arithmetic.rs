@@ -15,14 +15,10 @@ const MADE_ELEMENTS_MAX: usize = 100_000;
 /// # Errors
 /// It is too large.
 pub(crate) fn check_bytes(function: &str, bytes: usize) -> Result<(), ExecutionError> {
-    check_size(function, (bytes, MADE_BYTES_MAX), "bytes")
+    check_size(function, bytes, MADE_BYTES_MAX, "bytes")
 }
 
-fn check_size(
-    function: &str,
-    (size, most): (usize, usize),
-    unit: &str,
-) -> Result<(), ExecutionError> {
+fn check_size(function: &str, size: usize, most: usize, unit: &str) -> Result<(), ExecutionError> {
     match size > most {
         true => Err(ExecutionError::function_error(
             function,
@@ -64,11 +60,7 @@ impl Operator {
                 Ok(Value::String(Arc::new(format!("{one}{other}"))))
             }
             (Self::Add, Value::List(one), Value::List(other)) => {
-                check_size(
-                    "+",
-                    (one.len() + other.len(), MADE_ELEMENTS_MAX),
-                    "elements",
-                )?;
+                check_size("+", one.len() + other.len(), MADE_ELEMENTS_MAX, "elements")?;
                 let all = one.iter().chain(other.iter()).cloned().collect();
                 Ok(Value::List(Arc::new(all)))
             }

@@ -157,9 +157,9 @@ pub(crate) fn add_to(
         Ok(Value::Float(distance_m(from, to)))
     })?;
     add(context, "inside", |[lat, lon, corners]| {
-        let point = (real("inside", &lat)?, real("inside", &lon)?);
+        let (lat, lon) = (real("inside", &lat)?, real("inside", &lon)?);
         let corners = corners_of(&corners)?;
-        Ok(Value::Bool(is_inside(point, &corners)))
+        Ok(Value::Bool(is_inside(lat, lon, &corners)))
     })?;
     Ok(())
 }
@@ -230,7 +230,7 @@ fn corners_of(value: &Value) -> Result<Vec<(f64, f64)>, ExecutionError> {
 
 /// Whether a point is in a polygon: a ray to the east crosses an odd number of its edges. Polygons
 /// that cross the 180th meridian are not supported.
-fn is_inside((lat, lon): (f64, f64), corners: &[(f64, f64)]) -> bool {
+fn is_inside(lat: f64, lon: f64, corners: &[(f64, f64)]) -> bool {
     let ends = corners.iter().cycle().skip(1);
     let edges = corners.iter().zip(ends);
     let crossings = edges.filter(|((lat_a, lon_a), (lat_b, lon_b))| {
@@ -266,10 +266,10 @@ mod tests {
             (5.0, 5.0),
             (10.0, 0.0),
         ];
-        assert!(is_inside((2.0, 5.0), &yard));
-        assert!(is_inside((8.0, 1.0), &yard));
-        assert!(!is_inside((8.0, 5.0), &yard));
-        assert!(!is_inside((-1.0, 5.0), &yard));
-        assert!(!is_inside((2.0, 11.0), &yard));
+        assert!(is_inside(2.0, 5.0, &yard));
+        assert!(is_inside(8.0, 1.0, &yard));
+        assert!(!is_inside(8.0, 5.0, &yard));
+        assert!(!is_inside(-1.0, 5.0, &yard));
+        assert!(!is_inside(2.0, 11.0, &yard));
     }
 }

@@ -130,7 +130,7 @@ impl MessageRule {
         let actions: Vec<CheckedAction> = actions
             .map(|(at, action)| {
                 let own = own_webhook(name, at);
-                reader.action((&format!("actions[{at}]"), own), action)
+                reader.action(&format!("actions[{at}]"), own, action)
             })
             .collect::<Result<_, _>>()?;
         let alarm = definition.alarm.as_ref();
@@ -345,7 +345,8 @@ impl DefinitionReader<'_> {
 
     fn action(
         &self,
-        (key, own_webhook): (&str, String),
+        key: &str,
+        own_webhook: String,
         action: &ActionDefinition,
     ) -> Result<CheckedAction, DefinitionError> {
         let missing = |name: &str| DefinitionError::new(format!("{key}.{name}"), "it is missing");

@@ -162,8 +162,8 @@ impl Alarms {
         for_ms: i64,
     ) {
         if self.settings.watches_node {
-            let input =
-                AlarmInput::of_node(key, device, message, (is_bad, for_ms), now_signed_ms());
+            let ((severity, message), now_ms) = (message, now_signed_ms());
+            let input = AlarmInput::of_node(key, device, severity, message, is_bad, for_ms, now_ms);
             let change = input.apply(&mut self.machine_of_now());
             self.changed(change);
         }

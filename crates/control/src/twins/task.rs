@@ -105,9 +105,8 @@ async fn attach(control: &Control, twins: &Twins) -> Lanes {
     let names = clients.iter().map(|client| client.client_id.to_string());
     // The search finds user names too.
     let sessions: Vec<String> = names.filter(|name| name.starts_with(PART)).collect();
-    let among = (control.shards.count(), &*sessions);
-    let shards = Arc::clone(&control.shards);
-    Lanes::attach(&spec, among, move |spec, outlet| {
+    let (count, shards) = (control.shards.count(), Arc::clone(&control.shards));
+    Lanes::attach(&spec, count, &sessions, move |spec, outlet| {
         shards.attach(spec, outlet)
     })
 }

@@ -153,7 +153,8 @@ pub(super) fn secret_texts(values: &SecretValues, options: &ConnectOptions) -> S
 /// Options of a subscription to a filter. `wants_own`: includes messages that the bridge itself
 /// sends.
 pub(super) fn subscription(
-    (filter, qos): (&str, QoS),
+    filter: &str,
+    qos: QoS,
     is_v5: bool,
     wants_own: bool,
 ) -> SubscriptionOptions {
@@ -258,11 +259,7 @@ pub(super) fn ended_by_broker(reason: ReasonCode, client_id: &str) -> String {
 
 /// A random pause before the next attempt, after this number of consecutive failures, from 1;
 /// never shorter than the first pause.
-pub(super) fn pause(
-    (first, longest): (Duration, Duration),
-    failures: u32,
-    random: u64,
-) -> Duration {
+pub(super) fn pause(first: Duration, longest: Duration, failures: u32, random: u64) -> Duration {
     let backoff = Backoff {
         first: first.saturating_mul(2),
         longest,
@@ -276,15 +273,15 @@ mod tests {
 
     #[test]
     fn pauses_are_from_one_second_to_two_minutes() {
-        let bounds = (Duration::from_secs(1), Duration::from_secs(120));
-        let secs = |failures, random| pause(bounds, failures, random).as_secs_f64();
+        let second = Duration::from_secs(1);
+        let longest = Duration::from_secs(120);
+        let secs = |failures, random| pause(second, longest, failures, random).as_secs_f64();
         assert_eq!([secs(1, 0), secs(2, 0), secs(3, 0)], [1.0, 2.0, 4.0]);
         assert!((1.9..2.0).contains(&secs(1, 999)));
         assert_eq!(secs(20, 0), 60.0);
         assert!((119.0..120.0).contains(&secs(u32::MAX, 999)));
         // Bridges with narrow bounds must not all reconnect at once either.
-        let narrow = (Duration::from_secs(1), Duration::from_secs(2));
-        let secs = |random| pause(narrow, 1, random).as_secs_f64();
+        let secs = |random| pause(second, 2 * second, 1, random).as_secs_f64();
         assert!(secs(0) == 1.0 && (1.9..2.0).contains(&secs(999)));
     }
 }

@@ -190,8 +190,11 @@ impl Inbox {
     pub(super) fn take(
         &mut self,
         message: Message,
-        (settings, route): (&BridgeSettings, (&BridgeOrigin, Option<&str>)),
-        (session, part): (&mut Session, Option<&Part>),
+        settings: &BridgeSettings,
+        route: &BridgeOrigin,
+        remote: Option<&str>,
+        session: &mut Session,
+        part: Option<&Part>,
     ) {
         let receipt = message.packet_id.map(|packet_id| PendingAcknowledgement {
             qos: message.qos,
@@ -213,8 +216,8 @@ impl Inbox {
             }
             return;
         }
-        match inward(message, settings, route) {
-            Inward::Publish(message) => self.publish(message, receipt, (settings, part)),
+        match inward(message, settings, route, remote) {
+            Inward::Publish(message) => self.publish(message, receipt, settings, part),
             Inward::Drop(why) => {
                 if let Some(why) = why {
                     self.dropped(settings, why);
@@ -252,7 +255,8 @@ impl Inbox {
         &mut self,
         message: NewMessage,
         receipt: Option<PendingAcknowledgement>,
-        (settings, part): (&BridgeSettings, Option<&Part>),
+        settings: &BridgeSettings,
+        part: Option<&Part>,
     ) {
         let is_blocked = self.blocked_until.is_some() || self.tried.is_some();
         let part = part.filter(|_| !is_blocked);
@@ -292,7 +296,8 @@ impl Inbox {
     /// Handles an answer of the node.
     pub(super) fn answered(
         &mut self,
-        (number, published): (u64, &Published),
+        number: u64,
+        published: &Published,
         settings: &BridgeSettings,
         session: Option<&mut Session>,
     ) {

@@ -87,14 +87,15 @@ impl OutgoingMessage<'_> {
 pub(super) fn outward<'a>(
     message: &'a SinkMessage,
     settings: &BridgeSettings,
-    (route, remote): (&'a BridgeOrigin, Option<&str>),
+    route: &'a BridgeOrigin,
+    remote: Option<&str>,
 ) -> Outward<'a> {
     if let Some((topic, retain)) = settings
         .connection
         .as_ref()
         .and_then(|connection| connection.outward(message.topic()))
     {
-        return to_connection(message, settings, (topic, retain));
+        return to_connection(message, settings, topic, retain);
     }
     let bridge = message.bridge();
     if let Some(from) = bridge
@@ -149,7 +150,8 @@ pub(super) fn outward<'a>(
 fn to_connection<'a>(
     message: &'a SinkMessage,
     settings: &BridgeSettings,
-    (topic, retain): (&'a str, bool),
+    topic: &'a str,
+    retain: bool,
 ) -> Outward<'a> {
     let expiry = message.expires_in_secs();
     if expiry == Some(0) {
@@ -217,7 +219,8 @@ pub(super) enum Inward {
 pub(super) fn inward(
     message: Message,
     settings: &BridgeSettings,
-    (route, remote): (&BridgeOrigin, Option<&str>),
+    route: &BridgeOrigin,
+    remote: Option<&str>,
 ) -> Inward {
     let connection = settings.connection.as_deref();
     let of_connection = connection.and_then(|one| Some((one, one.inward(&message.topic)?)));

@@ -81,7 +81,9 @@ impl OtherNode {
     pub(super) fn connected(
         &mut self,
         info: &ConnAckInfo,
-        (bridge, protocol, status): (&str, &Protocol, &Status),
+        bridge: &str,
+        protocol: &Protocol,
+        status: &Status,
     ) {
         let mut properties = info.user_properties.iter();
         self.is_certain = properties.any(|(name, _)| name == IS_NODE);
@@ -99,11 +101,7 @@ impl OtherNode {
     }
 
     /// Handles a topic of a node, with this name.
-    pub(super) fn told(
-        &mut self,
-        name: &[u8],
-        (bridge, protocol, status): (&str, &Protocol, &Status),
-    ) {
+    pub(super) fn told(&mut self, name: &[u8], bridge: &str, protocol: &Protocol, status: &Status) {
         let Ok(name) = std::str::from_utf8(name) else {
             return;
         };
@@ -163,26 +161,26 @@ mod tests {
         of_node.user_properties.push(IS_NODE, "");
         let (status, new) = (Status::default(), Protocol::new(ProtocolVersion::V5));
         let mut other = OtherNode::default();
-        other.connected(&ConnAckInfo::default(), ("up", &new, &status));
-        other.told(b"b", ("up", &new, &status));
+        other.connected(&ConnAckInfo::default(), "up", &new, &status);
+        other.told(b"b", "up", &new, &status);
         assert_eq!(status.remote(), None);
-        other.connected(&of_node, ("up", &new, &status));
-        other.told(b"b", ("up", &new, &status));
+        other.connected(&of_node, "up", &new, &status);
+        other.told(b"b", "up", &new, &status);
         assert_eq!(status.remote().as_deref(), Some("b"));
         // Another broker has the address now.
-        other.connected(&ConnAckInfo::default(), ("up", &new, &status));
+        other.connected(&ConnAckInfo::default(), "up", &new, &status);
         assert_eq!(status.remote(), None);
 
         let old = Protocol::new(ProtocolVersion::V311);
-        other.told(b"c", ("up", &old, &status));
+        other.told(b"c", "up", &old, &status);
         assert!(old.is_v5() && status.remote().is_none());
-        other.connected(&of_node, ("up", &old, &status));
+        other.connected(&of_node, "up", &old, &status);
         assert!(old.is_v5() && status.remote().as_deref() == Some("c"));
 
         let old = Protocol::new(ProtocolVersion::V311);
-        other.connected(&ConnAckInfo::default(), ("up", &old, &status));
-        other.told(b"d", ("up", &old, &status));
-        other.connected(&ConnAckInfo::default(), ("up", &old, &status));
+        other.connected(&ConnAckInfo::default(), "up", &old, &status);
+        other.told(b"d", "up", &old, &status);
+        other.connected(&ConnAckInfo::default(), "up", &old, &status);
         assert!(!old.is_v5() && status.remote().is_none());
     }
 

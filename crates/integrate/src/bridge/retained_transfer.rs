@@ -59,8 +59,10 @@ impl RetainedTransfer {
     pub(super) fn send(
         &mut self,
         page: &RetainedPage,
-        (settings, route): (&BridgeSettings, &BridgeOrigin),
-        (session, now): (&mut Session, Duration),
+        settings: &BridgeSettings,
+        route: &BridgeOrigin,
+        session: &mut Session,
+        now: Duration,
     ) {
         for info in &page.messages {
             let Some(message) = retained(info, settings, route) else {

@@ -49,7 +49,8 @@ impl Room {
         &mut self,
         inbox: &Inbox,
         outbox: &Outbox,
-        (unfinished, output): (usize, usize),
+        unfinished: usize,
+        output: usize,
     ) {
         self.share
             .set(inbox.bytes() + unfinished, outbox.bytes() + output);
@@ -59,14 +60,17 @@ impl Room {
     /// `keeps_session`: the other broker sends unacknowledged messages again.
     pub(super) fn look(
         &mut self,
-        (inbox, outbox, session): (&mut Inbox, &Outbox, &mut Session),
+        inbox: &mut Inbox,
+        outbox: &Outbox,
+        session: &mut Session,
         keeps_session: bool,
     ) -> Option<Instant> {
         let output = session.output_mut();
         if output.is_empty() && output.capacity() > OUTPUT_KEPT_BYTES {
             *output = Vec::new();
         }
-        self.count(inbox, outbox, session.buffered_bytes());
+        let (unfinished, output) = session.buffered_bytes();
+        self.count(inbox, outbox, unfinished, output);
         inbox.set_bytes_max(self.share.max());
         let awaits = outbox.waits();
         if inbox.has_room(awaits) {

@@ -250,8 +250,8 @@ impl Worker {
         core.connects_at_once = false;
         core.answer_tests(&Ok(()));
         core.inbox.connected(info.session_present);
-        let of_bridge = (&*settings.name, &settings.protocol, &*core.status);
-        core.other.connected(info, of_bridge);
+        let (protocol, status) = (&settings.protocol, &core.status);
+        core.other.connected(info, &settings.name, protocol, status);
         let now = client.now();
         let notifications = settings.notifications.as_ref();
         if let Some(one) = notifications.filter(|one| one.remote) {
@@ -366,7 +366,7 @@ impl Core {
             let until = due.filter(|_| !may);
             let heard = self.hear(until).await;
             self.heard(heard, None);
-            self.room.count(&self.inbox, &self.outbox, (0, 0));
+            self.room.count(&self.inbox, &self.outbox, 0, 0);
         }
     }
 
@@ -395,8 +395,8 @@ impl Core {
     /// Stops reading while there is no room. Returns when to check again.
     fn look_at_room(&mut self, client: &mut Client) -> Option<Instant> {
         let keeps_session = !self.settings.clean_session;
-        let bridge = (&mut self.inbox, &self.outbox, client.session());
-        let look_at = self.room.look(bridge, keeps_session);
+        let (inbox, session) = (&mut self.inbox, client.session());
+        let look_at = self.room.look(inbox, &self.outbox, session, keeps_session);
         client.set_paused(look_at.is_some());
         look_at
     }
@@ -532,7 +532,7 @@ impl Core {
         match event {
             PartEvent::Published { number, outcome } => {
                 self.inbox
-                    .answered((number, &outcome), &self.settings, session);
+                    .answered(number, &outcome, &self.settings, session);
             }
             PartEvent::Ended { why, .. } => {
                 let bridge = &*self.settings.name;
@@ -554,9 +554,8 @@ impl Core {
         if let Some(query) = query
             && let Some(page) = self.host.retained(&query).await
         {
-            let of_bridge = (&*self.settings, &self.route);
             let now = client.now();
-            snapshot.send(&page, of_bridge, (client.session(), now));
+            snapshot.send(&page, &self.settings, &self.route, client.session(), now);
         }
         if tenant.is_none() || snapshot.is_over() {
             self.snapshot = None;
@@ -568,17 +567,20 @@ impl Core {
         match event {
             Event::Message(message) if is_topic_of_node(&message.topic) => {
                 let settings = &self.settings;
-                let of_bridge = (&*settings.name, &settings.protocol, &*self.status);
-                self.other.told(&message.payload, of_bridge);
+                let (name, protocol) = (&*settings.name, &settings.protocol);
+                self.other
+                    .told(&message.payload, name, protocol, &self.status);
                 if let Some(packet_id) = message.packet_id {
                     session.acknowledge(message.qos, packet_id, ReasonCode::Success);
                 }
             }
             Event::Message(message) => {
                 let remote = self.status.remote();
-                let of_bridge = (&*self.settings, (&self.route, remote.as_deref()));
+                let (route, remote) = (&self.route, remote.as_deref());
                 let part = self.part.as_ref();
-                self.inbox.take(*message, of_bridge, (session, part));
+                let settings = &*self.settings;
+                self.inbox
+                    .take(*message, settings, route, remote, session, part);
             }
             Event::Completed {
                 request,
@@ -645,7 +647,7 @@ impl Core {
         let filters = filters.into_iter().map(|(filter, qos)| {
             // A subscription by name gets every message that is published there.
             let is_own = of_connection.iter().any(|(own, _)| *own == filter);
-            let options = connecting::subscription((&filter, qos), is_v5, is_own);
+            let options = connecting::subscription(&filter, qos, is_v5, is_own);
             (filter, options)
         });
         let request = SubscribeRequest {
@@ -705,7 +707,8 @@ impl Core {
             false => self.failures.saturating_add(1),
         };
         let (bridge, is_once) = (&*self.settings.name, self.settings.start == Start::Once);
-        let pause = connecting::pause(self.settings.pauses, self.failures, self.host.random());
+        let (first, longest) = self.settings.pauses;
+        let pause = connecting::pause(first, longest, self.failures, self.host.random());
         let why = match is_once {
             true => format!("{why}; `start` is once, so it connects again at the next start"),
             false => why,

@@ -108,10 +108,10 @@ impl NatsConnection {
         for address in addresses {
             let connected = match relay(address, &way).await {
                 Ok(Some(relay)) => {
-                    Self::connect_by(&relay, &way, (settings, capacity), &secrets).await
+                    Self::connect_by(&relay, &way, settings, capacity, &secrets).await
                 }
                 Ok(None) => {
-                    let connected = Self::connect(address, &way, (settings, capacity), &secrets);
+                    let connected = Self::connect(address, &way, settings, capacity, &secrets);
                     connected.await.map_err(NotConnected::from)
                 }
                 Err(refusal) => Err(refusal),
@@ -138,7 +138,8 @@ impl NatsConnection {
     async fn connect_by(
         relay: &Relay,
         way: &Dialing,
-        how: (&ServerSettings, usize),
+        settings: &ServerSettings,
+        capacity: usize,
         secrets: &SecretTexts,
     ) -> Result<Self, NotConnected> {
         let through = Dialing {
@@ -148,7 +149,7 @@ impl NatsConnection {
             host: way.host.clone(),
             word: Some(relay.word.clone()),
         };
-        let connected = Self::connect(relay.address, &through, how, secrets).await;
+        let connected = Self::connect(relay.address, &through, settings, capacity, secrets).await;
         let connected = connected.map(|connection| Self {
             excess: Some(Arc::clone(&relay.excess)),
             ..connection
@@ -165,7 +166,8 @@ impl NatsConnection {
     async fn connect(
         address: SocketAddr,
         way: &Dialing,
-        (settings, capacity): (&ServerSettings, usize),
+        settings: &ServerSettings,
+        capacity: usize,
         secrets: &SecretTexts,
     ) -> Result<Self, ConnectError> {
         let was_connected = Arc::<AtomicBool>::default();
@@ -308,8 +310,8 @@ impl NatsConnection {
 
 /// A relay to a server; `None`: the client handles the TLS that the server requires.
 async fn relay(address: SocketAddr, way: &Dialing) -> Result<Option<Relay>, NotConnected> {
-    let tls = (&*way.host, way.tls.as_ref());
-    let relay = Relay::open(address, tls, way.requires_tls, CONNECT_WITHIN).await;
+    let (host, tls) = (&*way.host, way.tls.as_ref());
+    let relay = Relay::open(address, host, tls, way.requires_tls, CONNECT_WITHIN).await;
     relay.map_err(|error| match error.kind() {
         io::ErrorKind::TimedOut => NotConnected {
             why: match way.requires_tls {

@@ -276,7 +276,7 @@ impl Mirror {
             let none = HeaderMap::new();
             let headers = message.headers.as_ref().unwrap_or(&none);
             let subject = message.subject.to_string();
-            self.add_key(keys, (subject, revision), Some(headers))?;
+            self.add_key(keys, subject, revision, Some(headers))?;
             if is_last {
                 return Ok(());
             }
@@ -294,7 +294,7 @@ impl Mirror {
     ) -> Result<bool, String> {
         let (stream, filter) = (bucket::stream(&self.bucket), bucket::subjects(&self.bucket));
         loop {
-            let next = RawMessage::next(connection, &stream, (keys.last + 1, &filter)).await;
+            let next = RawMessage::next(connection, &stream, keys.last + 1, &filter).await;
             let Some(message) = next.map_err(|why| format!("the bucket cannot be read: {why}"))?
             else {
                 return Ok(true);
@@ -304,7 +304,7 @@ impl Mirror {
             if is_unreadable {
                 keys.unreadable = (keys.unreadable.0 + 1, message.subject.clone());
             }
-            self.add_key(keys, (message.subject, message.sequence), headers.as_ref())?;
+            self.add_key(keys, message.subject, message.sequence, headers.as_ref())?;
             if is_unreadable && !reads_all {
                 return Ok(false);
             }
@@ -315,7 +315,8 @@ impl Mirror {
     fn add_key(
         &self,
         keys: &mut Keys,
-        (subject, revision): (String, u64),
+        subject: String,
+        revision: u64,
         headers: Option<&HeaderMap>,
     ) -> Result<(), String> {
         let (sink, node) = (&self.settings.name, self.host.node());

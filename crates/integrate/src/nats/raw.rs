@@ -43,7 +43,8 @@ impl RawMessage {
     pub(super) async fn next(
         connection: &NatsConnection,
         stream: &str,
-        (sequence, filter): (u64, &str),
+        sequence: u64,
+        filter: &str,
     ) -> Result<Option<Self>, String> {
         let asked = GetRequest {
             seq: sequence,

@@ -58,7 +58,8 @@ impl Relay {
     /// There is no connection, or TLS fails.
     pub(super) async fn open(
         to: SocketAddr,
-        (host, config): (&str, Option<&ClientConfig>),
+        host: &str,
+        config: Option<&ClientConfig>,
         requires_tls: bool,
         within: Duration,
     ) -> io::Result<Option<Self>> {
@@ -70,22 +71,22 @@ impl Relay {
             let Some(config) = config else {
                 return Ok(None);
             };
-            let (info, stream) = with_tls((info, stream), (host, config.clone())).await?;
+            let (info, stream) = with_tls(info, stream, host, config.clone()).await?;
             Ok(Some((info, Way::Tls(stream))))
         };
         let connected: io::Result<_> = timeout(within, connected)
             .await
             .unwrap_or_else(|_| Err(io::ErrorKind::TimedOut.into()));
         let relay = match connected? {
-            Some((info, Way::Plain(stream))) => Self::start((&info, stream), within).await?,
-            Some((info, Way::Tls(stream))) => Self::start((&info, stream), within).await?,
+            Some((info, Way::Plain(stream))) => Self::start(&info, stream, within).await?,
+            Some((info, Way::Tls(stream))) => Self::start(&info, stream, within).await?,
             None => return Ok(None),
         };
         Ok(Some(relay))
     }
 
     /// Waits for the client of a server that sent this first line.
-    async fn start<S>((info, server): (&[u8], S), within: Duration) -> io::Result<Self>
+    async fn start<S>(info: &[u8], server: S, within: Duration) -> io::Result<Self>
     where
         S: AsyncRead + AsyncWrite + Unpin + Send + 'static,
     {
@@ -106,7 +107,7 @@ impl Relay {
             let Ok(Ok((first, client))) = client else {
                 return;
             };
-            if let Err(error) = carry((first, client), (server, guard), (&trouble, &excess)).await {
+            if let Err(error) = carry(first, client, server, guard, &trouble, &excess).await {
                 tracing::debug!(%error, "a connection to NATS has ended");
             }
         });
@@ -135,8 +136,10 @@ enum Way {
 
 /// The first line of the server, rewritten for the client, and the TLS connection.
 async fn with_tls(
-    (info, stream): (Vec<u8>, BufReader<TcpStream>),
-    (host, config): (&str, ClientConfig),
+    info: Vec<u8>,
+    stream: BufReader<TcpStream>,
+    host: &str,
+    config: ClientConfig,
 ) -> io::Result<(Vec<u8>, Box<TlsStream<TcpStream>>)> {
     let info = without_tls(&info).ok_or_else(|| io::Error::other("this is not a NATS server"))?;
     if !stream.buffer().is_empty() {
@@ -216,9 +219,12 @@ async fn accepted(
 
 /// Copies bytes in both directions until one side ends.
 async fn carry<S: AsyncRead + AsyncWrite + Unpin>(
-    (first, client): (Vec<u8>, BufReader<TcpStream>),
-    (mut server, mut guard): (S, Guard),
-    (trouble, excess): (&std::sync::Mutex<Option<String>>, &OnceLock<Excess>),
+    first: Vec<u8>,
+    client: BufReader<TcpStream>,
+    mut server: S,
+    mut guard: Guard,
+    trouble: &std::sync::Mutex<Option<String>>,
+    excess: &OnceLock<Excess>,
 ) -> io::Result<()> {
     let carried = async {
         server.write_all(&first).await?;
@@ -227,7 +233,7 @@ async fn carry<S: AsyncRead + AsyncWrite + Unpin>(
         let writing = Mutex::new(());
         let (mut outgoing, last) = (Outgoing::default(), LastSubscription::default());
         let note = |bytes: &[u8]| outgoing.look(bytes, &last).map_err(io::Error::other);
-        let out = copy_out(&mut from_client, &mut to_server, (&writing, note));
+        let out = copy_out(&mut from_client, &mut to_server, &writing, note);
         let look = |bytes: &[u8]| {
             let looked = guard.look(bytes, &last).map_err(|why| {
                 tracing::warn!(%why, "a connection to NATS is ended");
@@ -235,7 +241,7 @@ async fn carry<S: AsyncRead + AsyncWrite + Unpin>(
             });
             looked.map(|()| guard.take_other_lines())
         };
-        let back = copy_back(&mut from_server, &mut to_client, (&writing, look));
+        let back = copy_back(&mut from_server, &mut to_client, &writing, look);
         tokio::try_join!(out, back)
     };
     let carried = carried.await;
@@ -251,7 +257,8 @@ async fn carry<S: AsyncRead + AsyncWrite + Unpin>(
 async fn copy_out(
     from: &mut (impl AsyncRead + Unpin),
     to: &mut (impl AsyncWrite + Unpin),
-    (writing, mut note): (&Mutex<()>, impl FnMut(&[u8]) -> io::Result<()>),
+    writing: &Mutex<()>,
+    mut note: impl FnMut(&[u8]) -> io::Result<()>,
 ) -> io::Result<()> {
     let mut buffer = vec![0; COPIED_BYTES];
     loop {
@@ -275,7 +282,8 @@ async fn copy_out(
 async fn copy_back(
     from: &mut (impl AsyncRead + Unpin),
     to: &mut (impl AsyncWrite + Unpin),
-    (writing, mut look): (&Mutex<()>, impl FnMut(&[u8]) -> io::Result<u32>),
+    writing: &Mutex<()>,
+    mut look: impl FnMut(&[u8]) -> io::Result<u32>,
 ) -> io::Result<()> {
     let mut buffer = vec![0; COPIED_BYTES];
     let (mut unanswered, mut lines, mut since) = (0, 0, Instant::now());
@@ -326,13 +334,10 @@ mod tests {
         let out = copy_out(
             &mut from_client,
             &mut to_server,
-            (&writing, |_: &[u8]| Ok(())),
+            &writing,
+            |_: &[u8]| Ok(()),
         );
-        let back = copy_back(
-            &mut from_server,
-            &mut to_client,
-            (&writing, |_: &[u8]| Ok(0)),
-        );
+        let back = copy_back(&mut from_server, &mut to_client, &writing, |_: &[u8]| Ok(0));
         let mut passed = 0;
         let flood = async {
             // The library's answer does not fit.

@@ -260,7 +260,8 @@ impl Requests {
             };
             drop(held);
             if let Some(to) = to {
-                let sent = send_reply(connection, &to, reply_of(response));
+                let (headers, payload) = reply_of(response);
+                let sent = send_reply(connection, &to, headers, payload);
                 // If there is no connection for long, the requester has stopped waiting.
                 let _ = timeout(settings.timeout, sent).await;
             }
@@ -300,7 +301,8 @@ fn memory_of(request: &Message) -> usize {
 async fn send_reply(
     mut connection: watch::Receiver<Option<Arc<NatsConnection>>>,
     to: &Subject,
-    (headers, payload): (HeaderMap, Vec<u8>),
+    headers: HeaderMap,
+    payload: Vec<u8>,
 ) {
     loop {
         let is_there = |one: &Option<Arc<NatsConnection>>| {

@@ -136,13 +136,12 @@ impl NatsSource {
             self.waiting = Some(consumer.cached_info().num_pending);
             if self.looks {
                 let info = consumer.cached_info();
-                let place = (
-                    info.ack_floor.stream_sequence,
-                    info.delivered.stream_sequence,
-                );
-                self.ended = self.ended.split_off(&place.0);
+                let floor = info.ack_floor.stream_sequence;
+                let delivered = info.delivered.stream_sequence;
+                self.ended = self.ended.split_off(&floor);
                 let known = |at: u64| self.sequences.contains(&at) || self.ended.contains(&at);
-                let found = unreadable(&open.connection, &self.settings, place, known).await;
+                let (connection, settings) = (&open.connection, &self.settings);
+                let found = unreadable(connection, settings, floor, delivered, known).await;
                 self.looks = false;
                 self.unlooked = match found {
                     Ok(found) => {
@@ -169,8 +168,8 @@ impl NatsSource {
                     Err(why) => Some(format!(
                         "{LOST}; one of the messages {} to {} of {:?} may have headers that the \
                          node cannot read, remove it; it cannot be looked for: {why}",
-                        place.0 + 1,
-                        place.1,
+                        floor + 1,
+                        delivered,
                         self.settings.stream
                     )),
                 };
@@ -358,7 +357,8 @@ impl MessageSource for NatsSource {
 async fn unreadable(
     connection: &NatsConnection,
     settings: &NatsSourceSettings,
-    (floor, delivered): (u64, u64),
+    floor: u64,
+    delivered: u64,
     known: impl Fn(u64) -> bool,
 ) -> Result<Vec<RawMessage>, String> {
     let filter = settings.filter_subject.as_deref().unwrap_or_default();
@@ -367,7 +367,7 @@ async fn unreadable(
         if next > delivered {
             break;
         }
-        let message = RawMessage::next(connection, &settings.stream, (next, filter)).await?;
+        let message = RawMessage::next(connection, &settings.stream, next, filter).await?;
         let Some(message) = message.filter(|one| one.sequence <= delivered) else {
             break;
         };

@@ -44,7 +44,8 @@ impl std::fmt::Display for Broken {
 /// Runs a call of a sink with a time limit. A panic that is not unwound is reported to `told`.
 pub(super) async fn attempt<T>(
     call: impl Future<Output = T>,
-    (clock, limit): (&dyn Clock, Duration),
+    clock: &dyn Clock,
+    limit: Duration,
     panic: &Arc<PanicTold>,
 ) -> Result<T, Broken> {
     let guarded = async {

@@ -168,7 +168,8 @@ impl<S: Sink> SinkCaller<S> {
     pub(super) fn new(
         make: impl Fn() -> S + Send + 'static,
         client_id: String,
-        (place, clock): (CallRuntime, Arc<dyn Clock>),
+        place: CallRuntime,
+        clock: Arc<dyn Clock>,
     ) -> Self {
         Self {
             state: State::Idle(make()),
@@ -224,8 +225,8 @@ impl<S: Sink> SinkCaller<S> {
             State::Lost => self.made_again()?,
         };
         let runtime = self.place.handle(&sink);
-        let time = (Arc::clone(&self.clock), limit);
-        let call = perform(sink, request, time, Arc::clone(&self.panic));
+        let (clock, panic) = (Arc::clone(&self.clock), Arc::clone(&self.panic));
+        let call = perform(sink, request, clock, limit, panic);
         let Some(runtime) = runtime else {
             let called = call.await;
             return self.take_back(called);
@@ -291,18 +292,19 @@ impl<S: Sink> SinkCaller<S> {
 async fn perform<S: Sink>(
     mut sink: S,
     request: Request,
-    (clock, limit): (Arc<dyn Clock>, Duration),
+    clock: Arc<dyn Clock>,
+    limit: Duration,
     panic: Arc<PanicTold>,
 ) -> Called<S> {
     let done = match request {
         Request::Deliver(mut feed) => {
             let call = async { sink.deliver_from(&mut feed).await };
-            let done = attempt(call, (&*clock, limit), &panic).await;
+            let done = attempt(call, &*clock, limit, &panic).await;
             done.map(|()| CallerAnswer::Delivered)
         }
         Request::Test => {
             let call = async { sink.test().await };
-            let done = attempt(call, (&*clock, limit), &panic).await;
+            let done = attempt(call, &*clock, limit, &panic).await;
             done.map(CallerAnswer::Tested)
         }
         Request::Look => Ok(CallerAnswer::Looked),
@@ -345,7 +347,7 @@ mod tests {
     async fn a_sink_that_panics_too_often_is_not_called_until_it_starts_anew() {
         let place = CallRuntime::for_sink("test");
         let clock = Arc::new(RuntimeClock::new());
-        let mut caller = SinkCaller::new(|| Panics, "test".to_owned(), (place, clock));
+        let mut caller = SinkCaller::new(|| Panics, "test".to_owned(), place, clock);
         let panicked = || Err(Broken::Panicked("at 7".to_owned()));
         for _ in 0..2 {
             for _ in 0..LOST_MAX {

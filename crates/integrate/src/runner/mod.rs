@@ -106,7 +106,7 @@ impl<S: Sink> Runner<S> {
         place: CallRuntime,
     ) -> Handle {
         let clock = Arc::new(RuntimeClock::new());
-        let (handle, run) = Self::make(settings, make, host, (place, clock));
+        let (handle, run) = Self::make(settings, make, host, place, clock);
         handle.with_task(tokio::spawn(run))
     }
 
@@ -119,22 +119,23 @@ impl<S: Sink> Runner<S> {
         host: Arc<dyn Host>,
         clock: Arc<dyn Clock>,
     ) -> (Handle, impl Future<Output = ()> + Send) {
-        Self::make(settings, make, host, (CallRuntime::InTask, clock))
+        Self::make(settings, make, host, CallRuntime::InTask, clock)
     }
 
     fn make(
         settings: Settings,
         make: impl Fn() -> S + Send + 'static,
         host: Arc<dyn Host>,
-        (place, clock): (CallRuntime, Arc<dyn Clock>),
+        place: CallRuntime,
+        clock: Arc<dyn Clock>,
     ) -> (Handle, impl Future<Output = ()> + Send) {
         let shared = Arc::<Shared>::default();
         let (sender, told) = mpsc::unbounded_channel();
         let handle = Handle::new(&settings, Arc::clone(&shared), sender);
         let ends = EndsWith(Arc::clone(&shared));
         let client_id = settings.client_id();
-        let core = Core::new(settings, (host, Arc::clone(&clock)), shared, told);
-        let caller = SinkCaller::new(make, client_id, (place, clock));
+        let core = Core::new(settings, host, Arc::clone(&clock), shared, told);
+        let caller = SinkCaller::new(make, client_id, place, clock);
         let runner = Self { caller, core };
         let run = async move {
             runner.run().await;
@@ -294,8 +295,8 @@ impl<S: Sink> Runner<S> {
         feeder.push((0..).map(Ticket).zip(batch));
         feeder.close();
         let done = self.call(Request::Deliver(feed), None).await.map(drop);
-        let said = (feeder.outcomes(), done);
-        self.core.letters_sent(letters, said).await;
+        let outcomes = feeder.outcomes();
+        self.core.letters_sent(letters, outcomes, done).await;
     }
 }
 

@@ -18,7 +18,8 @@ const PAUSE_MAX: Duration = Duration::from_secs(3_600);
 /// The outcome of a message from the status and the beginning of the answer. `is_for_good`: a 4xx
 /// answer is permanent for this message.
 pub(super) fn outcome(
-    (status, is_for_good): (StatusCode, bool),
+    status: StatusCode,
+    is_for_good: bool,
     retry_after: Option<&str>,
     body: &Body,
     secrets: &SecretTexts,
@@ -93,7 +94,7 @@ mod tests {
             bytes: body.as_bytes().to_vec(),
             is_cut: false,
         };
-        outcome((status, is_for_good), retry_after, &body, &secrets)
+        outcome(status, is_for_good, retry_after, &body, &secrets)
     }
 
     #[test]

@@ -140,7 +140,7 @@ impl Target {
         let retry_after = head.headers.get(RETRY_AFTER);
         let retry_after = retry_after.and_then(|value| value.to_str().ok());
         let is_for_good = self.format != Format::Microservice;
-        answer::outcome((head.status, is_for_good), retry_after, body, &self.secrets)
+        answer::outcome(head.status, is_for_good, retry_after, body, &self.secrets)
     }
 
     /// Whether the target answers at all.

@@ -363,7 +363,7 @@ impl AlarmMachine {
                 limit.means(*value)
             }
             Observation::Value(value, Check::Rate { limit, per_ms }) => {
-                let change = rate(entry.last, (*value, now_ms), *per_ms);
+                let change = rate(entry.last, *value, now_ms, *per_ms);
                 // A second value at the same time would be an infinite rate.
                 if entry.last.is_none_or(|(_, at_ms)| at_ms < now_ms) {
                     entry.last = Some((*value, now_ms));
@@ -707,7 +707,7 @@ fn on_one_line(message: String) -> String {
 }
 
 /// Change of a value per time; `None` without an earlier value.
-fn rate(last: Option<(f64, i64)>, (value, now_ms): (f64, i64), per_ms: i64) -> Option<f64> {
+fn rate(last: Option<(f64, i64)>, value: f64, now_ms: i64, per_ms: i64) -> Option<f64> {
     let (before, at_ms) = last?;
     let elapsed_ms = now_ms - at_ms;
     if elapsed_ms <= 0 {

@@ -62,7 +62,8 @@ impl<'a> Collected<'a> {
     /// rejected.
     pub(super) fn new(
         decoder: &'a Decoder,
-        (text, received): (&'a str, i64),
+        text: &'a str,
+        received: i64,
         values_max: usize,
     ) -> Self {
         Self {

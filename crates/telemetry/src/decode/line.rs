@@ -17,7 +17,7 @@ pub(super) fn read(text: &str, out: &mut Collected<'_>) -> Result<(), Rejection>
         if line.is_empty() || line.starts_with('#') {
             continue;
         }
-        read_line((at + 1, line), out).map_err(|error| match error {
+        read_line(at + 1, line, out).map_err(|error| match error {
             Wrong::Syntax(_) if line.starts_with(['{', '[']) => Rejection::NotLine {
                 line: at + 1,
                 why: "it is JSON, and the format of this rule or Content-Type is line protocol: \
@@ -104,7 +104,7 @@ impl<'a> Iterator for Split<'a> {
     }
 }
 
-fn read_line((number, line): (usize, &str), out: &mut Collected<'_>) -> Result<(), Wrong> {
+fn read_line(number: usize, line: &str, out: &mut Collected<'_>) -> Result<(), Wrong> {
     let (series, rest) = match *split(line, ' ', false).first::<2>().as_slice() {
         [series, _] => (series, line[series.len()..].trim_start()),
         _ => return Err(syntax("expected a measurement, a blank and fields")),

@@ -74,7 +74,7 @@ impl Decoder {
             Format::Value => text,
             _ => bare,
         };
-        let mut out = Collected::new(self, (whole, received), values_max);
+        let mut out = Collected::new(self, whole, received, values_max);
         match self.format {
             Format::Json => json::read(bare, &mut out)?,
             Format::JsonLines => json::read_lines(bare, &mut out)?,

@@ -118,7 +118,7 @@ async fn write(
     let (found, wanted) = known.find(&points.list);
     let refusals = match wanted.is_empty() {
         true => Refusals::default(),
-        false => find_series(work, known, (points, wanted), limits).await?,
+        false => find_series(work, known, points, wanted, limits).await?,
     };
     let mut rows = Rows::new();
     let mut refused = Vec::new();
@@ -230,7 +230,8 @@ async fn touch_days(
 async fn find_series(
     on: &mut PgConnection,
     known: &mut KnownSeries,
-    (points, wanted): (&Points, Vec<Pair>),
+    points: &Points,
+    wanted: Vec<Pair>,
     limits: SeriesLimits,
 ) -> Result<Refusals, sqlx::Error> {
     let tenants = points.tenants_of(&wanted);

@@ -15,7 +15,7 @@ use crate::StorageError;
 /// Copies the current database at `place` to a new file. Values in its journal are in the journal
 /// of the copy. Returns the damaged pages, in words: what was on them may be missing there.
 pub(crate) async fn backup(place: &str, to: &Path) -> Result<Vec<String>, StorageError> {
-    copy((options(Path::new(place)), place), to).await
+    copy(options(Path::new(place)), place, to).await
 }
 
 /// Copies a database that is not in use, likewise. Nothing is written beside it, so that its file
@@ -25,11 +25,12 @@ pub(crate) async fn backup_at_rest(path: &Path, to: &Path) -> Result<Vec<String>
     log.push("-wal");
     let has_log = fs::metadata(&log).is_ok_and(|log| log.len() > 0);
     let from = options(path).read_only(true).immutable(!has_log);
-    copy((from, &path.display().to_string()), to).await
+    copy(from, &path.display().to_string(), to).await
 }
 
 async fn copy(
-    (from, place): (SqliteConnectOptions, &str),
+    from: SqliteConnectOptions,
+    place: &str,
     to: &Path,
 ) -> Result<Vec<String>, StorageError> {
     let file_error = |error: io::Error| StorageError::File {

@@ -183,7 +183,7 @@ impl SqliteWriter {
             let (series, wanted) = known.find(&points.list);
             let refusals = match wanted.is_empty() {
                 true => Refusals::default(),
-                false => find_series(work, known, (&points, wanted), limits).await?,
+                false => find_series(work, known, &points, wanted, limits).await?,
             };
             let points = points.list.into_iter().zip(series);
             let (batch, refused) = with_series(work, known, &refusals, points).await?;
@@ -267,7 +267,8 @@ async fn with_series(
 async fn find_series(
     on: &mut SqliteConnection,
     known: &mut KnownSeries,
-    (points, wanted): (&Points, Vec<Pair>),
+    points: &Points,
+    wanted: Vec<Pair>,
     limits: SeriesLimits,
 ) -> Result<Refusals, Failure> {
     let tenants = points.tenants_of(&wanted);

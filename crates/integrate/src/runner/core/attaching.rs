@@ -67,9 +67,9 @@ impl Core {
                 _ => PartReach::Lane,
             },
         };
-        let among = (self.host.shards(), &*sessions);
-        let host = Arc::clone(&self.host);
-        let lanes = Lanes::attach(&spec, among, move |spec, outlet| host.attach(spec, outlet));
+        let (count, host) = (self.host.shards(), Arc::clone(&self.host));
+        let attach = move |spec, outlet| host.attach(spec, outlet);
+        let lanes = Lanes::attach(&spec, count, &sessions, attach);
         self.attachment = Attachment::Attaching(lanes);
     }
 

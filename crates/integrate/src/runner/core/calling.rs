@@ -109,7 +109,7 @@ impl Core {
         let messages = messages.saturating_sub(self.handed.len());
         let bytes = self.settings.batch_bytes.saturating_sub(self.call.bytes);
         if messages > 0 && bytes > 0 {
-            let places = self.places(now, (messages, bytes));
+            let places = self.places(now, messages, bytes);
             if !places.is_empty() {
                 self.hand_over(feeder, &places);
             }
@@ -231,6 +231,6 @@ impl Core {
             own.map(|(_, outcome)| outcome)
         };
         let outcomes = handed.iter().map(said).collect();
-        self.delivered(handed, (outcomes, &call), done.err());
+        self.delivered(handed, outcomes, &call, done.err());
     }
 }

@@ -67,7 +67,7 @@ impl Core {
             0 => usize::from(self.settings.batch_messages.max(1)),
             _ => 1,
         };
-        self.places(now, (messages_max, self.settings.batch_bytes))
+        self.places(now, messages_max, self.settings.batch_bytes)
     }
 
     /// Returns the positions for the next call of the sink, with at most this number of messages
@@ -75,7 +75,8 @@ impl Core {
     pub(super) fn places(
         &self,
         now: Duration,
-        (messages_max, bytes_max): (usize, usize),
+        messages_max: usize,
+        bytes_max: usize,
     ) -> Vec<usize> {
         let to_drain = match self.mode {
             Mode::Running => None,
@@ -233,7 +234,8 @@ impl Core {
     pub(super) fn delivered(
         &mut self,
         mut handed: Vec<UnsettledMessage>,
-        (outcomes, call): (Vec<Option<Outcome>>, &Call),
+        outcomes: Vec<Option<Outcome>>,
+        call: &Call,
         broken: Option<Broken>,
     ) {
         let (outcomes, mut error, why) = match broken {

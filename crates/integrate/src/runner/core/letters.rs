@@ -72,14 +72,15 @@ impl Core {
 
     /// The first refused messages, as letters: up to the bytes of a batch.
     fn next_letters(&self) -> Vec<DeadLetter> {
-        let of = (self.settings.kind, &*self.settings.name);
+        let (kind, name) = (self.settings.kind, &*self.settings.name);
         let mut bytes = 0;
         let part = self.refused.iter().enumerate().take_while(|(at, one)| {
             bytes += one.message.bytes();
             *at == 0 || bytes <= self.settings.batch_bytes
         });
-        let part = part.map(|(_, one)| DeadLetter::new(of, &one.message, &one.reason, one.at_ms));
-        part.collect()
+        let letters =
+            part.map(|(_, one)| DeadLetter::new(kind, name, &one.message, &one.reason, one.at_ms));
+        letters.collect()
     }
 
     pub(super) fn queue_letters(&mut self, ids: Vec<u64>) -> Result<(), String> {
@@ -168,7 +169,8 @@ impl Core {
     pub(in super::super) async fn letters_sent(
         &mut self,
         letters: Vec<DeadLetter>,
-        (outcomes, done): (Vec<(Ticket, Outcome)>, Result<(), Broken>),
+        outcomes: Vec<(Ticket, Outcome)>,
+        done: Result<(), Broken>,
     ) {
         self.letters_under_way = 0;
         let mut outcomes: BTreeMap<Ticket, Outcome> = outcomes.into_iter().collect();

@@ -173,7 +173,8 @@ impl fmt::Debug for Core {
 impl Core {
     pub(super) fn new(
         settings: Settings,
-        (host, clock): (Arc<dyn Host>, Arc<dyn Clock>),
+        host: Arc<dyn Host>,
+        clock: Arc<dyn Clock>,
         shared: Arc<Shared>,
         told: UnboundedReceiver<RunnerCommand>,
     ) -> Self {

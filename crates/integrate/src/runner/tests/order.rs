@@ -27,7 +27,7 @@ async fn delivered_before_the_first(order: Order) -> Vec<u16> {
     };
     let handle = node.start(in_order).await;
     for (number, client, user, topic) in MESSAGES {
-        node.hand_over_by_user(0, number, (client, user), topic);
+        node.hand_over_by_user(0, number, client, user, topic);
     }
     state_until(&handle, |state| state.counts.failed_attempts > 0).await;
     let done = node.done();

@@ -156,7 +156,7 @@ impl Scripted {
 
     /// The node hands over a message of this publisher.
     pub(super) fn hand_over_of(&self, lane: usize, number: u16, client_id: &str) {
-        self.hand_over_by_user(lane, number, (client_id, None), "plant/1");
+        self.hand_over_by_user(lane, number, client_id, None, "plant/1");
     }
 
     /// The node hands over a message of this client and this user, which it has checked, on a
@@ -165,7 +165,8 @@ impl Scripted {
         &self,
         lane: usize,
         number: u16,
-        (client_id, user): (&str, Option<&str>),
+        client_id: &str,
+        user: Option<&str>,
         topic: &str,
     ) {
         let mut publisher = ConnectedClient::new(client_id, user);
