@@ -6,8 +6,18 @@ use crate::shard::Shard;
 use crate::shard::end::Ending;
 
 impl Shard {
-    /// Carries out what must not happen in the middle of something else.
+    /// Carries out what must not happen in the middle of something else. Mostly there is nothing.
+    #[inline]
     pub(crate) fn settle<N: Node>(&mut self, cx: &mut Cx<'_, N>) {
+        let groups = &self.groups;
+        let is_settled = groups.own_traffic.is_empty() && groups.reads_changed.is_empty();
+        if !is_settled || !self.waiting.closing.is_empty() {
+            self.settle_all(cx);
+        }
+    }
+
+    #[inline(never)]
+    fn settle_all<N: Node>(&mut self, cx: &mut Cx<'_, N>) {
         loop {
             // First: what a member refuses comes back to a group that knows why.
             if let Some(session) = self.groups.reads_changed.pop() {
