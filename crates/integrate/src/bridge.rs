@@ -7,7 +7,7 @@
 //! * `topics`: the topics it carries, and their names at the other side
 //! * `message`: converts messages between the two sides
 //! * `brokers`: which bridges connect to the same broker
-//! * `change`, `changes`: changes of its subscriptions, and those in progress
+//! * `changes`: changes of its subscriptions in progress
 //! * `protocol`: its MQTT version
 //! * `connection`: a named connection, whose subscriptions change while it runs
 //! * `connecting`: a connection to the other broker
@@ -24,7 +24,6 @@
 mod address;
 mod ask;
 mod brokers;
-mod change;
 mod changes;
 mod connecting;
 mod connection;
@@ -64,8 +63,8 @@ use status::Status;
 use worker::WorkerParts;
 
 pub use address::{Address, check_addresses};
+pub use ask::ConnectionError;
 pub use brokers::{BrokerAddresses, Brokers};
-pub use change::ConnectionError;
 pub use connection::NamedConnection;
 pub use kind::{KIND, TOPICS};
 pub use protocol::Protocol;

@@ -5,8 +5,7 @@ use martlet_broker::{MessageId, Publication, TenantId};
 use martlet_codec::QoS;
 
 use crate::host_future::HostFuture;
-use crate::publisher::Publisher;
-use crate::sink_message::{SinkMessage, publication};
+use crate::sink_message::{Publisher, SinkMessage, publication};
 
 /// A dead letter without its payload.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -107,7 +106,7 @@ impl DeadLetter {
 pub enum StoredLetter {
     /// The letter, with its payload.
     Whole(Box<DeadLetter>),
-    /// It is damaged, in words. It is not sent.
+    /// A damaged letter, which is not sent: what is wrong with it, in words.
     Damaged(String),
 }
 

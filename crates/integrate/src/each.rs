@@ -147,7 +147,7 @@ impl Call {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::publisher::Publisher;
+    use crate::sink_message::Publisher;
 
     /// Messages whose payload is the name of their publisher and a number.
     fn batch(names: &[&str]) -> Vec<SinkMessage> {

@@ -3,7 +3,7 @@
 //! * `part`: a part of the node, for use by a task
 //! * `source`: the interface of systems that messages come from
 //! * `sink`: the interface of systems that take messages
-//! * `sink_message`, `publisher`: a message in the form for sinks, and its publisher
+//! * `sink_message`: a message in the form for sinks, and its publisher
 //! * `outcome`: result of a delivery
 //! * `feed`: the messages of one call of a sink
 //! * `caught`: panics of sinks
@@ -55,7 +55,6 @@ mod notice;
 mod order;
 mod outcome;
 mod part;
-mod publisher;
 mod runner;
 mod secret;
 mod sink;
@@ -86,7 +85,6 @@ pub use networks::AllowedNetworks;
 pub use order::Order;
 pub use outcome::{Attempt, Outcome};
 pub use part::Part;
-pub use publisher::Publisher;
 pub use runner::{
     ALL_TENANTS, Activity, Backoff, CLIENT_IDS, Clock, Command, CommandError, Counts, Failure,
     Handle, MAX_ATTEMPTS, OnReject, Runner, Settings, State, ToldCommand, is_for_good,
@@ -96,7 +94,7 @@ pub use secret::{
     SecretCheck, SecretTrouble, SecretValue, SecretValues, Secrets, SecretsReceiver, Template,
 };
 pub use sink::{AccessRefused, Sink};
-pub use sink_message::{SinkMessage, by_publisher};
+pub use sink_message::{Publisher, SinkMessage, by_publisher};
 pub use sink_state::SinkState;
 pub use source::{MessageSource, SourceAnswer, SourceMessage, What};
 pub use table::{Table, TableValue};

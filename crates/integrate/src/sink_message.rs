@@ -10,7 +10,6 @@ use martlet_codec::QoS;
 
 use crate::bridge::PUBLISHER;
 use crate::order::{Order, OrderKey};
-use crate::publisher::Publisher;
 
 /// A message for a sink. Clones share its contents.
 #[derive(Clone, Debug)]
@@ -294,4 +293,15 @@ pub(crate) fn publication<'a>(topic: &'a str, payload: &'a [u8]) -> Publication<
         hops: 0,
         is_will: false,
     }
+}
+
+/// The client that published a message. A field is `None` if the node does not know it.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct Publisher {
+    /// Client Identifier.
+    pub client_id: Option<String>,
+    /// User name that was checked.
+    pub user: Option<String>,
+    /// Device of the registry.
+    pub device: Option<String>,
 }

@@ -8,7 +8,7 @@ use martlet_client::{
 };
 use martlet_codec::{QoS, ReasonCode, RetainHandling, SubscriptionOptions};
 
-use super::change::{Change, ConnectionError};
+use super::ask::{Change, ConnectionError};
 use super::connection::NamedConnection;
 
 /// Changes that wait or are in progress.

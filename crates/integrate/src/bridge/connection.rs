@@ -13,8 +13,7 @@ use martlet_broker::TO_BRIDGES;
 use martlet_codec::{QoS, TopicFilter, TopicName};
 use tokio::sync::{mpsc, oneshot};
 
-use super::ask::Ask;
-use super::change::{Change, ConnectionError};
+use super::ask::{Ask, Change, ConnectionError};
 use crate::runner::own_name;
 
 /// Maximum number of subscriptions of one connection.

@@ -288,7 +288,7 @@ fn mqtt_subject(topic: &str) -> Result<String, String> {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::publisher::Publisher;
+    use crate::sink_message::Publisher;
 
     fn token(name: &str) -> String {
         let mut subject = "raw.".to_owned();

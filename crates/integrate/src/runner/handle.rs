@@ -416,3 +416,16 @@ impl Drop for Handle {
         }
     }
 }
+
+/// Sets the state to ended when the task ends for any reason.
+pub(super) struct EndsWith(pub(super) Arc<Shared>);
+
+impl Drop for EndsWith {
+    fn drop(&mut self) {
+        {
+            let mut state = self.0.lock();
+            (state.activity, state.is_attached) = (Activity::Ended, false);
+        }
+        self.0.tell_changed();
+    }
+}

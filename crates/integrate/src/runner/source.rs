@@ -14,9 +14,8 @@ use martlet_codec::ReasonCode;
 use tokio::sync::mpsc;
 use tokio::time::{Instant, sleep_until};
 
-use super::ends_with::EndsWith;
 use super::handle::{
-    Activity, Command, CommandError, Counts, Failure, Handle, RunnerCommand, Shared,
+    Activity, Command, CommandError, Counts, EndsWith, Failure, Handle, RunnerCommand, Shared,
 };
 use super::settings::{Settings, TEST_WITHIN};
 use crate::host::{Host, SavedState};

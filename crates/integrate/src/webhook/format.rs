@@ -242,7 +242,7 @@ mod tests {
     use serde_json::{Value, json};
 
     use super::*;
-    use crate::publisher::Publisher;
+    use crate::sink_message::Publisher;
 
     fn body(format: Format, message: &SinkMessage) -> Value {
         let body = format

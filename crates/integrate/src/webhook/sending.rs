@@ -282,8 +282,8 @@ mod tests {
     use super::*;
     use crate::feed::deliver_batch;
     use crate::networks::AllowedNetworks;
-    use crate::publisher::Publisher;
     use crate::secret::Template;
+    use crate::sink_message::Publisher;
 
     fn settings(batch_messages: usize, keeps_order: bool) -> WebhookSettings {
         WebhookSettings {

@@ -251,10 +251,8 @@ impl Core {
         let count = handed.len();
         for (mut held, outcome) in handed.into_iter().zip(outcomes) {
             let so_far = self.counts.delivered + delivered as u64;
-            let outcome = outcome.map(|one| {
-                let failures = &mut held.failures;
-                self.giving_up.judged(failures, so_far, one)
-            });
+            let failures = &mut held.failures;
+            let outcome = outcome.map(|one| self.giving_up.judged(failures, so_far, one));
             if matches!(outcome, Some(Outcome::Done | Outcome::Refused(_))) {
                 self.publisher_goes_on(&held);
             }
