@@ -162,8 +162,7 @@ impl Shard {
             return Ok(self.refused(index, reason));
         }
         if (!martlet_permission::may_publish(topic) || !self.may_publish(session, topic))
-            && let Some(answer) =
-                self.publish_not_permitted(cx, index, session, topic, publish, qos2)?
+            && let Some(answer) = self.publish_not_permitted(cx, index, session, topic, publish)?
         {
             return Ok(answer);
         }
@@ -227,7 +226,6 @@ impl Shard {
         session: u32,
         topic: &str,
         publish: &Publish<'_>,
-        qos2: Option<PacketId>,
     ) -> Result<Option<PublishAnswer>, PacketError> {
         let permit = self.sessions.at(session).permit.as_ref();
         let is_screened = permit.is_some_and(|permit| permit.identity.screens.any());
@@ -270,7 +268,7 @@ impl Shard {
                     ..*publish
                 };
                 let permit = Box::new(Permit::new(*identity, last_revocation));
-                self.publish_of_device(cx, index, session, topic, &publish, qos2, permit)?
+                self.publish_of_device(cx, index, session, topic, &publish, permit)?
             }
         }))
     }
@@ -521,7 +519,6 @@ impl Shard {
         session: u32,
         topic: &str,
         publish: &Publish<'_>,
-        qos2: Option<PacketId>,
         permit: Box<Permit>,
     ) -> Result<PublishAnswer, PacketError> {
         let tenant = self.sessions.at(session).tenant;
@@ -541,6 +538,9 @@ impl Shard {
         // Its rules were asked above, by the name of the device: the session has another one.
         permit.identity.rules = Arc::new(Rules::open());
         let own = self.sessions.set_permit(session, Some(permit));
+        let qos2 = publish
+            .packet_id
+            .filter(|_| publish.qos == QoS::ExactlyOnce);
         let answer = self.accept_publish(cx, index, session, topic, publish, qos2);
         self.sessions.set_permit(session, own);
         *self.connections.at(index).client_mut() = (*client).clone();
