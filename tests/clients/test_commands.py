@@ -512,7 +512,7 @@ def test_what_moves_many_clients_says_at_once_if_files_are_few():
 
 
 ENDLESS = """
-import mosquitto FILE; import seed1 FILE; import seed3 FILE; import seed4 FILE; agent import FILE --queue QUEUE
+import mosquitto FILE; import microservice FILE; import iotflow FILE; import service-mqtt FILE; agent import FILE --queue QUEUE
 device import FILE; rule add r FILE; rule test r --messages FILE; secret set s --file FILE
 user add ann --generate --file FILE; user ls --file FILE
 acl lint FILE; acl explain a publish b --acl-file FILE; config check -c FILE; config check --mosquitto-conf FILE

@@ -225,7 +225,7 @@ def test_a_database_that_was_used_has_to_be_reached_and_is_waited_for_until_it_i
     assert devices(start(DATABASE_URL=url)) == ["ours"]
 
 
-@pytest.mark.parametrize("tables, system", [(IOTFLOW, "seed3"), (SERVICE_MQTT, "seed4")])
+@pytest.mark.parametrize("tables, system", [(IOTFLOW, "iotflow"), (SERVICE_MQTT, "service-mqtt")])
 def test_tables_of_a_replaced_system_are_left_and_a_line_names_the_import(start, postgres, tables, system):
     url = postgres.new_database(has_tables=False)
     postgres.sql(url, tables)

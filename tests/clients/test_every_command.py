@@ -67,7 +67,7 @@ integration resume webhook/crm; integration skip webhook/crm; integration drain 
 integration dead-letter send webhook/crm 1; integration dead-letter rm webhook/crm --all; secret set s2 --file @value; secret rm s2
 provision add p2; provision rm @provision; role add r2 --rule 'topic read a/#'
 role allow r2 a/#; role deny r2 b/#; role remove r2 a/#; role rm r2
-import seed1 @seed1; import seed3 @seed3; import seed4 @seed4
+import microservice @seed1; import iotflow @seed3; import service-mqtt @seed4
 """
 CHANGING_FILES = """
 backup create @copy --data-dir @stopped; backup restore @backup --data-dir @restored; store repair --data-dir @stopped

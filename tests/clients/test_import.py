@@ -364,7 +364,7 @@ def test_a_database_of_another_system_is_told_from_the_one_that_is_named(make, t
         [martlet_process.binary(), "import", "seed3", source, "--data-dir", str(directory)],
         env={**martlet_process.environment(), **variables}, capture_output=True, text=True, timeout=60,
     )
-    assert done.returncode == 1 and "martlet import seed4" in done.stderr, done
+    assert done.returncode == 1 and "martlet import service-mqtt" in done.stderr, done
 
 
 def microservice(path, url):
@@ -479,7 +479,7 @@ def test_a_node_takes_over_its_database_from_service_mqtt(postgres, start_node, 
     rows = postgres.sql(url, "SELECT * FROM public.devices")
     variables = {**KEYS, "DATABASE_DSN": url, "ENABLE_JETSTREAM": "true"}
     node = start_node(data_dir=tmp_path / "data", variables=variables, http=True)
-    assert "martlet import seed4" in node.log()
+    assert "martlet import service-mqtt" in node.log()
     told = command((tmp_path / "data", {}), "import", "seed4", variables=variables)
     assert "devices: 1 imported" in told and "Applied to the running node." in told
     assert publishes(node, "MZXW6YTBOJTG633C", "abcdefghijklmnop", "raw.MZXW6YTBOJTG633C")

@@ -20,9 +20,9 @@ impl OtherSystem {
     /// As `martlet import` names it.
     pub fn word(self) -> &'static str {
         match self {
-            Self::Microservice => "seed1",
-            Self::IotFlow => "seed3",
-            Self::ServiceMqtt => "seed4",
+            Self::Microservice => "microservice",
+            Self::IotFlow => "iotflow",
+            Self::ServiceMqtt => "service-mqtt",
         }
     }
 }

@@ -55,7 +55,8 @@ struct ListOptions {
     #[arg(long, value_name = "NAME")]
     name: Option<String>,
     /// List the newest N, at most 1000
-    #[arg(long, value_name = "N", default_value_t = 1000)]
+    #[arg(long, value_name = "N", default_value_t = 1000,
+        value_parser = clap::value_parser!(u16).range(1..=1_000))]
     limit: u16,
     /// Minimum severity: info, warning, minor, major, critical
     #[arg(long, value_name = "WORD")]

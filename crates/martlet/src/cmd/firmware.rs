@@ -85,7 +85,8 @@ struct ListOptions {
     #[arg(long, value_name = "TEAM")]
     team: Option<String>,
     /// List the first N, at most 1000
-    #[arg(long, value_name = "N", default_value_t = 1000)]
+    #[arg(long, value_name = "N", default_value_t = 1000,
+        value_parser = clap::value_parser!(u16).range(1..=1_000))]
     limit: u16,
 }
 

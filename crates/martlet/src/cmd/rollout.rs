@@ -110,7 +110,8 @@ struct ListOptions {
     #[arg(long, value_name = "TEAM")]
     team: Option<String>,
     /// List the newest N, at most 1000
-    #[arg(long, value_name = "N", default_value_t = 100)]
+    #[arg(long, value_name = "N", default_value_t = 100,
+        value_parser = clap::value_parser!(u16).range(1..=1_000))]
     limit: u16,
 }
 

@@ -8,7 +8,7 @@ use serde_json::Value;
 pub(super) struct Part {
     /// The body of its request.
     pub(super) body: String,
-    /// Its rows: the line of each in a table, or its place in a list, from 1.
+    /// Rows of the file: the line of each in a table, or its place in a list, from 1.
     pub(super) rows: Vec<usize>,
 }
 

@@ -28,7 +28,7 @@ use crate::config::{self, regular_file};
 #[derive(Args, Debug)]
 pub(super) struct DatabaseOptions {
     /// SQLite file, or postgres://USER@HOST/DATABASE without a password [default: DATABASE_URL or
-    /// DATABASE_DSN of the environment or of .env; seed1: DB_PATH, else mqtt-messages.db]
+    /// DATABASE_DSN of the environment or of .env; microservice: DB_PATH, else mqtt-messages.db]
     #[arg(value_name = "DATABASE", conflicts_with = "url_file")]
     database: Option<String>,
     /// File that contains the URL, with its password
@@ -46,8 +46,8 @@ pub(super) struct DatabaseOptions {
 pub(super) struct DeviceOptions {
     #[command(flatten)]
     database: DatabaseOptions,
-    /// Type of the devices, which decides the topics that they may use [default: seed3: iotflow,
-    /// seed4: service-mqtt]
+    /// Type of the devices, which decides the topics that they may use [default: iotflow or
+    /// service-mqtt, the name of the command]
     #[arg(long = "type", value_name = "TYPE")]
     device_type: Option<String>,
 }

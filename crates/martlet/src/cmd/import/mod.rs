@@ -40,14 +40,15 @@ enum Action {
     /// passwords are hashed. With --acl-file too, the lines of each user become a role. Exit code
     /// 3: some users were not added; the report shows why.
     Mosquitto(MosquittoOptions),
-    /// Import the webhooks and messages of a database of the MQTT microservice (seed 1):
+    /// Import the webhooks and messages of a database of the MQTT microservice:
     /// mqtt-messages.db
     ///
     /// The last 100,000 messages are added to the message log, with their ids. Webhooks are added
     /// to the running node, with their ids. Messages and webhooks that were imported before are not
     /// changed. Exit code 3: some webhooks were not imported; the report shows why.
-    Seed1(DatabaseOptions),
-    /// Import the users and devices of a database of IoTFlow (seed 3), with their numbers, keys,
+    #[command(alias = "seed1")]
+    Microservice(DatabaseOptions),
+    /// Import the users and devices of a database of IoTFlow, with their numbers, keys,
     /// configuration and telemetry
     ///
     /// Passwords of users remain valid if they were hashed with PBKDF2; others must be set again.
@@ -56,13 +57,15 @@ enum Action {
     /// that were imported before are not changed. Telemetry keeps its times, and needs
     /// telemetry.enabled; the node need not run. A value that was imported before is not added
     /// again. Exit code 3: some objects were not imported; the report shows why.
-    Seed3(DeviceOptions),
-    /// Import the devices of a database of Service-MQTT (seed 4), with their passwords
+    #[command(name = "iotflow", alias = "seed3")]
+    IotFlow(DeviceOptions),
+    /// Import the devices of a database of Service-MQTT, with their passwords
     ///
     /// The password of a device remains valid, and is stored as a digest. Devices that were
     /// imported before are not changed. Exit code 3: some devices were not imported; the report
     /// shows why.
-    Seed4(DeviceOptions),
+    #[command(alias = "seed4")]
+    ServiceMqtt(DeviceOptions),
 }
 
 /// Exit code if anything was skipped.
@@ -75,9 +78,9 @@ pub(crate) fn run(command: &ImportCommand) -> ExitCode {
             Some(file) => (files::import(file, options), options.json),
             None => return mosquitto::run(options),
         },
-        Action::Seed1(options) => (microservice::import(options), options.json()),
-        Action::Seed3(options) => (databases::import_iotflow(options), options.json()),
-        Action::Seed4(options) => (databases::import_service_mqtt(options), options.json()),
+        Action::Microservice(options) => (microservice::import(options), options.json()),
+        Action::IotFlow(options) => (databases::import_iotflow(options), options.json()),
+        Action::ServiceMqtt(options) => (databases::import_service_mqtt(options), options.json()),
     };
     finish(report, json)
 }

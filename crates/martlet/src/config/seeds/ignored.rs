@@ -7,7 +7,7 @@ const CLIENTS: &str = "a setting of clients; martlet pub, sub, rr and bench read
 const OTHER_CLIENTS: &str = "a setting of the program that connected to a broker; here it is the \
                              broker itself";
 const MESSAGE_LOG: &str = "the message log is in the database of users and devices (registry.url); \
-                           martlet import seed1 imports mqtt-messages.db";
+                           martlet import microservice imports mqtt-messages.db";
 const TELEMETRY: &str = "storage of telemetry is planned";
 const SESSIONS: &str = "login sessions have random tokens and their own end";
 const BROWSERS: &str = "for the panel's own programs";
