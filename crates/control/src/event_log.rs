@@ -275,17 +275,7 @@ fn has_address(event: &Event) -> bool {
 
 /// The line of the event has its remedy.
 fn has_remedy(event: &Event) -> bool {
-    matches!(
-        event,
-        Event::Refused { .. }
-            | Event::ProvisioningRefused { .. }
-            | Event::RequestRefused { .. }
-            | Event::MessagesLost { .. }
-            | Event::PublishesDelayed { .. }
-            | Event::RateExceeded { .. }
-            | Event::SubscribeRefused { .. }
-            | Event::PublishRefused { .. }
-    )
+    has_address(event) || matches!(event, Event::MessagesLost { .. })
 }
 
 /// Text of a field; what is not known has no field.

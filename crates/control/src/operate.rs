@@ -269,11 +269,7 @@ impl Control {
             client_id: client_id.into(),
             subscriptions: vec![subscription.clone()],
         };
-        let answers = expect_done(self.ask(self.store_timeout(), command).await?)?;
-        Ok(answers.into_iter().find_map(|answer| match answer {
-            Answer::Subscribe(codes) => codes?.first().copied(),
-            _ => None,
-        }))
+        self.first_code(command).await
     }
 
     /// Ends a subscription of a client, as if it had asked.
@@ -292,9 +288,14 @@ impl Control {
             client_id: client_id.into(),
             filters: vec![filter.into()],
         };
+        self.first_code(command).await
+    }
+
+    /// The first reason code of the answer to a command about subscriptions of a client.
+    async fn first_code(&self, command: impl Fn(u64) -> Command) -> OfSession<ReasonCode> {
         let answers = expect_done(self.ask(self.store_timeout(), command).await?)?;
         Ok(answers.into_iter().find_map(|answer| match answer {
-            Answer::Unsubscribe(codes) => codes?.first().copied(),
+            Answer::Subscribe(codes) | Answer::Unsubscribe(codes) => codes?.first().copied(),
             _ => None,
         }))
     }

@@ -16,53 +16,24 @@ use crate::wall_clock::now_ms;
 /// Name, meaning and value of a counter.
 type CounterOf = (&'static str, &'static str, fn(&State) -> u64);
 
-const COUNTERS: &[CounterOf] = &[
-    (
-        "integration_delivered",
-        "Messages that the target of the integration has accepted",
-        |state| state.counts.delivered,
-    ),
-    (
-        "integration_repeated",
-        "Delivered messages that may have been delivered before",
-        |state| state.counts.repeated,
-    ),
-    (
-        "integration_skipped",
-        "Delivered messages that were not sent, since they came from the target",
-        |state| state.counts.skipped,
-    ),
-    (
-        "integration_incoming",
-        "Messages of the target that the node has accepted, of a bridge",
-        |state| state.counts.incoming,
-    ),
-    (
-        "integration_incoming_dropped",
-        "Messages of the target that were dropped, of a bridge",
-        |state| state.counts.incoming_dropped,
-    ),
-    (
-        "integration_refused",
-        "Messages that the target has refused",
-        |state| state.counts.refused,
-    ),
-    (
-        "integration_failed_attempts",
-        "Attempts to deliver that failed, each for a batch",
-        |state| state.counts.failed_attempts,
-    ),
-    (
-        "integration_dead_letters",
-        "Dead letters stored since the start",
-        |state| state.counts.dead_letters,
-    ),
-    (
-        "integration_dead_letters_dropped",
-        "Dead letters, of any integration, dropped to make room for those of this one",
-        |state| state.counts.dead_letters_dropped,
-    ),
-];
+/// Counters of all integrations: name, meaning, and the field of the counts.
+macro_rules! counters {
+    ($($name:literal, $help:literal, $field:ident;)*) => {
+        const COUNTERS: &[CounterOf] = &[$(($name, $help, |state| state.counts.$field)),*];
+    };
+}
+
+counters! {
+    "integration_delivered", "Messages that the target of the integration has accepted", delivered;
+    "integration_repeated", "Delivered messages that may have been delivered before", repeated;
+    "integration_skipped", "Delivered messages that were not sent, since they came from the target", skipped;
+    "integration_incoming", "Messages of the target that the node has accepted, of a bridge", incoming;
+    "integration_incoming_dropped", "Messages of the target that were dropped, of a bridge", incoming_dropped;
+    "integration_refused", "Messages that the target has refused", refused;
+    "integration_failed_attempts", "Attempts to deliver that failed, each for a batch", failed_attempts;
+    "integration_dead_letters", "Dead letters stored since the start", dead_letters;
+    "integration_dead_letters_dropped", "Dead letters, of any integration, dropped to make room for those of this one", dead_letters_dropped;
+}
 
 /// The integrations at one moment.
 #[derive(Debug)]

@@ -19,28 +19,53 @@ pub fn in_commands(error: &dyn Remedies, node: &str) -> String {
 impl Remedy {
     /// A remedy of the tables, whose command has these options, which select the node.
     pub fn of_tables(remedy: &TableRemedy, node: &str) -> Self {
-        let device = ObjectKind::Device;
-        let of_object = |kind, name, action, effect| Self {
-            command: Some(command(node, action, kind, name)),
-            ..Self::new(RemedyKind::Command, effect)
-        };
-        match remedy {
-            TableRemedy::List(kind) => {
-                let command = ["martlet", noun(*kind), "ls", node].join(" ");
-                Self {
-                    command: Some(command.trim_end().to_owned()),
-                    ..Self::new(RemedyKind::View, "lists them")
-                }
-                .by("GET", route(*kind).to_owned())
+        use TableRemedy as Is;
+        let (device, user) = (ObjectKind::Device, ObjectKind::User);
+        let named = |name: &str| ObjectName::from(name);
+        // The object, the action of the command, its effect, and the request: its method, and what
+        // follows the path of the object.
+        let (kind, of, action, effect, method, rest) = match remedy {
+            Is::ShowDevice(of) => (device, of.clone(), "show", "shows it", "GET", ""),
+            Is::ChangeRules(kind, name) => (*kind, named(name), "rules", "changes it", "PUT", ""),
+            Is::Restore(kind, of) => {
+                let effect = "restores it";
+                (*kind, of.clone(), "restore", effect, "POST", "/restore")
             }
-            TableRemedy::ShowDevice(of) => Self {
-                kind: RemedyKind::View,
-                ..of_object(device, of, "show", "shows it").by("GET", path(device, of, ""))
-            },
-            TableRemedy::Add(kind, of) => {
-                let path = format!("{}{}", route(*kind), parameter(of));
-                let add = of_object(*kind, of, "add", "adds it").by("POST", path);
-                match kind {
+            Is::Purge(kind, of) => {
+                let effect = "removes it permanently";
+                (*kind, of.clone(), "rm --purge", effect, "POST", "/purge")
+            }
+            Is::RotateSecret(of) => {
+                let effect = "gives it another credential";
+                (device, of.clone(), "rotate", effect, "POST", "/rotate")
+            }
+            Is::SetPassword(name) => {
+                let effect = "sets another password";
+                (user, named(name), "passwd", effect, "PUT", "/password")
+            }
+            Is::MoveUsers(name) => {
+                let effect = "moves a user out of it: move all of them first";
+                (user, named(name), "set --team=''", effect, "PATCH", "")
+            }
+            Is::PauseIntegration(kind, name) => {
+                // The name of an integration of a team is TEAM/NAME.
+                let route = route(ObjectKind::Integration);
+                let path = format!("{route}/{}/{}/pause", in_path(kind), in_path(name));
+                let of = named(&format!("{kind}/{name}"));
+                let command = command(node, "pause", ObjectKind::Integration, &of);
+                return Self {
+                    command: Some(command),
+                    ..Self::new(RemedyKind::Request, "stops its delivery")
+                }
+                .by("POST", path);
+            }
+            Is::Add(kind, of) => {
+                let add = Self {
+                    command: Some(command(node, "add", *kind, of)),
+                    ..Self::new(RemedyKind::Command, "adds it")
+                };
+                let add = add.by("POST", format!("{}{}", route(*kind), parameter(of)));
+                return match kind {
                     // Others need more.
                     ObjectKind::Group | ObjectKind::Team => Self {
                         kind: RemedyKind::Request,
@@ -48,77 +73,57 @@ impl Remedy {
                         ..add
                     },
                     _ => add,
-                }
+                };
             }
-            TableRemedy::ChangeRules(kind, name) => {
-                let of = name.as_str().into();
-                of_object(*kind, &of, "rules", "changes it").by("PUT", path(*kind, &of, ""))
+            Is::List(kind) => {
+                let command = ["martlet", noun(*kind), "ls", node].join(" ");
+                let list = Self {
+                    command: Some(command.trim_end().to_owned()),
+                    ..Self::new(RemedyKind::View, "lists them")
+                };
+                return list.by("GET", route(*kind).to_owned());
             }
-            TableRemedy::Restore(kind, of) => Self {
-                kind: RemedyKind::Request,
-                ..of_object(*kind, of, "restore", "restores it")
-                    .by("POST", path(*kind, of, "/restore"))
-            },
-            TableRemedy::Purge(kind, of) => Self {
-                kind: RemedyKind::Request,
-                ..of_object(*kind, of, "rm --purge", "removes it permanently")
-                    .by("POST", path(*kind, of, "/purge"))
-            },
-            TableRemedy::RotateSecret(of) => Self {
-                kind: RemedyKind::Request,
-                ..of_object(device, of, "rotate", "gives it another credential")
-                    .by("POST", path(device, of, "/rotate"))
-            },
-            TableRemedy::SetPassword(name) => {
-                let (kind, of) = (ObjectKind::User, name.as_str().into());
-                of_object(kind, &of, "passwd", "sets another password")
-                    .by("PUT", path(kind, &of, "/password"))
+            Is::Import(Some(system)) => {
+                return Self {
+                    command: Some(format!("martlet import {}", system.word())),
+                    ..Self::new(RemedyKind::Command, "imports them")
+                };
             }
-            TableRemedy::PauseIntegration(kind, name) => {
-                // The name of an integration of a team is TEAM/NAME.
-                let path = [&*in_path(kind), &*in_path(name)].join("/");
-                let of = format!("{kind}/{name}").as_str().into();
-                Self {
-                    kind: RemedyKind::Request,
-                    ..of_object(ObjectKind::Integration, &of, "pause", "stops its delivery")
-                        .by("POST", format!("/api/v1/integrations/{path}/pause"))
-                }
+            Is::InTeam(team) => {
+                let (parameter, option) = (in_path(team), typed(team));
+                let words = format!("?team={parameter} (--team={option}) selects it");
+                return Self::new(RemedyKind::Elsewhere, &words);
             }
-            TableRemedy::InTeam(team) => Self::elsewhere(format!(
-                "?team={} (--team={}) selects it",
-                in_path(team),
-                typed(team)
-            )),
-            TableRemedy::NameTeamOfGroup => Self::elsewhere(
-                "name the team (?team=TEAM, --team TEAM), or the group by its id".to_owned(),
-            ),
-            TableRemedy::MoveUsers(user) => {
-                let (kind, of) = (ObjectKind::User, user.as_str().into());
-                let effect = "moves a user out of it: move all of them first";
-                of_object(kind, &of, "set --team=''", effect).by("PATCH", path(kind, &of, ""))
+            Is::NameTeamOfGroup => {
+                let words = "name the team (?team=TEAM, --team TEAM), or the group by its id";
+                return Self::new(RemedyKind::Elsewhere, words);
             }
-            TableRemedy::RemoveWithMembers => Self::elsewhere(
-                "delete or move them first, or remove them with the team (with_members=true, \
-                 --with-members)"
-                    .to_owned(),
-            ),
-            TableRemedy::UsePasswordFile => Self::elsewhere(
-                "put a shorter password into a password file (martlet passwd -U), where it is \
-                 harder to guess"
-                    .to_owned(),
-            ),
-            TableRemedy::Import(None) => Self::elsewhere(
-                "martlet import reads devices from databases of known systems".to_owned(),
-            ),
-            TableRemedy::Import(Some(system)) => Self {
-                command: Some(format!("martlet import {}", system.word())),
-                ..Self::new(RemedyKind::Command, "imports them")
-            },
+            Is::RemoveWithMembers => {
+                let words = "delete or move them first, or remove them with the team \
+                             (with_members=true, --with-members)";
+                return Self::new(RemedyKind::Elsewhere, words);
+            }
+            Is::UsePasswordFile => {
+                let words = "put a shorter password into a password file (martlet passwd -U), \
+                             where it is harder to guess";
+                return Self::new(RemedyKind::Elsewhere, words);
+            }
+            Is::Import(None) => {
+                let words = "martlet import reads devices from databases of known systems";
+                return Self::new(RemedyKind::Elsewhere, words);
+            }
+        };
+        let of_remedy = match (method, rest) {
+            ("GET", _) => RemedyKind::View,
+            ("POST", _) => RemedyKind::Request,
+            // The caller has to make the body.
+            _ => RemedyKind::Command,
+        };
+        Self {
+            command: Some(command(node, action, kind, &of)),
+            ..Self::new(of_remedy, effect)
         }
-    }
-
-    fn elsewhere(sentence: String) -> Self {
-        Self::new(RemedyKind::Elsewhere, &sentence)
+        .by(method, path(kind, &of, rest))
     }
 
     fn by(self, method: &str, path: String) -> Self {
@@ -170,46 +175,33 @@ fn parameter(of: &ObjectName) -> String {
     team.map_or_else(String::new, |team| format!("?team={}", in_path(team)))
 }
 
-/// Path of a kind of objects.
-fn route(kind: ObjectKind) -> &'static str {
+/// Noun of the commands for a kind of objects, and the path of its requests.
+fn words_of(kind: ObjectKind) -> (&'static str, &'static str) {
     match kind {
-        ObjectKind::Device => "/api/v1/devices",
-        ObjectKind::User => "/api/v1/users",
-        ObjectKind::Team => "/api/v1/teams",
-        ObjectKind::Group => "/api/v1/groups",
-        ObjectKind::Role => "/api/v1/roles",
-        ObjectKind::DeviceType => "/api/v1/device-types",
-        ObjectKind::ApiKey => "/api/v1/keys",
-        ObjectKind::ProvisioningKey => "/api/v1/provisioning-keys",
-        ObjectKind::Secret => "/api/v1/secrets",
-        ObjectKind::Firmware => "/api/v1/firmware",
-        ObjectKind::Rollout => "/api/v1/rollouts",
-        ObjectKind::Ban => "/api/v1/bans",
-        ObjectKind::Rule => "/api/v1/rules",
-        ObjectKind::Alarm => "/api/v1/alarms",
-        ObjectKind::Integration => "/api/v1/integrations",
+        ObjectKind::Device => ("device", "/api/v1/devices"),
+        ObjectKind::User => ("user", "/api/v1/users"),
+        ObjectKind::Team => ("team", "/api/v1/teams"),
+        ObjectKind::Group => ("group", "/api/v1/groups"),
+        ObjectKind::Role => ("role", "/api/v1/roles"),
+        ObjectKind::DeviceType => ("device type", "/api/v1/device-types"),
+        ObjectKind::ApiKey => ("key", "/api/v1/keys"),
+        ObjectKind::ProvisioningKey => ("provision", "/api/v1/provisioning-keys"),
+        ObjectKind::Secret => ("secret", "/api/v1/secrets"),
+        ObjectKind::Firmware => ("firmware", "/api/v1/firmware"),
+        ObjectKind::Rollout => ("rollout", "/api/v1/rollouts"),
+        ObjectKind::Ban => ("ban", "/api/v1/bans"),
+        ObjectKind::Rule => ("rule", "/api/v1/rules"),
+        ObjectKind::Alarm => ("alarm", "/api/v1/alarms"),
+        ObjectKind::Integration => ("integration", "/api/v1/integrations"),
     }
 }
 
-/// Noun of the commands for a kind of objects.
 fn noun(kind: ObjectKind) -> &'static str {
-    match kind {
-        ObjectKind::Device => "device",
-        ObjectKind::User => "user",
-        ObjectKind::Team => "team",
-        ObjectKind::Group => "group",
-        ObjectKind::Role => "role",
-        ObjectKind::DeviceType => "device type",
-        ObjectKind::ApiKey => "key",
-        ObjectKind::ProvisioningKey => "provision",
-        ObjectKind::Secret => "secret",
-        ObjectKind::Firmware => "firmware",
-        ObjectKind::Rollout => "rollout",
-        ObjectKind::Ban => "ban",
-        ObjectKind::Rule => "rule",
-        ObjectKind::Alarm => "alarm",
-        ObjectKind::Integration => "integration",
-    }
+    words_of(kind).0
+}
+
+fn route(kind: ObjectKind) -> &'static str {
+    words_of(kind).1
 }
 
 #[cfg(test)]

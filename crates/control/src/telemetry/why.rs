@@ -107,20 +107,14 @@ impl Examine for Telemetry {
 
     fn judge(facts: &TelemetryFacts, asked: &Asked, findings: &mut Findings) {
         without_rule(facts, asked, findings);
-        if let Some(off) = &facts.clock_off {
-            // The topic of the values is not known.
-            let bearing = match asked.question.topic {
-                Some(_) => Bearing::Aside,
-                None => Bearing::Present,
-            };
-            findings.add_as(bearing, of_times(off));
-        }
-        for now_text in facts.now_texts.iter().take(NAMED) {
-            let bearing = match asked.question.topic {
-                Some(_) => Bearing::Aside,
-                None => Bearing::Present,
-            };
-            findings.add_as(bearing, of_text(now_text));
+        // The topic of the values is not known.
+        let bearing = match asked.question.topic {
+            Some(_) => Bearing::Aside,
+            None => Bearing::Present,
+        };
+        let of_values = facts.clock_off.iter().map(of_times);
+        for finding in of_values.chain(facts.now_texts.iter().take(NAMED).map(of_text)) {
+            findings.add_as(bearing, finding);
         }
         let is_meant = |one: &&NotStored| one.near_id.is_none() || asked.is_registered;
         let recent = facts
@@ -225,16 +219,15 @@ impl Telemetry {
             is_over: one.stored_ms.is_some(),
             by: one.client_id.filter(|by| by != client_id),
         });
-        let mut all: Vec<NotStored> = not_stored.collect();
-        // A message that it published itself is listed once.
-        let mut listed: Vec<(String, &str)> = Vec::new();
-        all.retain(|one| {
-            let is_new = !listed
-                .iter()
-                .any(|(topic, reason)| (&**topic, *reason) == (&*one.topic, one.reason));
-            listed.push((one.topic.clone(), one.reason));
-            is_new
-        });
+        let mut all: Vec<NotStored> = Vec::new();
+        for one in not_stored {
+            // A message that it published itself is listed once.
+            let is_same =
+                |other: &NotStored| other.topic == one.topic && other.reason == one.reason;
+            if !all.iter().any(is_same) {
+                all.push(one);
+            }
+        }
         all
     }
 }

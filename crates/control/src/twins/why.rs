@@ -333,62 +333,69 @@ fn finding(twin: &DeviceTwin, sentence: String, remedy: String) -> Finding {
 /// Returns the finding that the device has not reported what it is to have.
 fn not_reported(asked: &Asked, twin: &DeviceTwin) -> (Bearing, Finding) {
     let (topic, reports) = (&twin.topic, &twin.reports);
-    let missing = twin.missing.join(", ");
-    let what = format!(
-        "it has not reported the desired configuration (version {}: {missing})",
-        twin.version
-    );
-    let shows = "to see its desired and reported values, run";
     let is_subscribed = asked.filters.iter().any(|filter| matches(filter, topic));
     let is_late = asked.now_ms.saturating_sub(twin.desired_ms) >= REPORTS_WITHIN_MS;
-    if !asked.is_connected {
-        let sentence = format!("{what}: it is not connected");
-        let remedy = format!("have the device connect, and subscribe to {topic}; {shows}");
-        return (Bearing::Aside, finding(twin, sentence, remedy));
-    }
-    if !is_subscribed {
+    let mut bearing = Bearing::Present;
+    // What was refused is the cause, and is reported first.
+    let mut about = None;
+    let (why, remedy) = if !asked.is_connected {
+        bearing = Bearing::Aside;
+        (
+            "it is not connected".to_owned(),
+            format!("have the device connect, and subscribe to {topic}"),
+        )
+    } else if !is_subscribed {
+        about = Some(topic);
         let near = nearest_in_words(&asked.filters, topic);
-        let sentence = format!("{what}: it is not subscribed to {topic}{near}");
-        let remedy = format!("have the device subscribe to {topic} with QoS 1; {shows}");
-        // What was refused is the cause, and is reported first.
-        return (
-            Bearing::Present,
-            finding(twin, sentence, remedy).about(topic),
-        );
-    }
-    if let Some(Mistyped {
-        name,
-        expected,
-        reported,
-    }) = &twin.mistyped
-    {
-        let sentence = format!(
-            "{what}: {name} should be a {expected}, and the device reports a {reported} with the \
-             same characters"
-        );
-        let remedy = format!("have the device report {name} as a {expected}; {shows}");
-        return (Bearing::Present, finding(twin, sentence, remedy));
-    }
-    if twin.reported_ms > twin.desired_ms {
-        let sentence = format!(
-            "{what}: what it reported last, on {}, has other values",
-            rfc3339::in_words(twin.reported_ms)
-        );
-        let remedy = format!(
-            "find out why the device does not accept these values, or set values that it accepts; {shows}"
-        );
-        return (Bearing::Present, finding(twin, sentence, remedy));
-    }
-    let sentence = format!(
-        "{what}: the desired values were published on {topic}, and it has reported \
-         nothing since"
-    );
-    let remedy = format!(
-        "find out why the program of the device does not report its values on {reports}; {shows}"
-    );
-    let bearing = match is_late {
-        true => Bearing::Present,
-        false => Bearing::Aside,
+        (
+            format!("it is not subscribed to {topic}{near}"),
+            format!("have the device subscribe to {topic} with QoS 1"),
+        )
+    } else if let Some(mistyped) = &twin.mistyped {
+        let Mistyped {
+            name,
+            expected,
+            reported,
+        } = mistyped;
+        (
+            format!(
+                "{name} should be a {expected}, and the device reports a {reported} with the same \
+                 characters"
+            ),
+            format!("have the device report {name} as a {expected}"),
+        )
+    } else if twin.reported_ms > twin.desired_ms {
+        let at = rfc3339::in_words(twin.reported_ms);
+        (
+            format!("what it reported last, on {at}, has other values"),
+            "find out why the device does not accept these values, or set values that it accepts"
+                .to_owned(),
+        )
+    } else {
+        about = Some(reports);
+        if !is_late {
+            bearing = Bearing::Aside;
+        }
+        (
+            format!(
+                "the desired values were published on {topic}, and it has reported nothing since"
+            ),
+            format!(
+                "find out why the program of the device does not report its values on {reports}"
+            ),
+        )
     };
-    (bearing, finding(twin, sentence, remedy).about(reports))
+    let sentence = format!(
+        "it has not reported the desired configuration (version {}: {}): {why}",
+        twin.version,
+        twin.missing.join(", ")
+    );
+    let remedy = format!("{remedy}; to see its desired and reported values, run");
+    let finding = finding(twin, sentence, remedy);
+    (
+        bearing,
+        about
+            .into_iter()
+            .fold(finding, |finding, topic| finding.about(topic)),
+    )
 }

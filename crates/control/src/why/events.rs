@@ -6,7 +6,7 @@ use super::Finding;
 use super::found::uncapitalized;
 use crate::cause::Cause;
 use crate::event_words;
-use crate::journal::{Run, remedy_of_drop, remedy_of_limit};
+use crate::journal::{Run, remedy_of_limit};
 
 /// A client was refused because its device has as many sessions as the type permits. The client has
 /// proved that it is the device's.
@@ -56,9 +56,9 @@ pub(crate) fn lost_by_group(
         false => "",
     };
     let sentence = event_words::dropped(*count, whose, &why, *reason) + again;
-    let remedy = limit.map(|limit| remedy_of_limit(limit.limit));
-    Finding {
-        remedy: remedy.or_else(|| remedy_of_drop(*reason)),
-        ..Finding::new(Cause::of_drop(*reason), sentence).lost(*count, *at)
+    let finding = Finding::of_drop(*reason, sentence).lost(*count, *at);
+    match limit {
+        Some(limit) => finding.remedy(remedy_of_limit(limit.limit)),
+        None => finding,
     }
 }

@@ -32,14 +32,14 @@ mod several;
 pub(crate) mod tests;
 mod topic;
 
-use martlet_broker::{LossTimes, TenantId, UnmatchedTopic};
+use martlet_broker::{DropReason, LossTimes, TenantId, UnmatchedTopic};
 use martlet_codec::{SubscriptionFilter, TopicName};
 use serde::{Deserialize, Serialize};
 use utoipa::ToSchema;
 
 use crate::cause::{Bearing, Cause};
 use crate::event_words;
-use crate::journal::{Run, WordedRemedy};
+use crate::journal::{Run, WordedRemedy, remedy_of_drop};
 use crate::remedy::{Command, Remedy};
 pub(crate) use asked::{Asked, Side};
 pub(crate) use events::{is_of_packets, lost_by_group, was_there_then};
@@ -271,6 +271,15 @@ impl Finding {
     pub(crate) fn without_remedy(mut self) -> Self {
         (self.remedy, self.command) = (None, None);
         self
+    }
+
+    /// Of messages that were dropped for this reason, with its remedy.
+    pub(crate) fn of_drop(reason: DropReason, sentence: impl Into<String>) -> Self {
+        let remedy = remedy_of_drop(reason);
+        Self {
+            remedy,
+            ..Self::new(Cause::of_drop(reason), sentence)
+        }
     }
 
     /// Of messages of a topic that had no receiver: their number, and when they came.

@@ -8,7 +8,7 @@ use std::sync::{Arc, Mutex, PoisonError};
 use std::time::{Duration, Instant};
 
 use aws_lc_rs::{hmac, rand};
-use martlet_broker::{Refusal, RefusalCause};
+use martlet_broker::{Authentication, Password, Refusal, RefusalCause};
 use martlet_lockout::Aging;
 
 use super::LookupResult;
@@ -114,12 +114,15 @@ impl Hashing {
         tokio::task::spawn_blocking(work).await.ok()
     }
 
-    /// Does `work` only for the time that it takes.
+    /// Does `work` with the password of a client only for the time that it takes.
     pub(super) fn pretend<'a>(
         &'a self,
+        request: &Authentication,
         slot_request: &'a SlotRequest,
-        work: impl FnOnce() + Send + 'static,
+        work: impl FnOnce(&[u8]) + Send + 'static,
     ) -> Pretending<'a> {
+        let password = request.password.clone();
+        let work = move || work(password.as_ref().map_or(&[][..], Password::bytes));
         Box::pin(async move {
             // Whether it was done or not waited for.
             let _done = self.work(slot_request, self.measured(work)).await;

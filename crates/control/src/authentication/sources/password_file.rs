@@ -124,13 +124,10 @@ impl CredentialSource for PasswordFileSource {
         request: &'a Authentication,
         slot_request: &'a SlotRequest,
     ) -> Option<Pretending<'a>> {
-        let file = Arc::clone(&self.file);
-        let password = request.password.clone();
-        let pretend = move || {
-            file.pretend(password.as_ref().map_or(&[][..], Password::bytes));
-        };
         self.file.users().next()?;
-        Some(self.hashing.pretend(slot_request, pretend))
+        let file = Arc::clone(&self.file);
+        let pretend = move |password: &[u8]| file.pretend(password);
+        Some(self.hashing.pretend(request, slot_request, pretend))
     }
 
     fn hashing(&self) -> Option<&Hashing> {

@@ -230,13 +230,11 @@ impl CredentialSource for RegistrySource {
         slot_request: &'a SlotRequest,
     ) -> Option<Pretending<'a>> {
         let snapshot = Arc::clone(&self.snapshot);
-        let password = request.password.clone();
-        let pretend = move || {
-            snapshot.pretend(password.as_ref().map_or(&[][..], Password::bytes));
-        };
+        let pretend = move |password: &[u8]| snapshot.pretend(password);
+        let hashing = &self.hashing;
         self.snapshot
             .has_users()
-            .then(|| self.hashing.pretend(slot_request, pretend))
+            .then(|| hashing.pretend(request, slot_request, pretend))
     }
 
     fn hashing(&self) -> Option<&Hashing> {

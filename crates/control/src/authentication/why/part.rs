@@ -24,7 +24,9 @@ impl Examine for NamedParts {
 
     async fn gather(&self, control: &Control, asked: &Asked) -> Result<Self::Facts, ControlError> {
         let name = asked.question.name.to_ascii_lowercase();
-        let Some((words, shows)) = PARTS.iter().find(|(words, _)| words.contains(&&*name)) else {
+        let is_named =
+            |(words, _): &&(&str, CommandForm)| words.split(' ').any(|word| word == name);
+        let Some((words, shows)) = PARTS.iter().find(is_named) else {
             return Ok(None);
         };
         let tables = control.tables();
@@ -38,7 +40,7 @@ impl Examine for NamedParts {
         }
         Ok(Some(NamedPart {
             own_command: name.starts_with("backup").then_some("martlet backup"),
-            is_health: words.contains(&"health"),
+            is_health: words.contains("health"),
             command: control.command(*shows, &[]),
         }))
     }
@@ -66,57 +68,34 @@ impl Examine for NamedParts {
 }
 
 /// Words, and the command that shows what they mean.
-const PARTS: [(&[&str], CommandForm); 22] = [
+const PARTS: [(&str, CommandForm); 22] = [
     (
-        &[
-            "backup",
-            "backups",
-            "broker",
-            "cert",
-            "certificate",
-            "certificates",
-            "disk",
-            "health",
-            "listener",
-            "listeners",
-            "martlet",
-            "memory",
-            "node",
-            "server",
-            "store",
-            "tls",
-        ],
+        "backup backups broker cert certificate certificates disk health listener listeners \
+         martlet memory node server store tls",
         form::HEALTH,
     ),
-    (&["alarm", "alarms"], form::ALARM_LS),
-    (&["api", "key", "keys"], form::KEY_LS),
-    (&["audit"], form::AUDIT),
-    (&["ban", "bans"], form::BAN_LS),
-    (&["client", "clients"], form::CLIENT_LS),
-    (&["command", "commands"], form::COMMAND_LS),
-    (&["config", "configuration"], form::CONFIG_SHOW),
-    (&["device", "devices"], form::DEVICE_LS),
-    (&["events", "log", "logs"], form::LOGS),
-    (&["firmware"], form::FIRMWARE_LS),
-    (&["group", "groups"], form::GROUP_LS),
+    ("alarm alarms", form::ALARM_LS),
+    ("api key keys", form::KEY_LS),
+    ("audit", form::AUDIT),
+    ("ban bans", form::BAN_LS),
+    ("client clients", form::CLIENT_LS),
+    ("command commands", form::COMMAND_LS),
+    ("config configuration", form::CONFIG_SHOW),
+    ("device devices", form::DEVICE_LS),
+    ("events log logs", form::LOGS),
+    ("firmware", form::FIRMWARE_LS),
+    ("group groups", form::GROUP_LS),
     (
-        &[
-            "bridge",
-            "bridges",
-            "integration",
-            "integrations",
-            "webhook",
-            "webhooks",
-        ],
+        "bridge bridges integration integrations webhook webhooks",
         form::INTEGRATION_LS,
     ),
-    (&["lockout", "lockouts"], form::LOCKOUT_LS),
-    (&["provision", "provisioning"], form::PROVISION_LS),
-    (&["retained"], form::RETAINED_LS),
-    (&["role", "roles"], form::ROLE_LS),
-    (&["rollout", "rollouts"], form::ROLLOUT_LS),
-    (&["rule", "rules"], form::RULE_LS),
-    (&["secret", "secrets"], form::SECRET_LS),
-    (&["session", "sessions"], form::SESSION_LS),
-    (&["telemetry"], form::TELEMETRY_REJECTED),
+    ("lockout lockouts", form::LOCKOUT_LS),
+    ("provision provisioning", form::PROVISION_LS),
+    ("retained", form::RETAINED_LS),
+    ("role roles", form::ROLE_LS),
+    ("rollout rollouts", form::ROLLOUT_LS),
+    ("rule rules", form::RULE_LS),
+    ("secret secrets", form::SECRET_LS),
+    ("session sessions", form::SESSION_LS),
+    ("telemetry", form::TELEMETRY_REJECTED),
 ];

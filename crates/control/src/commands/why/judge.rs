@@ -236,34 +236,29 @@ fn at_work(command: &DeviceCommand) -> String {
 fn of_stuck(command: &DeviceCommand, kind: Stuck, more: u64, elsewhere: Option<&str>) -> Finding {
     let (topic, answers) = (&command.topic, &command.answers);
     let own = command.reach.subscriptions.iter().map(|(filter, _)| filter);
-    let sent = rfc3339::in_words(command.sent_ms);
-    let (cause, why, remedy) = match kind {
-        Stuck::Absent => (
-            Cause::CommandWaits,
-            match command.reach.gone_ms {
-                Some(ms) => format!(
-                    "the device has not been connected since {}",
-                    rfc3339::in_words(ms)
-                ),
+    let (why, remedy) = match kind {
+        Stuck::Absent => {
+            let why = match command.reach.gone_ms {
+                Some(ms) => {
+                    let since = rfc3339::in_words(ms);
+                    format!("the device has not been connected since {since}")
+                }
                 None => {
                     "no client with the device's id as Client Identifier is connected".to_owned()
                 }
-            },
-            format!(
-                "have the device connect ({} shows why it does not)",
-                command.why.as_deref().unwrap_or_default()
-            ),
-        ),
-        Stuck::NotSubscribed => (
-            Cause::CommandWaits,
-            format!(
-                "the device is connected and not subscribed to {topic}{}",
-                nearest_in_words(own, topic)
-            ),
-            format!("have the device subscribe to {topic} with QoS 1"),
-        ),
+            };
+            let shows = command.why.as_deref().unwrap_or_default();
+            let remedy = format!("have the device connect ({shows} shows why it does not)");
+            (why, remedy)
+        }
+        Stuck::NotSubscribed => {
+            let near = nearest_in_words(own, topic);
+            (
+                format!("the device is connected and not subscribed to {topic}{near}"),
+                format!("have the device subscribe to {topic} with QoS 1"),
+            )
+        }
         Stuck::Qos0 => (
-            Cause::CommandWaits,
             format!(
                 "the device is subscribed to {topic} with QoS 0, so it is not known whether it has \
                  the command"
@@ -271,71 +266,67 @@ fn of_stuck(command: &DeviceCommand, kind: Stuck, more: u64, elsewhere: Option<&
             format!("have the device subscribe to {topic} with QoS 1, or answer on {answers}"),
         ),
         Stuck::NotAcknowledged if command.sent_ms == 0 => (
-            Cause::CommandWaits,
             "it is being published".to_owned(),
             "wait a moment".to_owned(),
         ),
-        Stuck::NotAcknowledged => (
-            Cause::CommandWaits,
-            format!("it was sent on {sent}, and the device has not acknowledged the message"),
-            "see why the program of the device sends no PUBACK".to_owned(),
-        ),
-        Stuck::NoAnswer => (
-            Cause::CommandWaits,
-            format!(
-                "the device received it on {}, and has not answered{}",
-                rfc3339::in_words(command.delivered_ms),
-                elsewhere.map_or_else(String::new, |topic| format!(
-                    " on {answers}; it has published to {topic} since, which reached nobody"
-                ))
-            ),
-            answering(command, "have the device answer"),
-        ),
+        Stuck::NotAcknowledged => {
+            let sent = rfc3339::in_words(command.sent_ms);
+            (
+                format!("it was sent on {sent}, and the device has not acknowledged the message"),
+                "see why the program of the device sends no PUBACK".to_owned(),
+            )
+        }
+        Stuck::NoAnswer => {
+            let received = rfc3339::in_words(command.delivered_ms);
+            let elsewhere = elsewhere.map_or_else(String::new, |topic| {
+                format!(" on {answers}; it has published to {topic} since, which reached nobody")
+            });
+            (
+                format!("the device received it on {received}, and has not answered{elsewhere}"),
+                answering(command, "have the device answer"),
+            )
+        }
         Stuck::NotUnderstood => (
-            Cause::CommandFailed,
             misread(command),
             answering(command, "correct what the device answers"),
         ),
-        Stuck::AtWork => (
-            Cause::CommandWaits,
-            "the device carries it out".to_owned(),
-            "wait".to_owned(),
-        ),
+        Stuck::AtWork => (String::new(), "wait".to_owned()),
         Stuck::LeftAtWork | Stuck::Overdue => (
-            Cause::CommandWaits,
             acknowledged_only(command),
             answering(command, "have the device connect and answer"),
         ),
     };
-    let others = match more {
-        0 => "",
-        1 => " and 1 other",
-        _ => " and others",
+    let (what, is_alone) = (of_device(command), more == 0);
+    let what = match more {
+        0 => what,
+        1 => format!("{what} and 1 other"),
+        _ => format!("{what} and others"),
     };
-    let what = of_device(command);
-    let wait = match more {
-        0 => "waits",
-        _ => "wait",
+    let has_not_ended = matches!(kind, Stuck::LeftAtWork | Stuck::Overdue);
+    let sentence = match (kind, is_alone) {
+        (Stuck::AtWork, _) => at_work(command),
+        (Stuck::NotUnderstood, _) => format!("{} has not ended: {why}", of_device(command)),
+        (_, true) if has_not_ended => format!("{what} has not ended: {why}"),
+        (_, false) if has_not_ended => format!("{what} have not ended: {why}"),
+        (_, true) => format!("{what} waits: {why}"),
+        (_, false) => format!("{what} wait: {why}"),
     };
-    let sentence = match kind {
-        Stuck::AtWork => at_work(command),
-        Stuck::NotUnderstood => format!("{what} has not ended: {why}"),
-        Stuck::LeftAtWork | Stuck::Overdue if more == 0 => format!("{what} has not ended: {why}"),
-        Stuck::LeftAtWork | Stuck::Overdue => format!("{what}{others} have not ended: {why}"),
-        _ => format!("{what}{others} {wait}: {why}"),
+    let cause = match kind {
+        Stuck::NotUnderstood => Cause::CommandFailed,
+        _ => Cause::CommandWaits,
     };
-    let mut finding = Finding::new(cause, sentence).since(command.created_ms);
+    let finding = Finding::new(cause, sentence).since(command.created_ms);
     // What was refused is the cause, and is reported first.
-    finding = match kind {
+    let finding = match kind {
         Stuck::NotSubscribed => finding.about(topic),
         Stuck::NoAnswer => finding.about(answers),
         _ => finding,
     };
-    match kind {
-        Stuck::LeftAtWork | Stuck::Overdue => finding
+    match has_not_ended {
+        true => finding
             .remedy(format!("{remedy}; or cancel the command"))
             .command(&command.cancel),
-        _ => finding
+        false => finding
             .remedy(format!("{remedy}; to see the command, run"))
             .command(&command.show),
     }

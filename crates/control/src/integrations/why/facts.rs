@@ -99,26 +99,41 @@ pub(super) struct Lines {
     pub(super) rules: Option<Command>,
 }
 
-/// Why an integration does not deliver, and the command that helps.
+/// Why an integration does not deliver, and what helps.
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub(super) enum NotDelivering {
-    /// The integration fails since the first error, and has tried that often.
-    Failing {
-        error: String,
-        since_ms: u64,
-        attempts: u32,
-        remedy: &'static str,
-        command: Option<Command>,
-    },
-    /// The integration has stopped by itself, and why; the command resumes it.
-    Stopped {
-        why: String,
-        command: Option<Command>,
-    },
+pub(super) struct NotDelivering {
+    pub(super) state: Halt,
+    /// The error, or why it has stopped; empty: there is no more to say.
+    pub(super) why: String,
+    /// Since when it fails, and how often it has tried.
+    pub(super) tries: Option<(u64, u32)>,
+    pub(super) remedy: &'static str,
+    pub(super) command: Option<Command>,
+}
+
+/// How an integration is that does not deliver.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum Halt {
+    /// The integration fails, and tries again.
+    Fails,
+    /// The integration has stopped by itself; the command resumes it.
+    Stopped,
     /// An operator has paused it; the command resumes it.
-    Paused { command: Option<Command> },
+    Paused,
     /// The integration is not attached to the node yet.
-    Starting,
+    Starts,
+}
+
+impl Halt {
+    /// Words that follow its name.
+    pub(super) fn words(self) -> &'static str {
+        match self {
+            Self::Fails => "fails",
+            Self::Stopped => "has stopped",
+            Self::Paused => "is paused",
+            Self::Starts => "is starting",
+        }
+    }
 }
 
 /// Facts about what there is instead of an integration.

@@ -3,10 +3,12 @@
 use martlet_broker::{DropReason, Limit};
 use martlet_integrate::{AccessRefused, bridge};
 
-use super::facts::{InsteadOfMissing, Integration, IntegrationFacts, NotDelivering, OwnLetters};
+use super::facts::{
+    Halt, InsteadOfMissing, Integration, IntegrationFacts, NotDelivering, OwnLetters,
+};
 use crate::cause::{Bearing, Cause};
 use crate::event_words;
-use crate::journal::{remedy_of_drop, remedy_of_limit};
+use crate::journal::{WordedRemedy, remedy_of_drop, remedy_of_limit};
 use crate::remedy::Command;
 use crate::why::{
     Asked, Finding, Findings, Side, first_of, is_nearly_matched, messages, messages_wait,
@@ -175,20 +177,18 @@ fn dropped(one: &Integration, asked: &Asked, findings: &mut Findings) {
 
 /// Returns the finding that it does not deliver, and its queue was full; none: it delivers.
 fn full(one: &Integration, dropped: &str) -> Option<Finding> {
-    let why = one.why.as_ref()?;
-    let does = match why {
-        NotDelivering::Paused { .. } => "is paused".to_owned(),
-        NotDelivering::Stopped { why, .. } => format!("has stopped ({why})"),
-        NotDelivering::Failing { error, .. } => format!("fails ({error})"),
-        NotDelivering::Starting => return None,
+    let why = one.why.as_ref().filter(|why| why.state != Halt::Starts)?;
+    let (name, does) = (&one.name, why.state.words());
+    let reason = match &*why.why {
+        "" => String::new(),
+        reason => format!(" ({reason})"),
     };
-    let name = &one.name;
     let limit = match is_of_rules(name) {
         true => "",
         false => " (max_bytes)",
     };
     let sentence =
-        format!("the integration {name} {does}, and its queue is full{limit}: {dropped}");
+        format!("the integration {name} {does}{reason}, and its queue is full{limit}: {dropped}");
     Some(advised(why, sentence))
 }
 
@@ -570,48 +570,32 @@ pub(super) fn not_delivered(one: &Integration) -> Option<Finding> {
         (false, false, _) => format!("messages wait for the integration {name}"),
     };
     let why = one.why.as_ref()?;
-    let sentence = match why {
+    let does = why.state.words();
+    let reason = match &*why.why {
+        "" => String::new(),
+        reason => format!(": {reason}"),
+    };
+    let sentence = match why.state {
         // None waits.
-        NotDelivering::Failing { error, .. } if is_bare => format!("{what} fails: {error}"),
-        NotDelivering::Stopped { why, .. } if is_bare => format!("{what} has stopped: {why}"),
-        NotDelivering::Paused { .. } if is_bare => format!("{what} is paused"),
-        NotDelivering::Starting if is_bare => format!("{what} is starting"),
-        NotDelivering::Failing { error, .. } => format!("{what}: {error}{}", too_old(one)),
-        NotDelivering::Stopped { why, .. } => format!("{what}, which has stopped: {why}"),
-        NotDelivering::Paused { .. } => format!("{what}, which is paused"),
-        NotDelivering::Starting => format!("{what}, which is starting"),
+        _ if is_bare => format!("{what} {does}{reason}"),
+        Halt::Fails => format!("{what}{reason}{}", too_old(one)),
+        _ => format!("{what}, which {does}{reason}"),
     };
     let finding = advised(why, sentence);
-    Some(match why {
-        NotDelivering::Failing {
-            since_ms, attempts, ..
-        } => finding.since(*since_ms).of_many(u64::from(*attempts)),
-        _ => finding,
+    Some(match why.tries {
+        Some((since_ms, attempts)) => finding.since(since_ms).of_many(attempts.into()),
+        None => finding,
     })
 }
 
 /// A finding about an integration that does not deliver, with what to do about that.
 fn advised(why: &NotDelivering, sentence: String) -> Finding {
-    let (cause, remedy, command) = match why {
-        NotDelivering::Failing {
-            remedy, command, ..
-        } => (Cause::IntegrationFailing, Some(*remedy), command),
-        NotDelivering::Stopped { command, .. } => (
-            Cause::IntegrationFailing,
-            Some("correct the message or the target, then resume the integration"),
-            command,
-        ),
-        NotDelivering::Paused { command } => (
-            Cause::IntegrationPaused,
-            Some("resume the integration"),
-            command,
-        ),
-        NotDelivering::Starting => (Cause::IntegrationFailing, None, &None),
+    let cause = match why.state {
+        Halt::Paused => Cause::IntegrationPaused,
+        _ => Cause::IntegrationFailing,
     };
-    let mut finding = Finding::new(cause, sentence);
-    finding.remedy = remedy.map(str::to_owned);
-    finding.command.clone_from(command);
-    finding
+    let worded = WordedRemedy::new(why.remedy, why.command.clone());
+    Finding::new(cause, sentence).with_remedy(worded)
 }
 
 /// Messages that wait for too long are dropped, and not delivered later: as the end of a sentence.

@@ -19,7 +19,8 @@ use crate::rules::publish::BY_RULE;
 
 use crate::why::{Asked, Examine, Finding, Findings, Question, is_nearly_matched};
 use facts::{
-    InsteadOfMissing, Integration, IntegrationFacts, Lines, NotDelivering, OwnLetters, name_of,
+    Halt, InsteadOfMissing, Integration, IntegrationFacts, Lines, NotDelivering, OwnLetters,
+    name_of,
 };
 
 /// Remedy if the target fails. The command tests it.
@@ -337,16 +338,24 @@ impl Control {
     /// Why an integration does not deliver; none: it does.
     fn not_delivering(&self, examined: &Examined, name: &str) -> Option<NotDelivering> {
         let state = &examined.state;
-        let command = self.command(form::INTEGRATION_RESUME, &[name]);
-        if let Some(why) = state.stopped_because.clone() {
-            return Some(NotDelivering::Stopped { why, command });
+        let halted = |state, why: &str, remedy, command| NotDelivering {
+            state,
+            why: why.to_owned(),
+            tries: None,
+            remedy,
+            command,
+        };
+        let resume = || self.command(form::INTEGRATION_RESUME, &[name]);
+        if let Some(why) = &state.stopped_because {
+            let remedy = "correct the message or the target, then resume the integration";
+            return Some(halted(Halt::Stopped, why, remedy, resume()));
         }
         if state.activity == Activity::Paused {
-            return Some(NotDelivering::Paused { command });
+            return Some(halted(Halt::Paused, "", "resume the integration", resume()));
         }
         let Some(failure) = &state.failure else {
             let is_starting = state.activity == Activity::Starting;
-            return is_starting.then_some(NotDelivering::Starting);
+            return is_starting.then(|| halted(Halt::Starts, "", "", None));
         };
         let (remedy, command) = match &examined.secret_trouble {
             None => {
@@ -367,12 +376,9 @@ impl Control {
             Some(SecretTrouble::NotRead) => ("wait until the tables answer", None),
             Some(_) => ("correct what the error names", None),
         };
-        Some(NotDelivering::Failing {
-            error: failure.error.clone(),
-            since_ms: failure.since_ms,
-            attempts: failure.attempts,
-            remedy,
-            command,
+        Some(NotDelivering {
+            tries: Some((failure.since_ms, failure.attempts)),
+            ..halted(Halt::Fails, &failure.error, remedy, command)
         })
     }
 

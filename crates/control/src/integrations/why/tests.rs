@@ -67,7 +67,11 @@ fn what_is_dropped_for_an_integration_is_told_by_its_name() {
         "martlet integration resume file/drop".to_owned(),
     ));
     let paused = Integration {
-        why: Some(NotDelivering::Paused {
+        why: Some(NotDelivering {
+            state: Halt::Paused,
+            why: String::new(),
+            tries: None,
+            remedy: "resume the integration",
             command: command.clone(),
         }),
         ..delivers.clone()

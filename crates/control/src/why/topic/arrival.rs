@@ -73,10 +73,8 @@ fn nearly_published(asked: &Asked, facts: &TopicFacts, topic: &str) -> Option<Fi
         false => Cause::NotSubscribed,
     };
     let other = &one.topic;
-    let finding = Finding::new(cause, sentence).remedy(format!(
-        "publish to {topic}, or have the receiver subscribe to {other}"
-    ));
-    Some(finding.with_messages(one))
+    let remedy = format!("publish to {topic}, or have the receiver subscribe to {other}");
+    Some(of_messages(one, cause, sentence, remedy))
 }
 
 /// The Topic Filters that the client is subscribed to, with `$share/…`.
@@ -183,11 +181,11 @@ fn no_local(one: &UnmatchedTopic, filter: &str) -> Finding {
         "{published} {were} not sent to it: it published them itself, and its subscription to \
          {filter} has No Local"
     );
-    let finding = Finding::new(Cause::NoLocal, sentence).remedy(format!(
+    let remedy = format!(
         "have the client subscribe to {filter} without No Local if it should receive its own \
          messages"
-    ));
-    finding.with_messages(one)
+    );
+    of_messages(one, Cause::NoLocal, sentence, remedy)
 }
 
 /// Commands are published by a part of the node.
@@ -238,11 +236,11 @@ fn ended_before(asked: &Asked, facts: &TopicFacts, one: &UnmatchedTopic) -> Opti
         "{published} arrived after its session had ended, and {were} not retained: its session \
          ends {secs} s after its connection{most}"
     );
-    let finding = Finding::new(Cause::SessionEnded, sentence).remedy(format!(
+    let remedy = format!(
         "publish again; {longer}, or have the client connect more often; publish with RETAIN the \
          messages that later subscribers need"
-    ));
-    Some(finding.with_messages(one))
+    );
+    Some(of_messages(one, Cause::SessionEnded, sentence, remedy))
 }
 
 /// The session of the client, if it outlives its connections.
@@ -292,9 +290,7 @@ fn before_it_subscribed(
              and its subscription with QoS 1"
         ),
     };
-    Finding::new(Cause::NotRetained, sentence)
-        .remedy(remedy)
-        .with_messages(one)
+    of_messages(one, Cause::NotRetained, sentence, remedy)
 }
 
 fn not_readable(one: &UnmatchedTopic, unreadable: &Unreadable) -> Finding {
@@ -306,6 +302,17 @@ fn not_readable(one: &UnmatchedTopic, unreadable: &Unreadable) -> Finding {
     Finding::new(Cause::NotPermitted, sentence)
         .with_remedy(worded.clone())
         .with_messages(one)
+}
+
+/// A finding about these messages.
+fn of_messages(
+    one: &UnmatchedTopic,
+    cause: Cause,
+    sentence: String,
+    remedy: impl Into<String>,
+) -> Finding {
+    let finding = Finding::new(cause, sentence).remedy(remedy);
+    finding.with_messages(one)
 }
 
 fn were(one: &UnmatchedTopic) -> &'static str {
@@ -334,17 +341,14 @@ fn nearly_subscribed(
         }
         false => format!("publish to what {filter} matches: it may not read {topic}"),
     };
-    Finding::new(Cause::NotSubscribed, sentence)
-        .remedy(remedy)
-        .with_messages(one)
+    of_messages(one, Cause::NotSubscribed, sentence, remedy)
 }
 
 fn not_subscribed(one: &UnmatchedTopic) -> Finding {
     let (published, topic, reached) = (published(one), &one.topic, reached(one));
     let sentence = format!("it has no subscription, and {published} {reached}");
-    let finding = Finding::new(Cause::NotSubscribed, sentence)
-        .remedy(format!("have the client subscribe to {topic}"));
-    finding.with_messages(one)
+    let remedy = format!("have the client subscribe to {topic}");
+    of_messages(one, Cause::NotSubscribed, sentence, remedy)
 }
 
 /// Publishes of other clients that would have come to this one.

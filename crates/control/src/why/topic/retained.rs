@@ -33,7 +33,7 @@ pub(super) fn retained(asked: &Asked, facts: &TopicFacts) -> Option<(Bearing, Fi
         && !is_filter
         && past.0 == asked.client_id
     {
-        return Some((Bearing::Topic, past_will_of(topic, *at_ms, past)));
+        return Some((Bearing::Topic, past_will_of(topic, *at_ms, &past.0, past.1)));
     }
     let session = asked.session.as_ref().filter(|session| session.connected)?;
     let own = session.matching(asked.question.topic.as_deref()?);
@@ -52,7 +52,11 @@ pub(super) fn retained(asked: &Asked, facts: &TopicFacts) -> Option<(Bearing, Fi
         } => match (not_sent(session, topic, &own), past_will) {
             (Some(finding), _) => is_before(*at_ms).then_some((Bearing::Topic, finding)),
             (None, _) if is_filter => None,
-            (None, Some(past)) => Some((Bearing::Topic, past_will_of(topic, *at_ms, past))),
+            (None, Some(past)) => {
+                let (client_id, since_ms) = past;
+                let finding = past_will_of(topic, *at_ms, client_id, *since_ms);
+                Some((Bearing::Topic, finding))
+            }
             (None, None) => {
                 let bearing = match is_for_commands(topic) {
                     true => Bearing::Topic,
@@ -87,12 +91,12 @@ fn is_for_commands(topic: &str) -> bool {
 }
 
 /// The retained message is the Will of a client that is connected again: that and since when.
-fn past_will_of(topic: &str, at_ms: u64, (client_id, since_ms): &(String, u64)) -> Finding {
+fn past_will_of(topic: &str, at_ms: u64, client_id: &str, since_ms: u64) -> Finding {
     let sentence = format!(
         "the retained message of {topic} is the Will of {client_id}, published on {}; {client_id} \
          is connected again since {}, and nothing was retained there since",
         rfc3339::in_words(at_ms),
-        rfc3339::in_words(*since_ms)
+        rfc3339::in_words(since_ms)
     );
     Finding::new(Cause::WillRetained, sentence)
         .since(at_ms)

@@ -9,7 +9,6 @@ use super::refused::refused;
 use crate::cause::{Bearing, Cause};
 use crate::event_words;
 use crate::integrations::integration_of;
-use crate::journal::remedy_of_drop;
 use crate::text::typed_names;
 use crate::why::asked::Asked;
 use crate::why::events::lost_by_group;
@@ -204,9 +203,7 @@ fn lost_by_subscriber(
         reason.name(),
         typed_names(&[&one.client_id]),
     );
-    let mut finding = Finding::new(Cause::of_drop(reason), sentence).lost(count, at);
-    finding.remedy = remedy_of_drop(reason);
-    Some(finding)
+    Some(Finding::of_drop(reason, sentence).lost(count, at))
 }
 
 /// Messages that subscribers lost and that may be those of this device. For one that never connects
