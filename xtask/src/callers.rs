@@ -60,17 +60,21 @@ fn is_tool(path: &str) -> bool {
 /// The code without comments and without items for tests.
 fn product_text(text: &str) -> String {
     let mut code = String::new();
-    let mut skipping = false;
+    // Where the item for tests is indented, while it is left out.
+    let mut left_out: Option<usize> = None;
     for line in text.lines() {
-        match (line, skipping) {
-            ("#[cfg(test)]", _) => skipping = true,
-            ("}", true) => skipping = false,
-            (_, true) if line.ends_with(';') && !line.starts_with(' ') => skipping = false,
-            (_, true) => {}
-            (_, false) => {
+        let trimmed = line.trim_start();
+        let indent = line.len() - trimmed.len();
+        match left_out {
+            None if trimmed == "#[cfg(test)]" => left_out = Some(indent),
+            None => {
                 code.push_str(line.split("//").next().unwrap_or_default());
                 code.push('\n');
             }
+            Some(own) if indent == own && (trimmed == "}" || trimmed.ends_with(';')) => {
+                left_out = None;
+            }
+            Some(_) => {}
         }
     }
     code

@@ -199,7 +199,7 @@ pub(crate) fn report_elsewhere(api: &Api, request: &RequestName, principal: &Pri
     if is_elsewhere && is_within_limit(api, request) {
         // Nothing of other tenants: the event is shown to the team of the key.
         let why = format!("no device {device} that {} sees", principal.words());
-        report_of_key(api, request, principal, (RefusalCause::RequestInvalid, why));
+        report_of_key(api, request, principal, RefusalCause::RequestInvalid, &why);
     }
 }
 
@@ -208,7 +208,8 @@ pub(crate) fn report_of_key(
     api: &Api,
     request: &RequestName,
     principal: &Principal,
-    (cause, why): (RefusalCause, String),
+    cause: RefusalCause,
+    why: &str,
 ) {
     let Some((head, Some(key))) = subject_of(principal, None) else {
         return;

@@ -38,7 +38,7 @@ pub(crate) async fn report(api: &Api, request: &Parts, status: StatusCode) {
     let why = (RefusalCause::RequestInvalid, why.to_owned());
     let called_by = caller::identify(api, connection, request, false).await;
     match called_by.map(|caller| caller.principal) {
-        Ok(principal) => report_of_key(api, &name, &principal, why),
+        Ok(principal) => report_of_key(api, &name, &principal, why.0, &why.1),
         Err(_) => match device_of(api, key).await {
             Some(device) => refused_requests::report(api, &name, head_of(&device), why),
             None => refused_requests::report(api, &name, EventHead::unknown(), why),

@@ -75,12 +75,13 @@ impl Registry {
         &mut self,
         actor: &Actor,
         node: &str,
-        of: (&str, &str),
+        kind: &str,
+        name: &str,
         team: &str,
         settings: &str,
     ) -> Result<bool, RegistryError> {
         let mut work = self.begin(actor).await?;
-        let done = set_one(&mut work, node, of, team, settings).await;
+        let done = set_one(&mut work, node, kind, name, team, settings).await;
         work.end(done).await
     }
 
@@ -93,7 +94,8 @@ impl Registry {
         &mut self,
         actor: &Actor,
         node: &str,
-        (kind, name): (&str, &str),
+        kind: &str,
+        name: &str,
     ) -> Result<(String, String), RegistryError> {
         let mut work = self.begin(actor).await?;
         let done = async {
@@ -159,7 +161,8 @@ async fn seen_team_of(
 async fn set_one(
     work: &mut Work<'_>,
     node: &str,
-    (kind, name): (&str, &str),
+    kind: &str,
+    name: &str,
     team: &str,
     settings: &str,
 ) -> Result<bool, Fault> {

@@ -293,7 +293,8 @@ impl Registry {
     pub async fn dead_letters_to_send(
         &mut self,
         node: &str,
-        (kind, name): (&str, &str),
+        kind: &str,
+        name: &str,
     ) -> Result<Vec<u64>, RegistryError> {
         let mut reading = self.reading().await?;
         let on = reading.connection();

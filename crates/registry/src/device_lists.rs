@@ -249,7 +249,8 @@ impl Registry {
         visibility: &Visibility,
         filter: &DeviceFilter,
         order: DeviceOrder,
-        (offset, limit): (u64, u64),
+        offset: u64,
+        limit: u64,
     ) -> Result<(Vec<Device>, u64), RegistryError> {
         let engine = self.engine();
         let mut reading = self.reading().await?;

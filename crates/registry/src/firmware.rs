@@ -205,7 +205,8 @@ impl Registry {
     /// There is none.
     pub async fn firmware_for(
         &mut self,
-        (team, device_type): (&str, &str),
+        team: &str,
+        device_type: &str,
         name: &str,
         version: &str,
     ) -> Result<Firmware, RegistryError> {
@@ -424,7 +425,7 @@ impl Registry {
         };
         let read: Result<(String, String), Fault> = read.await;
         let (team, of_type) = reading.end(read).await?;
-        self.firmware_for((&team, &of_type), name, version).await
+        self.firmware_for(&team, &of_type, name, version).await
     }
 
     /// The tenants whose devices may ask for firmware: the common one if there is any firmware, and

@@ -54,7 +54,8 @@ impl Registry {
     pub async fn write_integration_state(
         &mut self,
         node: &str,
-        (kind, name): (&str, &str),
+        kind: &str,
+        name: &str,
         state: &IntegrationState,
     ) -> Result<(), RegistryError> {
         let mut work = self.begin(&Actor::local()).await?;
@@ -81,10 +82,11 @@ impl Registry {
     pub async fn forget_integration_state(
         &mut self,
         node: &str,
-        of: (&str, &str),
+        kind: &str,
+        name: &str,
     ) -> Result<(), RegistryError> {
         let mut work = self.begin(&Actor::local()).await?;
-        let done = delete_state(&mut work.all, node, of).await;
+        let done = delete_state(&mut work.all, node, kind, name).await;
         work.end(done).await
     }
 
@@ -106,7 +108,7 @@ impl Registry {
                 if kept.contains(&one) {
                     continue;
                 }
-                delete_state(&mut work.all, node, (&one.0, &one.1)).await?;
+                delete_state(&mut work.all, node, &one.0, &one.1).await?;
             }
             Ok(())
         };
@@ -118,7 +120,8 @@ impl Registry {
 async fn delete_state(
     on: &mut AnyConnection,
     node: &str,
-    (kind, name): (&str, &str),
+    kind: &str,
+    name: &str,
 ) -> Result<(), Fault> {
     let sql = "DELETE FROM integration_states WHERE node = $1 AND kind = $2 AND name = $3";
     let query = sqlx::query(sql).bind(clean(node));

@@ -170,7 +170,8 @@ impl Registry {
     pub async fn change_rule_set(
         &mut self,
         actor: &Actor,
-        (owner, name): (Owner, &str),
+        owner: Owner,
+        name: &str,
         rules: Option<&[RuleLine]>,
         settings: TypeSettings,
         expected_revision: Expected,

@@ -112,12 +112,13 @@ impl Registry {
     pub async fn set_rule(
         &mut self,
         actor: &Actor,
-        (name, team): (&str, &str),
+        name: &str,
+        team: &str,
         definition: &str,
         expected: Expected,
     ) -> Result<bool, RegistryError> {
         let mut work = self.begin(actor).await?;
-        let done = set_one(&mut work, (name, team), definition, expected).await;
+        let done = set_one(&mut work, name, team, definition, expected).await;
         work.end(done).await
     }
 
@@ -216,7 +217,8 @@ async fn revision_of(on: &mut AnyConnection, name: &str, team: &str) -> Result<i
 
 async fn set_one(
     work: &mut Work<'_>,
-    (name, team): (&str, &str),
+    name: &str,
+    team: &str,
     definition: &str,
     expected: Expected,
 ) -> Result<bool, Fault> {

@@ -82,8 +82,8 @@ impl<'de> Deserialize<'de> for Many {
     }
 }
 
-/// A device in a body: its id, and what it is or why it is none. Members that only the node sets are
-/// left out.
+/// A device in a body: its id, and what it is or why it is none. Members that only the node sets
+/// are left out.
 #[derive(Debug)]
 struct InBody {
     id: String,

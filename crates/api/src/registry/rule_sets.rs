@@ -266,8 +266,10 @@ async fn delete_of(
 async fn change_one_of(
     api: &Api,
     caller: Caller,
-    (owner, name): (Owner, String),
-    (rule, change): (RuleLine, RuleChange),
+    owner: Owner,
+    name: String,
+    rule: RuleLine,
+    change: RuleChange,
 ) -> Result<Json<ChangedRules>, Problem> {
     let one = ChangeOneRule {
         owner,
@@ -284,12 +286,13 @@ async fn change_one_of(
 async fn put_first_of(
     api: &Api,
     caller: Caller,
-    of: (Owner, String),
+    owner: Owner,
+    name: String,
     body: &OneRule,
 ) -> Result<Json<ChangedRules>, Problem> {
     let rule = RuleLine::parse(&with_keyword(&body.rule))
         .map_err(|why| Problem::new(ProblemKind::Invalid, why.clone()).of_field("/rule", why))?;
-    change_one_of(api, caller, of, (rule, RuleChange::First)).await
+    change_one_of(api, caller, owner, name, rule, RuleChange::First).await
 }
 
 /// Removes a rule; the others stay in their order.
@@ -303,8 +306,7 @@ async fn remove_of(
     let rule = RuleLine::parse_known(&with_keyword(&which.rule))
         .map_err(|why| Problem::bad_request(format!("rule: {why}")).of_parameter("rule", why))?;
     let missing = format!("the {} {name} has no rule \"{rule}\"", owner.word());
-    let of = (owner, name);
-    let changed = change_one_of(api, caller, of, (rule, RuleChange::Removed)).await?;
+    let changed = change_one_of(api, caller, owner, name, rule, RuleChange::Removed).await?;
     match changed.0.changed {
         true => Ok(changed),
         false => Err(Problem::new(ProblemKind::NotFound, missing)),
@@ -409,7 +411,7 @@ macro_rules! routes_of {
             PathOf(name): PathOf<String>,
             JsonBody(body): JsonBody<OneRule>,
         ) -> Result<Json<ChangedRules>, Problem> {
-            put_first_of(&api, caller, ($owner, name), &body).await
+            put_first_of(&api, caller, $owner, name, &body).await
         }
 
         #[doc = $remove_title]

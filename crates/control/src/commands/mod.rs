@@ -193,9 +193,8 @@ impl Commands {
     ) -> Result<Page<Command>, SharedRegistryError> {
         let read = self.tables.read(move |registry| {
             Box::pin(async move {
-                let fleet = (group.as_deref(), &*id);
                 registry
-                    .fleet_commands(&visibility, fleet, &filter, &page)
+                    .fleet_commands(&visibility, group.as_deref(), &id, &filter, &page)
                     .await
             })
         });

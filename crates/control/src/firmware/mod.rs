@@ -293,8 +293,8 @@ impl FirmwareStore {
         let requested = (name.clone(), version.clone());
         let read = self.tables.read(move |registry| {
             Box::pin(async move {
-                let of = (&*team, &*of_type);
-                registry.firmware_for(of, &requested.0, &requested.1).await
+                let (name, version) = (&requested.0, &requested.1);
+                registry.firmware_for(&team, &of_type, name, version).await
             })
         });
         let found = read.await;

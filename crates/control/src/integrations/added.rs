@@ -145,11 +145,11 @@ impl Integrations {
         self.expect_not_configured(kind, &team, &name)?;
         let is_enabled = is_enabled(&settings);
         let text = Value::Object(settings).to_string();
-        let (node, of, owner) = (self.host.name().to_owned(), name, team);
+        let (node, owner) = (self.host.name().to_owned(), team);
         let written = self.tables.note(move |registry| {
             Box::pin(async move {
-                let of = (kind.name(), of.as_str());
-                let set = registry.set_added_integration(&actor, &node, of, &owner, &text);
+                let kind = kind.name();
+                let set = registry.set_added_integration(&actor, &node, kind, &name, &owner, &text);
                 set.await
             })
         });
@@ -201,11 +201,12 @@ impl Integrations {
         name: &str,
     ) -> Result<(), AddedError> {
         let _changing = self.changing.lock().await;
-        let (node, of) = (self.host.name().to_owned(), name.to_owned());
+        let (node, named) = (self.host.name().to_owned(), name.to_owned());
         let removed = self.tables.note(move |registry| {
             Box::pin(async move {
-                let of = (kind.name(), of.as_str());
-                registry.remove_added_integration(&actor, &node, of).await
+                registry
+                    .remove_added_integration(&actor, &node, kind.name(), &named)
+                    .await
             })
         });
         let (_, team) = match removed.await {

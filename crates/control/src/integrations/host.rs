@@ -197,10 +197,7 @@ impl NodeHost {
     ) -> Result<(), SharedRegistryError> {
         let (node, name) = (self.node.clone(), name.to_owned());
         let forgotten = self.tables.note(move |registry| {
-            Box::pin(async move {
-                let of = (kind, name.as_str());
-                registry.forget_integration_state(&node, of).await
-            })
+            Box::pin(async move { registry.forget_integration_state(&node, kind, &name).await })
         });
         forgotten.await
     }
@@ -350,8 +347,9 @@ impl Host for NodeHost {
             };
             let written = self.tables.note(move |registry| {
                 Box::pin(async move {
-                    let of = (kind.as_str(), name.as_str());
-                    registry.write_integration_state(&node, of, &state).await
+                    registry
+                        .write_integration_state(&node, &kind, &name, &state)
+                        .await
                 })
             });
             written.await.map_err(|error| error.caller_text())

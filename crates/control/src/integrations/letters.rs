@@ -110,7 +110,7 @@ impl Letters {
     pub(super) async fn to_send(&self, kind: &str, name: &str) -> Result<Vec<u64>, String> {
         let (node, kind, name) = (self.node.clone(), kind.to_owned(), name.to_owned());
         let read = self.tables.read(move |registry| {
-            Box::pin(async move { registry.dead_letters_to_send(&node, (&kind, &name)).await })
+            Box::pin(async move { registry.dead_letters_to_send(&node, &kind, &name).await })
         });
         read.await.map_err(|error| error.caller_text())
     }

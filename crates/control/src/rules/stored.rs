@@ -246,8 +246,8 @@ impl Rules {
         let definition = serde_json::to_string(&change.definition).unwrap_or_default();
         let written = self.tables.note(move |registry| {
             Box::pin(async move {
-                let of = (change.name.as_str(), change.team.as_str());
-                let set = registry.set_rule(&actor, of, &definition, change.expected);
+                let (name, team) = (&change.name, &change.team);
+                let set = registry.set_rule(&actor, name, team, &definition, change.expected);
                 set.await
             })
         });

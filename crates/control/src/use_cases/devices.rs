@@ -84,7 +84,7 @@ impl UseCase for ListDevicesFrom {
         } = self;
         let visibility = caller.visibility();
         Ok(registry
-            .devices_from(&visibility, &filter, order, place)
+            .devices_from(&visibility, &filter, order, place.0, place.1)
             .await?)
     }
 }

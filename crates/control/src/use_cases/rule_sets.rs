@@ -164,8 +164,9 @@ impl UseCase for ChangeRuleSet {
         if let Some(rules) = &rules {
             check_rules(registry, caller, of, rules).await?;
         }
+        let rules = rules.as_deref();
         let changed =
-            registry.change_rule_set(actor, of, rules.as_deref(), settings, expected_revision);
+            registry.change_rule_set(actor, owner, &name, rules, settings, expected_revision);
         Ok(changed.await?)
     }
 }

@@ -180,7 +180,8 @@ impl Registry {
     pub async fn fleet_commands(
         &mut self,
         visibility: &Visibility,
-        (group, id): (Option<&str>, &str),
+        group: Option<&str>,
+        id: &str,
         filter: &CommandFilter,
         page: &PageRequest,
     ) -> Result<Page<Command>, RegistryError> {

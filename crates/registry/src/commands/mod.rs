@@ -153,7 +153,8 @@ impl Registry {
     pub async fn recent_commands_of(
         &mut self,
         visibility: &Visibility,
-        (tenant, device): (u32, &str),
+        tenant: u32,
+        device: &str,
         since_ms: i64,
         limit: u32,
     ) -> Result<Vec<Command>, RegistryError> {

@@ -1,7 +1,7 @@
 //! The macro that makes the list of an object's fields into its types.
 
 /// Makes the list of an object's fields into the object, a new one and a change, and
-/// [`Object`](super::Object).
+/// [`Object`](super::table::Object).
 ///
 /// * `kept`: fields that the node sets. Each has its column, its type and its uses.
 /// * `times`: the same, in milliseconds since the Unix epoch; 0: never. JSON has them as RFC 3339,
@@ -93,8 +93,8 @@ macro_rules! object {
 
             impl $Row {
                 /// Fields that a request may set and change, in their order.
-                pub const SETTABLE: &'static [crate::object::SettableField] = &[
-                    $(crate::object::SettableField {
+                pub const SETTABLE: &'static [crate::object::table::SettableField] = &[
+                    $(crate::object::table::SettableField {
                         name: $s_column,
                         doc: concat!($($s_doc),*),
                     },)*
@@ -115,32 +115,32 @@ macro_rules! object {
             }
         )?
 
-        impl crate::object::Object for $Row {
+        impl crate::object::table::Object for $Row {
             const TABLE: &'static str = $table;
 
-            const FIELDS: &'static [crate::object::Field<Self>] = &[
-                $(crate::object::Field {
+            const FIELDS: &'static [crate::object::table::Field<Self>] = &[
+                $(crate::object::table::Field {
                     column: $k_column,
                     is_changed_by_api: false,
-                    uses: &[$(crate::object::Use::$k_use),*],
+                    uses: &[$(crate::object::table::Use::$k_use),*],
                     value: |object| &object.$k,
                 },)*
-                $(crate::object::Field {
+                $(crate::object::table::Field {
                     column: stringify!($t),
                     is_changed_by_api: false,
-                    uses: &[$(crate::object::Use::$t_use),*],
+                    uses: &[$(crate::object::table::Use::$t_use),*],
                     value: |object| &object.$t,
                 },)*
-                $($(crate::object::Field {
+                $($(crate::object::table::Field {
                     column: $g_column,
                     is_changed_by_api: false,
-                    uses: &[$(crate::object::Use::$g_use),*],
+                    uses: &[$(crate::object::table::Use::$g_use),*],
                     value: |object| &object.$g,
                 },)*)?
-                $($(crate::object::Field {
+                $($(crate::object::table::Field {
                     column: $s_column,
                     is_changed_by_api: true,
-                    uses: &[$(crate::object::Use::$s_use),*],
+                    uses: &[$(crate::object::table::Use::$s_use),*],
                     value: |object| &object.$s,
                 },)*)?
             ];
@@ -149,7 +149,7 @@ macro_rules! object {
                 &[$($(concat!("(", $d_sql, ") AS ", stringify!($d)),)*)?];
 
             fn read(row: &sqlx::any::AnyRow) -> Result<Self, crate::sql::Fault> {
-                use crate::object::FieldValue;
+                use crate::object::value::FieldValue;
                 Ok(Self {
                     $($k: FieldValue::read(row, $k_column)?,)*
                     $($($g: FieldValue::read(row, $g_column)?,)*)?
@@ -173,7 +173,7 @@ macro_rules! object {
 
             /// The object that a new one becomes, without what the node sets.
             pub(crate) fn begun(new: $New) -> Self {
-                use crate::object::Given;
+                use crate::object::value::Given;
                 Self {
                     $($k: Default::default(),)*
                     $($($g: Given::given(new.$g),)*)?

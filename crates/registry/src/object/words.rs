@@ -35,13 +35,13 @@ macro_rules! word_type {
 
         impl utoipa::PartialSchema for $type {
             fn schema() -> utoipa::openapi::RefOr<utoipa::openapi::Schema> {
-                crate::object::one_of($what, Self::ALL.map(Self::word)).into()
+                crate::object::words::one_of($what, Self::ALL.map(Self::word)).into()
             }
         }
 
         impl utoipa::ToSchema for $type {}
 
-        impl crate::object::FieldValue for $type {
+        impl crate::object::value::FieldValue for $type {
             fn read(
                 row: &sqlx::any::AnyRow,
                 name: &'static str,

@@ -102,7 +102,8 @@ impl Registry {
     /// The database cannot be read.
     pub async fn recent_rollouts_of(
         &mut self,
-        (tenant, device): (u32, &str),
+        tenant: u32,
+        device: &str,
         since_ms: i64,
         limit: u32,
     ) -> Result<Vec<(Rollout, RolloutDevice)>, RegistryError> {

@@ -174,7 +174,7 @@ impl Snapshot {
         }
         for (tenant, id) in changed_devices {
             let id: Arc<str> = id.into();
-            next.read_device(on, place, (tenant, &id)).await?;
+            next.read_device(on, place, tenant, &id).await?;
             names.push(id);
         }
         let mut new_bans = Vec::new();
@@ -240,7 +240,8 @@ impl Snapshot {
         &mut self,
         on: &mut AnyConnection,
         place: &str,
-        (tenant, id): (u32, &Arc<str>),
+        tenant: u32,
+        id: &Arc<str>,
     ) -> Result<(), Fault> {
         let mut of_tenant = self.devices.remove(&tenant).unwrap_or_default();
         if let Some(old) = of_tenant.get(id) {

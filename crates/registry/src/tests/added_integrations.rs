@@ -9,12 +9,12 @@ both!(
     {
         let actor = Actor::local();
         for (node, of, settings, is_new) in [
-            ("n", UP, "{\"a\":1}", true),
-            ("n", UP, "{\"a\":2}", false),
+            ("n", UP.0, UP.1, "{\"a\":1}", true),
+            ("n", UP.0, UP.1, "{\"a\":2}", false),
             ("n", ("webhook", "up"), "{}", true),
             ("m", UP, "{}", true),
         ] {
-            let set = registry.set_added_integration(&actor, node, of, "", settings);
+            let set = registry.set_added_integration(&actor, node, of.0, of.1, "", settings);
             assert_eq!(set.await?, is_new);
         }
         let all = registry.added_integrations(&Visibility::All, "n").await?;
@@ -22,8 +22,12 @@ both!(
         assert_eq!((&*all[0].name, &*all[0].settings), ("up", "{\"a\":2}"));
         let other = Visibility::Team("t".to_owned());
         assert!(registry.added_integrations(&other, "n").await?.is_empty());
-        registry.remove_added_integration(&actor, "n", UP).await?;
-        let again = registry.remove_added_integration(&actor, "n", UP).await;
+        registry
+            .remove_added_integration(&actor, "n", UP.0, UP.1)
+            .await?;
+        let again = registry
+            .remove_added_integration(&actor, "n", UP.0, UP.1)
+            .await;
         assert!(
             matches!(again, Err(RegistryError::NotFound(_))),
             "{again:?}"
@@ -43,17 +47,17 @@ both!(a_node_has_so_many_of_a_kind_at_most, registry, {
     for at in 0..ADDED_MAX {
         let name = format!("b{at}");
         let of = ("webhook", name.as_str());
-        let set = registry.set_added_integration(&actor, "n", of, "", "{}");
+        let set = registry.set_added_integration(&actor, "n", of.0, of.1, "", "{}");
         assert!(set.await?);
     }
     let more = registry
-        .set_added_integration(&actor, "n", ("webhook", "more"), "", "{}")
+        .set_added_integration(&actor, "n", "webhook", "more", "", "{}")
         .await;
     assert!(matches!(more, Err(RegistryError::Conflict(_))), "{more:?}");
-    let same = registry.set_added_integration(&actor, "n", ("webhook", "b0"), "", "{}");
+    let same = registry.set_added_integration(&actor, "n", "webhook", "b0", "", "{}");
     assert!(!same.await?);
     // Those of other kinds are counted apart.
-    let other = registry.set_added_integration(&actor, "n", UP, "", "{}");
+    let other = registry.set_added_integration(&actor, "n", UP.0, UP.1, "", "{}");
     assert!(other.await?);
 });
 
@@ -64,7 +68,7 @@ both!(subscriptions_go_with_their_bridge, registry, {
         qos,
     };
     registry
-        .set_added_integration(&Actor::local(), "n", UP, "", "{}")
+        .set_added_integration(&Actor::local(), "n", UP.0, UP.1, "", "{}")
         .await?;
     for one in [
         of("up", "a/#", 0),
@@ -79,7 +83,7 @@ both!(subscriptions_go_with_their_bridge, registry, {
     assert_eq!(all, [of("other", "a", 1), of("up", "a/#", 2)]);
     assert!(registry.bridge_subscriptions("m").await?.is_empty());
     registry
-        .remove_added_integration(&Actor::local(), "n", UP)
+        .remove_added_integration(&Actor::local(), "n", UP.0, UP.1)
         .await?;
     assert_eq!(
         registry.bridge_subscriptions("n").await?,
@@ -98,9 +102,9 @@ both!(a_name_is_one_within_a_team, registry, {
     }
     let actor = Actor::local();
     for (team, expected) in [("north", true), ("south", true), ("south", false)] {
-        let set = registry.set_added_integration(&actor, "n", UP, team, "{}");
+        let set = registry.set_added_integration(&actor, "n", UP.0, UP.1, team, "{}");
         assert_eq!(set.await?, expected);
-        let set = registry.set_rule(&actor, ("hot", team), "{}", crate::Expected::any());
+        let set = registry.set_rule(&actor, "hot", team, "{}", crate::Expected::any());
         assert_eq!(set.await?, expected);
     }
     let all = registry.added_integrations(&Visibility::All, "n").await?;
@@ -108,7 +112,9 @@ both!(a_name_is_one_within_a_team, registry, {
     assert_eq!(names.len(), 2);
     assert!(names.contains(&"north") && names.contains(&"south"));
     // Who sees both has to name one.
-    let several = registry.remove_added_integration(&actor, "n", UP).await;
+    let several = registry
+        .remove_added_integration(&actor, "n", UP.0, UP.1)
+        .await;
     assert!(several.is_err_and(|error| error.to_string().contains("several teams")));
     assert!(registry.remove_rule(&actor, "hot").await.is_err());
     let south = all.iter().find(|one| one.team_name == "south");
@@ -117,10 +123,12 @@ both!(a_name_is_one_within_a_team, registry, {
         ..Actor::local()
     };
     let (_, team) = registry
-        .remove_added_integration(&of_south, "n", UP)
+        .remove_added_integration(&of_south, "n", UP.0, UP.1)
         .await?;
     assert_eq!(team, "south");
     registry.remove_rule(&of_south, "hot").await?;
     assert_eq!(registry.stored_rules(&Visibility::All).await?.len(), 1);
-    registry.remove_added_integration(&actor, "n", UP).await?;
+    registry
+        .remove_added_integration(&actor, "n", UP.0, UP.1)
+        .await?;
 });

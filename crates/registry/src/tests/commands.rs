@@ -127,12 +127,13 @@ both!(commands_are_found_by_device_and_by_id, registry, {
     assert_eq!(ids(others), [""; 0]);
     registry.expire_commands(i64::MAX).await?;
     add(registry, "pump", "open").await?;
-    let pump = (0, "pump");
-    let found = registry.recent_commands_of(all, pump, i64::MAX, 10).await?;
+    let found = registry
+        .recent_commands_of(all, 0, "pump", i64::MAX, 10)
+        .await?;
     assert_eq!(ids(found), ["pump open", "pump other", "pump same"]);
-    let found = registry.recent_commands_of(team, pump, 0, 10).await?;
+    let found = registry.recent_commands_of(team, 0, "pump", 0, 10).await?;
     assert!(found.is_empty());
-    let found = registry.recent_commands_of(all, (1, "pump"), 0, 10).await?;
+    let found = registry.recent_commands_of(all, 1, "pump", 0, 10).await?;
     assert!(found.is_empty());
 });
 
@@ -219,11 +220,11 @@ both!(a_command_to_a_filter_is_one_of_its_own, registry, {
     let team = Visibility::Team("other".to_owned());
     assert!(registry.filter_reports(&team, None, 10).await?.is_empty());
     let (filter, page) = (CommandFilter::default(), PageRequest::first(1));
-    let listed = registry.fleet_commands(&Visibility::All, (None, "x"), &filter, &page);
+    let listed = registry.fleet_commands(&Visibility::All, None, "x", &filter, &page);
     let listed = listed.await?;
     assert_eq!(listed.items[0].device, "a");
     assert!(listed.next.is_some());
-    let none = registry.fleet_commands(&team, (None, "x"), &filter, &page);
+    let none = registry.fleet_commands(&team, None, "x", &filter, &page);
     assert!(is_not_found(none.await));
 });
 

@@ -76,7 +76,10 @@ both!(
         registry.mark_dead_letters("n", &ids, true).await?;
         registry.note_damaged_letter("n", ids[0], "damaged").await?;
         let of = (&*heads[0].kind, &*heads[0].name);
-        assert_eq!(registry.dead_letters_to_send("n", of).await?, [ids[1]]);
+        assert_eq!(
+            registry.dead_letters_to_send("n", of.0, of.1).await?,
+            [ids[1]]
+        );
         let heads = registry.dead_letters("n", None, 0, 10).await?;
         assert_eq!(heads[0].reason, "damaged");
         assert_eq!(registry.remove_dead_letters("n", &ids).await?, 2);
@@ -117,12 +120,20 @@ both!(
                 .is_empty()
         );
         let of = ("file", "audit");
-        assert_eq!(registry.dead_letters_to_send("n", of).await?, ids);
+        assert_eq!(registry.dead_letters_to_send("n", of.0, of.1).await?, ids);
         registry.mark_dead_letters("n", &ids[1..2], false).await?;
         registry.put_dead_letters("n", &[letter(1)], KEPT).await?;
-        assert_eq!(registry.dead_letters_to_send("n", of).await?, ids[2..]);
+        assert_eq!(
+            registry.dead_letters_to_send("n", of.0, of.1).await?,
+            ids[2..]
+        );
         registry.remove_dead_letters("n", &ids).await?;
-        assert!(registry.dead_letters_to_send("n", of).await?.is_empty());
+        assert!(
+            registry
+                .dead_letters_to_send("n", of.0, of.1)
+                .await?
+                .is_empty()
+        );
     }
 );
 
@@ -218,9 +229,8 @@ both!(
         };
         for name in ["a", "b"] {
             for word in ["running", "paused"] {
-                let of = ("file", name);
                 registry
-                    .write_integration_state("n", of, &state(word))
+                    .write_integration_state("n", "file", name, &state(word))
                     .await?;
             }
         }

@@ -176,8 +176,14 @@ both!(
         assert_eq!(registry.mark_inactive(check(500_000)).await?, []);
         assert!(!registry.has_inactivity().await?);
         let actor = all();
-        let set =
-            registry.change_rule_set(&actor, DEVICE, None, inactive_after(60), Expected::any());
+        let set = registry.change_rule_set(
+            &actor,
+            DEVICE.0,
+            DEVICE.1,
+            None,
+            inactive_after(60),
+            Expected::any(),
+        );
         set.await?;
         assert!(registry.has_inactivity().await?);
         // One second later than it would be without what may be missing.
@@ -228,8 +234,14 @@ both!(
             ..check(559_000)
         };
         assert_eq!(registry.mark_inactive(late).await?, []);
-        let set =
-            registry.change_rule_set(&actor, DEVICE, None, inactive_after(0), Expected::any());
+        let set = registry.change_rule_set(
+            &actor,
+            DEVICE.0,
+            DEVICE.1,
+            None,
+            inactive_after(0),
+            Expected::any(),
+        );
         set.await?;
         assert_eq!(registry.mark_inactive(check(900_000)).await?, []);
     }
@@ -238,14 +250,28 @@ both!(
 both!(when_devices_are_inactive_is_checked, registry, {
     for (name, secs) in [("device", 9), ("device", 40_000_000), ("odd", 60)] {
         let (actor, of) = (all(), (Owner::DeviceType, name));
-        let set = registry.change_rule_set(&actor, of, None, inactive_after(secs), Expected::any());
+        let set = registry.change_rule_set(
+            &actor,
+            of.0,
+            of.1,
+            None,
+            inactive_after(secs),
+            Expected::any(),
+        );
         assert!(set.await.is_err(), "{name} {secs}");
     }
     let team = Actor {
         visibility: Visibility::Team("plant".to_owned()),
         ..all()
     };
-    let set = registry.change_rule_set(&team, DEVICE, None, inactive_after(60), Expected::any());
+    let set = registry.change_rule_set(
+        &team,
+        DEVICE.0,
+        DEVICE.1,
+        None,
+        inactive_after(60),
+        Expected::any(),
+    );
     assert!(set.await.is_err());
 });
 
@@ -277,12 +303,12 @@ both!(devices_are_counted_and_listed_by_place, registry, {
     };
     assert_eq!(kinds, [kind("sensor", 2), kind("", 1)]);
     let (all_of_them, order) = (DeviceFilter::default(), DeviceOrder::Number);
-    let from = registry.devices_from(&Visibility::All, &all_of_them, order, (1, 5));
+    let from = registry.devices_from(&Visibility::All, &all_of_them, order, 1, 5);
     let (found, total) = from.await?;
     let numbers: Vec<i64> = found.iter().map(|device| device.number).collect();
     assert_eq!((numbers, total), (vec![2, 4], 3));
     let order = DeviceOrder::Created;
-    let from = registry.devices_from(&Visibility::All, &all_of_them, order, (0, 1));
+    let from = registry.devices_from(&Visibility::All, &all_of_them, order, 0, 1);
     assert_eq!(from.await?.0[0].number, 4);
 
     for (key, is_active) in [("a", true), ("b", false)] {

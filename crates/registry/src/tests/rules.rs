@@ -6,20 +6,23 @@ use crate::{
 
 both!(a_rule_is_changed_by_who_knows_it, registry, {
     let actor = Actor::local();
-    let of = ("hot", "");
     assert!(
         registry
-            .set_rule(&actor, of, "{}", Expected::from(0))
+            .set_rule(&actor, "hot", "", "{}", Expected::from(0))
             .await?
     );
-    let again = registry.set_rule(&actor, of, "{}", Expected::from(0)).await;
+    let again = registry
+        .set_rule(&actor, "hot", "", "{}", Expected::from(0))
+        .await;
     assert!(matches!(again, Err(RegistryError::Exists(_))), "{again:?}");
     assert!(
         !registry
-            .set_rule(&actor, of, "{\"own\":true}", Expected::from(1))
+            .set_rule(&actor, "hot", "", "{\"own\":true}", Expected::from(1))
             .await?
     );
-    let stale = registry.set_rule(&actor, of, "{}", Expected::from(1)).await;
+    let stale = registry
+        .set_rule(&actor, "hot", "", "{}", Expected::from(1))
+        .await;
     assert!(
         matches!(stale, Err(RegistryError::Stale { .. })),
         "{stale:?}"

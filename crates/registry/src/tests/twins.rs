@@ -106,8 +106,14 @@ both!(messages_are_written_with_their_changes, registry, {
         client_ids: None,
         inactive_after_secs: Some(60),
     };
-    let device = (Owner::DeviceType, "device");
-    let set = registry.change_rule_set(&actor, device, None, secs, Expected::any());
+    let set = registry.change_rule_set(
+        &actor,
+        Owner::DeviceType,
+        "device",
+        None,
+        secs,
+        Expected::any(),
+    );
     set.await?;
     let active = |message_ms| MessageTimes {
         tenant: 0,

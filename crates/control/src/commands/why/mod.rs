@@ -58,9 +58,8 @@ impl Examine for Commands {
         let read = self.tables.read(move |registry| {
             Box::pin(async move {
                 let since_ms = now_signed_ms() - ENDED_SINCE_MS;
-                let device = (tenant.0, &*device);
                 registry
-                    .recent_commands_of(&seen, device, since_ms, LOOKED_AT)
+                    .recent_commands_of(&seen, tenant.0, &device, since_ms, LOOKED_AT)
                     .await
             })
         });

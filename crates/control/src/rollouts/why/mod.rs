@@ -99,8 +99,9 @@ impl Examine for Rollouts {
         let read = self.tables.read(move |registry| {
             Box::pin(async move {
                 let since_ms = now_signed_ms() - ENDED_SINCE_MS;
-                let device = (tenant.0, &*device);
-                registry.recent_rollouts_of(device, since_ms, TOLD).await
+                registry
+                    .recent_rollouts_of(tenant.0, &device, since_ms, TOLD)
+                    .await
             })
         });
         let team = asked.team.as_deref();
