@@ -1,8 +1,8 @@
 //! Authentication of clients: the authenticator is asked while the connection waits in the lobby,
 //! under a deadline (MQTT 5 section 3.1.4).
 //!
-//! What comes of it are an identity and its rules, or a refusal. Here too is how both are taken
-//! back later: rules that change, credentials that are revoked.
+//! The result is an identity and its rules, or a refusal. `identity`, `listener` and `rules` have
+//! how both are taken back later: rules that change, credentials that are revoked.
 
 pub(crate) mod authentications;
 pub(crate) mod identity;

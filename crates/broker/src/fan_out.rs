@@ -9,7 +9,7 @@
 //!
 //! Between two turns anything may happen to the receivers. The walk over the topic index goes on at
 //! a filter, not at a place in memory; of what was gathered before a subscription changed, each
-//! is looked up again before it is served.
+//! is looked up again before it is served (`serve`).
 
 mod serve;
 pub(crate) mod under_way;

@@ -1,5 +1,5 @@
-//! Answers of a client to the messages it was sent, and how an entry comes to its end: delivered,
-//! dropped or expired (MQTT 5 sections 4.3.2 and 4.3.3).
+//! Answers of a client to the messages it was sent (MQTT 5 sections 4.3.2 and 4.3.3). How an entry
+//! ends is in `entry_end`.
 
 use martlet_codec::{AckKind, PacketId, QoS, ReasonCode};
 

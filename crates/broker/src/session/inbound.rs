@@ -1,5 +1,5 @@
 //! The answers to PUBLISH and PUBREL packets of a client (MQTT 5 section 4.3). What is between both
-//! is in `receipts.rs`.
+//! is in `receipts`, and refusals are in `refused_publish`.
 
 use std::sync::Arc;
 

@@ -3,7 +3,7 @@
 //! Answers of one connection leave in the order in which they were asked for, so one that waits
 //! for nothing still waits for those before it. While a message is on its way to the queue of a
 //! part that has the messages of all shards in order, its answer and all later ones of the shard
-//! wait too ([`Unqueued`](super::unqueued::Unqueued)).
+//! wait too ([`Unqueued`](super::unqueued::Unqueued)). What leaves the gate is in `gate_open`.
 
 use std::collections::BTreeMap;
 

@@ -1,4 +1,4 @@
-//! The shard: all state that one core owns, and the calls that bring events in.
+//! The shard: all state that one core owns. `calls` has the calls that bring events in.
 //!
 //! Every call takes the time, the node and the effects along in [`Cx`]; nothing in here waits,
 //! reads a clock or touches a socket. The calls of one tick come in any order; at its end the

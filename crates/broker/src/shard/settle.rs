@@ -1,4 +1,5 @@
-//! Actions that must not happen in the middle of something else.
+//! Work that must not happen in the middle of something else, such as messages between the share
+//! groups and the members of one shard.
 
 use crate::connection::Phase;
 use crate::node::{Cx, Node};
