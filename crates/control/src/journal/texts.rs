@@ -120,6 +120,7 @@ texts! {
         Is::ReservedClientId => "give the client a Client Identifier that does not begin with $";
         Is::NameOfDevice => "give the client a User Name that is not the id of a device, or have it log in as that device with its secret";
         Is::CertificateNamesNobody => "issue the client another certificate, which has its user name in the field that the listener reads";
+        Is::PayloadKeyUnreadable => "have the device send a JSON object with api_key as a member, and a Will without it";
         Is::NoAuthenticationMethod => "have the client log in by user name and password, without an Authentication Method";
         _ => "";
     }

@@ -18,6 +18,7 @@ pub fn in_commands(error: &dyn Remedies, node: &str) -> String {
 
 impl Remedy {
     /// A remedy of the tables, whose command has these options, which select the node.
+    // Table: of remedies.
     pub fn of_tables(remedy: &TableRemedy, node: &str) -> Self {
         use TableRemedy as Is;
         let (device, user) = (ObjectKind::Device, ObjectKind::User);

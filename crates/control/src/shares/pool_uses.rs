@@ -68,7 +68,7 @@ impl PoolUses {
     }
 }
 
-/// What all but this one use.
+/// Bytes that all but this one use.
 fn others_than(owner: &Owner, used: &HashMap<Owner, u64>) -> u64 {
     let others = used.iter().filter(|(other, _)| *other != owner);
     others.map(|(_, used)| used).sum()

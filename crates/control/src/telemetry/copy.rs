@@ -21,7 +21,7 @@ impl TelemetryCopy {
         self.path.as_deref()
     }
 
-    /// What is wrong with the file that was to be copied; none: nothing.
+    /// Damage of the file that was to be copied; none: nothing.
     pub fn warning(&self) -> Option<&str> {
         self.warning.as_deref()
     }
@@ -55,7 +55,7 @@ impl TelemetryCopy {
     }
 }
 
-/// What is damaged, in a sentence.
+/// Sentence about what is damaged.
 fn warning_of(damage: &Damage) -> Option<String> {
     let first = damage.first();
     let more = match damage.count() - first.len() {
