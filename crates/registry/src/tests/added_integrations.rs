@@ -9,8 +9,8 @@ both!(
     {
         let actor = Actor::local();
         for (node, of, settings, is_new) in [
-            ("n", UP.0, UP.1, "{\"a\":1}", true),
-            ("n", UP.0, UP.1, "{\"a\":2}", false),
+            ("n", UP, "{\"a\":1}", true),
+            ("n", UP, "{\"a\":2}", false),
             ("n", ("webhook", "up"), "{}", true),
             ("m", UP, "{}", true),
         ] {
