@@ -450,7 +450,7 @@ def test_a_ban_is_taken_back_by_what_it_was_added_with(place):
         assert shown(place, "ban", "ls")["items"] == [], words
     made = shown(place, "ban", "add", "user", "bob")
     assert "there is no such ban of bob" in place.run("ban", "rm", "client-id", "bob", code=1)
-    assert "not a kind of ban" in place.run("ban", "rm", "name", "bob", code=1)
+    assert "is not one of client_id, user_name" in place.run("ban", "rm", "name", "bob", code=1)
     place.run("ban", "rm", made["id"])
     assert len(shown(place, "audit", "-n", "3")["items"]) == 3
 

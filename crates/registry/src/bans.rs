@@ -59,7 +59,7 @@ impl BanKind {
 }
 
 word_type!(
-    BanKind,
+    BanKind as "BanKind",
     "Kind of a ban: a Client Identifier, a user name, or an address or network.",
     unknown |_: &AnyRow, _: &str| Ok(BanKind::ClientId)
 );

@@ -132,7 +132,7 @@ object! {
 }
 
 word_type!(
-    Status,
+    Status as "DeviceStatus",
     "`active` devices are accepted, `inactive` ones and those in `maintenance` are refused. \
      Default: `active`.",
     unknown | row: &AnyRow,

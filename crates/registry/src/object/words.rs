@@ -13,10 +13,10 @@ pub fn one_of(what: &str, words: impl IntoIterator<Item = &'static str>) -> Obje
 }
 
 /// Makes an enumeration with `ALL`, `word` and `from_word` into a value of fields, in JSON and in
-/// the document of the API. A word of the tables that is none is read as `$unknown`, or else an
+/// the document of the API, where it has a name of its own. A word of the tables that is none is read as `$unknown`, or else an
 /// error.
 macro_rules! word_type {
-    ($type:ident, $what:literal, unknown $unknown:expr) => {
+    ($type:ident as $name:literal, $what:literal, unknown $unknown:expr) => {
         impl serde::Serialize for $type {
             fn serialize<S: serde::Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {
                 serializer.serialize_str(self.word())
@@ -39,7 +39,11 @@ macro_rules! word_type {
             }
         }
 
-        impl utoipa::ToSchema for $type {}
+        impl utoipa::ToSchema for $type {
+            fn name() -> std::borrow::Cow<'static, str> {
+                std::borrow::Cow::Borrowed($name)
+            }
+        }
 
         impl crate::object::value::FieldValue for $type {
             fn read(

@@ -48,7 +48,7 @@ impl ApiRole {
 }
 
 word_type!(
-    ApiRole,
+    ApiRole as "ApiRole",
     "Role in the API and the panel, for all teams. Default: `none`.",
     unknown |_: &AnyRow, _: &str| Ok(ApiRole::None)
 );
