@@ -13,8 +13,8 @@ pub fn one_of(what: &str, words: impl IntoIterator<Item = &'static str>) -> Obje
 }
 
 /// Makes an enumeration with `ALL`, `word` and `from_word` into a value of fields, in JSON and in
-/// the document of the API, where it has a name of its own. A word of the tables that is none is read as `$unknown`, or else an
-/// error.
+/// the document of the API, where it has a name of its own. A word of the tables that is none is
+/// read as `$unknown`, or is an error.
 macro_rules! word_type {
     ($type:ident as $name:literal, $what:literal, unknown $unknown:expr) => {
         impl serde::Serialize for $type {
