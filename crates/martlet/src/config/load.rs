@@ -16,7 +16,7 @@ mod table;
 
 pub(crate) use check::expectation;
 pub(crate) use effective::{Effective, SinkTable};
-pub(crate) use environment::{FIND_NODES, environment};
+pub(crate) use environment::{FIND_NODES, environment, meaning_for_commands};
 pub(crate) use environment_file::{EnvironmentFile, origin_of, place_of};
 pub(crate) use overlay::{HttpAddress, Overlay};
 pub(crate) use sourced::{DEFAULT_SOURCE, KeyValues, Sourced, environment_name};

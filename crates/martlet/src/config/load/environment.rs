@@ -19,8 +19,17 @@ use crate::config::schema::{Key, Kind};
 /// data directories below it are found.
 pub(crate) const FIND_NODES: &str = "MARTLET_FIND_NODES";
 
-/// Variables of commands, tests and tools that are not configuration.
-const NOT_CONFIGURATION: &[&str] = &["MARTLET_BIN", FIND_NODES];
+/// Variables of commands, tests and tools that are not configuration, and their meaning.
+const NOT_CONFIGURATION: &[(&str, &str)] = &[
+    ("MARTLET_BIN", "the program that tests start"),
+    (FIND_NODES, "whether commands look for a running node"),
+];
+
+/// The meaning of a variable that is not configuration.
+pub(crate) fn meaning_for_commands(name: &str) -> Option<&'static str> {
+    let found = NOT_CONFIGURATION.iter().find(|(known, _)| *known == name);
+    found.map(|(_, what)| *what)
+}
 
 /// Variables of the process, which take precedence, and of `.env` in the working directory.
 #[derive(Debug, Default)]
@@ -41,7 +50,7 @@ pub(super) fn read_environment(
         .map(|key| (environment_name(&key.path), key))
         .collect();
     for (name, text) in environment {
-        if !name.starts_with("MARTLET_") || NOT_CONFIGURATION.contains(&name.as_str()) {
+        if !name.starts_with("MARTLET_") || meaning_for_commands(name).is_some() {
             continue;
         }
         let place = place_of(file, name);

@@ -3,7 +3,7 @@
 use super::names::{NAMES, NOT_MEANT};
 use super::variables::Variables;
 use super::{connections, ignored};
-use crate::config::load::environment_name;
+use crate::config::load::{environment_name, meaning_for_commands};
 use crate::config::schema::keys;
 
 /// Effect of a variable.
@@ -40,6 +40,7 @@ impl<'a> Variables<'a> {
                 || own.iter().any(|known| known == name);
             let told = match meaning(name) {
                 _ if is_own => Use::Read("a key of the configuration"),
+                None if let Some(what) = meaning_for_commands(name) => Use::Read(what),
                 Some(_) if value.trim().is_empty() => Use::Ignored("it is empty"),
                 Some(what) if self.get(name).is_some() => {
                     self.why_off(name).map_or(Use::Read(what), Use::Ignored)
