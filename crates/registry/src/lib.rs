@@ -167,7 +167,7 @@ pub use martlet_rollout as rollout;
 pub use members::Member;
 pub use message_log::{LoggedMessage, MessageLogQuery, MessagesKept};
 pub use message_times::MessageTimes;
-pub use object::{SettableField, one_of};
+pub use object::{SettableField, one_of, read_time};
 pub use offline_queue::{OfflineMessage, offline_messages};
 pub use other_system::OtherSystem;
 pub use page::{Page, PageRequest};

@@ -24,7 +24,7 @@ use crate::{
     Actor, Exists, Expected, NO_ROLE, ObjectKind, Owner, Refused, Registry, RegistryError,
     USER_ROLE, Visibility,
 };
-use find::{find, find_own};
+use find::find_own;
 use passwords::new_hash;
 pub use user::{ApiRole, GivenPassword, NewUser, User, UserChange};
 
@@ -264,14 +264,13 @@ async fn insert(
     user.check_values()?;
     check_roles(work, &user).await?;
     let name = &user.name;
-    for deleted in [false, true] {
-        match find(&mut work.all, &Visibility::All, name, deleted).await {
-            Err(Fault::Told(RegistryError::NotFound(_))) => {}
-            Ok(_) if deleted => {
-                return Err(Exists::Deleted(ObjectKind::User, name.as_str().into()).into());
-            }
-            Ok(_) => return Err(Exists::User(name.clone()).into()),
-            Err(fault) => return Err(fault),
+    let sql = "SELECT deleted_ms FROM users WHERE name = $1";
+    let known = sqlx::query_scalar::<_, i64>(sql).bind(name.clone());
+    match known.fetch_optional(&mut *work.all).await? {
+        None => {}
+        Some(0) => return Err(Exists::User(name.clone()).into()),
+        Some(_) => {
+            return Err(Exists::Deleted(ObjectKind::User, name.as_str().into()).into());
         }
     }
     let secrets = [

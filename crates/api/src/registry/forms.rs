@@ -1,6 +1,6 @@
 //! Common parts of requests and answers: revisions, times, words and pages of lists.
 
-use martlet_registry::PageRequest;
+use martlet_registry::{PageRequest, read_time};
 use serde::Serialize;
 
 use crate::api::Api;
@@ -81,11 +81,7 @@ pub(crate) fn time(pointer: &str, text: Option<&str>) -> Result<i64, Problem> {
     let Some(text) = text else {
         return Ok(0);
     };
-    let parsed = Moment::parse(text).map(Moment::as_ms);
-    parsed.filter(|ms| *ms > 0).ok_or_else(|| {
-        let detail = format!("{text:?} is not a valid time, expected such as 2030-01-31T12:00:00Z");
-        Problem::of_body(pointer, detail)
-    })
+    read_time(text).map_err(|detail| Problem::of_body(pointer, detail))
 }
 
 /// A word of a closed list.

@@ -10,7 +10,8 @@ use crate::shard::Shard;
 const IN_FLIGHT_PAGE: usize = 128;
 
 impl Shard {
-    /// Asks for the next messages of a queue that runs low, of which more lie in the store.
+    /// Reads the next messages of a queue from the store, if the queue runs low and the store has
+    /// more.
     pub(crate) fn read_queue<N: Node>(&mut self, cx: &mut Cx<'_, N>, index: u32) {
         let queue = self.sessions.at(index).outbound.queue_used();
         if let Some(messages) = queue.and_then(Queue::page_to_read) {

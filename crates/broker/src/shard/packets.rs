@@ -298,8 +298,8 @@ impl Shard {
         }
     }
 
-    /// Takes an acknowledgement that is processed at once, and of which no event is wanted: the
-    /// session that it is for.
+    /// Accepts an acknowledgement that is processed at once and reported in no event. Returns its
+    /// session.
     #[inline(always)]
     fn takes_ack<N: Node>(
         &mut self,

@@ -1,5 +1,5 @@
-//! The table of causes: word, weight, what each suppresses, what it means, and of which refusals it
-//! is the cause.
+//! The table of causes. Each has a word, a weight, the causes that it suppresses, its meaning, and
+//! the refusals that it explains.
 //!
 //! The order of the findings of a diagnosis, and which of them stands behind another one, follow
 //! from this table alone. A part of the node that examines something says how a finding bears on

@@ -11,7 +11,7 @@ use crate::cmd::door::Door;
 use crate::cmd::listing;
 use crate::cmd::node_options::NodeAndForm;
 
-/// How many objects a command lists, of which node, and in which form.
+/// Options of commands that list objects: the number of objects, the node and the form.
 #[derive(Args, Debug)]
 pub(crate) struct ListForm {
     /// List the first N

@@ -53,7 +53,7 @@ pub(crate) fn found() -> Option<&'static Path> {
 
 fn find() -> Result<Option<PathBuf>, String> {
     let below = std::env::var_os(FIND_NODES).unwrap_or_default();
-    // An error of the configuration is reported by whoever uses it.
+    // The command reports an error of the configuration when it reads it.
     let Ok(effective) = ConfigOptions::default().load_own() else {
         return Ok(None);
     };

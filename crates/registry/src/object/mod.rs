@@ -21,5 +21,6 @@ pub(crate) use table::{
     Field, Object, Use, details_of_change, details_of_new, push_columns, push_insert, push_row,
     push_update, read_all, read_first, select, select_short, unchecked,
 };
+pub use time::read as read_time;
 pub use words::one_of;
 pub(crate) use words::word_type;

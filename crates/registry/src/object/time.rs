@@ -5,11 +5,11 @@ use serde::{Deserialize, Deserializer, Serialize, Serializer};
 /// The longest offset from UTC, seconds: 23:59.
 const OFFSET_MAX: i32 = 24 * 3_600 - 60;
 
-/// Reads RFC 3339.
+/// Reads RFC 3339, as milliseconds since the Unix epoch.
 ///
 /// # Errors
 /// The text is no time, or a time before 1970.
-pub(crate) fn read(text: &str) -> Result<i64, String> {
+pub fn read(text: &str) -> Result<i64, String> {
     let pieces = jiff::fmt::temporal::Pieces::parse(text).ok();
     let offset = pieces.and_then(|pieces| pieces.to_numeric_offset());
     let is_valid = offset.is_none_or(|offset| offset.seconds().abs() <= OFFSET_MAX);
