@@ -482,7 +482,7 @@ mod tests {
     #[test]
     fn long_functions_are_found_unless_they_are_tables() {
         let body = "    work();\n".repeat(100);
-        let long = format!("fn short() {{}}\n\npub(crate) fn long(\n    a: u8,\n) {{\n{body}}}\n");
+        let long = format!("fn short() {{}}\n\nfn long(\n    a: u8,\n) {{\n{body}}}\n");
         let found = problems_of("crates/rows/src/a.rs", &long);
         assert_eq!(found.len(), 1);
         assert!(found[0].starts_with("crates/rows/src/a.rs:3: a function of 104 lines"));
