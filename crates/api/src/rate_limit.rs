@@ -1,6 +1,6 @@
 //! Limits of requests, by what sets them.
 
-use martlet_broker::RefusalCause;
+use martlet_control::http_cause::HttpCause;
 
 /// A limit of requests, by what sets it.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -24,11 +24,11 @@ impl RateLimit {
     }
 
     /// Cause of a refusal by this limit.
-    pub(crate) fn cause(self) -> RefusalCause {
+    pub(crate) fn cause(self) -> HttpCause {
         match self {
-            Self::Caller => RefusalCause::TooManyRequests,
-            Self::Device => RefusalCause::TooManyDeviceRequests,
-            Self::Fixed => RefusalCause::TooManyRouteRequests,
+            Self::Caller => HttpCause::TooManyRequests,
+            Self::Device => HttpCause::TooManyDeviceRequests,
+            Self::Fixed => HttpCause::TooManyRouteRequests,
         }
     }
 }

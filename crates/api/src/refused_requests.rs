@@ -9,11 +9,11 @@ use axum::extract::MatchedPath;
 use axum::http::request::Parts;
 use axum::response::Response;
 use martlet_broker::{
-    Event, EventHead, EventNotice, LockoutScope, PasswordSource, Refusal, RefusalCause, RequestKey,
-    TenantId, UserName,
+    EventHead, LockoutScope, PasswordSource, Refusal, RefusalCause, TenantId, UserName,
 };
-use martlet_codec::ReasonCode;
 use martlet_control::devices::KeyRefusal;
+use martlet_control::event::{NodeEvent, NodeNotice, RequestKey};
+use martlet_control::http_cause::HttpCause;
 use martlet_control::principal::{Principal, PrincipalKind, Scope};
 use martlet_registry::{Device, Status, is_device_id};
 
@@ -105,8 +105,8 @@ pub(crate) fn report_login(api: &Api, request: &RequestName, refusal: &KeyRefusa
         KeyRefusal::Unavailable(_) => return,
     };
     match device {
-        Some(device) => report(api, request, head_of(device), (cause, why)),
-        None => report_unproved(api, request, (cause, why)),
+        Some(device) => report(api, request, head_of(device), (cause.into(), why)),
+        None => report_unproved(api, request, (cause.into(), why)),
     }
 }
 
@@ -114,7 +114,7 @@ pub(crate) fn report_login(api: &Api, request: &RequestName, refusal: &KeyRefusa
 pub(crate) fn report_lockout(api: &Api, request: &RequestName) {
     let why = "too many keys that are not valid were shown".to_owned();
     let cause = RefusalCause::LockedOut(LockoutScope::Address);
-    report_unproved(api, request, (cause, why));
+    report_unproved(api, request, (cause.into(), why));
 }
 
 /// Reports an answer to a device that is an error of the request. Telemetry that is rejected is
@@ -129,8 +129,8 @@ pub(crate) fn report_answer(api: &Api, request: &RequestName, device: &Device, a
         (Some(limit), _) => limit.cause(),
         // Devices ask again and again for what may not be there.
         _ if request.is_read => return,
-        (None, ProblemKind::Forbidden) => RefusalCause::Forbidden,
-        (None, _) => RefusalCause::RequestInvalid,
+        (None, ProblemKind::Forbidden) => RefusalCause::Forbidden.into(),
+        (None, _) => HttpCause::RequestInvalid,
     };
     // A device that is too fast sends more of these than anybody reads.
     if problem.rate_limit().is_some() && !is_told_of(api, &device.user_name) {
@@ -158,11 +158,11 @@ pub(crate) async fn report_unknown_key(api: &Api, request: &RequestName, key: Op
             api,
             request,
             head_of(&device),
-            (RefusalCause::Forbidden, why),
+            (RefusalCause::Forbidden.into(), why),
         );
     }
     let why = "unknown API key".to_owned();
-    report_unproved(api, request, (RefusalCause::ApiKeyUnknown, why));
+    report_unproved(api, request, (HttpCause::ApiKeyUnknown, why));
 }
 
 /// Reports a request for MQTT over WebSocket, as a client that was refused: no route takes it.
@@ -173,12 +173,9 @@ pub(crate) fn report_mqtt(api: &Api, connection: HttpConnection) {
         return;
     }
     let head = EventHead::unknown().with_address(address.map(|address| (address, 0)));
-    let event = Event::Refused {
-        will_topic: None,
-        reason: ReasonCode::ProtocolError,
-        why: RefusalCause::WebSocketToHttp.into(),
-    };
-    api.control.report_event(EventNotice::new(head, event));
+    let why = HttpCause::WebSocketToHttp.into();
+    let event = NodeEvent::ConnectionRefused { why };
+    api.control.report_event(NodeNotice::new(head, event));
 }
 
 /// The device that has this key.
@@ -199,7 +196,7 @@ pub(crate) fn report_elsewhere(api: &Api, request: &RequestName, principal: &Pri
     if is_elsewhere && is_within_limit(api, request) {
         // Nothing of other tenants: the event is shown to the team of the key.
         let why = format!("no device {device} that {} sees", principal.words());
-        report_of_key(api, request, principal, RefusalCause::RequestInvalid, &why);
+        report_of_key(api, request, principal, HttpCause::RequestInvalid, &why);
     }
 }
 
@@ -208,7 +205,7 @@ pub(crate) fn report_of_key(
     api: &Api,
     request: &RequestName,
     principal: &Principal,
-    cause: RefusalCause,
+    cause: HttpCause,
     why: &str,
 ) {
     let Some((head, Some(key))) = subject_of(principal, None) else {
@@ -237,7 +234,7 @@ pub(crate) fn report_lacking(
         request.text,
         principal.words()
     );
-    let cause = RefusalCause::ApiKeyLacksScope;
+    let cause = HttpCause::ApiKeyLacksScope;
     if is_within_limit(api, request) {
         let refusal = Refusal::operators_only(cause, why);
         report_refusal(api, request, head, refusal, key);
@@ -277,7 +274,12 @@ pub(crate) fn report_user_login(api: &Api, connection: HttpConnection, user: &st
     {
         let head = EventHead::new(tenant, "").with_user(Some(UserName::Claimed(user.into())));
         let cause = RefusalCause::WrongPassword(PasswordSource::Registry);
-        report(api, &request, head, (cause, "wrong password".to_owned()));
+        report(
+            api,
+            &request,
+            head,
+            (cause.into(), "wrong password".to_owned()),
+        );
     }
 }
 
@@ -302,7 +304,7 @@ fn is_told_of(api: &Api, caller: &str) -> bool {
 
 /// Only the path names the device, if anything does. Several tenants may have a device of that id:
 /// the event is of the common tenant if that has one, else of the only tenant that has one.
-fn report_unproved(api: &Api, request: &RequestName, why: (RefusalCause, String)) {
+fn report_unproved(api: &Api, request: &RequestName, why: (HttpCause, String)) {
     match &request.device {
         Some(device) => {
             let head = EventHead::new(tenant_of(api, device), device.as_str());
@@ -325,12 +327,7 @@ fn tenant_of(api: &Api, device: &str) -> TenantId {
     }
 }
 
-pub(crate) fn report(
-    api: &Api,
-    request: &RequestName,
-    head: EventHead,
-    why: (RefusalCause, String),
-) {
+pub(crate) fn report(api: &Api, request: &RequestName, head: EventHead, why: (HttpCause, String)) {
     let (cause, why) = why;
     let refusal = Refusal::operators_only(cause, format!("{}: {why}", request.text));
     let refusal = match &*head.client_id {
@@ -344,12 +341,14 @@ fn report_refusal(
     api: &Api,
     request: &RequestName,
     head: EventHead,
-    why: Refusal,
+    why: Refusal<HttpCause>,
     key: Option<Box<RequestKey>>,
 ) {
     let head = head.with_address(request.address.map(|address| (address, 0)));
-    api.control
-        .report_event(EventNotice::new(head, Event::RequestRefused { why, key }));
+    api.control.report_event(NodeNotice::new(
+        head,
+        NodeEvent::RequestRefused { why, key },
+    ));
 }
 
 #[cfg(test)]

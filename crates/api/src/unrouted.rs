@@ -2,7 +2,8 @@
 
 use axum::http::request::Parts;
 use axum::http::{StatusCode, header};
-use martlet_broker::{EventHead, RefusalCause, shortened};
+use martlet_broker::{EventHead, shortened};
+use martlet_control::http_cause::HttpCause;
 
 use crate::api::Api;
 use crate::caller;
@@ -28,14 +29,14 @@ pub(crate) async fn report(api: &Api, request: &Parts, status: StatusCode) {
         let host = request.headers.get(header::HOST);
         let host = host.and_then(|host| host.to_str().ok()).unwrap_or_default();
         let why = format!("Host {:?} is not a name of this node", &*shortened(host));
-        let why = (RefusalCause::HostNotAllowed, why);
+        let why = (HttpCause::HostNotAllowed, why);
         return refused_requests::report(api, &name, EventHead::unknown(), why);
     }
     let why = match status {
         StatusCode::METHOD_NOT_ALLOWED => "the path exists with other methods",
         _ => "there is no such path",
     };
-    let why = (RefusalCause::RequestInvalid, why.to_owned());
+    let why = (HttpCause::RequestInvalid, why.to_owned());
     let called_by = caller::identify(api, connection, request, false).await;
     match called_by.map(|caller| caller.principal) {
         Ok(principal) => report_of_key(api, &name, &principal, why.0, &why.1),

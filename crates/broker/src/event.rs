@@ -12,6 +12,7 @@ use martlet_permission::{Proof, ReachedLimit, Refusal, RefusalCause, TenantId};
 use crate::connected_client::SharedClient;
 use crate::counters::DropReason;
 use crate::event_head::EventHead;
+use crate::event_interest::EventGroup;
 use crate::id::MessageId;
 use crate::limits::{ListenerPolicy, QueueFull};
 
@@ -52,22 +53,6 @@ pub enum Event {
         reason: ReasonCode,
         /// Why.
         why: Refusal,
-    },
-    /// A device asked to be added by a provisioning key, by HTTP, and was not. Reported by the
-    /// node, not by a shard. The Client Identifier is the id that it asked for.
-    ProvisioningRefused {
-        /// Why.
-        why: Refusal,
-        /// The key that it has shown; none: it is no valid key.
-        key: Option<Box<ShownKey>>,
-    },
-    /// A request by HTTP was refused: of a device, with an API key, or for its Host. Reported by
-    /// the node, not by a shard.
-    RequestRefused {
-        /// Why, with the method and path of the request.
-        why: Refusal,
-        /// The API key that it was sent with; none: without one, or it is that of a device.
-        key: Option<Box<RequestKey>>,
     },
     /// An accepted connection ended.
     Disconnected {
@@ -191,32 +176,6 @@ pub enum Event {
         /// When, milliseconds since the Unix epoch.
         at_ms: u64,
     },
-    /// A device has sent nothing for longer than its type permits. Reported by the node, not by a
-    /// shard.
-    DeviceInactive {
-        /// When it sent its last message, milliseconds since the Unix epoch.
-        last_message_ms: u64,
-        /// After how many seconds without a message it is inactive.
-        after_secs: u32,
-    },
-    /// A device that was inactive has sent something. Reported by the node, not by a shard.
-    DeviceActive {
-        /// When it sent its last message before that, milliseconds since the Unix epoch.
-        last_message_ms: u64,
-    },
-    /// An alarm was raised. Reported by the node, not by a shard.
-    AlarmRaised(Box<AlarmNotice>),
-    /// An alarm was acknowledged, shelved or cleared. Reported by the node, not by a shard.
-    AlarmChanged(Box<AlarmNotice>),
-    /// Values of the twin of a device have changed. Reported by the node, not by a shard.
-    TwinChanged {
-        /// Which ones: `desired` or `reported`.
-        side: &'static str,
-        /// Their version.
-        version: i64,
-        /// Hops of the event, as messages have them.
-        hops: u8,
-    },
     /// A subscription was refused.
     SubscribeRefused {
         /// The Topic Filter asked for.
@@ -226,28 +185,6 @@ pub enum Event {
         /// Why.
         why: Refusal,
     },
-}
-
-/// A provisioning key that a device has shown.
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub struct ShownKey {
-    /// Name of the key.
-    pub name: Box<str>,
-    /// The type of devices that it adds.
-    pub device_type: Box<str>,
-    /// The id of their team; empty: none.
-    pub team: Box<str>,
-    /// The pattern of their ids; empty: any.
-    pub id_pattern: Box<str>,
-}
-
-/// The API key of a request that was refused.
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub struct RequestKey {
-    /// Id; of a key of the configuration its name.
-    pub id: Box<str>,
-    /// The scope that it lacks; none: it was refused for something else.
-    pub lacking: Option<&'static str>,
 }
 
 /// See [`Event::Published`].
@@ -269,23 +206,6 @@ pub struct PublishedMessage {
     pub payload: Box<[u8]>,
     /// When, milliseconds since the Unix epoch.
     pub at_ms: u64,
-}
-
-/// See [`Event::AlarmRaised`]. The [`EventHead`] has what it is about.
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub struct AlarmNotice {
-    /// Number of the alarm.
-    pub id: i64,
-    /// Name of the alarm.
-    pub name: Box<str>,
-    /// How bad it is, as a word.
-    pub severity: &'static str,
-    /// State, as a word.
-    pub state: &'static str,
-    /// Text of the alarm.
-    pub message: Box<str>,
-    /// Hops of the event, as messages have them.
-    pub hops: u8,
 }
 
 /// A Will whose connection has ended, and whether it is published.
@@ -324,12 +244,15 @@ impl EventNotice {
 }
 
 impl Event {
-    /// How far it is from what a client has done, as messages count it: a rule may have led to it.
-    pub fn hops(&self) -> u8 {
+    /// Group to which it belongs.
+    pub fn group(&self) -> EventGroup {
         match self {
-            Self::AlarmRaised(alarm) | Self::AlarmChanged(alarm) => alarm.hops,
-            Self::TwinChanged { hops, .. } => *hops,
-            _ => 0,
+            Self::Subscribed { .. } | Self::Unsubscribed { .. } => EventGroup::Subscription,
+            Self::Published(_) => EventGroup::Published,
+            Self::Delivered(_) => EventGroup::Delivered,
+            Self::Dropped { .. } => EventGroup::Dropped,
+            Self::Packet { .. } => EventGroup::Packet,
+            _ => EventGroup::Connection,
         }
     }
 
@@ -338,8 +261,6 @@ impl Event {
         match self {
             Self::Refused { why, .. }
             | Self::ReauthenticationRefused { why, .. }
-            | Self::ProvisioningRefused { why, .. }
-            | Self::RequestRefused { why, .. }
             | Self::Disconnected { why, .. }
             | Self::PublishRefused { why, .. }
             | Self::SubscribeRefused { why, .. } => Some(why),
@@ -352,8 +273,6 @@ impl Event {
         match self {
             Self::Refused { why, .. }
             | Self::ReauthenticationRefused { why, .. }
-            | Self::ProvisioningRefused { why, .. }
-            | Self::RequestRefused { why, .. }
             | Self::Disconnected { why, .. }
             | Self::PublishRefused { why, .. }
             | Self::SubscribeRefused { why, .. } => Some(why),

@@ -43,8 +43,6 @@ pub enum EventGroup {
     Delivered,
     /// Packets.
     Packet,
-    /// Lost events: no shard reports them.
-    Gap,
 }
 
 impl EventInterest {
@@ -57,7 +55,6 @@ impl EventInterest {
             EventGroup::Published => self.published = true,
             EventGroup::Delivered => self.delivered = true,
             EventGroup::Packet => self.packets = true,
-            EventGroup::Gap => {}
         }
     }
 }

@@ -1,14 +1,11 @@
-//! Names and texts of events, cut: where an event is made, or by [`EventNotice::shown`].
+//! Names and texts of events, cut: where an event is made, or by [`Event::shown`].
 
-use std::borrow::Cow;
 use std::ops::Deref;
 
-use martlet_permission::Refusal;
+use martlet_permission::{CauseText, Refusal};
 
 use crate::connected_client::{ConnectedClient, SharedClient, UserName};
-use crate::event::{
-    DeliveredMessage, Event, EventNotice, PublishedMessage, RequestKey, ShownKey, WillNotice,
-};
+use crate::event::{DeliveredMessage, Event, EventNotice, PublishedMessage, WillNotice};
 use crate::event_head::EventHead;
 use crate::shortened::{WHY_BYTES_MAX, cut_to, is_cut, shortened};
 
@@ -21,13 +18,8 @@ where
     }
 }
 
-fn shorten_user(user: &mut Option<UserName>) {
-    if let Some(UserName::Proved(name) | UserName::Claimed(name)) = user {
-        shorten(name);
-    }
-}
-
-fn shorten_why(why: &mut Refusal) {
+/// Cuts the words of a refusal.
+pub fn shorten_why<C: CauseText>(why: &mut Refusal<C>) {
     why.change_words(|detail, subject| {
         if detail.len() > WHY_BYTES_MAX {
             *detail = cut_to(detail, WHY_BYTES_MAX).into();
@@ -57,10 +49,29 @@ fn shorten_client(client: &mut SharedClient) {
 }
 
 impl EventHead {
+    /// Returns the head with its names cut, as of an event that no shard reports.
+    #[must_use]
+    pub fn shortened(mut self) -> Self {
+        self.shorten_client_id();
+        self.shorten_user();
+        self
+    }
+
+    /// Bytes of its names.
+    pub fn text_bytes(&self) -> usize {
+        self.client_id.len() + self.user_name().map_or(0, str::len)
+    }
+
     fn shorten_client_id(&mut self) {
-        if is_cut(&self.client_id) {
+        if !self.is_cut && is_cut(&self.client_id) {
             self.client_id = (&*shortened(&self.client_id)).into();
             self.is_cut = true;
+        }
+    }
+
+    fn shorten_user(&mut self) {
+        if let Some(UserName::Proved(name) | UserName::Claimed(name)) = &mut self.user {
+            shorten(name);
         }
     }
 }
@@ -83,66 +94,54 @@ impl EventNotice {
                 *head = EventHead::of_client(head.tenant, client);
                 return;
             }
-            Event::Refused { .. }
-            | Event::ProvisioningRefused { .. }
-            | Event::RequestRefused { .. } => head.shorten_client_id(),
+            Event::Refused { .. } => head.shorten_client_id(),
             _ => {}
         }
-        shorten_user(&mut head.user);
+        head.shorten_user();
         if let Some(why) = self.event.refusal_mut() {
             shorten_why(why);
         }
     }
 
-    /// An event of a shard with every name cut, for the log and the journal. Not for one that was
-    /// made so before.
-    pub fn shown(&self) -> Cow<'_, Self> {
-        let whole = self.whole_names();
-        if !whole.into_iter().flatten().any(is_cut) {
-            return Cow::Borrowed(self);
-        }
-        let mut notice = self.clone();
-        notice.shorten_whole();
-        Cow::Owned(notice)
+    /// Approximate number of bytes that it takes beside its own size: of its texts and its payload.
+    pub fn text_bytes(&self) -> usize {
+        self.head.text_bytes() + self.event.text_bytes()
     }
+}
 
-    /// The names that are not cut when an event is reported.
-    fn whole_names(&self) -> [Option<&str>; 2] {
-        let other = match &self.event {
-            Event::Connected(_) => self.head.proved(),
+impl Event {
+    /// An event of a shard with every name cut, for the log and the journal; none: no name is
+    /// long. Not for one that was cut before.
+    pub fn shown(&self, head: &EventHead) -> Option<EventNotice> {
+        let other = match self {
+            Self::Connected(_) => head.proved(),
             event => event.whole_topic(),
         };
-        [self.head.whole_client_id(), other]
+        let mut whole = [head.whole_client_id(), other].into_iter().flatten();
+        whole.any(is_cut).then(|| {
+            let (mut head, mut event) = (head.clone(), self.clone());
+            event.shorten_whole(&mut head);
+            EventNotice { head, event }
+        })
     }
 
-    /// Cuts those.
-    fn shorten_whole(&mut self) {
-        let head = &mut self.head;
-        match &mut self.event {
-            Event::Connected(client) => {
+    /// Cuts the names that are whole when an event is reported.
+    fn shorten_whole(&mut self, head: &mut EventHead) {
+        match self {
+            Self::Connected(client) => {
                 shorten_client(client);
                 if let Some(UserName::Proved(name)) = &mut head.user {
                     shorten(name);
                 }
             }
-            Event::Subscribed { filter, .. } | Event::Unsubscribed { filter } => shorten(filter),
-            Event::Published(message) => shorten(&mut message.topic),
-            Event::Delivered(message) => shorten(&mut message.topic),
+            Self::Subscribed { filter, .. } | Self::Unsubscribed { filter } => shorten(filter),
+            Self::Published(message) => shorten(&mut message.topic),
+            Self::Delivered(message) => shorten(&mut message.topic),
             _ => {}
         }
-        if !head.is_cut {
-            head.shorten_client_id();
-        }
+        head.shorten_client_id();
     }
 
-    /// Approximate number of bytes that it takes beside its own size: of its texts and its payload.
-    pub fn text_bytes(&self) -> usize {
-        let user = self.head.user_name().map_or(0, str::len);
-        self.head.client_id.len() + user + self.event.text_bytes()
-    }
-}
-
-impl Event {
     /// The topic, where it is not cut when the event is reported.
     fn whole_topic(&self) -> Option<&str> {
         match self {
@@ -169,7 +168,7 @@ impl Event {
     }
 
     /// Bytes of its own texts and its payload.
-    fn text_bytes(&self) -> usize {
+    pub fn text_bytes(&self) -> usize {
         let why = self.refusal().map_or(0, Refusal::text_bytes);
         let more = match self {
             Self::Connected(_) => size_of::<ConnectedClient>(),
@@ -178,14 +177,6 @@ impl Event {
             Self::Disconnected {
                 will: Some(will), ..
             } => size_of::<WillNotice>() + will.topic.len(),
-            Self::RequestRefused { key: Some(key), .. } => size_of::<RequestKey>() + key.id.len(),
-            Self::ProvisioningRefused { key: Some(key), .. } => {
-                size_of::<ShownKey>()
-                    + [&key.name, &key.device_type, &key.team, &key.id_pattern]
-                        .map(|text| text.len())
-                        .iter()
-                        .sum::<usize>()
-            }
             _ => 0,
         };
         why + more + self.topic().map_or(0, str::len)
@@ -202,6 +193,11 @@ mod tests {
     fn notice(client_id: &str, user: UserName, event: Event) -> EventNotice {
         let head = EventHead::new(TenantId(0), client_id).with_user(Some(user));
         EventNotice::new(head, event)
+    }
+
+    fn shown(notice: &EventNotice) -> EventNotice {
+        let shown = notice.event.shown(&notice.head);
+        shown.unwrap_or_else(|| notice.clone())
     }
 
     fn refused(client_id: &str, detail: &str) -> EventNotice {
@@ -222,7 +218,7 @@ mod tests {
         assert_eq!(*event.head.client_id, own);
         assert!(event.head.is_of_client(&forged) && !event.head.is_of_client(&long));
         assert_eq!(event.head.whole_client_id(), None);
-        assert!(matches!(event.shown(), Cow::Borrowed(_)));
+        assert_eq!(event.event.shown(&event.head), None);
         let ended = Event::Disconnected {
             reason: ReasonCode::Success,
             why: RefusalCause::Goodbye.into(),
@@ -231,7 +227,7 @@ mod tests {
         let event = notice(&forged, UserName::Proved(forged.as_str().into()), ended);
         assert!(event.head.is_of_client(&forged) && !event.head.is_of_client(&long));
         assert_eq!(event.head.whole_client_id(), Some(&*forged));
-        let shown = event.shown().into_owned().head;
+        let shown = shown(&event).head;
         assert_eq!((&*shown.client_id, shown.proved()), (&*own, Some(&*own)));
     }
 
@@ -244,7 +240,7 @@ mod tests {
         let mut event = EventNotice::connected(TenantId(0), SharedClient::new(client));
         event.shorten();
         assert_eq!(event.head.proved(), Some(&*long), "it may be looked for");
-        let EventNotice { head, event } = event.shown().into_owned();
+        let EventNotice { head, event } = shown(&event);
         assert_eq!((&*head.client_id, head.proved()), (&*short, Some(&*short)));
         let Event::Connected(client) = event else {
             panic!("{event:?}");
@@ -271,7 +267,7 @@ mod tests {
             *event.head.client_id, long,
             "other events of the client are told apart by it"
         );
-        let shown = event.shown().into_owned();
+        let shown = shown(&event);
         assert!(shown.text_bytes() <= 3 * NAME_BYTES_MAX + 2);
     }
 }

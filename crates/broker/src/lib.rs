@@ -16,7 +16,7 @@
 //! * `screening`: a request to check a message before it is routed, and the answer
 //! * `part::interface`, `share::message`, `share::ticket`: events for parts and share groups
 //! * `connected_client`: a client as its connection, messages and events know it
-//! * `event_head`: the client of an event; `event_kind`: the closed list of kinds;
+//! * `event_head`: the client of an event;
 //!   `event_interest`: which are wanted; `event_text`: their names, cut; `shortened`: names cut
 //! * the crate `permission`: who a client is, what it may do, why it was refused
 //! * `limits`, `counters`, `timer`, `work`: what bounds, counts and times it all
@@ -66,7 +66,6 @@ mod effect;
 mod event;
 mod event_head;
 mod event_interest;
-mod event_kind;
 mod event_text;
 mod exchange;
 mod fan_out;
@@ -137,13 +136,10 @@ pub use effect::{
     ConnectionEffect, Effects, LostMessage, PageOf, QueueOwner, QueueRead, ReadMessage, ReadPage,
     ShardMessage,
 };
-pub use event::{
-    AlarmNotice, DeliveredMessage, Event, EventNotice, PublishedMessage, RequestKey, ShownKey,
-    WillNotice,
-};
+pub use event::{DeliveredMessage, Event, EventNotice, PublishedMessage, WillNotice};
 pub use event_head::{EventHead, UserRef};
 pub use event_interest::{EventGroup, EventInterest, Traced};
-pub use event_kind::EventKind;
+pub use event_text::shorten_why;
 pub use gauge::MemoryGauge;
 pub use hash::{ClientKey, owner};
 pub use id::{
@@ -159,7 +155,7 @@ pub use limits::{
 };
 pub use lobby::is_assigned_client_id;
 pub use martlet_permission::{
-    Actions, Audience, CredentialMark, EVENTS, IS_NODE, Identity, Limit, LockoutScope,
+    Actions, Audience, CauseText, CredentialMark, EVENTS, IS_NODE, Identity, Limit, LockoutScope,
     NODES_WITH_BRIDGES, Names, PasswordSource, Proof, ProxyFault, ReachedLimit, Realm, Refusal,
     RefusalCause, Revocation, RevocationReason, RevokedClients, Rule, RuleBook, RuleDecision,
     Rules, RulesError, Screens, Share, TO_BRIDGES, TenantId, TlsFault, UserSources, Uses, Voucher,

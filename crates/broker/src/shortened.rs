@@ -5,7 +5,7 @@
 //! (31,000 bytes, sha256 0123456789abcdef)`. So two long names that differ in the middle alone are
 //! told apart. A short name that itself ends like that is cut too, so that it shows its own digest:
 //! no client can take a name that is shown as another client's. Each name is therefore cut once:
-//! where an event is made, or by [`EventNotice::shown`](crate::EventNotice::shown). Decisions about
+//! where an event is made, or by [`Event::shown`](crate::Event::shown). Decisions about
 //! a client are made with the whole name.
 
 use std::borrow::Cow;

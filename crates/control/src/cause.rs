@@ -9,6 +9,9 @@ mod table;
 use martlet_broker::{DropReason, Event, Limit, RefusalCause};
 use martlet_codec::ReasonCode;
 
+use crate::event::NodeEvent;
+use crate::http_cause::HttpCause;
+
 pub use table::Cause;
 pub(crate) use table::{Bearing, Weight};
 
@@ -44,14 +47,25 @@ impl Cause {
     }
 
     /// Cause of an event; none: nothing went wrong.
-    pub fn of(event: &Event) -> Option<Self> {
+    pub fn of(event: &NodeEvent) -> Option<Self> {
+        match event {
+            NodeEvent::Shard(event) => Self::of_shard(event),
+            NodeEvent::ProvisioningRefused { why, .. } => {
+                Some(Self::of_refusal(ReasonCode::NotAuthorized, why.cause))
+            }
+            NodeEvent::RequestRefused { why, .. } | NodeEvent::ConnectionRefused { why } => {
+                Some(Self::of_http(why.cause))
+            }
+            _ => None,
+        }
+    }
+
+    /// Cause of an event of a shard; none: nothing went wrong.
+    fn of_shard(event: &Event) -> Option<Self> {
         Some(match event {
             Event::Refused { reason, why, .. }
             | Event::ReauthenticationRefused { reason, why, .. } => {
                 Self::of_refusal(*reason, why.cause)
-            }
-            Event::ProvisioningRefused { why, .. } | Event::RequestRefused { why, .. } => {
-                Self::of_refusal(ReasonCode::NotAuthorized, why.cause)
             }
             Event::Disconnected { reason, why, .. } => return Self::of_end(*reason, why.cause),
             Event::PublishRefused { reason, why, .. }
@@ -100,6 +114,14 @@ impl Cause {
                 _ => Self::Other,
             },
         })
+    }
+
+    /// Cause of a refusal by the HTTP server.
+    fn of_http(cause: HttpCause) -> Self {
+        match cause {
+            HttpCause::Client(cause) => Self::of_refusal(ReasonCode::NotAuthorized, cause),
+            cause => Self::of_http_alone(cause),
+        }
     }
 
     /// Why a connection ended; none: its client wanted it so.
@@ -274,14 +296,22 @@ pub(crate) mod tests {
                 reason: ReasonCode::NotAuthorized,
                 why: will,
             };
-            assert_eq!(Cause::of(&event), Some(Cause::NotPermitted), "{name}");
+            assert_eq!(
+                Cause::of(&event.into()),
+                Some(Cause::NotPermitted),
+                "{name}"
+            );
             let forbids = format!("acl file, line 1 forbids {name}");
             let event = Event::PublishRefused {
                 topic: (*name).to_owned(),
                 reason: ReasonCode::NotAuthorized,
                 why: Refusal::operators_only(RefusalCause::Forbidden, forbids),
             };
-            assert_eq!(Cause::of(&event), Some(Cause::NotPermitted), "{name}");
+            assert_eq!(
+                Cause::of(&event.into()),
+                Some(Cause::NotPermitted),
+                "{name}"
+            );
             let unknown = format!("nobody of the name {name} is known to {name}");
             let event = Event::Refused {
                 will_topic: None,
@@ -291,13 +321,13 @@ pub(crate) mod tests {
                     unknown,
                 ),
             };
-            assert_eq!(Cause::of(&event), Some(Cause::UnknownName), "{name}");
+            assert_eq!(Cause::of(&event.into()), Some(Cause::UnknownName), "{name}");
             let event = Event::Disconnected {
                 reason: ReasonCode::Success,
                 why: Refusal::from(RefusalCause::Goodbye).with_detail(*name),
                 will: None,
             };
-            assert_eq!(Cause::of(&event), None, "{name}");
+            assert_eq!(Cause::of(&event.into()), None, "{name}");
         }
     }
 }

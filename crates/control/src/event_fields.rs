@@ -6,11 +6,11 @@ mod tests;
 
 use std::net::IpAddr;
 
-use martlet_broker::{
-    AlarmNotice, ConnectedClient, DropReason, Event, EventNotice, Limit, MessageId,
-};
+use martlet_broker::{ConnectedClient, DropReason, Event, Limit, MessageId};
 use martlet_codec::PacketType;
 
+use crate::event::{AlarmNotice, NodeEvent, NodeNotice};
+use crate::event_kind::EventKind;
 use crate::event_words;
 
 /// The fields of an event beside its client. Each event has some of them.
@@ -78,13 +78,13 @@ pub(crate) struct EventFields<'a> {
 
 impl<'a> EventFields<'a> {
     /// The fields of an event.
-    pub(crate) fn of(told: &'a EventNotice) -> Self {
+    pub(crate) fn of(told: &'a NodeNotice) -> Self {
         let event = &told.event;
         let topic = event.topic().filter(|topic| !topic.is_empty());
-        let (topic, filter) = match event {
-            Event::Subscribed { .. }
-            | Event::Unsubscribed { .. }
-            | Event::SubscribeRefused { .. } => (None, topic),
+        let (topic, filter) = match event.kind() {
+            EventKind::Subscribed | EventKind::Unsubscribed | EventKind::SubscribeRefused => {
+                (None, topic)
+            }
             _ => (topic, None),
         };
         let common = Self {
@@ -97,28 +97,36 @@ impl<'a> EventFields<'a> {
             ..Self::default()
         };
         match event {
+            NodeEvent::Shard(event) => common.of_shard(event),
+            event => common.of_node(event),
+        }
+    }
+
+    /// Adds the fields of an event of a shard.
+    fn of_shard(self, event: &'a Event) -> Self {
+        match event {
             Event::Connected(client) => Self {
                 client: Some(client),
                 listener: Some(&client.listener.name),
-                ..common
+                ..self
             },
             Event::Authenticated { proof, listener } => Self {
                 method: Some(proof.name()),
                 listener: Some(&listener.name),
-                ..common
+                ..self
             },
-            Event::TakenOver { by } => Self { by: *by, ..common },
+            Event::TakenOver { by } => Self { by: *by, ..self },
             Event::QueueFull {
                 messages, policy, ..
             } => Self {
                 messages: Some(*messages),
                 policy: Some(policy.name()),
                 reason_or_limit: Some(policy.name()),
-                ..common
+                ..self
             },
             Event::Dropped { stored, .. } => Self {
                 message_id: *stored,
-                ..common
+                ..self
             },
             Event::MessagesLost {
                 reason: DropReason::OutputFull,
@@ -127,17 +135,17 @@ impl<'a> EventFields<'a> {
             } => Self {
                 limit: Some(reached.limit),
                 reason_or_limit: Some(reached.limit.option()),
-                ..common
+                ..self
             },
             Event::MessagesLost { limit, .. } => Self {
                 limit: limit.map(|reached| reached.limit),
-                ..common
+                ..self
             },
             Event::PublishesDelayed { limit, .. } => Self {
                 reason_or_limit: Some(limit.limit.option()),
-                ..common
+                ..self
             },
-            event => common.of_traffic(event).of_devices(event),
+            event => self.of_traffic(event),
         }
     }
 
@@ -181,10 +189,10 @@ impl<'a> EventFields<'a> {
         }
     }
 
-    /// Adds the fields of events of devices.
-    fn of_devices(self, event: &'a Event) -> Self {
+    /// Adds the fields of an event of the control plane.
+    fn of_node(self, event: &'a NodeEvent) -> Self {
         match event {
-            Event::DeviceInactive {
+            NodeEvent::DeviceInactive {
                 last_message_ms,
                 after_secs,
             } => Self {
@@ -192,15 +200,15 @@ impl<'a> EventFields<'a> {
                 inactive_after_secs: Some(*after_secs),
                 ..self
             },
-            Event::DeviceActive { last_message_ms } => Self {
+            NodeEvent::DeviceActive { last_message_ms } => Self {
                 last_message_ms: Some(*last_message_ms),
                 ..self
             },
-            Event::AlarmRaised(alarm) | Event::AlarmChanged(alarm) => Self {
+            NodeEvent::AlarmRaised(alarm) | NodeEvent::AlarmChanged(alarm) => Self {
                 alarm: Some(alarm),
                 ..self
             },
-            Event::TwinChanged { side, version, .. } => Self {
+            NodeEvent::TwinChanged { side, version, .. } => Self {
                 twin: Some((side, *version)),
                 ..self
             },

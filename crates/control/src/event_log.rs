@@ -4,12 +4,12 @@
 use std::fmt::{self, Write as _};
 use std::net::IpAddr;
 
-use martlet_broker::{
-    DropReason, Event, EventInterest, EventNotice, Limit, RefusalCause, TenantId,
-};
+use martlet_broker::{DropReason, Event, EventInterest, Limit, RefusalCause, TenantId};
 use tracing::{Level, debug, enabled, info, trace, warn};
 
+use crate::event::{NodeEvent, NodeNotice};
 use crate::event_fields::EventFields;
+use crate::event_kind::EventKind;
 use crate::event_words::{headline, why};
 use crate::journal::WordedRemedy;
 use crate::log_limit::LeftOut;
@@ -35,7 +35,7 @@ pub const TRACED: &str = "martlet_control::event_log::traced";
 /// `left_out` are lines of the same client and cause that were not written.
 // Table: a line for each kind of event.
 pub(crate) fn write(
-    notice: &EventNotice,
+    notice: &NodeNotice,
     worded: Option<&WordedRemedy>,
     is_traced: bool,
     left_out: LeftOut,
@@ -44,7 +44,7 @@ pub(crate) fn write(
         return;
     }
     let notice = &*notice.shown();
-    let EventNotice { head, event } = notice;
+    let NodeNotice { head, event } = notice;
     let (text, client_id) = (headline(notice), &*head.client_id);
     let tenant = (head.tenant != TenantId::default()).then_some(head.tenant.0);
     let address = || AddressText::of(head.address);
@@ -64,6 +64,39 @@ pub(crate) fn write(
             }
         };
     }
+    let event = match event {
+        NodeEvent::Shard(event) => event,
+        NodeEvent::DeviceInactive { .. } | NodeEvent::DeviceActive { .. } => {
+            return line!(
+                info,
+                client_id,
+                tenant,
+                last_message_ms = fields.last_message_ms,
+                after_secs = fields.inactive_after_secs
+            );
+        }
+        NodeEvent::AlarmRaised(alarm) | NodeEvent::AlarmChanged(alarm) => {
+            return line!(
+                info,
+                id = alarm.id,
+                name = &*alarm.name,
+                severity = alarm.severity,
+                state = alarm.state,
+                client_id,
+                tenant,
+                message = &*alarm.message
+            );
+        }
+        NodeEvent::TwinChanged { .. } => {
+            let (side, version) = fields.twin.unzip();
+            return line!(debug, client_id, side, version);
+        }
+        NodeEvent::ProvisioningRefused { .. }
+        | NodeEvent::RequestRefused { .. }
+        | NodeEvent::ConnectionRefused { .. } => {
+            return write_end(notice, worded, is_traced, left_out);
+        }
+    };
     match event {
         Event::Authenticated { .. } => line!(
             debug,
@@ -97,27 +130,6 @@ pub(crate) fn write(
             by = &*AddressText::of(fields.by)
         ),
         Event::SessionEnded { .. } => line!(debug, client_id, why = fields.decision),
-        Event::DeviceInactive { .. } | Event::DeviceActive { .. } => line!(
-            info,
-            client_id,
-            tenant,
-            last_message_ms = fields.last_message_ms,
-            after_secs = fields.inactive_after_secs
-        ),
-        Event::AlarmRaised(alarm) | Event::AlarmChanged(alarm) => line!(
-            info,
-            id = alarm.id,
-            name = &*alarm.name,
-            severity = alarm.severity,
-            state = alarm.state,
-            client_id,
-            tenant,
-            message = &*alarm.message
-        ),
-        Event::TwinChanged { .. } => {
-            let (side, version) = fields.twin.unzip();
-            line!(debug, client_id, side, version);
-        }
         Event::Subscribed { .. } => line!(debug, client_id, filter, qos = fields.qos),
         Event::Unsubscribed { .. } => line!(debug, client_id, filter),
         Event::Published(_) => line!(
@@ -149,8 +161,6 @@ pub(crate) fn write(
         ),
         Event::Refused { .. }
         | Event::ReauthenticationRefused { .. }
-        | Event::ProvisioningRefused { .. }
-        | Event::RequestRefused { .. }
         | Event::Disconnected { .. }
         | Event::Dropped { .. }
         | Event::MessagesLost { .. }
@@ -163,13 +173,17 @@ pub(crate) fn write(
 
 /// The log has a line for such an event: there may be one for each packet, and nothing is made for
 /// a line that is not written.
-fn is_written(event: &Event) -> bool {
+fn is_written(event: &NodeEvent) -> bool {
+    let event = match event {
+        NodeEvent::Shard(event) => event,
+        NodeEvent::TwinChanged { .. } => return enabled!(Level::DEBUG),
+        _ => return true,
+    };
     match event {
         Event::Packet { .. } => enabled!(Level::TRACE),
         Event::Authenticated { .. }
         | Event::TakenOver { .. }
         | Event::SessionEnded { .. }
-        | Event::TwinChanged { .. }
         | Event::Subscribed { .. }
         | Event::Unsubscribed { .. }
         | Event::Published(_)
@@ -183,22 +197,22 @@ fn is_written(event: &Event) -> bool {
 
 /// Writes that something was refused, ended, dropped or delayed.
 fn write_end(
-    notice: &EventNotice,
+    notice: &NodeNotice,
     worded: Option<&WordedRemedy>,
     is_traced: bool,
     left_out: LeftOut,
 ) {
-    let EventNotice { head, event } = notice;
+    let NodeNotice { head, event } = notice;
     let tenant = (head.tenant != TenantId::default()).then_some(head.tenant.0);
     let address = has_address(event).then(|| AddressText::of(head.address));
     let fields = EventFields::of(notice);
-    let why = match event {
+    let why = match event.shard() {
         // The reason contains it.
-        Event::Dropped {
+        Some(Event::Dropped {
             limit: None,
             refused: None,
             ..
-        } => None,
+        }) => None,
         _ => why(notice),
     };
     let remedy = worded
@@ -228,12 +242,12 @@ fn write_end(
             )
         };
     }
-    let is_expected = match event {
-        Event::Disconnected { .. } => true,
-        Event::MessagesLost { reason, .. } => reason.is_expected(),
+    let is_expected = match event.shard() {
+        Some(Event::Disconnected { .. }) => true,
+        Some(Event::MessagesLost { reason, .. }) => reason.is_expected(),
         _ => false,
     };
-    if let Event::MessagesLost { reason, ended, .. } = event
+    if let Some(Event::MessagesLost { reason, ended, .. }) = event.shard()
         && !is_traced
         && is_own_end(*reason, *ended)
     {
@@ -260,22 +274,23 @@ fn is_own_end(reason: DropReason, ended: Option<RefusalCause>) -> bool {
 }
 
 /// The event has the address of its client, or that it is on a Unix socket.
-fn has_address(event: &Event) -> bool {
+fn has_address(event: &NodeEvent) -> bool {
     matches!(
-        event,
-        Event::Refused { .. }
-            | Event::ProvisioningRefused { .. }
-            | Event::RequestRefused { .. }
-            | Event::PublishesDelayed { .. }
-            | Event::RateExceeded { .. }
-            | Event::SubscribeRefused { .. }
-            | Event::PublishRefused { .. }
+        event.kind(),
+        EventKind::Refused
+            | EventKind::ProvisioningRefused
+            | EventKind::RequestRefused
+            | EventKind::PublishesDelayed
+            | EventKind::RateExceeded
+            | EventKind::SubscribeRefused
+            | EventKind::PublishRefused
     )
 }
 
 /// The line of the event has its remedy.
-fn has_remedy(event: &Event) -> bool {
-    has_address(event) || matches!(event, Event::MessagesLost { .. })
+fn has_remedy(event: &NodeEvent) -> bool {
+    let is_lost = matches!(event.shard(), Some(Event::MessagesLost { .. }));
+    has_address(event) || is_lost
 }
 
 /// Text of a field; what is not known has no field.

@@ -6,11 +6,12 @@
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicI64, Ordering};
 
-use martlet_broker::{Event, EventHead, EventNotice, TenantId};
+use martlet_broker::{EventHead, TenantId};
 use martlet_registry::{MessagesOfChanges, OutboxRow, TableChange};
 use tokio::sync::Notify;
 
 use crate::control::Control;
+use crate::event::{NodeEvent, NodeNotice};
 use crate::feed::{PublishedKinds, event_topic, payload_of};
 use crate::wall_clock::{now_ms, now_signed_ms, unsigned};
 
@@ -58,7 +59,7 @@ impl EventOutbox {
     }
 
     /// The message about an event; none: events of its kind are not published.
-    pub(crate) fn message(&self, notice: EventNotice) -> Option<OutboxRow> {
+    pub(crate) fn message(&self, notice: NodeNotice) -> Option<OutboxRow> {
         let kind = notice.event.kind();
         self.kinds.as_ref().filter(|kinds| kinds.has(kind))?;
         let number = self.next_number();
@@ -101,7 +102,7 @@ impl MessagesOfChanges for EventOutbox {
 }
 
 /// The event about a change of the tables.
-pub(crate) fn notice_of(change: TableChange<'_>) -> EventNotice {
+pub(crate) fn notice_of(change: TableChange<'_>) -> NodeNotice {
     let (tenant, device, event) = match change {
         TableChange::Twin {
             tenant,
@@ -110,7 +111,7 @@ pub(crate) fn notice_of(change: TableChange<'_>) -> EventNotice {
             version,
             hops,
         } => {
-            let event = Event::TwinChanged {
+            let event = NodeEvent::TwinChanged {
                 side,
                 version,
                 hops,
@@ -118,7 +119,7 @@ pub(crate) fn notice_of(change: TableChange<'_>) -> EventNotice {
             (tenant, device, event)
         }
         TableChange::Inactive(device) => {
-            let event = Event::DeviceInactive {
+            let event = NodeEvent::DeviceInactive {
                 last_message_ms: unsigned(device.last_message_ms),
                 after_secs: device.after_secs,
             };
@@ -126,11 +127,11 @@ pub(crate) fn notice_of(change: TableChange<'_>) -> EventNotice {
         }
         TableChange::Active(device) => {
             let last_message_ms = unsigned(device.last_message_ms);
-            let event = Event::DeviceActive { last_message_ms };
+            let event = NodeEvent::DeviceActive { last_message_ms };
             (device.tenant, &*device.id, event)
         }
     };
-    EventNotice::new(EventHead::new(TenantId(tenant), device), event)
+    NodeNotice::new(EventHead::new(TenantId(tenant), device), event)
 }
 
 impl std::fmt::Debug for EventOutbox {

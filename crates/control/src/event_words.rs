@@ -6,15 +6,27 @@
 
 use std::borrow::Cow;
 
-use martlet_broker::{
-    DropReason, Event, EventKind, EventNotice, Limit, PartRefusal, ReachedLimit, Refusal,
-};
+use martlet_broker::{DropReason, Event, Limit, PartRefusal, ReachedLimit};
 use martlet_codec::ReasonCode;
 use martlet_integrate::CLIENT_IDS;
 
+use crate::event::{NodeEvent, NodeNotice};
+use crate::event_kind::EventKind;
+
 /// Headline about what happened.
-pub(crate) fn headline(notice: &EventNotice) -> &'static str {
-    match &notice.event {
+pub(crate) fn headline(notice: &NodeNotice) -> &'static str {
+    let event = match &notice.event {
+        NodeEvent::Shard(event) => event,
+        NodeEvent::ProvisioningRefused { .. } => return "device not added by a provisioning key",
+        NodeEvent::ConnectionRefused { .. } => return "connection refused",
+        NodeEvent::RequestRefused { .. } => return "HTTP request refused",
+        NodeEvent::DeviceInactive { .. } => return "device inactive",
+        NodeEvent::DeviceActive { .. } => return "device active again",
+        NodeEvent::AlarmRaised(_) => return "alarm raised",
+        NodeEvent::AlarmChanged(_) => return "alarm changed",
+        NodeEvent::TwinChanged { .. } => return "twin changed",
+    };
+    match event {
         Event::MessagesLost {
             reason: DropReason::RefusedByReceiver,
             ..
@@ -25,8 +37,6 @@ pub(crate) fn headline(notice: &EventNotice) -> &'static str {
         Event::Connected(_) => "client connected",
         Event::Refused { .. } => "connection refused",
         Event::ReauthenticationRefused { .. } => "re-authentication refused",
-        Event::ProvisioningRefused { .. } => "device not added by a provisioning key",
-        Event::RequestRefused { .. } => "HTTP request refused",
         Event::Disconnected { .. } => "client disconnected",
         Event::Dropped { .. } => "message dropped",
         Event::QueueFull { limit, .. } if limit.limit == Limit::PartQueue => {
@@ -47,33 +57,28 @@ pub(crate) fn headline(notice: &EventNotice) -> &'static str {
         Event::Published(_) => "published",
         Event::Delivered(_) => "delivered",
         Event::Packet { .. } => "packet",
-        Event::DeviceInactive { .. } => "device inactive",
-        Event::DeviceActive { .. } => "device active again",
-        Event::AlarmRaised(_) => "alarm raised",
-        Event::AlarmChanged(_) => "alarm changed",
-        Event::TwinChanged { .. } => "twin changed",
     }
 }
 
 /// Why something was refused or ended.
-pub(crate) fn decision(notice: &EventNotice) -> Option<&str> {
-    match &notice.event {
-        Event::SessionEnded { cause, .. } => Some(cause.text()),
-        Event::Dropped {
+pub(crate) fn decision(notice: &NodeNotice) -> Option<&str> {
+    match notice.event.shard() {
+        Some(Event::SessionEnded { cause, .. }) => Some(cause.text()),
+        Some(Event::Dropped {
             refused: Some(code),
             ..
-        } => Some(why_refused(&notice.head.client_id, *code)),
-        event => event.refusal().map(Refusal::detail),
+        }) => Some(why_refused(&notice.head.client_id, *code)),
+        _ => notice.event.refusal_text(),
     }
 }
 
 /// Reason why something was refused or ended, and why messages were dropped or delayed: the limit
 /// with its value, or what the reason of a drop means.
-pub(crate) fn why(notice: &EventNotice) -> Option<Cow<'_, str>> {
+pub(crate) fn why(notice: &NodeNotice) -> Option<Cow<'_, str>> {
     if let Some(why) = decision(notice) {
         return Some(why.into());
     }
-    Some(match &notice.event {
+    Some(match notice.event.shard()? {
         Event::MessagesLost {
             ended: Some(cause), ..
         } => format!("the session ended: {}", cause.text()).into(),
@@ -85,16 +90,18 @@ pub(crate) fn why(notice: &EventNotice) -> Option<Cow<'_, str>> {
 }
 
 /// Reason with the number of messages that it is about, where one sentence has both.
-pub(crate) fn sentence(notice: &EventNotice) -> Option<Cow<'_, str>> {
+pub(crate) fn sentence(notice: &NodeNotice) -> Option<Cow<'_, str>> {
     let why = why(notice)?;
-    Some(match &notice.event {
-        Event::QueueFull { messages, .. } => format!("{messages} messages wait: {why}").into(),
-        Event::RateExceeded {
+    Some(match notice.event.shard() {
+        Some(Event::QueueFull { messages, .. }) => {
+            format!("{messages} messages wait: {why}").into()
+        }
+        Some(Event::RateExceeded {
             count,
             waited: true,
             ..
-        } => format!("{count} still waited when the client disconnected: {why}").into(),
-        Event::RateExceeded { count, .. } => {
+        }) => format!("{count} still waited when the client disconnected: {why}").into(),
+        Some(Event::RateExceeded { count, .. }) => {
             format!("{count} with QoS 0 in a second: {why}").into()
         }
         _ => why,
@@ -215,7 +222,7 @@ mod tests {
                 limit: None,
                 ended: None,
             };
-            let notice = EventNotice::new(EventHead::new(TenantId(0), client_id), event);
+            let notice = NodeNotice::new(EventHead::new(TenantId(0), client_id), event);
             assert_eq!(why(&notice).as_deref(), Some(expected));
         }
     }

@@ -26,13 +26,13 @@ use std::collections::VecDeque;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
-use martlet_broker::{
-    DropReason, Event, EventKind, EventNotice, RefusalCause, TenantId, is_of_name,
-};
+use martlet_broker::{DropReason, Event, RefusalCause, TenantId, is_of_name};
 use serde::{Deserialize, Serialize};
 use tokio::sync::watch;
 
 use crate::cause::Cause;
+use crate::event::{NodeEvent, NodeNotice};
+use crate::event_kind::EventKind;
 use crate::facts::KeyVariables;
 use crate::presence::{ClientTable, Presence};
 use crate::wall_clock::now_ms;
@@ -227,13 +227,13 @@ impl Journal {
 
     /// Whether the journal keeps it: connects, disconnects, refusals and losses. There are too many
     /// other events.
-    pub fn keeps(event: &Event) -> bool {
+    pub fn keeps(event: &NodeEvent) -> bool {
         event.kind().journal_name().is_some()
     }
 
     /// Writes one event down, unless it is one of those of which there are too many. `before` is
     /// what presence knew before it.
-    pub(crate) fn write(&self, notice: &EventNotice, before: &ClientTable) {
+    pub(crate) fn write(&self, notice: &NodeNotice, before: &ClientTable) {
         if !Self::keeps(&notice.event) {
             return;
         }
@@ -335,7 +335,7 @@ impl Journal {
 
     /// The last refusal of a message to this topic, behind an entry of this number.
     pub fn publish_refused(&self, behind: u64, tenant: TenantId, topic: &str) -> Option<Entry> {
-        let found = |written: &NotedEvent| match &written.notice.event {
+        let found = |written: &NotedEvent| match written.notice.event.shard()? {
             Event::PublishRefused { topic: to, .. }
                 if written.notice.head.tenant == tenant && is_of_name(to, topic) =>
             {
@@ -354,7 +354,7 @@ impl Journal {
         since_ms: u64,
         is_match: impl Fn(&str) -> bool,
     ) -> Vec<Entry> {
-        let found = |written: &NotedEvent| match &written.notice.event {
+        let found = |written: &NotedEvent| match written.notice.event.shard()? {
             event @ (Event::PublishRefused { .. } | Event::RateExceeded { .. })
                 if written.notice.head.tenant == tenant && event.topic().is_some_and(&is_match) =>
             {
@@ -373,7 +373,7 @@ impl Journal {
     /// them.
     pub(crate) fn queues_full(&self, tenant: TenantId, since_ms: u64, most: usize) -> Vec<String> {
         let found = |written: &NotedEvent| {
-            let is_full = match &written.notice.event {
+            let is_full = match written.notice.event.shard()? {
                 Event::QueueFull { .. } => true,
                 Event::MessagesLost { reason, .. } => *reason == DropReason::QueueFull,
                 _ => false,
@@ -422,7 +422,7 @@ impl Journal {
         let kept = self.lock();
         let mut troubles = kept.troubles.written.iter().rev().take(CONNECTS_LOOKED_AT);
         troubles.find_map(|written| match &written.notice.event {
-            Event::RequestRefused {
+            NodeEvent::RequestRefused {
                 key: Some(key),
                 why,
             } if *key.id == *id => Some(RefusedOfKey {
@@ -460,7 +460,7 @@ impl Journal {
     /// The last device that was not added by a provisioning key of a team.
     pub(crate) fn refused_by_key(&self, team: &str, name: &str) -> Option<Entry> {
         let refused = self.refused(|written| match &written.notice.event {
-            Event::ProvisioningRefused { key: Some(key), .. } => {
+            NodeEvent::ProvisioningRefused { key: Some(key), .. } => {
                 *key.name == *name && *key.team == *team
             }
             _ => false,
@@ -513,7 +513,7 @@ fn is_refused_for(
     tenant: TenantId,
     cause: RefusalCause,
 ) -> Option<Option<&str>> {
-    match &written.notice.event {
+    match written.notice.event.shard()? {
         Event::Refused { why, .. }
             if written.notice.head.tenant == tenant && why.cause == cause =>
         {
@@ -528,11 +528,13 @@ fn is_from(entry: &Entry, from: &str) -> bool {
     entry.address.as_deref().and_then(host) == Some(from)
 }
 
-pub(crate) fn is_trouble(event: &Event) -> bool {
-    match event {
-        Event::Connected(_) => false,
-        Event::MessagesLost { reason, .. } => !reason.is_expected(),
-        Event::Disconnected { reason, why, .. } => Cause::is_trouble_at_end(*reason, why.cause),
+pub(crate) fn is_trouble(event: &NodeEvent) -> bool {
+    match event.shard() {
+        Some(Event::Connected(_)) => false,
+        Some(Event::MessagesLost { reason, .. }) => !reason.is_expected(),
+        Some(Event::Disconnected { reason, why, .. }) => {
+            Cause::is_trouble_at_end(*reason, why.cause)
+        }
         _ => true,
     }
 }

@@ -28,6 +28,9 @@
 //! * `store`: whether the message store keeps up
 //! * [`feed`]: live events, for readers, and pushed to a panel
 //! * [`presence`]: which clients are connected, since when, and why others disconnected
+//! * [`event`]: events of the node: of its shards, and of the control plane; [`event_kind`]: the
+//!   closed list of kinds
+//! * [`http_cause`]: why the HTTP server refuses
 //! * [`event_archive`]: events in files, for as long as is configured
 //! * `event_log`: events as log lines
 //! * [`event_outbox`]: events about changes of the tables, as messages
@@ -66,8 +69,10 @@ mod control;
 pub mod csv;
 pub mod devices;
 pub mod discovery;
+pub mod event;
 pub mod event_archive;
 mod event_fields;
+pub mod event_kind;
 pub mod event_log;
 pub mod event_outbox;
 mod event_words;
@@ -79,6 +84,7 @@ pub mod firmware;
 pub mod health;
 mod health_report;
 pub mod history;
+pub mod http_cause;
 pub mod integrations;
 pub mod iotflow;
 pub mod journal;

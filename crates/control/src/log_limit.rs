@@ -9,7 +9,9 @@ use std::fmt;
 use std::hash::BuildHasher as _;
 use std::time::{Duration, Instant};
 
-use martlet_broker::{Event, EventNotice, TenantId};
+use martlet_broker::{Event, TenantId};
+
+use crate::event::{NodeEvent, NodeNotice};
 
 /// Lines of a client and cause that are written at once.
 const AT_ONCE: u32 = 10;
@@ -101,7 +103,7 @@ impl KindOfLine {
 
 impl LogLimit {
     /// None: the line of this event is left out. Else what was left out before it.
-    pub(crate) fn take(&mut self, notice: &EventNotice, now: Instant) -> Option<LeftOut> {
+    pub(crate) fn take(&mut self, notice: &NodeNotice, now: Instant) -> Option<LeftOut> {
         let Some((kind, reason)) = cause(&notice.event) else {
             return Some(LeftOut::default());
         };
@@ -142,8 +144,8 @@ impl LogLimit {
 }
 
 /// Reason of a refusal or a drop; none for events that a client cannot cause with every packet.
-fn cause(event: &Event) -> Option<(u8, &'static str)> {
-    match event {
+fn cause(event: &NodeEvent) -> Option<(u8, &'static str)> {
+    match event.shard()? {
         Event::PublishRefused { reason, .. } => Some((0, reason.name())),
         Event::SubscribeRefused { reason, .. } => Some((1, reason.name())),
         Event::Dropped { reason, .. } => Some((2, reason.name())),
@@ -158,17 +160,20 @@ mod tests {
 
     use super::*;
 
-    fn refused(client_id: &str, reason: ReasonCode) -> EventNotice {
+    fn refused(client_id: &str, reason: ReasonCode) -> NodeNotice {
         let event = Event::PublishRefused {
             topic: "t".to_owned(),
             reason,
             why: Refusal::operators_only(RefusalCause::Forbidden, "no rule permits it"),
         };
         let head = EventHead::new(TenantId::default(), client_id);
-        EventNotice { head, event }
+        NodeNotice {
+            head,
+            event: event.into(),
+        }
     }
 
-    fn written(limit: &mut LogLimit, notice: &EventNotice, times: usize, now: Instant) -> usize {
+    fn written(limit: &mut LogLimit, notice: &NodeNotice, times: usize, now: Instant) -> usize {
         (0..times).filter_map(|_| limit.take(notice, now)).count()
     }
 

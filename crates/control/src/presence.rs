@@ -33,7 +33,9 @@ use std::pin::Pin;
 use std::sync::atomic::{AtomicUsize, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
-use martlet_broker::{EventNotice, TenantId, WillNotice};
+use martlet_broker::{TenantId, WillNotice};
+
+use crate::event::NodeNotice;
 
 /// Something that is being written or read.
 pub type Stored<'a, T> = Pin<Box<dyn Future<Output = Result<T, String>> + Send + 'a>>;
@@ -139,7 +141,7 @@ impl Presence {
     }
 
     /// The client that an event is about, as far as known.
-    pub(crate) fn source_of(&self, notice: &EventNotice) -> Option<ClientSource> {
+    pub(crate) fn source_of(&self, notice: &NodeNotice) -> Option<ClientSource> {
         let head = &notice.head;
         self.lock().who(head.tenant, &head.client_id)
     }

@@ -36,7 +36,9 @@ pub use own::{
     EVENTS, IS_NODE, NODES_WITH_BRIDGES, TO_BRIDGES, may_publish, node_may_publish,
     part_may_publish, shared_filter, why_own,
 };
-pub use refusal::{Audience, LockoutScope, PasswordSource, Refusal, RefusalCause, UserSources};
+pub use refusal::{
+    Audience, CauseText, LockoutScope, PasswordSource, Refusal, RefusalCause, UserSources,
+};
 pub use revocation::{Revocation, RevocationReason, RevokedClients};
 pub use rules::{Rule, RuleDecision, Rules, RulesError};
 pub use share::{Share, Uses};

@@ -64,10 +64,6 @@ macro_rules! causes {
 }
 
 causes! {
-    /// The API key of a request is unknown.
-    ApiKeyUnknown = "the API key is not valid";
-    /// The API key of a request lacks a scope.
-    ApiKeyLacksScope = "the API key lacks a scope";
     /// Another connection of the same client has been accepted.
     TakenOver = "the client connected again";
     /// No packet came within 1.5 times the Keep Alive.
@@ -96,12 +92,6 @@ causes! {
     TlsToMqtt = "TLS was received at a port of plain MQTT";
     /// The first bytes are an HTTP request, but the listener expects plain MQTT.
     HttpToMqtt = "an HTTP request was received at a port of plain MQTT";
-    /// MQTT was received on a port of the HTTP server.
-    MqttToHttp = "MQTT was received at a port of HTTP";
-    /// A request for MQTT over WebSocket was received on a port of the HTTP server.
-    WebSocketToHttp = "MQTT over WebSocket was received at a port of HTTP";
-    /// A TLS handshake was received on a port of the HTTP server, which has no TLS there.
-    TlsToHttp = "TLS was received at a port of plain HTTP";
     /// The Client Identifier is empty, and the listener requires one.
     EmptyClientId = "the listener does not allow an empty Client Identifier";
     /// The Client Identifier begins with `$`.
@@ -216,16 +206,6 @@ causes! {
     PayloadKeyUnreadable = "the payload is not a JSON object";
     /// A rule forbids the topic of the Will, or no rule permits it.
     WillForbidden = "the Will is not permitted";
-    /// The HTTP request of a device is not valid.
-    RequestInvalid = "the HTTP request is not valid";
-    /// The Host of an HTTP request is not a name of the node.
-    HostNotAllowed = "the Host of the HTTP request is not a name of the node";
-    /// A device exceeds its rate of HTTP requests.
-    TooManyRequests = "too many HTTP requests";
-    /// A device exceeds the rate of its requests to the routes of another system.
-    TooManyDeviceRequests = "too many HTTP requests";
-    /// A device exceeds the fixed rate of a route, which no key sets.
-    TooManyRouteRequests = "too many HTTP requests";
     /// The topic of the Will belongs to the server.
     WillOnServerTopic = "Will Topic is one of the server's own";
     /// The disk of the message store is full.
@@ -335,11 +315,23 @@ pub enum Audience {
     Operators,
 }
 
+/// Text of a cause.
+pub trait CauseText: Copy {
+    /// The text for clients. It contains no names of users and no values of the configuration.
+    fn text(self) -> &'static str;
+}
+
+impl CauseText for RefusalCause {
+    fn text(self) -> &'static str {
+        Self::text(self)
+    }
+}
+
 /// Why something was refused or ended.
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub struct Refusal {
+pub struct Refusal<C = RefusalCause> {
     /// The cause. Code distinguishes refusals by it, never by the detail.
-    pub cause: RefusalCause,
+    pub cause: C,
     /// Whether the client gets the text of the cause.
     pub audience: Audience,
     /// Texts for operators; `None` if the text of the cause is complete.
@@ -354,10 +346,10 @@ struct Words {
     subject: Option<Box<str>>,
 }
 
-impl Refusal {
+impl<C: CauseText> Refusal<C> {
     /// Creates a refusal whose cause the client gets. It is based on MQTT, on a limit, or on the
     /// client's own state.
-    pub fn client_visible(cause: RefusalCause) -> Self {
+    pub fn client_visible(cause: C) -> Self {
         Self {
             cause,
             audience: Audience::Client,
@@ -366,7 +358,7 @@ impl Refusal {
     }
 
     /// Creates a refusal by rules or credentials. The client gets the reason code only.
-    pub fn operators_only(cause: RefusalCause, detail: impl Into<Cow<'static, str>>) -> Self {
+    pub fn operators_only(cause: C, detail: impl Into<Cow<'static, str>>) -> Self {
         let refusal = Self {
             audience: Audience::Operators,
             ..Self::client_visible(cause)
@@ -434,9 +426,14 @@ impl Refusal {
         }
     }
 
-    /// The limit that caused the refusal, if one did.
-    pub fn limit(&self) -> Option<Limit> {
-        self.cause.limit()
+    /// Returns the refusal with another cause.
+    #[must_use]
+    pub fn with_cause<D: CauseText>(&self, cause: D) -> Refusal<D> {
+        Refusal {
+            cause,
+            audience: self.audience,
+            words: self.words.clone(),
+        }
     }
 
     /// The text for the client; `None` if the client gets the reason code only.
@@ -453,8 +450,15 @@ impl Refusal {
     }
 }
 
-impl From<RefusalCause> for Refusal {
-    fn from(cause: RefusalCause) -> Self {
+impl Refusal {
+    /// The limit that caused the refusal, if one did.
+    pub fn limit(&self) -> Option<Limit> {
+        self.cause.limit()
+    }
+}
+
+impl<C: CauseText> From<C> for Refusal<C> {
+    fn from(cause: C) -> Self {
         Self::client_visible(cause)
     }
 }

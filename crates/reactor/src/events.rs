@@ -127,7 +127,7 @@ fn bytes_of(told: &EventNotice) -> usize {
 /// Whether events of this kind occur for each message or packet.
 fn is_frequent(event: &Event) -> bool {
     matches!(
-        event.kind().group(),
+        event.group(),
         EventGroup::Published | EventGroup::Delivered | EventGroup::Packet
     )
 }
@@ -159,7 +159,7 @@ impl EventSender {
                     bytes -= length;
                     frequent_bytes = frequent_bytes.saturating_sub(length);
                 } else {
-                    counters.event_dropped(event.kind().group());
+                    counters.event_dropped(event.group());
                 }
                 has_room
             });

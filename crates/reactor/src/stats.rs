@@ -86,7 +86,6 @@ impl Counters {
             EventGroup::Published => &self.published_events_dropped,
             EventGroup::Delivered => &self.delivered_events_dropped,
             EventGroup::Packet => &self.packet_events_dropped,
-            EventGroup::Gap => return,
         };
         counter.add(1);
     }

@@ -55,9 +55,10 @@ impl Examine for Inactivity {
 
 #[cfg(test)]
 mod tests {
-    use martlet_broker::{EventKind, RefusalCause};
+    use martlet_broker::RefusalCause;
 
     use super::*;
+    use crate::event_kind::EventKind;
     use crate::why::tests::{Facts, NOW, connected, expect, facts, run};
     use crate::why::{Case, State};
 

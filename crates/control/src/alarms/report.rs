@@ -3,9 +3,7 @@
 
 use std::collections::HashSet;
 
-use martlet_broker::{
-    AlarmNotice, EVENTS, Event, EventHead, EventNotice, NewMessage, Published, TenantId,
-};
+use martlet_broker::{EVENTS, EventHead, NewMessage, Published, TenantId};
 use martlet_codec::{QoS, ReasonCode};
 use martlet_integrate::is_for_good;
 use martlet_registry::OutboxRow;
@@ -14,6 +12,7 @@ use serde_json::{Value, json};
 use tracing::{debug, warn};
 
 use super::{Alarms, lock};
+use crate::event::{AlarmNotice, NodeEvent, NodeNotice};
 use crate::rfc3339;
 use crate::rules::publish::{PostError, Publisher};
 use crate::shared_registry::SharedRegistryError;
@@ -259,7 +258,7 @@ fn is_event(row: &OutboxRow) -> bool {
 }
 
 /// The event about a change.
-fn event(change: &AlarmChange) -> EventNotice {
+fn event(change: &AlarmChange) -> NodeNotice {
     let alarm = &change.alarm;
     let notice = AlarmNotice {
         id: alarm.id,
@@ -270,11 +269,11 @@ fn event(change: &AlarmChange) -> EventNotice {
         hops: hops_after(change.hops, 1),
     };
     let event = match change.kind {
-        ChangeKind::Raised => Event::AlarmRaised(Box::new(notice)),
-        _ => Event::AlarmChanged(Box::new(notice)),
+        ChangeKind::Raised => NodeEvent::AlarmRaised(Box::new(notice)),
+        _ => NodeEvent::AlarmChanged(Box::new(notice)),
     };
     let head = EventHead::new(TenantId(alarm.key.tenant), alarm.key.subject.as_str());
-    EventNotice::new(head, event)
+    NodeNotice::new(head, event)
 }
 
 /// A change as a message.

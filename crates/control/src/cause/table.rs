@@ -12,6 +12,8 @@ use martlet_broker::{
 use serde::{Deserialize, Serialize};
 use utoipa::ToSchema;
 
+use crate::http_cause::HttpCause as Http;
+
 /// Order of the findings of a diagnosis: what weighs more is reported first.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
 pub(crate) enum Weight {
@@ -63,7 +65,7 @@ pub(crate) enum Bearing {
 macro_rules! causes {
     (none [$none:pat];
         $($variant:ident = $name:literal, $weight:ident, [$($over:ident)*], $what:literal
-            $(, of [$of:pat])?;)*) => {
+            $(, of [$of:pat])? $(, http [$http:pat])?;)*) => {
         /// Cause of what went wrong.
         #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, Serialize, Deserialize, ToSchema)]
         #[serde(rename_all = "kebab-case")]
@@ -104,6 +106,14 @@ macro_rules! causes {
                     Is::Limit(limit) => Self::of_limit(limit),
                     $none => return None,
                 })
+            }
+
+            /// Cause of a refusal by the HTTP server, of which no client of MQTT is refused.
+            pub(super) fn of_http_alone(cause: Http) -> Self {
+                match cause {
+                    $($($http => Self::$variant,)?)*
+                    Http::Client(_) => Self::Other,
+                }
             }
 
             /// Causes that follow from this one: about the same topic, or of the same client that
@@ -184,7 +194,8 @@ causes! {
     Away = "away", Gone, [], "It disconnected, and has not connected again.";
     WrongPassword = "wrong-password", Out, [], "Its password or credential is wrong.",
         of [Is::WrongPassword(_) | Is::WrongSecret | Is::SecretWithBlanks | Is::SecretAsUserName
-            | Is::NoScramVerifier | Is::ApiKeyUnknown];
+            | Is::NoScramVerifier],
+        http [Http::ApiKeyUnknown];
     UnknownName = "unknown-name", Out, [WrongPassword LockedOut], "No source of credentials has a user of that name.",
         of [Is::UnknownUser(_) | Is::CertificateNameUnknown | Is::NoDeviceInTopic];
     NoCredentials = "no-credentials", Out, [], "It sent no credentials, and needs them.",
@@ -235,8 +246,9 @@ causes! {
         of [Is::Tls(Tls::ServerExpired)];
     WrongTransport = "wrong-transport", Out, [], "It uses another protocol than the listener: TLS, WebSocket or HTTP instead of plain MQTT, or the other way round.",
         of [Is::Proxy(Proxy::Missing) | Is::NotMqtt | Is::TlsToMqtt | Is::HttpToMqtt
-            | Is::MqttToHttp | Is::WebSocketToHttp | Is::TlsToHttp | Is::Tls(Tls::NotTls
-            | Tls::PlainMqtt) | Is::WebSocket(Web::NotHttp | Web::NotWebSocket | Web::NotGet)];
+            | Is::Tls(Tls::NotTls | Tls::PlainMqtt)
+            | Is::WebSocket(Web::NotHttp | Web::NotWebSocket | Web::NotGet)],
+        http [Http::MqttToHttp | Http::WebSocketToHttp | Http::TlsToHttp];
     TlsFailed = "tls-failed", Out, [], "Its TLS handshake failed: it and the listener have no version, cipher suite or the like in common, or it ended the handshake itself.",
         of [Is::Tls(Tls::NoVersion | Tls::NoCipherSuite | Tls::OnlyRsa | Tls::OnlyEcdsa
             | Tls::NoKeyExchange | Tls::NoSignatureOfServer | Tls::NoExtension
@@ -258,9 +270,9 @@ causes! {
     OriginRefused = "origin-refused", Out, [], "The web page of the client has an origin that the listener does not allow.",
         of [Is::WebSocket(Web::OriginNotAllowed)];
     HostRefused = "host-refused", Trouble, [], "The Host of its HTTP request is not a name of the node.",
-        of [Is::HostNotAllowed];
+        http [Http::HostNotAllowed];
     RequestInvalid = "request-invalid", Trouble, [], "Its HTTP request is not valid: its path, method or content is wrong.",
-        of [Is::RequestInvalid];
+        http [Http::RequestInvalid];
     WebsocketRefused = "websocket-refused", Out, [], "Its WebSocket request, or a frame, violates the WebSocket protocol.",
         of [Is::WebSocket(_)];
     ClientIdInvalid = "client-id-invalid", Out, [], "Its Client Identifier is empty or not valid.",
@@ -270,9 +282,10 @@ causes! {
         of [Is::LoginsWait | Is::SharedSubscriptionsFull];
     ApiRefused = "api-refused", Trouble, [], "The user has no rights in the API and the panel.";
     NotPermitted = "not-permitted", Trouble, [CommandWaits ConfigurationNotReported], "A rule forbids it, or none permits it.",
-        of [Is::ApiKeyLacksScope | Is::Forbidden | Is::ServerTopic | Is::SharedFilter
+        of [Is::Forbidden | Is::ServerTopic | Is::SharedFilter
             | Is::WillForbidden | Is::WillOnServerTopic | Is::PartRefused | Is::NotRegistered
-            | Is::ReauthenticationFailed | Is::ReauthenticatedAsOther];
+            | Is::ReauthenticationFailed | Is::ReauthenticatedAsOther],
+        http [Http::ApiKeyLacksScope];
     WrongTopic = "wrong-topic", Topic, [CommandWaits ConfigurationNotReported], "A rule permits that topic only with the client's own name, and the topic contains another name.";
     TakenOver = "taken-over", Trouble, [], "Another client with the same Client Identifier took its connection over.",
         of [Is::TakenOver];
@@ -282,7 +295,7 @@ causes! {
     ProtocolError = "protocol-error", Trouble, [], "It violated the MQTT protocol.";
     TooLarge = "too-large", Trouble, [], "A packet or payload was larger than permitted.";
     TooFast = "too-fast", Trouble, [], "It sends messages or requests faster than permitted.",
-        of [Is::TooManyRequests | Is::TooManyDeviceRequests | Is::TooManyRouteRequests];
+        http [Http::TooManyRequests | Http::TooManyDeviceRequests | Http::TooManyRouteRequests];
     QueueFull = "queue-full", Trouble, [], "Its queue is full.";
     SlowReader = "slow-reader", Trouble, [], "It reads more slowly than messages arrive.";
     Expired = "expired", Trouble, [], "Messages for it expired before they could be delivered.";

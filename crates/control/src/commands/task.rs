@@ -9,7 +9,7 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicUsize, Ordering};
 use std::time::{Duration, Instant};
 
-use martlet_broker::{Delivery, EventKind, PartEvent, Published, Receipt};
+use martlet_broker::{Delivery, PartEvent, Published, Receipt};
 use martlet_codec::{PacketId, ReasonCode};
 use martlet_registry::{Command, CommandKey, CommandStep, CommandUpdate};
 use martlet_rules::hops_after;
@@ -19,6 +19,7 @@ use super::message::{CommandMessage, filters, message_of, read};
 use super::posts::{Messages, Posts, ReceiptMeaning};
 use super::{Commands, KEPT};
 use crate::control::Control;
+use crate::event_kind::EventKind;
 use crate::feed::{EventBatch, FeedReader, Filter, From, Happened, Kinds};
 use crate::shared_registry::SharedRegistryError;
 use crate::wall_clock::now_signed_ms;

@@ -7,6 +7,8 @@ use std::time::{Duration, Instant};
 use martlet_broker::{Event, EventGroup, EventNotice, Realm, TenantId, UserName};
 
 use super::Control;
+use crate::event::{NodeEvent, NodeNotice};
+use crate::event_kind::EventKind;
 use crate::event_log;
 use crate::feed::{self};
 use crate::lock::lock;
@@ -20,7 +22,7 @@ const SETTLED_WITHIN: Duration = Duration::from_millis(500);
 impl Control {
     /// An event of which everything is logged: of its client, its address or its topic. `arrived`
     /// are clients whose presence is not known yet, with their addresses.
-    fn is_traced(&self, notice: &EventNotice, arrived: &HashMap<(TenantId, &str), IpAddr>) -> bool {
+    fn is_traced(&self, notice: &NodeNotice, arrived: &HashMap<(TenantId, &str), IpAddr>) -> bool {
         let event = &notice.event;
         let Some(logging) = self.logging.as_ref() else {
             return false;
@@ -39,7 +41,8 @@ impl Control {
                 own.or_else(known) == Some(*address)
             }
             Subject::Topic(filter) => {
-                event.kind().group() != EventGroup::Subscription && feed::has_topic(event, filter)
+                event.kind().group() != Some(EventGroup::Subscription)
+                    && feed::has_topic(event, filter)
             }
         })
     }
@@ -50,26 +53,27 @@ impl Control {
         &self,
         events: &mut Vec<EventNotice>,
         lost: u64,
-        is_logged: impl Fn(&Event) -> bool,
+        is_logged: impl Fn(&NodeEvent) -> bool,
     ) {
-        events
+        let mut taken: Vec<NodeNotice> = events.drain(..).map(NodeNotice::from).collect();
+        taken
             .iter_mut()
             .for_each(|notice| self.settle_claim(notice));
-        let count = events.len() as u64;
-        self.take_events(events, lost, is_logged);
+        let count = taken.len() as u64;
+        self.take_events(&mut taken, lost, is_logged);
         self.events_taken.send_modify(|taken| *taken += count);
     }
 
     /// Reports an event of the control plane itself.
-    pub fn report_event(&self, notice: EventNotice) {
+    pub fn report_event(&self, notice: NodeNotice) {
         self.take_events(&mut vec![notice], 0, |_| true);
     }
 
     fn take_events(
         &self,
-        events: &mut Vec<EventNotice>,
+        events: &mut Vec<NodeNotice>,
         lost: u64,
-        is_logged: impl Fn(&Event) -> bool,
+        is_logged: impl Fn(&NodeEvent) -> bool,
     ) {
         let has_traces = self.logging().is_some_and(|logging| logging.has_traces());
         let mut arrived = HashMap::new();
@@ -80,14 +84,14 @@ impl Control {
             let event = &notice.event;
             // Its CONNECT and its authentication are events before it.
             for notice in events[at..].iter().take(3).filter(|_| has_traces) {
-                if let Event::Connected(_) = &notice.event {
+                if notice.event.kind() == EventKind::Connected {
                     let who = (notice.head.tenant, &*notice.head.client_id);
                     arrived.extend(notice.head.ip().map(|ip| (who, ip)));
                 }
             }
             let is_traced = has_traces && self.is_traced(notice, &arrived);
             // Shards report drops for other readers too. The log does not depend on those readers.
-            let is_for_log = logs_drops || !matches!(event, Event::Dropped { .. });
+            let is_for_log = logs_drops || !matches!(event.shard(), Some(Event::Dropped { .. }));
             // Of traced clients all events are wanted.
             let left_out = match is_traced {
                 true => Some(LeftOut::default()),
@@ -100,8 +104,8 @@ impl Control {
             }
         }
         drop(log_limit);
-        let journal = |known: &ClientTable, notice: &EventNotice| {
-            if logs_drops || !matches!(notice.event, Event::Dropped { .. }) {
+        let journal = |known: &ClientTable, notice: &NodeNotice| {
+            if logs_drops || !matches!(notice.event.shard(), Some(Event::Dropped { .. })) {
                 self.journal.write(notice, known);
             }
         };
@@ -111,11 +115,8 @@ impl Control {
 
     /// A client that is refused before it has logged in, as in the TLS handshake, may have shown a
     /// name: the refusal is reported to the team of that name.
-    fn settle_claim(&self, notice: &mut EventNotice) {
-        let (head, is_refused) = (
-            &mut notice.head,
-            matches!(notice.event, Event::Refused { .. }),
-        );
+    fn settle_claim(&self, notice: &mut NodeNotice) {
+        let (head, is_refused) = (&mut notice.head, notice.event.kind() == EventKind::Refused);
         let Some(UserName::Claimed(name)) = &mut head.user else {
             return;
         };

@@ -3,10 +3,11 @@
 
 use std::net::IpAddr;
 
-use martlet_broker::{Event, EventHead, EventNotice, Refusal, ShownKey, TenantId};
+use martlet_broker::{EventHead, Refusal, TenantId};
 use martlet_registry::ProvisioningKey;
 
 use super::{DeviceError, Devices};
+use crate::event::{NodeEvent, NodeNotice, ShownKey};
 
 impl Devices {
     /// Reports that a device was not added by HTTP: with this key, under this id if it has one.
@@ -32,9 +33,9 @@ impl Devices {
         let team = key.as_ref().map(|key| key.team.as_str());
         let tenant = team.and_then(|team| control.tenant_of_team(team));
         let head = EventHead::new(tenant.unwrap_or(TenantId(0)), id.unwrap_or_default());
-        control.report_event(EventNotice::new(
+        control.report_event(NodeNotice::new(
             head.with_address(from.map(|address| (address, 0))),
-            Event::ProvisioningRefused {
+            NodeEvent::ProvisioningRefused {
                 why: Refusal::operators_only(cause, why),
                 key: key.as_ref().map(shown).map(Box::new),
             },

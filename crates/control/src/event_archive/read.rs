@@ -6,11 +6,12 @@ use std::io::{self, BufRead as _, BufReader, Seek as _, SeekFrom};
 use std::path::Path;
 use std::str::FromStr;
 
-use martlet_broker::{EventKind, TenantId};
+use martlet_broker::TenantId;
 use martlet_codec::{TopicFilter, TopicName};
 use serde_json::Value;
 
 use super::files::{Segment, segments};
+use crate::event_kind::EventKind;
 use crate::feed::Kinds;
 
 /// Bytes that are read for one page.

@@ -2,15 +2,18 @@ use std::collections::BTreeSet;
 use std::sync::Arc;
 
 use martlet_broker::{
-    AlarmNotice, ConnectedClient, DeliveredMessage, DropReason, Event, EventHead, EventInterest,
-    EventKind, EventNotice, Limit, MessageId, Proof, PublishedMessage, QueueFull, ReachedLimit,
-    Refusal, RefusalCause, ShardId, SharedClient, TenantId, UserName,
+    ConnectedClient, DeliveredMessage, DropReason, Event, EventHead, EventInterest, Limit,
+    MessageId, Proof, PublishedMessage, QueueFull, ReachedLimit, Refusal, RefusalCause, ShardId,
+    SharedClient, TenantId, UserName,
 };
 use martlet_codec::{PacketType, ProtocolVersion, QoS, ReasonCode};
 use serde_json::{Map, Value};
 
+use crate::event::{AlarmNotice, NodeEvent, NodeNotice};
+use crate::event_kind::EventKind;
 use crate::event_log;
 use crate::feed::{Bounds, Feed, Filter, From, Kinds};
+use crate::http_cause::HttpCause;
 use crate::log_limit::LeftOut;
 use crate::log_lines::LogLines;
 use crate::log_lines::tests::To;
@@ -134,14 +137,6 @@ fn of_clients() -> Vec<Event> {
             why: why(),
         },
         Event::ReauthenticationRefused { reason, why: why() },
-        Event::ProvisioningRefused {
-            why: why(),
-            key: None,
-        },
-        Event::RequestRefused {
-            why: why(),
-            key: None,
-        },
         Event::TakenOver {
             by: Some(([10, 0, 0, 1].into(), 80)),
         },
@@ -228,19 +223,30 @@ fn of_messages() -> Vec<Event> {
     ]
 }
 
-/// Of devices.
-fn of_devices() -> Vec<Event> {
+/// Of the control plane.
+fn of_node() -> Vec<NodeEvent> {
     vec![
-        Event::DeviceInactive {
+        NodeEvent::ProvisioningRefused {
+            why: why(),
+            key: None,
+        },
+        NodeEvent::RequestRefused {
+            why: why().with_cause(HttpCause::RequestInvalid),
+            key: None,
+        },
+        NodeEvent::ConnectionRefused {
+            why: why().with_cause(HttpCause::MqttToHttp),
+        },
+        NodeEvent::DeviceInactive {
             last_message_ms: 1_000,
             after_secs: 60,
         },
-        Event::DeviceActive {
+        NodeEvent::DeviceActive {
             last_message_ms: 1_000,
         },
-        Event::AlarmRaised(alarm()),
-        Event::AlarmChanged(alarm()),
-        Event::TwinChanged {
+        NodeEvent::AlarmRaised(alarm()),
+        NodeEvent::AlarmChanged(alarm()),
+        NodeEvent::TwinChanged {
             side: "desired",
             version: 3,
             hops: 0,
@@ -249,7 +255,7 @@ fn of_devices() -> Vec<Event> {
 }
 
 /// The fields of its line in the log.
-fn logged(notice: &EventNotice) -> Map<String, Value> {
+fn logged(notice: &NodeNotice) -> Map<String, Value> {
     let lines = LogLines::default();
     tracing::subscriber::with_default(To(lines.clone()), || {
         event_log::write(notice, None, false, LeftOut::default());
@@ -259,7 +265,7 @@ fn logged(notice: &EventNotice) -> Map<String, Value> {
 }
 
 /// As readers of events get it.
-fn shown(notice: &EventNotice) -> Value {
+fn shown(notice: &NodeNotice) -> Value {
     let interest = EventInterest::default();
     let feed = Arc::new(Feed::new(Box::new(|_| ()), Bounds::default(), interest));
     let kinds: Vec<&str> = kinds().map(EventKind::name).collect();
@@ -325,17 +331,22 @@ fn compare<'a>(kind: EventKind, log: &'a Map<String, Value>, shown: &Value) -> B
 fn the_log_and_readers_of_events_are_told_the_same() {
     let mut seen = Vec::new();
     let events = of_clients().into_iter().chain(of_messages());
-    for (number, event) in events.chain(of_devices()).enumerate() {
+    let events = events.map(NodeEvent::from).chain(of_node());
+    for (number, event) in events.enumerate() {
+        if let Some(event) = event.shard() {
+            // What shards report is wanted, and counted, by these groups.
+            assert_eq!(EventKind::of(event).group(), Some(event.group()));
+        }
         let user = match number % 2 {
             0 => UserName::Proved("ann".into()),
             _ => UserName::Claimed("ann".into()),
         };
         let head = match &event {
-            Event::Connected(client) => EventHead::of_client(TenantId(3), client),
+            NodeEvent::Shard(Event::Connected(client)) => EventHead::of_client(TenantId(3), client),
             _ => EventHead::new(TenantId(3), "c").with_user(Some(user)),
         };
         let head = head.with_address(Some(([127, 0, 0, 1].into(), 7)));
-        let notice = EventNotice { head, event };
+        let notice = NodeNotice { head, event };
         let (kind, log, shown) = (notice.event.kind(), logged(&notice), shown(&notice));
         let same = compare(kind, &log, &shown);
         for name in shown.as_object().unwrap().keys() {

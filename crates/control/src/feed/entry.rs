@@ -1,8 +1,10 @@
 //! An event as it is kept.
 
-use martlet_broker::{ConnectedClient, EventKind, EventNotice, SharedClient, TenantId};
+use martlet_broker::{ConnectedClient, SharedClient, TenantId};
 
 use super::together::Together;
+use crate::event::NodeNotice;
+use crate::event_kind::EventKind;
 use crate::presence::ClientSource;
 
 /// An event, with its number.
@@ -38,7 +40,7 @@ pub(super) enum EntryContent {
 /// An event and its client, as far as that is known and not in the event.
 #[derive(Debug)]
 pub(super) struct EventOf {
-    pub(super) notice: EventNotice,
+    pub(super) notice: NodeNotice,
     pub(super) who: Option<ClientSource>,
 }
 
@@ -48,7 +50,7 @@ pub(crate) enum Happened<'a> {
     /// A client has connected.
     Connected(&'a ConnectedClient),
     /// Any other event.
-    Event(&'a EventNotice),
+    Event(&'a NodeNotice),
     /// Events were lost before they came here.
     Lost,
 }

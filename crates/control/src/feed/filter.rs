@@ -3,9 +3,11 @@
 use std::net::IpAddr;
 use std::ops::Range;
 
-use martlet_broker::{Event, EventGroup, EventInterest, EventKind, TenantId, matches_shown};
+use martlet_broker::{EventGroup, EventInterest, TenantId, matches_shown};
 use martlet_codec::{TopicFilter, TopicName};
 
+use crate::event::NodeEvent;
+use crate::event_kind::EventKind;
 use crate::feed::BlockPart;
 use crate::feed::entry::{FeedEntry, Happened};
 use crate::journal;
@@ -179,7 +181,7 @@ impl Filter {
             interest.traced.topics = vec![topic.as_str().into()];
         }
         let wanted = EventKind::ALL.iter().filter(|kind| self.kinds.has(**kind));
-        for group in wanted.map(|kind| kind.group()) {
+        for group in wanted.filter_map(|kind| kind.group()) {
             let is_left_out =
                 self.topic.is_some() && is_of_messages(group) || self.trouble && is_routine(group);
             if !is_left_out {
@@ -251,7 +253,7 @@ impl Filter {
         passes && self.is_sampled(entry.kind)
     }
 
-    fn is_about_topics(&self, event: &Event) -> bool {
+    fn is_about_topics(&self, event: &NodeEvent) -> bool {
         let mut topics = self.topics.iter();
         self.topics.is_empty()
             || event.topic().is_none()
@@ -295,7 +297,7 @@ fn is_routine(group: EventGroup) -> bool {
     group == EventGroup::Subscription || is_of_messages(group) && group != EventGroup::Dropped
 }
 
-fn is_trouble(kind: EventKind, event: &Event) -> bool {
+fn is_trouble(kind: EventKind, event: &NodeEvent) -> bool {
     match kind {
         EventKind::Authenticated
         | EventKind::Packet
@@ -312,7 +314,7 @@ fn is_trouble(kind: EventKind, event: &Event) -> bool {
 }
 
 /// Whether it is about this topic, or one that this Topic Filter matches.
-pub(crate) fn has_topic(event: &Event, filter: &str) -> bool {
+pub(crate) fn has_topic(event: &NodeEvent, filter: &str) -> bool {
     let Some(topic) = event.topic() else {
         return false;
     };

@@ -6,11 +6,12 @@ use std::net::IpAddr;
 
 use base64::Engine as _;
 use base64::engine::general_purpose::STANDARD;
-use martlet_broker::{ConnectedClient, EventKind, MessageId, RefusalCause, UserRef};
+use martlet_broker::{ConnectedClient, MessageId, RefusalCause, UserRef};
 use serde::{Serialize, Serializer};
 use utoipa::openapi::schema::Object;
 
 use crate::event_fields::EventFields;
+use crate::event_kind::EventKind;
 use crate::feed::entry::{FeedEntry, Happened};
 use crate::rfc3339;
 use martlet_registry::one_of;

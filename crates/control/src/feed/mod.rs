@@ -38,10 +38,11 @@ use std::ops::Range;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::{SystemTime, UNIX_EPOCH};
 
-use martlet_broker::{Event, EventInterest, EventNotice, SharedClient, TenantId};
+use martlet_broker::{Event, EventInterest, SharedClient, TenantId};
 use martlet_codec::PacketType;
 use tokio::sync::watch;
 
+use crate::event::{NodeEvent, NodeNotice};
 use crate::presence::{ClientSource, ClientTable, Presence};
 use crate::wall_clock::now_ms;
 use interest::Wants;
@@ -155,10 +156,10 @@ impl Feed {
     /// one while a reader wants that.
     pub(crate) fn write(
         &self,
-        events: &mut Vec<EventNotice>,
+        events: &mut Vec<NodeNotice>,
         lost: u64,
         presence: &Presence,
-        mut before: impl FnMut(&ClientTable, &EventNotice),
+        mut before: impl FnMut(&ClientTable, &NodeNotice),
     ) {
         let _one = self.writing.lock().unwrap_or_else(PoisonError::into_inner);
         let now_ms = now_ms();
@@ -183,7 +184,7 @@ impl Feed {
                 break;
             };
             let tenant = notice.head.tenant;
-            let others: Vec<EventNotice> = with_it.filter(|_| wants_each).collect();
+            let others: Vec<NodeNotice> = with_it.filter(|_| wants_each).collect();
             let at_ms = at_ms(&notice.event).unwrap_or(now_ms);
             let who = known.note(&notice, at_ms);
             let who = who_comes(&notice, events.as_slice()).or(who);
@@ -197,8 +198,8 @@ impl Feed {
             }
             let content = match (notice, together) {
                 (
-                    EventNotice {
-                        event: Event::Connected(client),
+                    NodeNotice {
+                        event: NodeEvent::Shard(Event::Connected(client)),
                         ..
                     },
                     _,
@@ -374,11 +375,11 @@ impl Drop for FeedReader {
 }
 
 /// The client of a CONNECT, which is reported before the client counts as connected.
-fn who_comes(notice: &EventNotice, next: &[EventNotice]) -> Option<ClientSource> {
-    let Event::Packet {
+fn who_comes(notice: &NodeNotice, next: &[NodeNotice]) -> Option<ClientSource> {
+    let Some(Event::Packet {
         packet_type: PacketType::Connect,
         ..
-    } = &notice.event
+    }) = notice.event.shard()
     else {
         return None;
     };
@@ -388,14 +389,14 @@ fn who_comes(notice: &EventNotice, next: &[EventNotice]) -> Option<ClientSource>
         .iter()
         .take(2)
         .filter(|next| next.head.tenant == tenant && next.head.client_id == *client_id);
-    of_client.find_map(|notice| match &notice.event {
+    of_client.find_map(|notice| match notice.event.shard()? {
         Event::Connected(client) => Some(ClientSource::Connected(SharedClient::clone(client))),
         _ => None,
     })
 }
 
-fn at_ms(event: &Event) -> Option<u64> {
-    match event {
+fn at_ms(event: &NodeEvent) -> Option<u64> {
+    match event.shard()? {
         Event::Published(message) => Some(message.at_ms),
         Event::Delivered(message) => Some(message.at_ms),
         Event::Packet { at_ms, .. } => Some(*at_ms),

@@ -7,10 +7,12 @@
 use std::borrow::Cow;
 use std::collections::{BTreeSet, HashMap};
 
-use martlet_broker::{Event, EventKind, EventNotice, PublishedMessage};
+use martlet_broker::{Event, PublishedMessage};
 use martlet_codec::{PacketType, QoS};
 use serde::Serialize;
 
+use crate::event::{NodeEvent, NodeNotice};
+use crate::event_kind::EventKind;
 use crate::feed::entry::{FeedEntry, Happened};
 use crate::feed::line::{payload, text};
 use crate::feed::{Filter, Kinds};
@@ -162,7 +164,7 @@ impl Panel {
         let what = entry.what();
         let event = match what {
             Happened::Connected(_) => None,
-            Happened::Event(notice) => Some(&notice.event),
+            Happened::Event(notice) => notice.event.shard(),
             Happened::Lost => return self.flush(out),
         };
         let client_id = entry.client_id();
@@ -247,8 +249,8 @@ impl Panel {
     fn frame(&self, entry: &FeedEntry<'_>, what: Happened<'_>, payload_max: usize) -> String {
         let whole = |payload| frame_of(entry, what, payload, usize::MAX);
         let mut payload_max = match what {
-            Happened::Event(EventNotice {
-                event: Event::Published(message),
+            Happened::Event(NodeNotice {
+                event: NodeEvent::Shard(Event::Published(message)),
                 ..
             }) => payload_max.min(message.payload.len()),
             _ => 0,
@@ -312,7 +314,7 @@ fn frame_of(
 ) -> String {
     let (id, timestamp) = (cut(entry.client_id(), text_max), entry.at_ms);
     let event = match what {
-        Happened::Event(notice) => &notice.event,
+        Happened::Event(notice) => notice.event.shard(),
         Happened::Connected(client) => {
             let data = Data::Connected {
                 id,
@@ -329,12 +331,12 @@ fn frame_of(
         Happened::Lost => return String::new(),
     };
     let (event, data) = match event {
-        Event::Packet {
+        Some(Event::Packet {
             packet_type,
             packet_id,
             remaining_bytes,
             ..
-        } => (
+        }) => (
             "MqttPacketProcessed",
             Data::Packet {
                 id,
@@ -344,7 +346,7 @@ fn frame_of(
                 timestamp,
             },
         ),
-        Event::Subscribed { filter, qos, .. } => (
+        Some(Event::Subscribed { filter, qos, .. }) => (
             "MqttClientSubscribed",
             Data::Subscribed {
                 id,
@@ -353,7 +355,7 @@ fn frame_of(
                 timestamp,
             },
         ),
-        Event::Unsubscribed { filter, .. } => (
+        Some(Event::Unsubscribed { filter, .. }) => (
             "MqttClientUnsubscribed",
             Data::Unsubscribed {
                 id,
@@ -361,7 +363,7 @@ fn frame_of(
                 timestamp,
             },
         ),
-        Event::Published(message) => (
+        Some(Event::Published(message)) => (
             "MqttClientPublished",
             published(id, message, timestamp, payload_max, text_max),
         ),

@@ -268,7 +268,8 @@ fn weight(content: &EntryContent) -> usize {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use martlet_broker::{Event, EventHead, EventNotice, MessageId, PublishedMessage};
+    use crate::event::NodeNotice;
+    use martlet_broker::{Event, EventHead, MessageId, PublishedMessage};
     use martlet_codec::QoS;
 
     #[test]
@@ -291,7 +292,10 @@ mod tests {
             };
             let event = Event::Published(Box::new(message));
             let head = EventHead::new(TenantId::default(), "c");
-            let notice = EventNotice { head, event };
+            let notice = NodeNotice {
+                head,
+                event: event.into(),
+            };
             EntryContent::Event(Box::new(EventOf { notice, who: None }))
         };
         let mut blocks = Blocks::default();

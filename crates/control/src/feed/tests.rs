@@ -28,12 +28,15 @@ fn feed_of(bounds: Bounds, base: EventInterest) -> (Arc<Feed>, Presence, SetInte
 }
 
 /// In the common tenant.
-fn notice(client_id: &str, event: Event) -> EventNotice {
+fn notice(client_id: &str, event: Event) -> NodeNotice {
     let head = EventHead::new(TenantId::default(), client_id);
-    EventNotice { head, event }
+    NodeNotice {
+        head,
+        event: event.into(),
+    }
 }
 
-fn packet(client_id: &str, is_out: bool, packet_type: PacketType, packet_id: u16) -> EventNotice {
+fn packet(client_id: &str, is_out: bool, packet_type: PacketType, packet_id: u16) -> NodeNotice {
     let packet = Event::Packet {
         is_out,
         packet_type,
@@ -44,7 +47,7 @@ fn packet(client_id: &str, is_out: bool, packet_type: PacketType, packet_id: u16
     notice(client_id, packet)
 }
 
-fn published(client_id: &str, qos: QoS, payload: &[u8]) -> EventNotice {
+fn published(client_id: &str, qos: QoS, payload: &[u8]) -> NodeNotice {
     let message = PublishedMessage {
         topic: "t/1".into(),
         id: MessageId(1),
@@ -58,13 +61,13 @@ fn published(client_id: &str, qos: QoS, payload: &[u8]) -> EventNotice {
     notice(client_id, Event::Published(Box::new(message)))
 }
 
-fn connected(client_id: &str) -> EventNotice {
+fn connected(client_id: &str) -> NodeNotice {
     let mut client = ConnectedClient::new(client_id, None);
     (client.keep_alive_secs, client.version) = (60, ProtocolVersion::V5);
-    EventNotice::connected(TenantId::default(), SharedClient::new(client))
+    NodeNotice::connected(TenantId::default(), SharedClient::new(client))
 }
 
-fn disconnected(client_id: &str) -> EventNotice {
+fn disconnected(client_id: &str) -> NodeNotice {
     let (reason, why) = (ReasonCode::Success, RefusalCause::Goodbye.into());
     notice(
         client_id,
@@ -98,7 +101,7 @@ fn a_reader_of_one_tenant_gets_nothing_of_others() {
     let readers = filters.map(|filter| feed.read(filter, &From::Now).unwrap());
     let events = [0, 3, 4].map(|tenant| {
         let client = ConnectedClient::new("same", None);
-        EventNotice::connected(TenantId(tenant), SharedClient::new(client))
+        NodeNotice::connected(TenantId(tenant), SharedClient::new(client))
     });
     feed.write(&mut events.into(), 0, &presence, |_, _| ());
     let [third, common, all] = readers.map(|mut reader| seqs(&reader.take()));
@@ -202,7 +205,7 @@ fn shards_are_told_what_all_want_together_and_only_when_that_changes() {
 fn frames(
     feed: &Arc<Feed>,
     presence: &Presence,
-    mut events: Vec<EventNotice>,
+    mut events: Vec<NodeNotice>,
 ) -> Vec<(String, u64)> {
     let mut reader = feed.read(of("all"), &From::Now).unwrap();
     let mut panel = Panel::new(reader.filter(), usize::MAX);

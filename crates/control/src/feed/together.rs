@@ -3,7 +3,9 @@
 //! Shards report up to 1,024 waiting messages of such a session one by one. Readers get one event
 //! with a count. This module finds them among the events of shards.
 
-use martlet_broker::{DropReason, Event, EventNotice, RefusalCause};
+use martlet_broker::{DropReason, Event, RefusalCause};
+
+use crate::event::NodeNotice;
 
 /// Number of messages of a queue that shards report one by one when a session ends; they count the
 /// others.
@@ -26,13 +28,13 @@ impl Together {
 }
 
 /// Both are messages that were dropped because the same session has ended.
-fn are_together(first: &EventNotice, next: &EventNotice) -> bool {
+fn are_together(first: &NodeNotice, next: &NodeNotice) -> bool {
     is_at_end(first) && is_at_end(next) && is_of_the_same(first, next)
 }
 
 /// Why the session of the dropped message has ended, if the next event has it.
-fn why_ended(first: &EventNotice, next: &EventNotice) -> Option<RefusalCause> {
-    match &next.event {
+fn why_ended(first: &NodeNotice, next: &NodeNotice) -> Option<RefusalCause> {
+    match next.event.shard()? {
         Event::SessionEnded { cause } if is_at_end(first) && is_of_the_same(first, next) => {
             Some(*cause)
         }
@@ -41,13 +43,13 @@ fn why_ended(first: &EventNotice, next: &EventNotice) -> Option<RefusalCause> {
 }
 
 /// Both are about the same client.
-fn is_of_the_same(first: &EventNotice, next: &EventNotice) -> bool {
+fn is_of_the_same(first: &NodeNotice, next: &NodeNotice) -> bool {
     first.head.tenant == next.head.tenant && first.head.client_id == next.head.client_id
 }
 
 /// The number of events at the beginning that become one: the first, and messages that were dropped
 /// with it.
-pub(crate) fn length(events: &[EventNotice]) -> usize {
+pub(crate) fn length(events: &[NodeNotice]) -> usize {
     let Some((first, rest)) = events.split_first() else {
         return 0;
     };
@@ -57,7 +59,7 @@ pub(crate) fn length(events: &[EventNotice]) -> usize {
 
 /// Facts about the `length` events at the beginning, if they are several messages of a session that
 /// has ended.
-pub(crate) fn together(events: &[EventNotice], length: usize) -> Option<Together> {
+pub(crate) fn together(events: &[NodeNotice], length: usize) -> Option<Together> {
     let first = events.first().filter(|_| length > 1)?;
     let next = events.get(length);
     Some(Together {
@@ -66,9 +68,9 @@ pub(crate) fn together(events: &[EventNotice], length: usize) -> Option<Together
     })
 }
 
-fn is_at_end(told: &EventNotice) -> bool {
-    match &told.event {
-        Event::Dropped { reason, .. } => {
+fn is_at_end(told: &NodeNotice) -> bool {
+    match told.event.shard() {
+        Some(Event::Dropped { reason, .. }) => {
             *reason == DropReason::SessionEnded && !told.head.client_id.is_empty()
         }
         _ => false,

@@ -5,13 +5,15 @@ use std::fmt;
 use std::sync::Arc;
 use std::time::Duration;
 
-use martlet_broker::{EVENTS, EventKind, EventNotice, NewMessage, Published, TenantId};
+use martlet_broker::{EVENTS, NewMessage, Published, TenantId};
 use martlet_codec::QoS;
 use tracing::warn;
 
 use super::entry::{EntryContent, EventOf, FeedEntry, Happened};
 use super::{Filter, From, Kinds};
 use crate::control::Control;
+use crate::event::NodeNotice;
+use crate::event_kind::EventKind;
 use crate::presence::ClientSource;
 
 /// The publisher that events show.
@@ -181,7 +183,7 @@ pub(crate) fn event_topic(kind: EventKind) -> String {
 
 /// An event as JSON, under this name and number. `who`: its client, as far as that is known.
 pub(crate) fn payload_of(
-    notice: EventNotice,
+    notice: NodeNotice,
     who: Option<ClientSource>,
     name: &str,
     number: u64,

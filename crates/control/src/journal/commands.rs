@@ -10,8 +10,8 @@ use std::sync::Arc;
 
 use martlet_access::Explanation;
 use martlet_broker::{
-    Event, EventHead, EventNotice, Refusal, RefusalCause, Rules, ShownKey, TenantId, UserName,
-    UserSources, lane_of, may_publish, shared_filter,
+    Event, EventHead, Refusal, RefusalCause, Rules, TenantId, UserName, UserSources, lane_of,
+    may_publish, shared_filter,
 };
 use martlet_codec::ReasonCode;
 use martlet_integrate::CLIENT_IDS;
@@ -22,6 +22,7 @@ use martlet_registry::{
 use super::lacking::Lacking;
 use super::texts::{self, Text};
 use super::worded_remedy::WordedRemedy;
+use crate::event::{NodeNotice, ShownKey};
 use crate::facts::KeyVariables;
 use crate::remedy::Command;
 use crate::remedy::form::{self, CommandForm, Given};
@@ -457,7 +458,8 @@ impl Commands {
             why: why.clone(),
         };
         let head = EventHead::new(tenant, client_id).with_user(Some(user));
-        self.remedy(&EventNotice { head, event })
+        let event = event.into();
+        self.remedy(&NodeNotice { head, event })
     }
 
     /// None of these sources, with this password file, knows a name. It may be mistyped. It is not

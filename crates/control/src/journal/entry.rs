@@ -2,14 +2,16 @@
 
 use std::borrow::Cow;
 
-use martlet_broker::{DropReason, Event, EventKind, EventNotice, RefusalCause};
+use martlet_broker::{DropReason, RefusalCause};
 use martlet_codec::ReasonCode;
 use serde::{Deserialize, Serialize};
 
 use super::commands::Commands;
 use super::kind;
 use crate::cause::Cause;
+use crate::event::{NodeEvent, NodeNotice};
 use crate::event_fields::EventFields;
+use crate::event_kind::EventKind;
 use crate::event_words;
 use crate::remedy::{Command, Remedy};
 use crate::text;
@@ -141,7 +143,7 @@ impl Entry {
 pub(super) struct NotedEvent {
     pub(super) seq: u64,
     pub(super) at_ms: u64,
-    pub(super) notice: EventNotice,
+    pub(super) notice: NodeNotice,
 }
 
 impl NotedEvent {
@@ -168,7 +170,7 @@ impl NotedEvent {
 
     /// The entry without its cause and remedy.
     pub(super) fn bare_entry(&self) -> Entry {
-        let EventNotice { head, event } = &self.notice;
+        let NodeNotice { head, event } = &self.notice;
         let user = head.user();
         let fields = EventFields::of(&self.notice);
         Entry {
@@ -187,9 +189,9 @@ impl NotedEvent {
 }
 
 /// The name of the reason code, or of the reason of a drop.
-fn reason_of(event: &Event, fields: Option<&'static str>) -> Option<&'static str> {
-    match event {
-        Event::RateExceeded { .. } | Event::PublishesDelayed { .. } => {
+fn reason_of(event: &NodeEvent, fields: Option<&'static str>) -> Option<&'static str> {
+    match event.kind() {
+        EventKind::RateExceeded | EventKind::PublishesDelayed => {
             Some(ReasonCode::MessageRateTooHigh.name())
         }
         _ => fields,

@@ -1,10 +1,10 @@
 //! Kinds of events as entries name them.
 
-use martlet_broker::EventKind;
 use serde::de::Error as _;
 use serde::{Deserialize, Deserializer, Serializer};
 use utoipa::openapi::schema::Object;
 
+use crate::event_kind::EventKind;
 use crate::event_words::name;
 use martlet_registry::one_of;
 

@@ -1,20 +1,20 @@
 //! Remedies for refusals and ended connections, by their cause.
 
-use martlet_broker::{
-    Event, EventNotice, Limit, LockoutScope, PasswordSource, Refusal, RefusalCause, ShownKey,
-};
+use martlet_broker::{Event, Limit, LockoutScope, PasswordSource, Refusal, RefusalCause};
 use martlet_codec::ReasonCode;
 use martlet_registry::is_device_id;
 
 use super::commands::{Commands, absolute};
 use super::texts::{self, by_limit};
 use super::worded_remedy::WordedRemedy;
+use crate::event::{NodeNotice, ShownKey};
+use crate::http_cause::HttpCause;
 use crate::remedy::form;
 
 /// Remedy of a refused connection or re-authentication.
 pub(super) fn connect(
     commands: &Commands,
-    notice: &EventNotice,
+    notice: &NodeNotice,
     why: &Refusal,
 ) -> Option<WordedRemedy> {
     let (user, address) = (notice.head.user_name(), notice.head.ip());
@@ -54,15 +54,30 @@ pub(super) fn connect(
             let user = user.filter(|_| scope == LockoutScope::UserName);
             Some(commands.lockout(user, address))
         }
-        RefusalCause::Packet(_) => {
-            broken(commands, &notice.head.client_id, reason_of(&notice.event)?)
-        }
+        RefusalCause::Packet(_) => broken(
+            commands,
+            &notice.head.client_id,
+            reason_of(notice.event.shard()?)?,
+        ),
         RefusalCause::Banned => Some(commands.lifting_ban(&notice.head)),
         cause => of_transport(cause)
             .or_else(|| of_team_token(commands, notice, why))
             .or_else(|| of_registry(commands, why))
             .or_else(|| texts::of_refusal(cause).worded()),
     }
+}
+
+/// Remedy of a refusal by the HTTP server.
+pub(super) fn http(
+    commands: &Commands,
+    notice: &NodeNotice,
+    why: &Refusal<HttpCause>,
+) -> Option<WordedRemedy> {
+    let worded = commands.worded(texts::of_http(why.cause), &[]);
+    worded.or_else(|| match why.cause {
+        HttpCause::Client(cause) => connect(commands, notice, &why.with_cause(cause)),
+        _ => None,
+    })
 }
 
 /// Remedy of what ends a connection, or refuses it, whatever the client is.
@@ -95,18 +110,18 @@ fn reason_of(event: &Event) -> Option<ReasonCode> {
     }
 }
 
-fn by_will(commands: &Commands, notice: &EventNotice) -> Option<WordedRemedy> {
-    match &notice.event {
-        Event::Refused {
+fn by_will(commands: &Commands, notice: &NodeNotice) -> Option<WordedRemedy> {
+    match notice.event.shard() {
+        Some(Event::Refused {
             will_topic: Some(topic),
             ..
-        } => Some(commands.forbidden(&notice.head, "publish", topic)),
+        }) => Some(commands.forbidden(&notice.head, "publish", topic)),
         _ => None,
     }
 }
 
 /// Remedy of a refusal of a client that showed the key of a team token.
-fn of_team_token(commands: &Commands, notice: &EventNotice, why: &Refusal) -> Option<WordedRemedy> {
+fn of_team_token(commands: &Commands, notice: &NodeNotice, why: &Refusal) -> Option<WordedRemedy> {
     match why.subject() {
         None => commands.team_token(why.cause, notice.head.user_name()?, &notice.head.client_id),
         // It is about the device.

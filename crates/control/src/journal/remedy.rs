@@ -1,17 +1,18 @@
 //! Remedies for what was refused: as text and, where there is one, as a command.
 
-use martlet_broker::{DropReason, Event, EventHead, EventNotice, RefusalCause};
+use martlet_broker::{DropReason, Event, EventHead, RefusalCause};
 use martlet_integrate::CLIENT_IDS;
 
 use super::commands::Commands;
 use super::refused;
 use super::texts::{self, by_drop, by_limit};
 use super::worded_remedy::WordedRemedy;
+use crate::event::{NodeEvent, NodeNotice};
 
 impl Commands {
     /// Remedy of a problem, if anything is known to help. Commands name the team of the tenant:
     /// without it they would change another user, so there is no command if the team is unknown.
-    pub(crate) fn remedy(&self, notice: &EventNotice) -> Option<WordedRemedy> {
+    pub(crate) fn remedy(&self, notice: &NodeNotice) -> Option<WordedRemedy> {
         let tenant = notice.head.tenant;
         let WordedRemedy { text, command } = match self.in_tenant(tenant) {
             Some(commands) => remedy_of_event(notice, &commands)?,
@@ -28,26 +29,30 @@ impl Commands {
     }
 }
 
-fn remedy_of_event(notice: &EventNotice, commands: &Commands) -> Option<WordedRemedy> {
-    let EventNotice { head, event } = notice;
-    match event {
-        Event::Refused { why, .. } | Event::ReauthenticationRefused { why, .. } => {
-            refused::connect(commands, notice, why)
-        }
-        Event::RequestRefused { why, key } => {
+fn remedy_of_event(notice: &NodeNotice, commands: &Commands) -> Option<WordedRemedy> {
+    let NodeNotice { head, event } = notice;
+    let event = match event {
+        NodeEvent::Shard(event) => event,
+        NodeEvent::RequestRefused { why, key } => {
             let lacking = key.as_ref().and_then(|key| key.lacking);
-            match lacking.filter(|_| why.cause != RefusalCause::Forbidden) {
+            let is_forbidden = why.cause == RefusalCause::Forbidden.into();
+            return match lacking.filter(|_| !is_forbidden) {
                 Some(scope) => Some(WordedRemedy::words(format!(
                     "give the program a key that has the scope {scope} too (martlet key add, or \
                      http.api_keys)"
                 ))),
-                None => commands
-                    .worded(texts::of_request(why.cause), &[])
-                    .or_else(|| refused::connect(commands, notice, why)),
-            }
+                None => refused::http(commands, notice, why),
+            };
         }
-        Event::ProvisioningRefused { why, key } => {
-            refused::provisioning(commands, why, key.as_deref())
+        NodeEvent::ProvisioningRefused { why, key } => {
+            return refused::provisioning(commands, why, key.as_deref());
+        }
+        NodeEvent::ConnectionRefused { why } => return refused::http(commands, notice, why),
+        _ => return None,
+    };
+    match event {
+        Event::Refused { why, .. } | Event::ReauthenticationRefused { why, .. } => {
+            refused::connect(commands, notice, why)
         }
         Event::PublishRefused { why, .. } if refused::is_of_provisioning_key(why.cause) => {
             refused::provisioning(commands, why, None)
@@ -93,18 +98,13 @@ fn remedy_of_event(notice: &EventNotice, commands: &Commands) -> Option<WordedRe
         | Event::Unsubscribed { .. }
         | Event::Published(_)
         | Event::Delivered(_)
-        | Event::Packet { .. }
-        | Event::DeviceInactive { .. }
-        | Event::DeviceActive { .. }
-        | Event::AlarmRaised(_)
-        | Event::AlarmChanged(_)
-        | Event::TwinChanged { .. } => None,
+        | Event::Packet { .. } => None,
     }
 }
 
 /// Remedy of messages that were dropped for this reason.
-fn lost(notice: &EventNotice, reason: DropReason, commands: &Commands) -> Option<WordedRemedy> {
-    let EventNotice { head, event } = notice;
+fn lost(notice: &NodeNotice, reason: DropReason, commands: &Commands) -> Option<WordedRemedy> {
+    let NodeNotice { head, event } = notice;
     let topic = event.topic().filter(|topic| !topic.is_empty());
     if let Some(topic) = topic.filter(|_| reason == DropReason::NotPermitted) {
         return Some(receiving(commands, head, topic));
@@ -113,13 +113,13 @@ fn lost(notice: &EventNotice, reason: DropReason, commands: &Commands) -> Option
         return Some(WordedRemedy::words(by_limit(reached.limit)));
     }
     let is_of_integration = head.client_id.starts_with(CLIENT_IDS);
-    match event {
-        Event::MessagesLost {
+    match event.shard() {
+        Some(Event::MessagesLost {
             ended: Some(cause), ..
-        } => texts::of_session_end(*cause).worded(),
-        Event::Dropped {
+        }) => texts::of_session_end(*cause).worded(),
+        Some(Event::Dropped {
             refused: Some(_), ..
-        } => commands.letters_of(&head.client_id),
+        }) => commands.letters_of(&head.client_id),
         _ if reason == DropReason::RefusedByReceiver && is_of_integration => {
             commands.letters_of(&head.client_id)
         }
@@ -151,9 +151,9 @@ mod tests {
             )
             .about("d1"),
         };
-        let notice = |tenant| EventNotice {
+        let notice = |tenant| NodeNotice {
             head: EventHead::new(TenantId(tenant), "d1"),
-            event: event.clone(),
+            event: event.clone().into(),
         };
         let of = |tenant| {
             Commands::default()

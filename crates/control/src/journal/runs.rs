@@ -6,13 +6,15 @@ use std::sync::Arc;
 
 use hashbrown::Equivalent;
 use martlet_broker::{
-    Event, EventHead, EventNotice, RefusalCause, SharedClient, TenantId, is_shortened, shortened,
+    DropReason, Event, EventHead, RefusalCause, SharedClient, TenantId, is_shortened, shortened,
 };
 use martlet_lockout::Aging;
 use serde::{Deserialize, Serialize};
 
 use super::entry::{Entry, NotedEvent};
 use crate::cause::Cause;
+use crate::event::{NodeEvent, NodeNotice};
+use crate::event_kind::EventKind;
 use crate::presence::QuietClient;
 
 /// Number of remembered names. Beyond it, the names with the oldest last event are removed.
@@ -111,12 +113,12 @@ impl Runs {
         whole_client_id: Option<&str>,
         before: impl Fn(&str) -> Option<QuietClient>,
     ) {
-        let EventNotice { head, event } = &written.notice;
+        let NodeNotice { head, event } = &written.notice;
         let client_id = &*head.client_id;
         let user = head.user_name().or_else(|| named_by_certificate(event));
         let user = user.unwrap_or_default();
-        let is_calm =
-            cause.is_none() && matches!(event, Event::Connected(_) | Event::Disconnected { .. });
+        let is_calm = cause.is_none()
+            && matches!(event.kind(), EventKind::Connected | EventKind::Disconnected);
         if !client_id.is_empty() {
             let name = Name(head.tenant.0, client_id);
             match self.take(&name) {
@@ -202,7 +204,7 @@ impl Runs {
 
 /// Runs that the journal would have of a client if it had recorded them, the latest last.
 fn of_calm(tenant: TenantId, calm: QuietClient) -> Vec<StoredRun> {
-    let kept = |(since_ms, count, at_ms), notice: EventNotice| StoredRun {
+    let kept = |(since_ms, count, at_ms), notice: NodeNotice| StoredRun {
         cause: None,
         since_ms,
         count,
@@ -214,7 +216,7 @@ fn of_calm(tenant: TenantId, calm: QuietClient) -> Vec<StoredRun> {
         }),
     };
     let client = SharedClient::clone(&calm.client);
-    let came = kept(calm.came, EventNotice::connected(tenant, calm.client));
+    let came = kept(calm.came, NodeNotice::connected(tenant, calm.client));
     // Its name is cut there.
     let user = came.last.notice.head.user.clone();
     let went = calm.went.map(|(since_ms, count, at_ms, reason, cause)| {
@@ -225,7 +227,8 @@ fn of_calm(tenant: TenantId, calm: QuietClient) -> Vec<StoredRun> {
             will: None,
         };
         let head = EventHead::new(tenant, Arc::clone(&client.client_id)).with_user(user);
-        kept((since_ms, count, at_ms), EventNotice { head, event })
+        let event = event.into();
+        kept((since_ms, count, at_ms), NodeNotice { head, event })
     });
     match (went, calm.online) {
         (Some(went), true) => vec![went, came],
@@ -235,12 +238,10 @@ fn of_calm(tenant: TenantId, calm: QuietClient) -> Vec<StoredRun> {
 }
 
 fn put(runs: &mut Vec<StoredRun>, written: &Arc<NotedEvent>, cause: Option<Cause>) {
-    let EventNotice { head, event } = &written.notice;
+    let NodeNotice { head, event } = &written.notice;
     let is_same = |run: &StoredRun| {
         let last = &run.last.notice.event;
-        if let (Event::MessagesLost { reason: before, .. }, Event::MessagesLost { reason, .. }) =
-            (last, event)
-        {
+        if let (Some(before), Some(reason)) = (lost_for(last), lost_for(event)) {
             // Only the first one of many has a topic.
             return before == reason;
         }
@@ -265,7 +266,7 @@ fn put(runs: &mut Vec<StoredRun>, written: &Arc<NotedEvent>, cause: Option<Cause
         let is_interrupted = cause.is_some_and(Cause::is_of_admission)
             && runs[at..]
                 .iter()
-                .any(|later| matches!(later.last.notice.event, Event::Connected(_)));
+                .any(|later| later.last.notice.event.kind() == EventKind::Connected);
         if !is_interrupted {
             (run.since_ms, run.count) = (before.since_ms, before.count + 1);
             run.taken_from = before.taken_from;
@@ -281,10 +282,18 @@ fn put(runs: &mut Vec<StoredRun>, written: &Arc<NotedEvent>, cause: Option<Cause
     runs.push(run);
 }
 
+/// Why messages were lost, if the event is about that.
+fn lost_for(event: &NodeEvent) -> Option<DropReason> {
+    match event.shard()? {
+        Event::MessagesLost { reason, .. } => Some(*reason),
+        _ => None,
+    }
+}
+
 /// The user or device that a refusal is about, named by the certificate, if the client may have
 /// given no User Name.
-fn named_by_certificate(event: &Event) -> Option<&str> {
-    let Event::Refused { why, .. } = event else {
+fn named_by_certificate(event: &NodeEvent) -> Option<&str> {
+    let Some(Event::Refused { why, .. }) = event.shard() else {
         return None;
     };
     let is_about_account = matches!(
@@ -301,13 +310,13 @@ fn named_by_certificate(event: &Event) -> Option<&str> {
 }
 
 /// Whether a client was refused as unknown by sources that do not include the tables.
-fn is_unknown_beside_tables(event: &Event) -> bool {
+fn is_unknown_beside_tables(event: &NodeEvent) -> bool {
     let cause = event.cause();
     matches!(cause, Some(RefusalCause::UnknownUser(sources)) if !sources.registry)
 }
 
 /// The client disconnected with a DISCONNECT of its own, as it wanted to.
-fn is_goodbye(event: &Event) -> bool {
+fn is_goodbye(event: &NodeEvent) -> bool {
     event.cause() == Some(RefusalCause::Goodbye)
 }
 
@@ -327,7 +336,7 @@ mod tests {
     }
 
     impl Node {
-        fn note(&mut self, at_ms: u64, whole: EventNotice) {
+        fn note(&mut self, at_ms: u64, whole: NodeNotice) {
             let mut known = self.presence.begin();
             let notice = whole.shown().into_owned();
             let cause = Cause::of(&notice.event);
@@ -354,12 +363,12 @@ mod tests {
         Some(UserName::Claimed("user".into()))
     }
 
-    fn notice(client_id: &str, user: Option<UserName>, event: Event) -> EventNotice {
+    fn notice(client_id: &str, user: Option<UserName>, event: Event) -> NodeNotice {
         let head = EventHead::new(COMMON, client_id).with_user(user);
-        EventNotice::new(head, event)
+        NodeNotice::new(head, event)
     }
 
-    fn refused(client_id: &str) -> EventNotice {
+    fn refused(client_id: &str) -> NodeNotice {
         let event = Event::Refused {
             will_topic: None,
             reason: ReasonCode::BadUserNameOrPassword,
@@ -371,13 +380,13 @@ mod tests {
         notice(client_id, user(), event)
     }
 
-    fn connected(client_id: &str, user: Option<UserName>) -> EventNotice {
+    fn connected(client_id: &str, user: Option<UserName>) -> NodeNotice {
         let user = user.as_ref().map(UserName::as_str);
         let client = ConnectedClient::new(client_id, user);
-        EventNotice::connected(COMMON, SharedClient::new(client))
+        NodeNotice::connected(COMMON, SharedClient::new(client))
     }
 
-    fn disconnected(client_id: &str, reason: ReasonCode, cause: RefusalCause) -> EventNotice {
+    fn disconnected(client_id: &str, reason: ReasonCode, cause: RefusalCause) -> NodeNotice {
         let why = cause.into();
         notice(
             client_id,
@@ -437,7 +446,7 @@ mod tests {
         assert_eq!(node.of(&shortened(&long)), [(10, 1)]);
     }
 
-    fn dropped(client_id: &str) -> EventNotice {
+    fn dropped(client_id: &str) -> NodeNotice {
         let event = Event::Dropped {
             topic: "t".to_owned(),
             stored: None,

@@ -5,17 +5,20 @@ use martlet_codec::ReasonCode;
 
 use super::*;
 
-fn notice(client_id: &str, event: Event) -> EventNotice {
+fn notice(client_id: &str, event: Event) -> NodeNotice {
     let head = EventHead::new(TenantId::default(), client_id);
-    EventNotice { head, event }
+    NodeNotice {
+        head,
+        event: event.into(),
+    }
 }
 
-fn write(journal: &Journal, notice: EventNotice) {
+fn write(journal: &Journal, notice: NodeNotice) {
     journal.write(&notice, &Presence::default().begin());
     journal.announce();
 }
 
-fn disconnected(client_id: &str) -> EventNotice {
+fn disconnected(client_id: &str) -> NodeNotice {
     let (reason, why) = (ReasonCode::Success, RefusalCause::Goodbye.into());
     notice(
         client_id,
@@ -36,7 +39,7 @@ fn reached(limit: Limit) -> Refusal {
     ReachedLimit { limit, value: 7 }.refusal()
 }
 
-fn refused(client_id: &str) -> EventNotice {
+fn refused(client_id: &str) -> NodeNotice {
     let event = Event::Refused {
         will_topic: None,
         reason: ReasonCode::NotAuthorized,
@@ -202,7 +205,7 @@ fn a_message_that_was_refused_says_why_by_whom_and_where_there_is_more() {
         };
         notice(client_id, event)
     };
-    let words_of = |notice: EventNotice| {
+    let words_of = |notice: NodeNotice| {
         let journal = Journal::default();
         write(&journal, notice);
         let page = journal.page(1, 10, |_| true);

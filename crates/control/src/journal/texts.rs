@@ -6,6 +6,7 @@ use martlet_broker::{
 };
 use martlet_codec::ReasonCode as Code;
 
+use crate::http_cause::HttpCause as Http;
 use crate::remedy::form::{self, CommandForm};
 
 /// Remedy of a table. In its words, `{name}` stands for the first value of its command.
@@ -86,18 +87,9 @@ texts! {
     fn of_refusal(Is) {
         Is::NoCredentials | Is::AnonymousRefused => "give the client a user name and password (see martlet user add --help), or the listener allow_anonymous = true; mqtt.allow_anonymous sets it for all";
         Is::PasswordMissing => "have the client send its password; that of a device is its secret";
-        Is::ApiKeyLacksScope => "give the user an API role that has the scope (martlet user set NAME --api-role ROLE)";
         Is::NotMqtt => "the client uses another protocol at a port of plain MQTT";
         Is::HttpToMqtt => "have the client use the port of the HTTP listener, or for MQTT over WebSocket that of a ws listener: martlet status lists them";
         Is::TlsToMqtt => "have the client connect to the port of a listener with TLS (martlet status lists them), or without TLS to this one";
-        Is::RequestInvalid => "correct the request: its method, path or content; /docs of the node lists all routes";
-        Is::HostNotAllowed => "add the name to http.hosts, if it is one of this node; or have the client use localhost or a loopback address";
-        Is::TooManyRequests => "have the device send fewer requests, each with several values, or raise http.rate and http.burst";
-        Is::TooManyDeviceRequests => "have the device send fewer requests, each with several values, or raise iotflow.requests_per_minute and iotflow.requests_burst";
-        Is::TooManyRouteRequests => "have the device send fewer requests, each with several values; the limit of this route is fixed, as in the system that it is of";
-        Is::MqttToHttp => "have the client connect to the port of an MQTT listener: martlet status lists them";
-        Is::WebSocketToHttp => "have the client connect to the port of a ws listener: martlet status lists them; if there is none, add one (--listen ws://ADDRESS:9001/mqtt)";
-        Is::TlsToHttp => "have an MQTT client connect to the port of a listener with TLS (martlet status lists them); have other clients use http://, or set http.tls_certificate and http.tls_key";
         Is::Proxy(Proxy::Missing) => "connect through the proxy, or to a listener without proxy_from";
         Is::Proxy(Proxy::Unexpected) => "set proxy_from of the listener to the address of the proxy, or have the proxy send no PROXY header";
         Is::Proxy(Proxy::NotTrusted) => "add the address to the listener's proxy_from";
@@ -147,11 +139,20 @@ texts! {
         _ => "";
     }
 
-    /// Remedies of refused requests of the API.
-    fn of_request(Is) {
-        Is::Forbidden => "have the device send only requests about itself";
-        Is::ApiKeyUnknown => "have the program that sends the request use a valid key (martlet key add adds one); to list them, run", KEY_LS;
-        _ => "";
+    /// Remedies of refusals by the HTTP server.
+    fn of_http(Http) {
+        Http::Client(Is::Forbidden) => "have the device send only requests about itself";
+        Http::ApiKeyUnknown => "have the program that sends the request use a valid key (martlet key add adds one); to list them, run", KEY_LS;
+        Http::ApiKeyLacksScope => "give the user an API role that has the scope (martlet user set NAME --api-role ROLE)";
+        Http::RequestInvalid => "correct the request: its method, path or content; /docs of the node lists all routes";
+        Http::HostNotAllowed => "add the name to http.hosts, if it is one of this node; or have the client use localhost or a loopback address";
+        Http::TooManyRequests => "have the device send fewer requests, each with several values, or raise http.rate and http.burst";
+        Http::TooManyDeviceRequests => "have the device send fewer requests, each with several values, or raise iotflow.requests_per_minute and iotflow.requests_burst";
+        Http::TooManyRouteRequests => "have the device send fewer requests, each with several values; the limit of this route is fixed, as in the system that it is of";
+        Http::MqttToHttp => "have the client connect to the port of an MQTT listener: martlet status lists them";
+        Http::WebSocketToHttp => "have the client connect to the port of a ws listener: martlet status lists them; if there is none, add one (--listen ws://ADDRESS:9001/mqtt)";
+        Http::TlsToHttp => "have an MQTT client connect to the port of a listener with TLS (martlet status lists them); have other clients use http://, or set http.tls_certificate and http.tls_key";
+        Http::Client(_) => "";
     }
 
     /// Remedies of passwords that are kept in the tables or a file, and of others.

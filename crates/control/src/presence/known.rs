@@ -9,13 +9,13 @@ use std::sync::Arc;
 
 use foldhash::quality::FixedState;
 use martlet_broker::{
-    Arena, Event, EventNotice, PlaceTable, RefusalCause, SharedClient, TenantId, UserRef,
-    WillNotice,
+    Arena, Event, PlaceTable, RefusalCause, SharedClient, TenantId, UserRef, WillNotice,
 };
 use martlet_codec::ReasonCode;
 use serde::{Deserialize, Serialize};
 
 use crate::cause::Cause;
+use crate::event::{NodeEvent, NodeNotice};
 use crate::wall_clock::now_ms;
 
 /// Clients that are not connected and are remembered, at most.
@@ -286,16 +286,16 @@ impl ClientTable {
     }
 
     /// Applies an event. Returns the client that it is about, unless the event has all of that.
-    pub(crate) fn note(&mut self, notice: &EventNotice, at_ms: u64) -> Option<ClientSource> {
-        let EventNotice { head, event } = notice;
+    pub(crate) fn note(&mut self, notice: &NodeNotice, at_ms: u64) -> Option<ClientSource> {
+        let NodeNotice { head, event } = notice;
         match event {
-            Event::Connected(client) => {
+            NodeEvent::Shard(Event::Connected(client)) => {
                 let index = self.put(head.tenant, client, at_ms);
                 self.clients[index].online = true;
                 self.change(index);
                 None
             }
-            Event::Disconnected { reason, why, will } => {
+            NodeEvent::Shard(Event::Disconnected { reason, why, will }) => {
                 let index = self.find(head.tenant, &head.client_id)?;
                 let why = match Cause::of_end(*reason, why.cause) {
                     None => Going::Wished(*reason, why.cause),
@@ -308,11 +308,12 @@ impl ClientTable {
                 self.change(index);
                 who
             }
-            Event::Authenticated { .. }
-            | Event::Refused { .. }
-            | Event::ProvisioningRefused { .. }
-            | Event::RequestRefused { .. }
-            | Event::QueueFull { .. } => None,
+            NodeEvent::Shard(
+                Event::Authenticated { .. } | Event::Refused { .. } | Event::QueueFull { .. },
+            )
+            | NodeEvent::ProvisioningRefused { .. }
+            | NodeEvent::RequestRefused { .. }
+            | NodeEvent::ConnectionRefused { .. } => None,
             _ => {
                 let index = self.find(head.tenant, &head.client_id)?;
                 self.clients[index].who()

@@ -1,27 +1,28 @@
-use martlet_broker::{ConnectedClient, Event, EventHead, EventNotice, RefusalCause, SharedClient};
+use martlet_broker::{ConnectedClient, Event, EventHead, RefusalCause, SharedClient};
 use martlet_codec::ReasonCode;
 
 use super::known::OFFLINE_MAX;
 use super::*;
+use crate::event::{NodeEvent, NodeNotice};
 
 const COMMON: TenantId = TenantId(0);
 
-fn connected(client_id: &str) -> EventNotice {
+fn connected(client_id: &str) -> NodeNotice {
     let mut client = ConnectedClient::new(client_id, Some("user"));
     client.address = Some(([127, 0, 0, 1].into(), 9));
-    EventNotice::connected(COMMON, SharedClient::new(client))
+    NodeNotice::connected(COMMON, SharedClient::new(client))
 }
 
-fn disconnected(client_id: &str, cause: RefusalCause) -> EventNotice {
+fn disconnected(client_id: &str, cause: RefusalCause) -> NodeNotice {
     let (reason, why) = (ReasonCode::Success, cause.into());
     let head = EventHead::new(COMMON, client_id);
-    EventNotice {
+    NodeNotice {
         head,
-        event: Event::Disconnected {
+        event: NodeEvent::Shard(Event::Disconnected {
             reason,
             why,
             will: None,
-        },
+        }),
     }
 }
 

@@ -7,12 +7,13 @@
 use std::collections::{BTreeSet, HashMap, VecDeque};
 use std::sync::Arc;
 
-use martlet_broker::{DeliveredMessage, Event, EventKind, MessageId, PublishedMessage};
+use martlet_broker::{DeliveredMessage, Event, MessageId, PublishedMessage};
 use tracing::{debug, warn};
 
 use super::Telemetry;
 use super::latency::newest_own_time;
 use super::rule::DEVICE;
+use crate::event_kind::EventKind;
 use crate::feed::{EventBatch, Filter, From, Happened, Kinds};
 use crate::remembered::Name;
 
@@ -75,7 +76,7 @@ impl Telemetry {
         let mut timed: Vec<(MessageId, Name, i64)> = Vec::new();
         for entry in batch.entries() {
             if let Happened::Event(told) = entry.what()
-                && let Event::Published(message) = &told.event
+                && let Some(Event::Published(message)) = told.event.shard()
                 && let Some((device, time)) = self.time_of(&told.head.client_id, message)
             {
                 timed.push((message.id, (entry.tenant.0, device), time));
@@ -115,7 +116,7 @@ impl Telemetry {
 /// Messages that subscribers have got.
 fn delivered(batch: &EventBatch) -> impl Iterator<Item = &DeliveredMessage> {
     batch.entries().filter_map(|entry| match entry.what() {
-        Happened::Event(told) => match &told.event {
+        Happened::Event(told) => match told.event.shard()? {
             Event::Delivered(message) => Some(&**message),
             _ => None,
         },

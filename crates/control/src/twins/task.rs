@@ -6,8 +6,8 @@ use std::sync::atomic::{AtomicUsize, Ordering};
 use std::time::Duration;
 
 use martlet_broker::{
-    ClientQuery, Delivery, Event, EventKind, NewMessage, PartId, PartOutcome, PartQueueLimits,
-    PartReach, PartSpec, PartSubscription, Search, TenantId,
+    ClientQuery, Delivery, Event, NewMessage, PartId, PartOutcome, PartQueueLimits, PartReach,
+    PartSpec, PartSubscription, Search, TenantId,
 };
 use martlet_codec::{ReasonCode, RetainHandling};
 use martlet_integrate::{LaneEvent, Lanes, Token};
@@ -19,6 +19,7 @@ use super::message::{TwinMessage, desired_message, error_message, filters, read,
 use super::{DeviceKey, Twins};
 use crate::activity::until_devices;
 use crate::control::Control;
+use crate::event_kind::EventKind;
 use crate::feed::{EventBatch, FeedReader, Filter, From, Happened, Kinds};
 use crate::shared_registry::SharedRegistryError;
 use crate::wall_clock::{now_ms, now_signed_ms};
@@ -219,8 +220,8 @@ impl Task<'_> {
                 Happened::Connected(client) => &client.client_id,
                 Happened::Event(events) => {
                     let client = &events.head.client_id;
-                    match &events.event {
-                        Event::Subscribed { filter, .. }
+                    match events.event.shard() {
+                        Some(Event::Subscribed { filter, .. })
                             if takes_desired(&self.twins.catalogue, client, filter) =>
                         {
                             client

@@ -1,6 +1,6 @@
 //! The question as each part of the node gets it: who was asked about, and how that client is.
 
-use martlet_broker::{EventKind, LossTimes, Realm, UnmatchedTopic};
+use martlet_broker::{LossTimes, Realm, UnmatchedTopic};
 use martlet_registry::Visibility;
 
 use super::found::RECENT_MS;
@@ -9,6 +9,7 @@ use super::session::Session;
 use super::topic::matches;
 use super::{Bearing, Question, State};
 use crate::authentication::Standing;
+use crate::event_kind::EventKind;
 use crate::explain::{Explained, Outcome};
 use crate::journal::{Run, WordedRemedy};
 use crate::presence::ClientPresence;

@@ -1,10 +1,11 @@
 //! Facts that several parts see in events of a client, and in the counters of share groups.
 
-use martlet_broker::{DropReason, EventKind, GroupDetail, Limit, LossTimes};
+use martlet_broker::{DropReason, GroupDetail, Limit, LossTimes};
 
 use super::Finding;
 use super::found::uncapitalized;
 use crate::cause::Cause;
+use crate::event_kind::EventKind;
 use crate::event_words;
 use crate::journal::{Run, remedy_of_limit};
 

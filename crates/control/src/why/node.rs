@@ -1,6 +1,6 @@
 //! State of the node: its store, its tables, its configuration, its memory and its backup.
 
-use martlet_broker::{EventKind, Limit};
+use martlet_broker::Limit;
 
 use super::asked::Asked;
 use super::examine::{Examine, Findings};
@@ -8,6 +8,7 @@ use super::found::uncapitalized;
 use super::{Bearing, Diagnosis, Finding, order};
 use crate::cause::Cause;
 use crate::control::{Control, ControlError};
+use crate::event_kind::EventKind;
 use crate::health::{RELOAD_FAILED, RESTART_PENDING};
 use crate::journal::remedy_of_limit;
 use crate::restore_note::RestoreNote;

@@ -1,6 +1,6 @@
 //! Users with several clients.
 
-use martlet_broker::EventKind;
+use crate::event_kind::EventKind;
 
 use super::asked::Asked;
 use super::events::is_one_too_many;

@@ -8,7 +8,7 @@ mod printer;
 use std::ops::ControlFlow;
 use std::process::ExitCode;
 
-use martlet_broker::EventKind;
+use martlet_control::event_kind::EventKind;
 use martlet_control::text::printable;
 use serde_json::Value;
 

@@ -238,7 +238,7 @@ fn line(entry: &Entry, colours: bool) -> String {
 
 #[cfg(test)]
 mod tests {
-    use martlet_broker::EventKind;
+    use martlet_control::event_kind::EventKind;
 
     use super::*;
 

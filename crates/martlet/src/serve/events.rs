@@ -4,8 +4,9 @@ use std::sync::Arc;
 use std::thread::JoinHandle;
 use std::time::{Duration, Instant};
 
-use martlet_broker::Event;
 use martlet_control::Control;
+use martlet_control::event::NodeEvent;
+use martlet_control::event_kind::EventKind;
 use martlet_reactor::Running;
 #[cfg(target_os = "linux")]
 use rustix::process::setpriority_process;
@@ -43,13 +44,14 @@ pub(super) fn pump_events(
     let (events, control) = (running.events(), Arc::clone(control));
     let pump = move || {
         may_wait();
-        let is_drop =
-            |event: &Event| matches!(event, Event::Dropped { .. } | Event::RateExceeded { .. });
+        let is_drop = |event: &NodeEvent| {
+            matches!(event.kind(), EventKind::Dropped | EventKind::RateExceeded)
+        };
         let mut lost_before = 0;
         let mut batch = Vec::new();
         while events.recv_some(&mut batch) {
             let lost = control.events_dropped();
-            let is_logged = |event: &Event| logs_connections || is_drop(event);
+            let is_logged = |event: &NodeEvent| logs_connections || is_drop(event);
             let since = lost - lost_before;
             standard.gather(|| control.events_received(&mut batch, since, is_logged));
             lost_before = lost;

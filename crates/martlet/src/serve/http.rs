@@ -23,9 +23,10 @@ use hyper::server::conn::http1;
 use hyper::service::service_fn;
 use hyper_util::rt::{TokioIo, TokioTimer};
 use martlet_api::{HttpConnection, ListenerKind, RouteSettings};
-use martlet_broker::{Event, EventHead, EventNotice, RefusalCause, TenantId};
-use martlet_codec::ReasonCode;
+use martlet_broker::{EventHead, TenantId};
 use martlet_control::Control;
+use martlet_control::event::{NodeEvent, NodeNotice};
+use martlet_control::http_cause::HttpCause;
 use martlet_reactor::TlsSettings;
 use tokio::io::{AsyncRead, AsyncWrite};
 use tokio::net::{TcpListener, TcpStream};
@@ -159,8 +160,8 @@ pub(crate) async fn serve(
                     None => debug!(%peer, "HTTP: nothing came"),
                     Some(first) => {
                         let other = match first {
-                            CONNECT => Some(RefusalCause::MqttToHttp),
-                            TLS_HANDSHAKE => Some(RefusalCause::TlsToHttp),
+                            CONNECT => Some(HttpCause::MqttToHttp),
+                            TLS_HANDSHAKE => Some(HttpCause::TlsToHttp),
                             _ => None,
                         };
                         if let Some(cause) = other {
@@ -202,15 +203,11 @@ async fn first_byte(stream: &TcpStream) -> Option<u8> {
 
 /// The event about a client of another protocol on an HTTP port. It is for operators; the client
 /// would not understand a response.
-fn other_came(peer: SocketAddr, cause: RefusalCause) -> EventNotice {
+fn other_came(peer: SocketAddr, cause: HttpCause) -> NodeNotice {
     let head = EventHead::new(TenantId(0), "");
-    EventNotice::new(
+    NodeNotice::new(
         head.with_address(Some((peer.ip(), peer.port()))),
-        Event::Refused {
-            will_topic: None,
-            reason: ReasonCode::ProtocolError,
-            why: cause.into(),
-        },
+        NodeEvent::ConnectionRefused { why: cause.into() },
     )
 }
 

@@ -1,7 +1,7 @@
 //! Clients that are not connected, and would be admitted: how they went, or that they never came;
 //! and what was removed from the tables.
 
-use martlet_broker::EventKind;
+use crate::event_kind::EventKind;
 
 use super::facts::{AdmissionFacts, InFile};
 use super::nameless::{perhaps_tried, with_nameless};

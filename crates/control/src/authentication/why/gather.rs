@@ -2,12 +2,13 @@
 
 use std::net::SocketAddr;
 
-use martlet_broker::{ClientQuery, EventKind, Realm, Search, TenantId};
+use martlet_broker::{ClientQuery, Realm, Search, TenantId};
 
 use super::facts::{AdmissionFacts, InFile, Lockout, Namesakes, RefusedElsewhere};
 use crate::authentication::{Policy, Standing};
 use crate::cause::Cause;
 use crate::control::{Control, ControlError};
+use crate::event_kind::EventKind;
 use crate::journal::{Entry, host};
 use crate::remedy::{Command, form};
 use crate::shared_registry::SharedRegistry;

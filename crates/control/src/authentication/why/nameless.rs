@@ -1,11 +1,12 @@
 //! Refusals of clients that sent no name, which may be this one, and refusals from an address.
 
-use martlet_broker::{EventKind, TlsFault};
+use martlet_broker::TlsFault;
 
 use super::credential;
 use super::facts::AdmissionFacts;
 use super::names::of_other_tenant;
 use crate::cause::{Bearing, Cause};
+use crate::event_kind::EventKind;
 use crate::journal::{Entry, host};
 use crate::why::{Asked, Finding, Found};
 

@@ -1,6 +1,6 @@
 //! Refusal of a client: what for, whether that is over, and what it would be refused for now.
 
-use martlet_broker::{EventKind, Limit, ReachedLimit, RefusalCause};
+use martlet_broker::{Limit, ReachedLimit, RefusalCause};
 use martlet_codec::ReasonCode;
 
 use super::facts::{AdmissionFacts, Lockout};
@@ -10,6 +10,7 @@ use super::names::{
 use super::{account, credential, nameless};
 use crate::authentication::Standing;
 use crate::cause::{Bearing, Cause};
+use crate::event_kind::EventKind;
 use crate::journal::Run;
 use crate::rfc3339;
 use crate::text::is_loopback;

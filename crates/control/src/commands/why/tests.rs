@@ -1,10 +1,10 @@
 //! Verdicts on commands.
 
-use martlet_broker::EventKind;
 use martlet_registry::CommandState;
 
 use super::*;
 use crate::cause::Cause;
+use crate::event_kind::EventKind;
 use crate::misread::Misread;
 use crate::why::tests::{NOW, connected, expect, facts, run};
 use crate::why::{Case, Diagnosis, State};

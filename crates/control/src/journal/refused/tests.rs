@@ -7,7 +7,7 @@ use martlet_broker::{
 use super::*;
 use crate::cause::tests::WORDS_OF_OLD;
 
-fn refused(user: &str, why: Refusal) -> EventNotice {
+fn refused(user: &str, why: Refusal) -> NodeNotice {
     let event = Event::Refused {
         will_topic: None,
         reason: ReasonCode::NotAuthorized,
@@ -16,14 +16,17 @@ fn refused(user: &str, why: Refusal) -> EventNotice {
     notice(user, Some(UserName::Claimed(user.into())), event)
 }
 
-fn notice(client_id: &str, user: Option<UserName>, event: Event) -> EventNotice {
+fn notice(client_id: &str, user: Option<UserName>, event: Event) -> NodeNotice {
     let address = Some((IpAddr::from([192, 0, 2, 1]), 1));
     let head = EventHead::new(TenantId(0), client_id);
     let head = head.with_user(user).with_address(address);
-    EventNotice { head, event }
+    NodeNotice {
+        head,
+        event: event.into(),
+    }
 }
 
-fn worded(notice: &EventNotice) -> WordedRemedy {
+fn worded(notice: &NodeNotice) -> WordedRemedy {
     Commands::default().remedy(notice).unwrap_or_default()
 }
 

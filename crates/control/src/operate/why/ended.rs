@@ -1,6 +1,6 @@
 //! Connections of a client that end repeatedly.
 
-use martlet_broker::EventKind;
+use crate::event_kind::EventKind;
 
 use crate::cause::{Bearing, Cause};
 use crate::journal::Run;

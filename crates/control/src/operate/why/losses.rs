@@ -1,8 +1,9 @@
 //! Messages for a client that were dropped, or wait.
 
-use martlet_broker::{DropReason, EventKind, GroupDetail, LossTimes};
+use martlet_broker::{DropReason, GroupDetail, LossTimes};
 
 use crate::cause::{Bearing, Cause};
+use crate::event_kind::EventKind;
 use crate::event_words;
 use crate::journal::{Run, remedy_of_drop, remedy_of_limit};
 use crate::why::{

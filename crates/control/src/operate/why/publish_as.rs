@@ -1,6 +1,6 @@
 //! Refusals to parts of the node that publish as a user, such as rules with `publish_as`.
 
-use martlet_broker::EventKind;
+use crate::event_kind::EventKind;
 
 use crate::cause::{Bearing, Cause};
 use crate::control::{Control, ControlError};

@@ -1,6 +1,6 @@
 //! Refusals, drops and delays for a client, as the journal has them.
 
-use martlet_broker::EventKind;
+use crate::event_kind::EventKind;
 
 use super::ended::{again_and_again, duel_before, unstable};
 use super::losses::SessionFacts;

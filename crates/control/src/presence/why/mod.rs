@@ -4,11 +4,12 @@
 mod facts;
 mod wills;
 
-use martlet_broker::{ClientDetail, ClientQuery, EventKind, TenantId};
+use martlet_broker::{ClientDetail, ClientQuery, TenantId};
 use martlet_registry::AccountKind;
 
 use crate::cause::{Bearing, Cause};
 use crate::control::{Control, ControlError};
+use crate::event_kind::EventKind;
 use crate::remedy::form;
 use crate::rfc3339;
 use crate::shared_registry::SharedRegistry;

@@ -1,10 +1,11 @@
 //! Wills of clients that have left: published, waiting or discarded.
 
-use martlet_broker::{EventKind, RetainedQuery, TenantId, WillNotice};
+use martlet_broker::{RetainedQuery, TenantId, WillNotice};
 
 use super::facts::{AbsentWill, SilenceFacts, WillBeside};
 use crate::cause::{Bearing, Cause};
 use crate::control::{Control, ControlError};
+use crate::event_kind::EventKind;
 use crate::remedy::form;
 use crate::rfc3339;
 use crate::why::{Asked, CLOCKS_DIFFER_MS, Finding, LEVELS_MAX};

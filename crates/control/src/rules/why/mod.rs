@@ -7,7 +7,7 @@ mod on_topic;
 #[cfg(test)]
 mod tests;
 
-use martlet_broker::{EventKind, TenantId};
+use martlet_broker::TenantId;
 use martlet_codec::{TopicFilter, TopicName};
 use martlet_integrate::name_of_team;
 use martlet_registry::{AlarmFilter, PageRequest};
@@ -15,6 +15,7 @@ use martlet_rules::{ActionDefinition, AlarmKind, AlarmState, InhibitedAlarm, own
 
 use super::{Definition, KIND, NAME, Rules, VisibleRule, webhooks};
 use crate::control::{Control, ControlError, OwnTopics};
+use crate::event_kind::EventKind;
 use crate::lock::lock;
 use crate::remedy::form;
 use crate::wall_clock::unsigned;

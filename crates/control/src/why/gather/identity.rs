@@ -2,11 +2,12 @@
 
 use std::net::IpAddr;
 
-use martlet_broker::{ClientDetail, EventKind, Realm, RefusalCause, TenantId, matches_shown};
+use martlet_broker::{ClientDetail, Realm, RefusalCause, TenantId, matches_shown};
 
 use crate::authentication::{Policy, Standing, names_applicant};
 use crate::cause::Cause;
 use crate::control::{Control, ControlError};
+use crate::event_kind::EventKind;
 use crate::journal::Run;
 use crate::wall_clock::now_ms;
 use crate::why::{Asked, Question};

@@ -12,9 +12,7 @@ mod resolve_name;
 
 use std::sync::Arc;
 
-use martlet_broker::{
-    ClientDetail, ClientQuery, EventKind, GroupDetail, Realm, TenantId, matches_shown,
-};
+use martlet_broker::{ClientDetail, ClientQuery, GroupDetail, Realm, TenantId, matches_shown};
 use martlet_registry::AccountKind;
 
 use super::Question;
@@ -24,6 +22,7 @@ use super::session::Session;
 use super::topic::LEVELS_MAX;
 use crate::authentication::Policy;
 use crate::control::{Control, ControlError};
+use crate::event_kind::EventKind;
 use crate::integrations::Integrations;
 use crate::journal::{AclFileOfListener, Run};
 use crate::shared_registry::SharedRegistry;

@@ -2,11 +2,12 @@
 
 use std::sync::Arc;
 
-use martlet_broker::{Actions, EventKind, Names, Realm, Rules, SessionRules, TenantId};
+use martlet_broker::{Actions, Names, Realm, Rules, SessionRules, TenantId};
 use martlet_codec::{SubscriptionFilter, TopicFilter, TopicName};
 
 use crate::cause::Cause;
 use crate::control::{Control, ControlError};
+use crate::event_kind::EventKind;
 use crate::explain::{self, Explained};
 use crate::journal::{AclFileOfListener, Entry, Lacking, Run, WordedRemedy};
 use crate::remedy::Command;

@@ -1,12 +1,13 @@
 //! Who is refused, or would be.
 
-use martlet_broker::{EventKind, LockoutScope, RefusalCause, TlsFault};
+use martlet_broker::{LockoutScope, RefusalCause, TlsFault};
 use martlet_codec::ReasonCode;
 
 use super::{NOBODY, NOW, WRONG_PASSWORD, barred, connected, expect, facts, judge, run};
 use crate::authentication::LockoutFacts;
 use crate::authentication::Standing;
 use crate::cause::Cause;
+use crate::event_kind::EventKind;
 use crate::journal::{Entry, WordedRemedy};
 use crate::presence::ClientPresence;
 use crate::shared_registry::{Deleted, Spent};

@@ -9,15 +9,14 @@ mod several;
 mod silence;
 mod topic;
 
-use martlet_broker::{
-    DropReason, Event, EventKind, PasswordSource, Refusal, RefusalCause, UserSources,
-};
+use martlet_broker::{DropReason, Event, PasswordSource, Refusal, RefusalCause, UserSources};
 use martlet_codec::ReasonCode;
 
 use crate::authentication::Standing;
 use crate::authentication::{Admission, AdmissionFacts};
 use crate::cause::Cause;
 use crate::cause::tests::WORDS_OF_OLD;
+use crate::event_kind::EventKind;
 use crate::explain::{Explained, Outcome};
 use crate::journal::{Entry, Run, WordedRemedy};
 use crate::operate::{PublishAs, SessionFacts, Sessions};
@@ -169,7 +168,7 @@ fn cause_of(what: EventKind, reason: &str, why: Refusal) -> Option<Cause> {
     let codes = (0..=u8::MAX).filter_map(ReasonCode::from_u8);
     let mut codes = codes.filter(|code| code.name() == reason || format!("{code:?}") == reason);
     let reason_code = codes.next().unwrap_or(ReasonCode::UnspecifiedError);
-    Cause::of(&match what {
+    let event = match what {
         EventKind::Refused => Event::Refused {
             will_topic: None,
             reason: reason_code,
@@ -193,7 +192,8 @@ fn cause_of(what: EventKind, reason: &str, why: Refusal) -> Option<Cause> {
             refused: None,
         },
         _ => return None,
-    })
+    };
+    Cause::of(&event.into())
 }
 
 pub(crate) fn connected() -> Session {

@@ -1,10 +1,11 @@
 //! Changes of types, and devices without a credential.
 
-use martlet_broker::{EventKind, RefusalCause};
+use martlet_broker::RefusalCause;
 
 use super::{NOW, connected, expect, facts, judge, run};
 use crate::authentication::Standing;
 use crate::cause::Cause;
+use crate::event_kind::EventKind;
 use crate::shared_registry::TypeChange;
 use crate::why::State;
 

@@ -2,10 +2,10 @@
 
 use super::{NOW, connected, expect, facts, judge, run};
 use crate::cause::Cause;
+use crate::event_kind::EventKind;
 use crate::presence::ClientPresence;
 use crate::why::State;
 use crate::why::gather::permits::GroupMissing;
-use martlet_broker::EventKind;
 
 #[test]
 fn a_device_that_left_a_group_is_told_so() {

@@ -1,12 +1,13 @@
 //! Tests of what happened to a session and its messages.
 
-use martlet_broker::{DropReason, EventKind, Limit, LossTimes, ReachedLimit, RefusalCause};
+use martlet_broker::{DropReason, Limit, LossTimes, ReachedLimit, RefusalCause};
 use martlet_codec::ReasonCode;
 
 use super::barred;
 use super::topic::facts_of_refused_topic;
 use super::{NOW, connected, expect, facts, judge, rules, run};
 use crate::cause::Cause;
+use crate::event_kind::EventKind;
 use crate::explain::Outcome;
 use crate::journal::WordedRemedy;
 use crate::store::StoreState;

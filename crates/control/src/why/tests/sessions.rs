@@ -1,9 +1,10 @@
 //! How many sessions there are, when they end, and clients that do not acknowledge or publish.
 
-use martlet_broker::{EventKind, GroupDetail, Limit, RefusalCause, UnmatchedTopic};
+use martlet_broker::{GroupDetail, Limit, RefusalCause, UnmatchedTopic};
 
 use super::{Facts, NOW, connected, expect, facts, judge, of_client, run};
 use crate::cause::Cause;
+use crate::event_kind::EventKind;
 use crate::why::Session;
 use crate::why::State;
 use crate::why::session::Backlog;

@@ -1,9 +1,10 @@
 //! Who publishes nothing, and whose connections end again and again.
 
-use martlet_broker::{EventKind, RefusalCause};
+use martlet_broker::RefusalCause;
 
 use super::{Facts, NOW, connected, expect, facts, judge, rules, run};
 use crate::cause::Cause;
+use crate::event_kind::EventKind;
 use crate::explain::Outcome;
 use crate::presence::{NamedInTopic, NamedStanding};
 use crate::why::State;

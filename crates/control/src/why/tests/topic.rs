@@ -1,14 +1,14 @@
 //! Who publishes to a topic and receives it.
 
 use martlet_broker::{
-    EventKind, RefusalCause, RetainedAtSubscribe, RetainedEnd, RetainedEnded, UnmatchedTopic,
-    WillNotice,
+    RefusalCause, RetainedAtSubscribe, RetainedEnd, RetainedEnded, UnmatchedTopic, WillNotice,
 };
 
 use super::{
     Facts, NOBODY, NOW, WRONG_PASSWORD, barred, connected, expect, facts, judge, rules, run,
 };
 use crate::cause::Cause;
+use crate::event_kind::EventKind;
 use crate::explain::Outcome;
 use crate::presence::{AbsentWill, NamedInTopic, NamedStanding, WillBeside};
 use crate::store::StoreState;

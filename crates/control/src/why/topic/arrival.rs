@@ -2,12 +2,13 @@
 //! published before it subscribed, those of a topic that its subscription misses, and those whose
 //! publish was refused.
 
-use martlet_broker::{EventKind, UnmatchedTopic};
+use martlet_broker::UnmatchedTopic;
 
 use super::facts::{SUBSCRIPTIONS_MAX, TOLD, TopicFacts, Unreadable};
 use super::near::{NearMiss, matches, nearest, nearly_same};
 use crate::cause::{Bearing, Cause};
 use crate::commands;
+use crate::event_kind::EventKind;
 use crate::integrations::part_in_words;
 use crate::journal::Run;
 use crate::rfc3339;

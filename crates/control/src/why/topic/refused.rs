@@ -1,6 +1,6 @@
 //! Actions on the topic that the rules forbid a client.
 
-use martlet_broker::EventKind;
+use crate::event_kind::EventKind;
 
 use crate::cause::{Bearing, Cause};
 use crate::explain::Outcome;

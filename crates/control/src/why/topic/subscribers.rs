@@ -1,12 +1,13 @@
 //! Who receives the topic that was asked about, and what keeps messages from them.
 
-use martlet_broker::{DropReason, EventKind, LossTimes};
+use martlet_broker::{DropReason, LossTimes};
 
 use super::arrival::{is_of_same_user, own_near_miss, with_no_local};
 use super::elsewhere::subscribers_elsewhere;
 use super::facts::{NearSubscriber, Subscriber, TOLD, TopicFacts};
 use super::refused::refused;
 use crate::cause::{Bearing, Cause};
+use crate::event_kind::EventKind;
 use crate::event_words;
 use crate::integrations::integration_of;
 use crate::text::typed_names;
