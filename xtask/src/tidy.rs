@@ -15,6 +15,7 @@ const LAYOUT: &[(&str, &[&str])] = &[
     ("martlet-rows", &[]),
     ("martlet-text-file", &[]),
     ("martlet-fault", &[]),
+    ("martlet-settings", &[]),
     (
         "martlet-broker",
         &[
@@ -80,6 +81,7 @@ const LAYOUT: &[(&str, &[&str])] = &[
             "martlet-client",
             "martlet-codec",
             "martlet-fault",
+            "martlet-settings",
             "martlet-text-file",
         ],
     ),
@@ -113,10 +115,11 @@ const LAYOUT: &[(&str, &[&str])] = &[
     (
         "martlet-api",
         &[
-            "martlet-control",
             "martlet-broker",
             "martlet-codec",
+            "martlet-control",
             "martlet-registry",
+            "martlet-settings",
             "martlet-text-file",
         ],
     ),
@@ -185,6 +188,7 @@ const LAYOUT: &[(&str, &[&str])] = &[
             "martlet-persistence",
             "martlet-reactor",
             "martlet-registry",
+            "martlet-settings",
             "martlet-store",
             "martlet-text-file",
         ],

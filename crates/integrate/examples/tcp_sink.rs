@@ -3,50 +3,61 @@
 //! reason for which it refuses the message.
 //!
 //! To add it to the program, move this file to `crates/integrate/src/tcp.rs` without `main`,
-//! replace `martlet_integrate` by `crate`, write `mod tcp;` in `lib.rs`, and add `crate::tcp::KIND`
-//! to `KINDS` in `kind.rs`. `[[sinks.tcp]]` works then, with the keys that all sinks have. `cargo
+//! replace `martlet_integrate` by `crate`, write `mod tcp;` in `lib.rs`, and add
+//! `Kind::of_sinks::<TcpKind>()` to `KINDS` in `kinds.rs`. `[[sinks.tcp]]` works then, with the keys that all sinks have. `cargo
 //! xtask docs` adds its keys to the page of the configuration.
 
 use std::error::Error;
 use std::sync::Arc;
 
 use martlet_integrate::{
-    AllowedNetworks, Attempt, ConfiguredSink, Key, Kind, OneByOne, Outcome, SecretValue,
-    SecretValues, Settings, SinkMessage, SinkState, Surroundings, Table, Takes, Template, json,
+    AllowedNetworks, Attempt, ConfiguredSink, Kind, MakeIntegration, OneByOne, Outcome,
+    SecretValue, SecretValues, Settings, SinkMessage, SinkState, Surroundings, Template, json,
+    required, template,
 };
+use martlet_settings::table;
 use tokio::io::{AsyncBufReadExt as _, AsyncWriteExt as _, BufReader};
 use tokio::net::TcpStream;
 
+/// The owner of the words of this program; in the crate, it is `crate::Here`.
+struct Here;
+
 /// The kind `tcp`.
-pub(crate) const KIND: Kind = Kind {
-    name: "tcp",
-    keys: &[
-        Key::new("address", Takes::Text, ADDRESS),
-        Key::new("password", Takes::Secret, PASSWORD),
-    ],
-    make,
-};
+struct TcpKind;
 
-const ADDRESS: &str = "Host and port of the receiver, such as 203.0.113.7:9000. Private addresses \
-                       need integrations.allow_private.";
-const PASSWORD: &str = "First line of a connection. May contain ${secret:NAME}.";
+table! {
+    /// Keys of `[[sinks.tcp]]`.
+    TcpKeys {
+        /// Host and port of the receiver, such as 203.0.113.7:9000. Private addresses need
+        /// integrations.allow_private.
+        address: String;
+        /// First line of a connection. May contain ${secret:NAME}.
+        password: SecretValue;
+    }
+}
 
-fn make(
-    table: &Table,
-    surroundings: &Surroundings<'_>,
-    settings: Settings,
-) -> Result<ConfiguredSink, String> {
-    let password = table.required_template("password", "a text")?;
-    let target = Target {
-        address: table.required("address", "HOST:PORT")?.to_owned(),
-        password: password.clone(),
-        allowed: surroundings.allowed.clone(),
-    };
-    let sink = ConfiguredSink::one_by_one(settings, move |secrets| TcpSink {
-        target: target.clone(),
-        connection: SinkState::new(secrets),
-    });
-    Ok(sink.with_secrets_of([&password]))
+impl MakeIntegration for TcpKind {
+    const NAME: &'static str = "tcp";
+    type Keys = TcpKeys;
+
+    fn make(
+        keys: &TcpKeys,
+        surroundings: &Surroundings<'_>,
+        settings: Settings,
+    ) -> Result<ConfiguredSink, String> {
+        let password = template("password", &keys.password)?;
+        let password = password.ok_or("`password` is missing, expected a text")?;
+        let target = Target {
+            address: required("address", &keys.address, "HOST:PORT")?.to_owned(),
+            password: password.clone(),
+            allowed: surroundings.allowed.clone(),
+        };
+        let sink = ConfiguredSink::one_by_one(settings, move |secrets| TcpSink {
+            target: target.clone(),
+            connection: SinkState::new(secrets),
+        });
+        Ok(sink.with_secrets_of([&password]))
+    }
 }
 
 #[derive(Clone)]
@@ -142,6 +153,6 @@ async fn main() -> Result<(), Box<dyn Error>> {
     );
     answers.await??;
     assert!(sink.test().await.is_err(), "the receiver is away");
-    println!("[[sinks.{}]]: {outcomes:?}", KIND.name);
+    println!("[[{}]]: {outcomes:?}", Kind::of_sinks::<TcpKind>().table());
     Ok(())
 }

@@ -11,13 +11,16 @@ use lettre::address::Envelope;
 use lettre::message::{Mailbox, header::ContentType};
 use lettre::transport::smtp::authentication::Credentials;
 use lettre::transport::smtp::client::{Certificate, CertificateStore, TlsParameters};
+use martlet_settings::{SecretValue, table, words};
 use martlet_text_file::without_bom;
 use tokio::net::TcpStream;
 
 use self::server::{Encryption, SendError, Server};
+use crate::Here;
 use crate::configured_sink::ConfiguredSink;
 use crate::each::OneByOne;
-use crate::kind::{Key, Kind, Surroundings, Takes};
+use crate::given::{given, path, required, template};
+use crate::kind::{MakeIntegration, Surroundings};
 use crate::networks::AllowedNetworks;
 use crate::notice::Notice;
 use crate::outcome::Outcome;
@@ -25,68 +28,43 @@ use crate::runner::Settings;
 use crate::secret::{SecretValues, Template};
 use crate::sink_message::SinkMessage;
 use crate::sink_state::SinkState;
-use crate::table::Table;
 
 /// Time limit for connecting and logging in.
 const CONNECT_WITHIN: Duration = Duration::from_secs(20);
 /// Maximum number of recipients of a mail.
 const RECEIVERS_MAX: usize = 50;
 /// Port for mail submission (RFC 6409), and with implicit TLS (RFC 8314).
-const SUBMISSION: u64 = 587;
-const SUBMISSIONS: u64 = 465;
+const SUBMISSION: u16 = 587;
+const SUBMISSIONS: u16 = 465;
 
 /// The kind `email`.
-pub const KIND: Kind = Kind {
-    name: "email",
-    keys: KEYS,
-    make,
-};
+#[derive(Debug)]
+pub(crate) struct EmailKind;
 
-const KEYS: &[Key] = &[
-    Key::new(
-        "server",
-        Takes::Text,
-        "Host name of the SMTP server. Private addresses need integrations.allow_private.",
-    ),
-    Key::new(
-        "port",
-        Takes::Integer {
-            min: 1,
-            max: 65_535,
-        },
-        "Its port. Default: 587; with tls = \"tls\" 465.",
-    ),
-    Key::new(
-        "tls",
-        Takes::Word(&["starttls", "tls", "none"]),
-        "starttls (default): the connection is encrypted by STARTTLS, or nothing is sent. tls: it is encrypted from the beginning. none: it is not encrypted, and user and password are rejected.",
-    ),
-    Key::new(
-        "ca_file",
-        Takes::Text,
-        "PEM file of the CAs that are trusted to sign the server's certificate. Default: those that the system trusts.",
-    ),
-    Key::new(
-        "user",
-        Takes::Text,
-        "User name at the server. Default: none.",
-    ),
-    Key::new(
-        "password",
-        Takes::Secret,
-        "Password at the server. May be ${secret:NAME}.",
-    ),
-    Key::new(
-        "from",
-        Takes::Text,
-        "Sender: an address, or \"Name <address>\".",
-    ),
-    Key::new(
-        "to",
-        Takes::Texts,
-        "Receivers: a list of addresses, 50 at most.",
-    ),
-];
+table! {
+    /// Keys of `[[sinks.email]]`.
+    EmailKeys {
+        /// Host name of the SMTP server. Private addresses need integrations.allow_private.
+        server: String;
+        /// Port of the server. Default: 587; with tls = "tls" 465.
+        port: u16, in 1..=65_535;
+        /// starttls: the connection is encrypted by STARTTLS, or nothing is sent. tls: it is
+        /// encrypted from the beginning. none: it is not encrypted, and user and password are
+        /// rejected.
+        tls: TlsMode = TlsMode::StartTls;
+        /// PEM file of the CAs that are trusted to sign the server's certificate. Default: those
+        /// that the system trusts.
+        ca_file: String;
+        /// User name at the server. Default: none.
+        user: String;
+        /// Password at the server. May be ${secret:NAME}.
+        password: SecretValue;
+        /// Sender: an address, or "Name <address>".
+        from: String;
+        /// Receivers: a list of addresses, 50 at most.
+        to: Vec<String>;
+    }
+}
 
 /// Settings of the sink.
 #[derive(Clone, Debug)]
@@ -103,47 +81,67 @@ struct EmailSettings {
     allowed: AllowedNetworks,
 }
 
+/// Encryption of the connection to the server.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-enum TlsMode {
+pub(crate) enum TlsMode {
+    /// By STARTTLS.
     StartTls,
+    /// From the beginning.
     Tls,
+    /// None.
     None,
 }
 
-fn make(
-    table: &Table,
-    surroundings: &Surroundings<'_>,
-    settings: Settings,
-) -> Result<ConfiguredSink, String> {
-    let email = email_settings(table, surroundings)?;
-    let password = email.password.clone();
-    let sink = ConfiguredSink::one_by_one(settings, move |secrets| EmailSink {
-        settings: email.clone(),
-        transport: SinkState::new(secrets),
-        refused: None,
-    });
-    Ok(sink.with_secrets_of(password.iter()))
+words! {
+    TlsMode {
+        "starttls" => StartTls,
+        "tls" => Tls,
+        "none" => None,
+    }
 }
 
-fn email_settings(table: &Table, surroundings: &Surroundings<'_>) -> Result<EmailSettings, String> {
+impl MakeIntegration for EmailKind {
+    const NAME: &'static str = "email";
+    type Keys = EmailKeys;
+
+    fn make(
+        keys: &EmailKeys,
+        surroundings: &Surroundings<'_>,
+        settings: Settings,
+    ) -> Result<ConfiguredSink, String> {
+        let email = email_settings(keys, surroundings)?;
+        let password = email.password.clone();
+        let sink = ConfiguredSink::one_by_one(settings, move |secrets| EmailSink {
+            settings: email.clone(),
+            transport: SinkState::new(secrets),
+            refused: None,
+        });
+        Ok(sink.with_secrets_of(password.iter()))
+    }
+
+    fn target(keys: &EmailKeys) -> Option<String> {
+        // An address of IPv6 may have no brackets.
+        let host = given(&keys.server)?.trim_matches(['[', ']']);
+        Some(format!("smtp://[{host}]"))
+    }
+}
+
+fn email_settings(
+    keys: &EmailKeys,
+    surroundings: &Surroundings<'_>,
+) -> Result<EmailSettings, String> {
     let mailbox = |key: &str, text: &str| {
         let parsed = text.parse::<Mailbox>();
         parsed.map_err(|_| {
             format!("`{key}` is {text:?}, expected an address such as \"ops@example.com\"")
         })
     };
-    let tls = match table.text("tls") {
-        Some("tls") => TlsMode::Tls,
-        Some("none") => TlsMode::None,
-        _ => TlsMode::StartTls,
+    let default = match keys.tls {
+        TlsMode::Tls => SUBMISSIONS,
+        TlsMode::StartTls | TlsMode::None => SUBMISSION,
     };
-    let default = if tls == TlsMode::Tls {
-        SUBMISSIONS
-    } else {
-        SUBMISSION
-    };
-    let from = table.required("from", "an address")?;
-    let to = table.texts("to").iter();
+    let from = required("from", &keys.from, "an address")?;
+    let to = keys.to.iter().flatten();
     let to: Vec<Mailbox> = to
         .map(|text| mailbox("to", text))
         .collect::<Result<_, _>>()?;
@@ -154,12 +152,12 @@ fn email_settings(table: &Table, surroundings: &Surroundings<'_>) -> Result<Emai
         ));
     }
     let settings = EmailSettings {
-        server: table.required("server", "a host name")?.to_owned(),
-        port: u16::try_from(table.number("port", default)).unwrap_or(0),
-        tls,
-        ca_file: table.path("ca_file", surroundings.data_dir),
-        user: table.text("user").map(str::to_owned),
-        password: table.template("password")?,
+        server: required("server", &keys.server, "a host name")?.to_owned(),
+        port: keys.port.unwrap_or(default),
+        tls: keys.tls,
+        ca_file: path(&keys.ca_file, surroundings.data_dir),
+        user: given(&keys.user).map(str::to_owned),
+        password: template("password", &keys.password)?,
         from: mailbox("from", from)?,
         to,
         allowed: surroundings.allowed.clone(),
@@ -364,8 +362,9 @@ impl OneByOne for EmailSink {
 mod tests {
     use std::path::Path;
 
+    use martlet_settings::{TableKeys as _, Value};
+
     use super::*;
-    use crate::table::TableValue;
 
     fn made(more: &[(&str, &str)]) -> Result<EmailSettings, String> {
         let mut all = vec![
@@ -375,17 +374,18 @@ mod tests {
         all.extend_from_slice(more);
         let values = all.into_iter().map(|(key, text)| {
             let value = match key {
-                "to" => TableValue::Texts(vec![text.to_owned()]),
-                _ => TableValue::Text(text.to_owned()),
+                "to" => Value::Texts(vec![text.to_owned()]),
+                "password" => Value::Secret(text.to_owned().into()),
+                _ => Value::Text(text.to_owned()),
             };
             (key.to_owned(), value)
         });
-        let table: Table = values.collect();
         let surroundings = Surroundings {
             data_dir: Path::new("/data"),
             allowed: &AllowedNetworks::default(),
+            owner: "",
         };
-        email_settings(&table, &surroundings)
+        email_settings(&EmailKeys::of(&values.collect()), &surroundings)
     }
 
     #[test]

@@ -18,7 +18,7 @@ use crate::outcome::Outcome;
 use crate::sink::Sink;
 use crate::sink_message::SinkMessage;
 
-pub use kind::KIND;
+pub(crate) use kind::FileKind;
 pub use rotated::RotatedFile;
 pub use settings::FileSettings;
 

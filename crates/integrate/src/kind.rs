@@ -1,86 +1,111 @@
-//! Kinds of sinks: their keys in the configuration. A new kind is one file with a [`Kind`], and one
-//! line in [`KINDS`](crate::KINDS).
+//! Kinds of integrations: their keys in the configuration. A new kind is one file with a type that
+//! implements [`MakeIntegration`], and one line in [`KINDS`](crate::KINDS).
 
 use std::path::Path;
 
+use martlet_settings::{Both, Key, TableKeys, Values};
+
+use crate::common_keys::{BridgeKeys, CommonKeys, SinkKeys, SourceKeys};
 use crate::configured_sink::ConfiguredSink;
 use crate::networks::AllowedNetworks;
 use crate::runner::Settings;
-use crate::table::Table;
+use crate::target::Target;
 
-/// A kind of sink.
+/// A kind of integration.
+pub trait MakeIntegration {
+    /// Name, such as `file`.
+    const NAME: &'static str;
+    /// Keys of the kind in the order of the reference page; the keys that kinds have in common
+    /// follow them.
+    type Keys: TableKeys;
+
+    /// Creates an integration from a table of the configuration. `Settings` has the values that
+    /// kinds have in common, and may be changed.
+    ///
+    /// # Errors
+    /// It is not usable. The error does not contain values that may be secret.
+    fn make(
+        keys: &Self::Keys,
+        surroundings: &Surroundings<'_>,
+        settings: Settings,
+    ) -> Result<ConfiguredSink, String>;
+
+    /// URL of the target, as it is written; none: it has no target.
+    fn target(_: &Self::Keys) -> Option<String> {
+        None
+    }
+}
+
+/// A kind of integration in the configuration.
 #[derive(Clone, Copy, Debug)]
 pub struct Kind {
-    /// Name, such as `file`.
-    pub name: &'static str,
-    /// Keys of the kind in the order of the reference page; the keys of all kinds follow them.
-    pub keys: &'static [Key],
-    /// Creates a sink from a table of the configuration. `Settings` has the values of all kinds,
-    /// and may be changed. The error does not contain values that may be secret.
-    pub make: fn(&Table, &Surroundings<'_>, Settings) -> Result<ConfiguredSink, String>,
+    /// `sinks`, `sources` or `bridges`.
+    pub section: &'static str,
+    /// Name in `[[SECTION.NAME]]`; none: the tables are `[[SECTION]]`.
+    pub name: Option<&'static str>,
+    /// Name of the kind of integration.
+    pub kind: &'static str,
+    /// All of its keys, in the order of the reference page.
+    pub keys: fn() -> Vec<Key>,
+    /// Creates an integration from a table, whose values fit their keys.
+    pub make: fn(&Values, &Surroundings<'_>) -> Result<ConfiguredSink, String>,
 }
 
-/// A key of a kind of sink.
-#[derive(Clone, Copy, Debug)]
-pub struct Key {
-    /// Name, such as `path`.
-    pub name: &'static str,
-    /// Permitted values of the key.
-    pub takes: Takes,
-    /// Meaning and default, in sentences, for the reference page.
-    pub meaning: &'static str,
-}
-
-impl Key {
-    /// A key of this name.
-    pub const fn new(name: &'static str, takes: Takes, meaning: &'static str) -> Self {
+impl Kind {
+    /// A kind of sinks, in tables `[[sinks.NAME]]`.
+    pub const fn of_sinks<K: MakeIntegration>() -> Self {
         Self {
-            name,
-            takes,
-            meaning,
+            name: Some(K::NAME),
+            ..Self::of::<SinkKeys, K>("sinks")
+        }
+    }
+
+    /// A kind of sources, in tables `[[sources.NAME]]`.
+    pub(crate) const fn of_sources<K: MakeIntegration>(name: &'static str) -> Self {
+        Self {
+            name: Some(name),
+            ..Self::of::<SourceKeys, K>("sources")
+        }
+    }
+
+    /// The kind of bridges, in tables `[[bridges]]`.
+    pub(crate) const fn of_bridges<K: MakeIntegration>() -> Self {
+        Self::of::<BridgeKeys, K>("bridges")
+    }
+
+    const fn of<C: CommonKeys, K: MakeIntegration>(section: &'static str) -> Self {
+        Self {
+            section,
+            name: None,
+            kind: K::NAME,
+            keys: Both::<C::Name, Both<K::Keys, C>>::keys,
+            make: |values, surroundings| {
+                let Both(name, Both(own, common)) = Both::<C::Name, Both<K::Keys, C>>::of(values);
+                let settings = common.settings(K::NAME, &name, surroundings.owner)?;
+                let mut made = K::make(&own, surroundings, settings)?;
+                let target = K::target(&own);
+                made.settings.target = target.map(|url| Target::of(&url, surroundings.allowed));
+                Ok(made)
+            },
+        }
+    }
+
+    /// Name of its tables, such as `sinks.file`.
+    pub fn table(&self) -> String {
+        match self.name {
+            Some(name) => format!("{}.{name}", self.section),
+            None => self.section.to_owned(),
         }
     }
 }
 
-/// Type of the value of a configuration key.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Takes {
-    /// A whole number.
-    Integer {
-        /// The smallest.
-        min: u64,
-        /// The largest.
-        max: u64,
-    },
-    /// 0 for no limit, or a whole number of at least `min`.
-    NoneOrAtLeast {
-        /// The smallest value besides 0.
-        min: u64,
-    },
-    /// true or false.
-    Boolean,
-    /// One of these words.
-    Word(&'static [&'static str]),
-    /// Any text; empty means none.
-    Text,
-    /// Any text with parts that are separated by commas; in configuration files also a list of
-    /// texts without commas.
-    List,
-    /// A list of texts, which may contain commas. Only in configuration files.
-    Texts,
-    /// Topics of a bridge: a list of tables, or of texts. Only in configuration files.
-    Topics,
-    /// A list of texts `Name: value`, whose values are not shown. Only in configuration files.
-    Headers,
-    /// A text that is never shown.
-    Secret,
-}
-
-/// The part of the node's configuration that a sink may need.
+/// The part of the node's configuration that an integration may need.
 #[derive(Clone, Copy, Debug)]
 pub struct Surroundings<'a> {
     /// Base of relative paths.
     pub data_dir: &'a Path,
     /// `integrations.allow_private`.
     pub allowed: &'a AllowedNetworks,
+    /// Name of the team that has added it; empty: it is in the configuration.
+    pub owner: &'a str,
 }

@@ -18,8 +18,8 @@
 //! * `networks`, `target`: addresses that integrations may connect to, and those of a target
 //! * `via`: the nodes that a message has passed
 //! * `words`: texts of errors of other crates, and counts
-//! * `kind`, `kinds`: a kind of sink with its configuration keys; all kinds
-//! * `table`: a table of the configuration
+//! * `kind`, `kinds`: a kind of integration with its configuration keys; all kinds
+//! * `common_keys`: keys that kinds have in common; `given`: keys that may be missing
 //! * `configured_sink`: a configured sink, ready to be started
 //! * `json`: a message as JSON
 //! * `notice`: a message as a notification for people
@@ -33,12 +33,14 @@
 
 pub mod bridge;
 mod caught;
+mod common_keys;
 mod configured_sink;
 mod dead_letters;
 mod each;
 pub mod email;
 mod feed;
 pub mod file;
+mod given;
 mod host;
 mod host_future;
 mod http;
@@ -61,24 +63,28 @@ mod sink;
 mod sink_message;
 mod sink_state;
 mod source;
-mod table;
 mod target;
 mod via;
 pub mod webhook;
 mod words;
 
+/// The owner of the words of this crate, see [`martlet_settings::Setting`].
+pub(crate) struct Here;
+
 pub use bridge::{BrokerAddresses, Brokers, BroughtTopics, ConnectionError, NamedConnection};
 pub use caught::{apart, catch, end_thread, is_caught};
+pub use common_keys::check_name;
 pub use configured_sink::ConfiguredSink;
 pub use dead_letters::{DeadLetter, DeadLetterHead, DeadLetterStore, StoredLetter};
 pub use each::OneByOne;
 pub use feed::{SinkMessages, Ticket};
+pub use given::{required, template};
 pub use host::{Host, PartSession, RequestTrouble, Response, SavedState};
 pub use host_future::HostFuture;
 pub use http::{HttpRequest, HttpTarget, NoAnswer};
 pub use input_memory::{InputMemory, MemoryLender};
-pub use kind::{Key, Kind, Surroundings, Takes};
-pub use kinds::{KINDS, SOURCES};
+pub use kind::{Kind, MakeIntegration, Surroundings};
+pub use kinds::KINDS;
 pub use lanes::{LaneEvent, Lanes, Token};
 pub use masking::SecretTexts;
 pub use networks::AllowedNetworks;
@@ -97,6 +103,5 @@ pub use sink::{AccessRefused, Sink};
 pub use sink_message::{Publisher, SinkMessage, by_publisher};
 pub use sink_state::SinkState;
 pub use source::{MessageSource, SourceAnswer, SourceMessage, What};
-pub use table::{Table, TableValue};
 pub use target::Target;
 pub use words::{counted, error_words, not_permitted};

@@ -48,11 +48,11 @@ use next_expiry::NextExpiry;
 use suspects::{Culprit, Suspects, UnderWay};
 
 pub use credentials::Credentials;
-pub use kind::KIND;
-pub use requests::REQUESTS_KIND;
+pub(crate) use kind::NatsKind;
+pub(crate) use requests::NatsRequestsKind;
 pub use server::ServerSettings;
 pub use settings::{Bucket, NatsSettings, NewStream};
-pub use source_kind::SOURCE_KIND;
+pub(crate) use source_kind::NatsSourceKind;
 
 /// Maximum number of waiting messages of a subscription: keys of a bucket, which come in smaller
 /// batches.

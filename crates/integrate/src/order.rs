@@ -17,24 +17,12 @@ pub enum Order {
 }
 
 impl Order {
-    /// The words of the configuration.
-    pub const WORDS: &[&str] = &["publisher", "user", "topic"];
-
     /// The word of the configuration.
     pub fn word(self) -> &'static str {
         match self {
             Self::Publisher => "publisher",
             Self::User => "user",
             Self::Topic => "topic",
-        }
-    }
-
-    /// The order with this word of the configuration; the default for any other word.
-    pub fn of_word(word: &str) -> Self {
-        match word {
-            "user" => Self::User,
-            "topic" => Self::Topic,
-            _ => Self::Publisher,
         }
     }
 

@@ -5,30 +5,8 @@ use std::fmt;
 use std::path::PathBuf;
 use std::sync::Arc;
 
+pub use martlet_settings::SecretValue;
 use tokio::sync::watch;
-use zeroize::Zeroizing;
-
-/// Value of a secret. The memory is overwritten on drop; `Debug` does not show it.
-#[derive(Clone, PartialEq, Eq)]
-pub struct SecretValue(Zeroizing<String>);
-
-impl SecretValue {
-    /// A secret with this value.
-    pub fn new(value: String) -> Self {
-        Self(Zeroizing::new(value))
-    }
-
-    /// The value, for the code that sends it to the other system.
-    pub fn expose(&self) -> &str {
-        &self.0
-    }
-}
-
-impl fmt::Debug for SecretValue {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.write_str("***")
-    }
-}
 
 /// The secrets that an integration uses, by name.
 pub type SecretValues = BTreeMap<Box<str>, SecretValue>;

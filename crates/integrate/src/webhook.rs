@@ -24,7 +24,8 @@ use access::Access;
 use request::Target;
 
 pub use format::Format;
-pub use kind::{KIND, METHODS};
+pub(crate) use kind::WebhookKind;
+pub use kind::{METHODS, NAME};
 pub use settings::WebhookSettings;
 
 /// A sink that sends HTTP requests.

@@ -9,11 +9,12 @@ use martlet_api::NodeParts;
 use martlet_broker::TenantId;
 use martlet_control::integrations::{
     AddedKind, AllowedNetworks, ConfiguredSink, DeadLettersKept, IntegrationMaker,
-    IntegrationSettings, Integrations, KINDS, Settings, Surroundings, Table, TableValue, Unusable,
+    IntegrationSettings, Integrations, KINDS, Surroundings, Unusable,
 };
 use martlet_control::principal::{Principal, PrincipalKind, Scopes};
 use martlet_control::secrets::SecretStore;
 use martlet_registry::DeadLetterRow;
+use martlet_settings::{Value as Setting, Values};
 use serde_json::{Value, json};
 
 use crate::node::{Answer, Node, VIEWER, control, request, tables_at, with_keys};
@@ -78,15 +79,24 @@ async fn node(place: &TemporaryDirectory, letters: Vec<DeadLetterRow>) -> Node {
     });
     assert_eq!(put.await.unwrap(), 0);
     let path = place.0.join("out").join("audit.json");
-    let path = TableValue::Text(path.to_str().unwrap().to_owned());
-    let table: Table = [("path".to_owned(), path)].into_iter().collect();
+    let keys = Values::from([
+        ("name".to_owned(), Setting::Text("audit".to_owned())),
+        (
+            "filters".to_owned(),
+            Setting::Texts(vec!["plant/#".to_owned()]),
+        ),
+        (
+            "path".to_owned(),
+            Setting::Text(path.to_str().unwrap().to_owned()),
+        ),
+    ]);
     let surroundings = Surroundings {
         data_dir: &place.0,
         allowed: &AllowedNetworks::default(),
+        owner: "",
     };
-    let sink = Settings::new("file", "audit", vec!["plant/#".into()]);
-    let file = KINDS.iter().find(|kind| kind.name == "file").unwrap();
-    let sinks = vec![(file.make)(&table, &surroundings, sink).unwrap()];
+    let file = KINDS.iter().find(|known| known.kind == "file").unwrap();
+    let sinks = vec![(file.make)(&keys, &surroundings).unwrap()];
     let secrets = SecretStore::new(Arc::clone(&tables), place.0.join("secrets.key"), "");
     let secrets = Arc::new(secrets);
     let settings = IntegrationSettings {

@@ -19,8 +19,8 @@ impl AddedKind {
     /// Name of the kind, as integrations have it.
     pub fn name(self) -> &'static str {
         match self {
-            Self::Bridge => bridge::KIND.name,
-            Self::Webhook => webhook::KIND.name,
+            Self::Bridge => bridge::NAME,
+            Self::Webhook => webhook::NAME,
         }
     }
 

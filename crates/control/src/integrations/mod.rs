@@ -51,7 +51,7 @@ pub use martlet_integrate::{
     Activity, CommandError, ConfiguredSink, DeadLetter, DeadLetterHead, Failure, OnReject,
 };
 pub use martlet_integrate::{ConnectionError, NamedConnection};
-pub use martlet_integrate::{KINDS, Surroundings, Table, TableValue, Target};
+pub use martlet_integrate::{KINDS, Surroundings, Target};
 pub use martlet_integrate::{SecretTrouble, SecretValue, Settings};
 pub use martlet_registry::DeadLettersKept;
 use martlet_registry::{DeadLetterCount, NotFound};

@@ -14,7 +14,7 @@ use super::{secrets, sending, teams};
 /// A webhook takes what rules have for it, too.
 fn with_rules(sink: &ConfiguredSink) -> ConfiguredSink {
     let mut sink = sink.clone();
-    if sink.settings.kind == webhook::KIND.name {
+    if sink.settings.kind == webhook::NAME {
         let filter = format!("{TO_WEBHOOKS}{}/#", own_name(&sink.settings.name));
         sink.settings.filters.push(filter.into());
     }

@@ -8,69 +8,45 @@ use async_nats::{HeaderMap, Message, Subject, Subscriber};
 use futures_util::StreamExt as _;
 use martlet_broker::NewMessage;
 use martlet_codec::QoS;
+use martlet_settings::{Both, table};
 use tokio::sync::watch;
 use tokio::task::JoinSet;
 use tokio::time::{Instant, sleep_until, timeout};
 
 use super::connection::NatsConnection;
 use super::headers::without_controls;
-use super::server::{
-    CA_FILE, CERTIFICATE_FILE, CREDENTIALS_FILE, KEY_FILE, NKEY, PASSWORD, ServerSettings, TOKEN,
-    URL, USER,
-};
+use super::server::{ServerKeys, ServerSettings};
 use super::subject::check_filter;
 use super::topic::TopicTemplate;
+use crate::Here;
 use crate::configured_sink::ConfiguredSink;
 use crate::host::{Host, RequestTrouble, Response};
 use crate::input_memory::InputShare;
-use crate::kind::{Key, Kind, Surroundings, Takes};
+use crate::kind::{MakeIntegration, Surroundings};
 use crate::runner::Settings;
 use crate::secret::SecretsReceiver;
 use crate::source::{MessageSource, SourceAnswer, SourceMessage, What};
-use crate::table::Table;
 use crate::words::error_words;
 
 /// The kind of source `nats-requests`.
-pub const REQUESTS_KIND: Kind = Kind {
-    name: "nats-requests",
-    keys: KEYS,
-    make,
-};
+#[derive(Debug)]
+pub(crate) struct NatsRequestsKind;
 
-const KEYS: &[Key] = &[
-    URL,
-    Key::new(
-        "subject",
-        Takes::Text,
-        "Subject of the requests; * matches one token. Default: martlet.request.*.",
-    ),
-    Key::new(
-        "topic",
-        Takes::Text,
-        "Topic that a request is published to, as topic of [[sources.nats]]. Default: d/{3}/request, with the third token of the subject.",
-    ),
-    Key::new(
-        "qos",
-        Takes::Integer { min: 0, max: 2 },
-        "QoS of the requests. Default: 1.",
-    ),
-    Key::new(
-        "timeout_secs",
-        Takes::Integer { min: 1, max: 60 },
-        "Time limit for the client's response, seconds. Default: 5.",
-    ),
-    CREDENTIALS_FILE,
-    NKEY,
-    TOKEN,
-    USER,
-    PASSWORD,
-    CA_FILE,
-    CERTIFICATE_FILE,
-    KEY_FILE,
-];
+table! {
+    /// Keys of `[[sources.nats-requests]]` beside those of the connection.
+    RequestsKeys {
+        /// Subject of the requests; * matches one token.
+        subject: String = "martlet.request.*";
+        /// Topic that a request is published to, as topic of [[sources.nats]]. The default has the
+        /// third token of the subject.
+        topic: String = "d/{3}/request";
+        /// QoS of the requests.
+        qos: u8 = 1, in 0..=2;
+        /// Time limit for the client's response, seconds.
+        timeout_secs: u64 = 5, in 1..=60;
+    }
+}
 
-const SUBJECT: &str = "martlet.request.*";
-const TOPIC: &str = "d/{3}/request";
 /// Headers that mark an error for clients of NATS services.
 const ERROR: &str = "Nats-Service-Error";
 const ERROR_CODE: &str = "Nats-Service-Error-Code";
@@ -118,42 +94,53 @@ struct Requests {
     next_number: u64,
 }
 
-fn make(
-    table: &Table,
-    surroundings: &Surroundings<'_>,
-    settings: Settings,
-) -> Result<ConfiguredSink, String> {
-    let subject = table.text("subject").unwrap_or(SUBJECT);
-    check_filter(subject)
-        .map_err(|why| format!("`subject` is {subject:?}, expected such as {SUBJECT}: {why}"))?;
-    if &*settings.tenant == crate::ALL_TENANTS {
-        return Err("`tenant` is \"*\": requests go to one tenant".to_owned());
+impl MakeIntegration for NatsRequestsKind {
+    const NAME: &'static str = "nats-requests";
+    type Keys = Both<ServerKeys, RequestsKeys>;
+
+    fn make(
+        Both(server, keys): &Self::Keys,
+        surroundings: &Surroundings<'_>,
+        settings: Settings,
+    ) -> Result<ConfiguredSink, String> {
+        let subject = &*keys.subject;
+        check_filter(subject).map_err(|why| {
+            let default = RequestsKeys::default().subject;
+            format!("`subject` is {subject:?}, expected such as {default}: {why}")
+        })?;
+        if &*settings.tenant == crate::ALL_TENANTS {
+            return Err("`tenant` is \"*\": requests go to one tenant".to_owned());
+        }
+        let topic = TopicTemplate::parse(&keys.topic);
+        let own = Arc::new(RequestSettings {
+            server: ServerSettings::of(server, keys.timeout_secs, surroundings)?,
+            subject: subject.into(),
+            topic: topic.map_err(|why| format!("`topic`: {why}"))?,
+            qos: super::source_settings::qos(keys.qos),
+            timeout: Duration::from_secs(keys.timeout_secs),
+            tenant: settings.tenant.clone(),
+            publish_as: settings.publish_as.clone(),
+        });
+        let (names, files) = (own.server.secret_names(), own.server.files());
+        let source = ConfiguredSink::of_source(settings, move |secrets, host| Requests {
+            settings: Arc::clone(&own),
+            host: Arc::clone(host),
+            secrets,
+            connection: watch::channel(None).0,
+            subscriber: None,
+            connected_at: None,
+            ended_at: None,
+            waiting: JoinSet::new(),
+            memory: InputShare::new(host.input_memory()),
+            bytes: Arc::default(),
+            next_number: 0,
+        });
+        Ok(source.with_secrets(names).reading(files))
     }
-    let topic = TopicTemplate::parse(table.text("topic").unwrap_or(TOPIC));
-    let own = Arc::new(RequestSettings {
-        server: ServerSettings::of(table, surroundings)?,
-        subject: subject.into(),
-        topic: topic.map_err(|why| format!("`topic`: {why}"))?,
-        qos: super::source_settings::qos(table),
-        timeout: Duration::from_secs(table.number("timeout_secs", 5)),
-        tenant: settings.tenant.clone(),
-        publish_as: settings.publish_as.clone(),
-    });
-    let (names, files) = (own.server.secret_names(), own.server.files());
-    let source = ConfiguredSink::of_source(settings, move |secrets, host| Requests {
-        settings: Arc::clone(&own),
-        host: Arc::clone(host),
-        secrets,
-        connection: watch::channel(None).0,
-        subscriber: None,
-        connected_at: None,
-        ended_at: None,
-        waiting: JoinSet::new(),
-        memory: InputShare::new(host.input_memory()),
-        bytes: Arc::default(),
-        next_number: 0,
-    });
-    Ok(source.with_secrets(names).reading(files))
+
+    fn target(Both(server, _): &Self::Keys) -> Option<String> {
+        server.target()
+    }
 }
 
 impl Requests {

@@ -4,56 +4,50 @@ use std::path::{Path, PathBuf};
 use std::time::Duration;
 
 use async_nats::ServerAddr;
+use martlet_settings::{List, SecretValue, table};
 
 use super::credentials::{Credentials, key_pair};
-use crate::kind::{Key, Surroundings, Takes};
+use crate::Here;
+use crate::given::{client_certificate, given, path, required_template, template};
+use crate::kind::Surroundings;
 use crate::networks::AllowedNetworks;
 use crate::secret::{SecretValues, Template};
-use crate::table::Table;
 
-pub(super) const URL: Key = Key::new(
-    "url",
-    Takes::List,
-    "Server: nats://HOST:4222, or tls://HOST:4222; several are a list, or separated by commas, and the first that answers is used. May contain ${secret:NAME}. Private addresses need integrations.allow_private.",
-);
+table! {
+    /// Keys of a connection to NATS.
+    ServerKeys {
+        /// Server: nats://HOST:4222, or tls://HOST:4222; several are a list, or separated by
+        /// commas, and the first that answers is used. May contain ${secret:NAME}. Private
+        /// addresses need integrations.allow_private.
+        url: List<String>;
+        /// File with a JWT and an nkey, as nsc writes it (.creds). It is read at each connection. A
+        /// path that does not begin with / begins at the data directory.
+        credentials_file: String;
+        /// Seed of an nkey of a user, such as ${secret:NAME}.
+        nkey: SecretValue;
+        /// Token, such as ${secret:NAME}.
+        token: SecretValue;
+        /// User name; it may stand in url too.
+        user: String;
+        /// Password of user, such as ${secret:NAME}.
+        password: SecretValue;
+        /// PEM file of the CAs that are trusted to sign a server's certificate, with tls://.
+        /// Default: those that the system trusts.
+        ca_file: String;
+        /// PEM file of a client certificate. Needs key_file.
+        certificate_file: String;
+        /// PEM file of its private key.
+        key_file: String;
+    }
+}
 
-pub(super) const CREDENTIALS_FILE: Key = Key::new(
-    "credentials_file",
-    Takes::Text,
-    "File with a JWT and an nkey, as nsc writes it (.creds). It is read at each connection. A path that does not begin with / begins at the data directory.",
-);
-
-pub(super) const NKEY: Key = Key::new(
-    "nkey",
-    Takes::Secret,
-    "Seed of an nkey of a user, such as ${secret:NAME}.",
-);
-
-pub(super) const TOKEN: Key = Key::new("token", Takes::Secret, "Token, such as ${secret:NAME}.");
-
-pub(super) const USER: Key = Key::new("user", Takes::Text, "User name; it may stand in url too.");
-
-pub(super) const PASSWORD: Key = Key::new(
-    "password",
-    Takes::Secret,
-    "Password of user, such as ${secret:NAME}.",
-);
-
-pub(super) const CA_FILE: Key = Key::new(
-    "ca_file",
-    Takes::Text,
-    "PEM file of the CAs that are trusted to sign a server's certificate, with tls://. Default: those that the system trusts.",
-);
-
-pub(super) const CERTIFICATE_FILE: Key = Key::new(
-    "certificate_file",
-    Takes::Text,
-    "PEM file of a client certificate. Needs key_file.",
-);
-
-pub(super) const KEY_FILE: Key = Key::new("key_file", Takes::Text, "PEM file of its private key.");
-
-const TIMEOUT_SECS: u64 = 5;
+impl ServerKeys {
+    /// The URL, as it is written.
+    pub(super) fn target(&self) -> Option<String> {
+        let url = self.url.as_ref().map(|url| url.to_string());
+        url.filter(|url| !url.is_empty())
+    }
+}
 
 /// Settings of a connection.
 #[derive(Clone, Debug)]
@@ -73,12 +67,16 @@ pub struct ServerSettings {
 }
 
 impl ServerSettings {
-    /// Settings from a table.
+    /// Settings from the keys of a table, with the time limit of an answer.
     ///
     /// # Errors
     /// They are unusable; the reason.
-    pub(super) fn of(table: &Table, surroundings: &Surroundings<'_>) -> Result<Self, String> {
-        let url = table.required_template("url", "nats:// or tls://")?;
+    pub(super) fn of(
+        keys: &ServerKeys,
+        timeout_secs: u64,
+        surroundings: &Surroundings<'_>,
+    ) -> Result<Self, String> {
+        let url = required_template("url", &keys.target(), "nats:// or tls://")?;
         // A value with a secret is checked when it is read.
         if url.names().next().is_none() {
             let url = url.fill(&SecretValues::new()).map_err(String::from)?;
@@ -88,10 +86,14 @@ impl ServerSettings {
         }
         Ok(Self {
             url,
-            credentials: credentials(table, surroundings.data_dir)?,
-            ca_file: table.path("ca_file", surroundings.data_dir),
-            certificate: table.client_certificate(surroundings.data_dir)?,
-            timeout: Duration::from_secs(table.number("timeout_secs", TIMEOUT_SECS)),
+            credentials: credentials(keys, surroundings.data_dir)?,
+            ca_file: path(&keys.ca_file, surroundings.data_dir),
+            certificate: client_certificate(
+                &keys.certificate_file,
+                &keys.key_file,
+                surroundings.data_dir,
+            )?,
+            timeout: Duration::from_secs(timeout_secs),
             allowed: surroundings.allowed.clone(),
         })
     }
@@ -153,13 +155,13 @@ pub(super) fn server_of(url: &str) -> Result<ServerAddr, String> {
         })
 }
 
-fn credentials(table: &Table, data_dir: &Path) -> Result<Credentials, String> {
+fn credentials(keys: &ServerKeys, data_dir: &Path) -> Result<Credentials, String> {
     let credentials = Credentials {
-        file: table.path("credentials_file", data_dir),
-        nkey: table.template("nkey")?,
-        token: table.template("token")?,
-        user: table.text("user").map(Into::into),
-        password: table.template("password")?,
+        file: path(&keys.credentials_file, data_dir),
+        nkey: template("nkey", &keys.nkey)?,
+        token: template("token", &keys.token)?,
+        user: given(&keys.user).map(Into::into),
+        password: template("password", &keys.password)?,
     };
     let given = [
         credentials.file.is_some(),

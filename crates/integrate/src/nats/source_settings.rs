@@ -6,7 +6,6 @@ use martlet_codec::{QoS, TopicFilter, TopicName};
 
 use super::server::ServerSettings;
 use super::topic::TopicTemplate;
-use crate::table::Table;
 
 /// Settings of a NATS source.
 #[derive(Clone, Debug)]
@@ -40,9 +39,9 @@ impl NatsSourceSettings {
     }
 }
 
-/// `qos` of a table.
-pub(super) fn qos(table: &Table) -> QoS {
-    match table.number("qos", 1) {
+/// The QoS of this number.
+pub(super) fn qos(number: u8) -> QoS {
+    match number {
         0 => QoS::AtMostOnce,
         2 => QoS::ExactlyOnce,
         _ => QoS::AtLeastOnce,

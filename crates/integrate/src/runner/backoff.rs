@@ -12,10 +12,15 @@ pub struct Backoff {
     pub longest: Duration,
 }
 
+impl Backoff {
+    /// First pause, unless it is configured, milliseconds.
+    pub(crate) const FIRST_MS: u64 = 500;
+}
+
 impl Default for Backoff {
     fn default() -> Self {
         Self {
-            first: Duration::from_millis(500),
+            first: Duration::from_millis(Self::FIRST_MS),
             longest: Duration::from_secs(60),
         }
     }

@@ -3,76 +3,118 @@
 use std::time::Duration;
 
 use hyper::header::HeaderName;
+use martlet_settings::{HeaderLines, SecretValue, Setting, Takes, Value, table, words};
 
 use super::format::Format;
 use super::settings::WebhookSettings;
 use super::{WebhookSink, check, signing_key};
+use crate::Here;
 use crate::configured_sink::ConfiguredSink;
-use crate::kind::{Key, Kind, Surroundings, Takes};
+use crate::given::{given, required_template, template};
+use crate::kind::{MakeIntegration, Surroundings};
 use crate::runner::{OnReject, Settings};
 use crate::secret::Template;
-use crate::table::Table;
+
+/// Name of the kind.
+pub const NAME: &str = "webhook";
 
 /// The kind `webhook`.
-pub const KIND: Kind = Kind {
-    name: "webhook",
-    keys: KEYS,
-    make,
-};
+#[derive(Debug)]
+pub(crate) struct WebhookKind;
 
-const KEYS: &[Key] = &[
-    Key::new(
-        "url",
-        Takes::Text,
-        "Address that the requests go to: http:// or https://. May contain ${secret:NAME}, and so may headers and signing_key. Redirects are not followed. Private addresses need integrations.allow_private.",
-    ),
-    Key::new(
-        "method",
-        Takes::Word(METHODS),
-        "Method of the requests. Those other than POST, PUT and PATCH need format = \"microservice\". Default: POST.",
-    ),
-    Key::new(
-        "headers",
-        Takes::Headers,
-        "Headers of the requests: a list of texts \"Name: value\".",
-    ),
-    Key::new(
-        "timeout_secs",
-        Takes::Integer { min: 1, max: 300 },
-        "Time limit of a request, from the connection to the end of the answer, seconds. Default: 10.",
-    ),
-    Key::new(
-        "in_flight",
-        Takes::Integer { min: 1, max: 1_000 },
-        "Maximum number of concurrent requests, for messages of different publishers, or of any with order = \"none\". Default: 8.",
-    ),
-    Key::new(
-        "order",
-        Takes::Word(&["publisher", "user", "topic", "none"]),
-        "Which messages are sent one after the other, in the order in which they were published: a failed one delays those behind it. publisher: those of one client. user: those of one user or device, over all of its connections. topic: those of one topic, whoever publishes them. none: messages are sent in any order, up to in_flight at the same time. With user and topic all messages of the sink go through one core, see integrations.md. Default: publisher.",
-    ),
-    Key::new(
-        "batch_messages",
-        Takes::Integer {
-            min: 1,
-            max: BATCH_MAX,
-        },
-        "Maximum number of messages in one request. With 2 or more each body is a list, even of one message. If a list is rejected or fails, its messages are sent one by one, in lists of one. Default: 1, each body is a message.",
-    ),
-    Key::new(
-        "format",
-        Takes::Word(Format::NAMES),
-        "Format of a message. json: the message with all its metadata. cloudevents: CloudEvents 1.0, structured. microservice: the format of system 1; as in system 1, a status of 400 to 499 is retried, up to max_attempts. ntfy: readable text with the headers Title, Priority and Tags of ntfy; for alarms. Default: json.",
-    ),
-    Key::new(
-        "signing_key",
-        Takes::Secret,
-        "Key that signs requests, as in Standard Webhooks: HMAC-SHA-256 over id, time and body, in the headers webhook-id, webhook-timestamp and webhook-signature. whsec_ and base64, or any text of 16 bytes or more. Default: they are not signed.",
-    ),
-];
+table! {
+    /// Keys of `[[sinks.webhook]]`.
+    WebhookKeys {
+        /// Address that the requests go to: http:// or https://. May contain ${secret:NAME}, and so
+        /// may headers and signing_key. Redirects are not followed. Private addresses need
+        /// integrations.allow_private.
+        url: String;
+        /// Method of the requests. Those other than POST, PUT and PATCH need format =
+        /// "microservice".
+        method: Method = Method("POST");
+        /// Headers of the requests: a list of texts "Name: value".
+        headers: HeaderLines;
+        /// Time limit of a request, from the connection to the end of the answer, seconds.
+        timeout_secs: u64 = 10, in 1..=300;
+        /// Maximum number of concurrent requests, for messages of different publishers, or of any
+        /// with order = "none".
+        in_flight: usize = 8, in 1..=1_000;
+        /// Which messages are sent one after the other, in the order in which they were published:
+        /// a failed one delays those behind it. publisher: those of one client. user: those of one
+        /// user or device, over all of its connections. topic: those of one topic, whoever
+        /// publishes them. none: messages are sent in any order, up to in_flight at the same time.
+        /// With user and topic all messages of the sink go through one core, see integrations.md.
+        order: RequestOrder = RequestOrder::Publisher;
+        /// Maximum number of messages in one request. With 2 or more each body is a list, even of
+        /// one message. If a list is rejected or fails, its messages are sent one by one, in lists
+        /// of one. With 1, each body is a message.
+        batch_messages: u16 = 1, in 1..=1_000;
+        /// Format of a message. json: the message with all its metadata. cloudevents: CloudEvents
+        /// 1.0, structured. microservice: the format of system 1; as in system 1, a status of 400
+        /// to 499 is retried, up to max_attempts. ntfy: readable text with the headers Title,
+        /// Priority and Tags of ntfy; for alarms.
+        format: Format = Format::Json;
+        /// Key that signs requests, as in Standard Webhooks: HMAC-SHA-256 over id, time and body,
+        /// in the headers webhook-id, webhook-timestamp and webhook-signature. whsec_ and base64,
+        /// or any text of 16 bytes or more. Default: they are not signed.
+        signing_key: SecretValue;
+    }
+}
 
-const TIMEOUT_SECS: u64 = 10;
-const IN_FLIGHT: u64 = 8;
+words! {
+    Format {
+        "json" => Json,
+        "cloudevents" => CloudEvents,
+        "microservice" => Microservice,
+        "ntfy" => Ntfy,
+    }
+}
+
+/// Order of requests: [`Order`](crate::Order), or none.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum RequestOrder {
+    /// Messages of one client are in order.
+    Publisher,
+    /// Messages of one user are in order.
+    User,
+    /// Messages of one topic are in order.
+    Topic,
+    /// Messages are in no order.
+    None,
+}
+
+words! {
+    RequestOrder {
+        "publisher" => Publisher,
+        "user" => User,
+        "topic" => Topic,
+        "none" => None,
+    }
+}
+
+/// Method of requests, one of [`METHODS`].
+#[derive(Clone, Copy, Debug)]
+pub(crate) struct Method(&'static str);
+
+impl Setting<Here> for Method {
+    type Written = Self;
+    const TAKES: Takes = Takes::Word(METHODS);
+
+    fn of_default(written: Self) -> Self {
+        written
+    }
+
+    fn of_value(value: &Value) -> Option<Self> {
+        let word = value.as_text()?;
+        let found = METHODS.iter().find(|known| **known == word);
+        found.copied().map(Self)
+    }
+
+    fn value(&self) -> Value {
+        Value::Text(self.0.to_owned())
+    }
+}
+
 /// Maximum number of messages that a webhook gets at once: unsettled ones come twice after a
 /// crash.
 const BATCH_MESSAGES: u16 = 200;
@@ -83,56 +125,63 @@ const IN_HAND: u16 = 1_000;
 pub const METHODS: &[&str] = &["POST", "PUT", "PATCH", "GET", "DELETE", "HEAD", "OPTIONS"];
 /// Methods of requests in all other formats.
 const METHODS_WITH_BODY: &[&str] = &["POST", "PUT", "PATCH"];
-/// Maximum number of messages of one request.
-const BATCH_MAX: u64 = 1_000;
 /// Headers that the sink itself sets.
 const OWN_HEADERS: &[&str] = &["host", "content-length", "transfer-encoding", "connection"];
 
-fn make(
-    table: &Table,
-    surroundings: &Surroundings<'_>,
-    settings: Settings,
-) -> Result<ConfiguredSink, String> {
-    let stops = settings.on_reject == OnReject::Stop;
-    let webhook = webhook_settings(table, surroundings, stops)?;
-    let settings = Settings {
-        deliver_within: webhook.deliver_within(),
-        batch_messages: BATCH_MESSAGES.max(webhook.batch_messages as u16),
-        in_hand: IN_HAND.max(webhook.batch_messages as u16),
-        ..settings
-    };
-    let names: Vec<String> = webhook.secret_names().map(str::to_owned).collect();
-    let signing_key = webhook.signing_key.clone();
-    let sink = ConfiguredSink::new(settings, move |secrets| {
-        WebhookSink::new(webhook.clone(), secrets)
-    });
-    let sink = sink.with_secrets(names);
-    Ok(match signing_key {
-        Some(key) => sink.checking_secrets(move |values| signing_key::check(&key, values)),
-        None => sink,
-    })
+impl MakeIntegration for WebhookKind {
+    const NAME: &'static str = NAME;
+    type Keys = WebhookKeys;
+
+    fn make(
+        keys: &WebhookKeys,
+        surroundings: &Surroundings<'_>,
+        settings: Settings,
+    ) -> Result<ConfiguredSink, String> {
+        let stops = settings.on_reject == OnReject::Stop;
+        let webhook = webhook_settings(keys, surroundings, stops)?;
+        let settings = Settings {
+            deliver_within: webhook.deliver_within(),
+            batch_messages: BATCH_MESSAGES.max(keys.batch_messages),
+            in_hand: IN_HAND.max(keys.batch_messages),
+            ..settings
+        };
+        let names: Vec<String> = webhook.secret_names().map(str::to_owned).collect();
+        let signing_key = webhook.signing_key.clone();
+        let sink = ConfiguredSink::new(settings, move |secrets| {
+            WebhookSink::new(webhook.clone(), secrets)
+        });
+        let sink = sink.with_secrets(names);
+        Ok(match signing_key {
+            Some(key) => sink.checking_secrets(move |values| signing_key::check(&key, values)),
+            None => sink,
+        })
+    }
+
+    fn target(keys: &WebhookKeys) -> Option<String> {
+        given(&keys.url).map(str::to_owned)
+    }
 }
 
 fn webhook_settings(
-    table: &Table,
+    keys: &WebhookKeys,
     surroundings: &Surroundings<'_>,
     stops_at_refusal: bool,
 ) -> Result<WebhookSettings, String> {
     let mut headers = Vec::new();
-    for (at, line) in table.texts("headers").iter().enumerate() {
+    let lines = keys.headers.iter().flat_map(|lines| &lines.0);
+    for (at, line) in lines.enumerate() {
         headers.push(header(line).map_err(|why| format!("line {} of `headers`: {why}", at + 1))?);
     }
-    let in_flight = table.number("in_flight", IN_FLIGHT);
     let settings = WebhookSettings {
-        url: table.required_template("url", "http:// or https://")?,
-        method: table.text("method").unwrap_or("POST").to_owned(),
+        url: required_template("url", &keys.url, "http:// or https://")?,
+        method: keys.method.0.to_owned(),
         headers,
-        timeout: Duration::from_secs(table.number("timeout_secs", TIMEOUT_SECS)),
-        in_flight: usize::try_from(in_flight).unwrap_or(usize::MAX),
-        format: Format::from_name(table.text("format").unwrap_or_default()),
-        batch_messages: table.number("batch_messages", 1).clamp(1, BATCH_MAX) as usize,
-        keeps_order: table.text("order") != Some("none"),
-        signing_key: table.template("signing_key")?,
+        timeout: Duration::from_secs(keys.timeout_secs),
+        in_flight: keys.in_flight,
+        format: keys.format,
+        batch_messages: usize::from(keys.batch_messages),
+        keeps_order: keys.order != RequestOrder::None,
+        signing_key: template("signing_key", &keys.signing_key)?,
         stops_at_refusal,
         allowed: surroundings.allowed.clone(),
     };

@@ -8,7 +8,10 @@ use martlet_environment::CLIENT_NAMES;
 use crate::cmd::columns::columns;
 use crate::cmd::node_options::for_node;
 use crate::cmd::print::{errln, out};
-use crate::config::{self, HttpListenerKeys, ListenerKeys, TableKeys, Use};
+use martlet_integrate::KINDS;
+use martlet_settings::{Key, TableKeys};
+
+use crate::config::{self, HttpListenerKeys, ListenerKeys, Use};
 use crate::serve::{self, ConfigOptions, data_dir};
 
 /// Options of `martlet config`.
@@ -95,7 +98,7 @@ fn show(options: &ConfigOptions, json: bool, changed: bool) -> anyhow::Result<St
             ));
             section = name;
         }
-        let line = format!("{rest} = {}", sourced.value.shown());
+        let line = format!("{rest} = {}", config::shown(&sourced.value));
         text.push_str(&format!("{line:<48} # {}\n", sourced.source));
     }
     text.push_str(&tables("listeners", &effective.listeners));
@@ -118,7 +121,7 @@ fn show(options: &ConfigOptions, json: bool, changed: bool) -> anyhow::Result<St
     for sink in &effective.sinks {
         text.push_str(&format!("\n[[{}]]\n", sink.section()));
         for (key, sourced) in &sink.keys {
-            let line = format!("{key} = {}", sourced.value.shown_of_sink());
+            let line = format!("{key} = {}", config::shown_of_sink(&sourced.value));
             text.push_str(&format!("{line:<48} # {}\n", sourced.source));
         }
     }
@@ -137,7 +140,7 @@ fn tables<T: TableKeys>(name: &str, tables: &[config::Table<T>]) -> String {
     for table in tables {
         text.push_str(&format!("\n[[{name}]]\n"));
         for (key, sourced) in table.values() {
-            let line = format!("{key} = {}", sourced.value.shown());
+            let line = format!("{key} = {}", config::shown(&sourced.value));
             text.push_str(&format!("{line:<48} # {}\n", sourced.source));
         }
     }
@@ -198,7 +201,7 @@ fn reference() -> String {
         text.push_str(&format!(
             "| `{rest}` | `{}` | {} | {} |{at_limit}\n",
             key.default,
-            config::expectation(key.kind),
+            key.expectation(),
             key.what
         ));
     }
@@ -208,29 +211,27 @@ fn reference() -> String {
     text.push_str(
         "loopback, ports 1883 and 9001 (WebSocket).\n\n| Key | What it means |\n|---|---|\n",
     );
-    for key in ListenerKeys::KEYS {
+    for key in ListenerKeys::keys() {
         text.push_str(&format!("| `{}` | {} |\n", key.name, key.what));
     }
     text.push_str(HTTP_LISTENERS_HEAD);
-    for key in HttpListenerKeys::KEYS {
+    for key in HttpListenerKeys::keys() {
         text.push_str(&format!("| `{}` | {} |\n", key.name, key.what));
     }
     for (name, keys) in config::telemetry_tables() {
         text.push_str(&format!("\n## `[[telemetry.{name}]]`\n\n{TELEMETRY_HEAD}"));
         for key in keys {
-            let takes = config::expectation(key.kind);
-            text.push_str(&format!("| `{}` | {takes} | {} |\n", key.name, key.what));
+            text.push_str(&row_of(&key));
         }
     }
-    for known in config::table_kinds() {
+    for known in KINDS {
         let head = match known.section {
             "bridges" => BRIDGES_HEAD,
             _ => SINKS_HEAD,
         };
         text.push_str(&format!("\n## `[[{}]]`\n\n{head}", known.table()));
-        for (name, kind, what) in known.keys {
-            let takes = config::expectation(kind);
-            text.push_str(&format!("| `{name}` | {takes} | {what} |\n"));
+        for key in (known.keys)() {
+            text.push_str(&row_of(&key));
         }
     }
     let list = |names: &[&str]| {
@@ -257,6 +258,19 @@ fn reference() -> String {
     }
     text.push_str(OTHERS_END);
     text
+}
+
+/// The row of a key of a table.
+fn row_of(key: &Key) -> String {
+    let default = key.shown_default();
+    let default = default.map(|default| format!("`{default}`"));
+    format!(
+        "| `{}` | {} | {} | {} |\n",
+        key.name,
+        default.unwrap_or_default(),
+        key.expectation(),
+        key.what
+    )
 }
 
 const REFERENCE_HEAD: &str = "\
@@ -320,22 +334,22 @@ Variables and options of other systems add one each: `HTTP_SERVER_PORT` and `--h
 const BRIDGES_HEAD: &str = "\
 One table per bridge to another broker, only in the file; see
 [bridges.md](bridges.md). Changes apply at the next start.\n
-| Key | Value | What it means |
-|---|---|---|
+| Key | Default | Value | What it means |
+|---|---|---|---|
 ";
 
 const TELEMETRY_HEAD: &str = "\
 One table each, only in the file; see [telemetry.md](telemetry.md). Changes apply at the
 next start.\n
-| Key | Value | What it means |
-|---|---|---|
+| Key | Default | Value | What it means |
+|---|---|---|---|
 ";
 
 const SINKS_HEAD: &str = "\
 One table each, only in the file; see [integrations.md](integrations.md). Changes apply at the
 next start.\n
-| Key | Value | What it means |
-|---|---|---|
+| Key | Default | Value | What it means |
+|---|---|---|---|
 ";
 
 const OTHERS_HEAD: &str = "\n## Variables of other programs\n
@@ -418,7 +432,7 @@ mod tests {
         let different: BTreeSet<&&str> = titles.iter().collect();
         assert_eq!(titles.len(), different.len(), "{titles:?}");
         let rows = text.lines().filter(|line| line.starts_with("| `")).count();
-        assert!(rows >= config::keys().len() + ListenerKeys::KEYS.len());
+        assert!(rows >= config::keys().len() + ListenerKeys::keys().len());
         let mut lines = text.lines();
         let url = lines.find(|line| line.starts_with("| `url` |"));
         assert!(url.is_some_and(|url| url.contains("| a secret: text in quotes |")));

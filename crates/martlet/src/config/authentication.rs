@@ -279,7 +279,7 @@ impl<'a> PolicyReader<'a> {
         let auth = &self.effective.settings().auth;
         match kind {
             Kind::Certificate => auth.certificate_user_name.is_some(),
-            Kind::Credentials => !auth.credentials.text().is_empty(),
+            Kind::Credentials => !auth.credentials.expose().is_empty(),
             Kind::Registry => self.registry.is_some(),
             Kind::PasswordFile => !auth.password_file.is_empty(),
             Kind::Token => !auth.jwt_keys.is_empty(),
@@ -367,7 +367,7 @@ impl<'a> PolicyReader<'a> {
         people: &People,
         known: &mut Users,
     ) -> Result<Option<Arc<dyn CredentialSource>>, ConfigError> {
-        let text = self.effective.settings().auth.credentials.text();
+        let text = self.effective.settings().auth.credentials.expose();
         if text.is_empty() {
             return Ok(None);
         }
@@ -612,7 +612,7 @@ pub(crate) fn user_configuration(effective: &Effective) -> UserConfiguration {
     let own = own.filter_map(|table| table.password_file.as_ref());
     let own = own.filter(|path| !path.is_empty());
     let auth = &effective.settings().auth;
-    let users = credentials(auth.credentials.text()).unwrap_or_default();
+    let users = credentials(auth.credentials.expose()).unwrap_or_default();
     UserConfiguration {
         order: auth.order.items().map(str::to_owned).collect(),
         credentials: place_of_credentials(effective),
@@ -648,7 +648,7 @@ pub(crate) fn tables_unasked(effective: &Effective) -> Option<String> {
 /// none: it is not set.
 fn place_of_credentials(effective: &Effective) -> Option<String> {
     let key = key!(auth.credentials);
-    if effective.settings().auth.credentials.text().is_empty() {
+    if effective.settings().auth.credentials.expose().is_empty() {
         return None;
     }
     Some(match effective.name_of(key) {

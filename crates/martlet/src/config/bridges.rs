@@ -4,9 +4,8 @@ use martlet_codec::QoS;
 use martlet_integrate::bridge::{DEFAULT_QOS, Direction, TopicRule};
 use toml::de::{DeTable, DeValue};
 
-use super::load::expectation;
 use super::nearest::{nearest, nearest_of};
-use super::schema::Kind;
+use martlet_settings::Takes;
 
 /// Converts a topic of a bridge to a line, `FILTER DIRECTION QOS LOCAL_PREFIX REMOTE_PREFIX`.
 ///
@@ -16,7 +15,7 @@ pub(super) fn topic_line(topic: &DeValue<'_>) -> Result<String, String> {
     match topic {
         DeValue::Table(entries) => line_of_table(entries),
         DeValue::String(text) => TopicRule::parse(text, DEFAULT_QOS).map(|_| text.to_string()),
-        _ => Err(format!("expected {}", expectation(Kind::Topics))),
+        _ => Err(format!("expected {}", Takes::Topics.expectation(false))),
     }
 }
 

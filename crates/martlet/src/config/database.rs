@@ -14,7 +14,8 @@ use super::data_dir::data_dir;
 use super::error::ConfigError;
 use super::load::{DEFAULT_SOURCE, Effective, EnvironmentFile, Sourced, place_of};
 use super::registry::{location_of, noted_place};
-use super::schema::{Enabled, Value};
+use super::schema::Enabled;
+use martlet_settings::Value;
 
 /// Pause between attempts to reach the database at the start.
 const AGAIN_AFTER: Duration = Duration::from_millis(500);

@@ -15,8 +15,9 @@ use martlet_environment::read_file;
 
 use super::error::ConfigError;
 use super::load::Effective;
-use super::schema::Value;
-use super::{masking, regular_file};
+use super::regular_file;
+use super::schema::shown;
+use martlet_settings::{Value, masked_headers, refers_alone};
 
 /// Mode bits for write access by others than the owner, and for read access by all users.
 const OTHERS_WRITE: u32 = 0o022;
@@ -188,11 +189,11 @@ fn has_secret(effective: &Effective, path: &Path) -> bool {
         .filter(|(_, found)| found.source.starts_with(&place) || is_of_env(&found.source));
     from_here.any(|(key, found)| match &found.value {
         // The path of a file, or the URL of a database, which may have a password in it.
-        Value::Secret(url) if DATABASES.contains(&&**key) => has_password(url.text()),
+        Value::Secret(url) if DATABASES.contains(&&**key) => has_password(url.expose()),
         // A reference to a secret is not secret.
-        Value::Secret(secret) => !secret.text().is_empty() && !masking::refers_alone(secret.text()),
-        Value::Headers(lines) => masking::headers(lines) != *lines,
-        shown => shown.shown() != *shown,
+        Value::Secret(secret) => !secret.expose().is_empty() && !refers_alone(secret.expose()),
+        Value::Headers(lines) => masked_headers(lines) != *lines,
+        value => shown(value) != *value,
     })
 }
 

@@ -232,8 +232,8 @@ pub(super) fn settings(
 ) -> Result<Settings, ConfigError> {
     let configured = effective.settings();
     let http = &configured.http;
-    let keys = keys(http.api_keys.text(), warnings);
-    let token = admin_key(http.admin_token.text(), warnings);
+    let keys = keys(http.api_keys.expose(), warnings);
+    let token = admin_key(http.admin_token.expose(), warnings);
     let unusable = |key: &str, why: String| {
         ConfigError::Unusable(format!("{}: {key}: {why}", effective.source(key)))
     };

@@ -14,7 +14,6 @@ mod overlay;
 mod sourced;
 mod table;
 
-pub(crate) use check::expectation;
 pub(crate) use effective::{Effective, SinkTable};
 pub(crate) use environment::{FIND_NODES, environment, meaning_for_commands};
 pub(crate) use environment_file::{EnvironmentFile, origin_of, place_of};
@@ -26,11 +25,12 @@ use std::path::Path;
 
 use crate::config::error::ConfigError;
 use crate::config::file_access::unreadable_files;
-use crate::config::schema::{Kind, Value, keys};
+use crate::config::schema::keys;
 use crate::config::{database, mosquitto, seeds, stars};
 use check::{known_key, parse_text};
 use environment::read_environment;
 use file::read_file;
+use martlet_settings::{Takes, Value};
 
 /// Merges the default values, the file, the environment and the command line, in increasing
 /// precedence. `environment` is that of the process and of `.env`.
@@ -60,7 +60,7 @@ pub(crate) fn load(
         }
         let place = format!("command line {option}");
         let key = known_key(schema, path, &place)?;
-        if key.kind == Kind::Secret {
+        if key.takes == Takes::Secret {
             return Err(ConfigError::Unusable(format!(
                 "{place} {path}: other users of this machine can read command lines; put it into the \
                  configuration file or into the environment, as {}",

@@ -6,22 +6,18 @@ use std::path::PathBuf;
 use futures_util::future::BoxFuture;
 use martlet_codec::QoS;
 use martlet_control::integrations::{
-    AddedKind, AllowedNetworks, ConfiguredSink, ENABLED, IntegrationMaker, Surroundings, Table,
-    TableValue, Target, Unusable,
+    AddedKind, AllowedNetworks, ConfiguredSink, ENABLED, IntegrationMaker, KINDS, Surroundings,
+    Target, Unusable,
 };
-use martlet_integrate::SecretValue;
 use martlet_integrate::bridge::{DEFAULT_QOS, Direction, TopicRule, check_addresses};
 use martlet_integrate::webhook::has_credentials;
+use martlet_settings::{Takes, Value as Setting, Values, refers_alone};
 use serde::Deserialize;
 use serde_json::{Map, Value};
 
 use super::bridges::checked_line;
-use super::load::expectation;
-use super::masking::refers_alone;
 use super::nearest::{nearest, nearest_of};
-use super::schema::Kind;
-use super::sinks::{OWNER, sink_of};
-use super::table_kinds::table_kinds;
+use super::sinks::sink_of;
 
 /// Keys with file names of the node. Only callers that see the whole node may set them.
 const FILES: &[&str] = &["ca_file", "ca_directory", "certificate_file", "key_file"];
@@ -50,13 +46,12 @@ impl IntegrationMaker for MadeIntegrations {
         settings: &Map<String, Value>,
         sees_node: bool,
     ) -> Result<ConfiguredSink, Unusable> {
-        let text = |text: &str| TableValue::Text(text.to_owned());
+        let text = |text: &str| Setting::Text(text.to_owned());
         let (owner, name) = name.rsplit_once('/').unwrap_or(("", name));
-        let mut table = vec![
+        let mut table = Values::from([
             ("name".to_owned(), text(name)),
-            (OWNER.to_owned(), text(owner)),
-        ];
-        table.push(("tenant".to_owned(), text(team)));
+            ("tenant".to_owned(), text(team)),
+        ]);
         for (key, value) in settings {
             let of_key = |why| Unusable {
                 key: Some(key.clone()),
@@ -67,7 +62,7 @@ impl IntegrationMaker for MadeIntegrations {
                 (ENABLED, _) => return Err(of_key("expected true or false".to_owned())),
                 _ => {}
             }
-            let kind = kind_of(of_kind, key).map_err(of_key)?;
+            let takes = takes_of(of_kind, key).map_err(of_key)?;
             if !sees_node && FILES.contains(&&**key) {
                 let why = "only a caller that sees the whole node may name files of the node";
                 return Err(of_key(why.to_owned()));
@@ -76,13 +71,13 @@ impl IntegrationMaker for MadeIntegrations {
             if value.is_null() {
                 continue;
             }
-            table.push((key.clone(), value_of(kind, value).map_err(of_key)?));
+            table.insert(key.clone(), value_of(takes, value).map_err(of_key)?);
         }
         let surroundings = Surroundings {
             data_dir: &self.data_dir,
             allowed: &self.allowed,
+            owner,
         };
-        let table: Table = table.into_iter().collect();
         let sink = sink_of(of_kind.name(), &table, &surroundings);
         let sink = sink.map_err(|why| Unusable { key: None, why })?;
         Ok(sink.bounded(self.queue_bytes))
@@ -138,62 +133,55 @@ impl IntegrationMaker for MadeIntegrations {
 ///
 /// # Errors
 /// There is no such key.
-fn kind_of(of_kind: AddedKind, key: &str) -> Result<Kind, String> {
+fn takes_of(of_kind: AddedKind, key: &str) -> Result<Takes, String> {
     if ELSEWHERE.contains(&key) {
         return Err(
             "it is part of the request: the name in its path, the team in `team`".to_owned(),
         );
     }
-    let known = table_kinds().find(|known| known.kind == of_kind.name());
-    let keys = known.map_or_else(Vec::new, |known| known.keys);
-    let found = keys.iter().find(|known| known.0 == key);
-    found.map(|known| known.1).ok_or_else(|| {
-        let hint = nearest(&nearest_of(keys.iter().map(|known| known.0), key));
+    let known = KINDS.iter().find(|known| known.kind == of_kind.name());
+    let keys = known.map_or_else(Vec::new, |known| (known.keys)());
+    let found = keys.iter().find(|known| known.name == key);
+    found.map(|known| known.takes).ok_or_else(|| {
+        let hint = nearest(&nearest_of(keys.iter().map(|known| known.name), key));
         format!("it is not a key of a {}{hint}", of_kind.name())
     })
 }
 
-fn value_of(kind: Kind, value: &Value) -> Result<TableValue, String> {
-    let other = || format!("expected {}", expectation(kind));
-    match (kind, value) {
-        (Kind::Integer { min, max }, value) => {
-            let number = value.as_u64().filter(|number| (min..=max).contains(number));
-            number.map(TableValue::Number).ok_or_else(other)
+/// A value of the configuration, from JSON.
+fn value_of(takes: Takes, value: &Value) -> Result<Setting, String> {
+    let other = || format!("expected {}", takes.expectation(false));
+    let found = match (takes, value) {
+        (Takes::Secret, Value::String(text)) if refers_alone(text) => {
+            Setting::Secret(text.clone().into())
         }
-        (Kind::NoneOrAtLeast { min }, value) => {
-            let number = value
-                .as_u64()
-                .filter(|number| *number == 0 || *number >= min);
-            number.map(TableValue::Number).ok_or_else(other)
+        (Takes::Secret, _) => {
+            return Err(
+                "expected a reference such as \"${secret:NAME}\", so that the tables contain no \
+                 secret: set the secret with PUT /api/v1/secrets/NAME"
+                    .to_owned(),
+            );
         }
-        (Kind::Boolean, Value::Bool(flag)) => Ok(TableValue::Flag(*flag)),
-        (Kind::Word(words), Value::String(word)) if words.contains(&&**word) => {
-            Ok(TableValue::Text(word.clone()))
-        }
-        (Kind::Text | Kind::List, Value::String(text)) => Ok(TableValue::Text(text.clone())),
-        (Kind::Secret, Value::String(text)) if refers_alone(text) => {
-            Ok(TableValue::Secret(SecretValue::new(text.clone())))
-        }
-        (Kind::Secret, _) => Err(
-            "expected a reference such as \"${secret:NAME}\", so that the tables contain no \
-             secret: set the secret with PUT /api/v1/secrets/NAME"
-                .to_owned(),
-        ),
-        (Kind::Topics, Value::Array(topics)) => {
+        (Takes::Topics, Value::Array(topics)) => {
             let lines = topics.iter().map(topic_line);
-            Ok(TableValue::Texts(lines.collect::<Result<_, _>>()?))
+            Setting::Texts(lines.collect::<Result<_, _>>()?)
         }
-        (Kind::Headers, Value::Array(lines)) => {
+        (Takes::Headers, Value::Array(lines)) => {
             let lines = lines.iter().map(header_line);
-            Ok(TableValue::Texts(lines.collect::<Result<_, _>>()?))
+            Setting::Headers(lines.collect::<Result<_, _>>()?)
         }
-        (Kind::Texts, Value::Array(texts)) => {
+        (_, Value::Array(texts)) => {
             let texts = texts.iter().map(|text| text.as_str().map(str::to_owned));
-            let texts: Option<Vec<String>> = texts.collect();
-            texts.map(TableValue::Texts).ok_or_else(other)
+            Setting::Texts(texts.collect::<Option<_>>().ok_or_else(other)?)
         }
-        _ => Err(other()),
-    }
+        (_, Value::Number(_)) => Setting::Integer(value.as_u64().ok_or_else(other)?),
+        (_, Value::Bool(flag)) => Setting::Boolean(*flag),
+        (_, Value::String(text)) => Setting::Text(text.clone()),
+        _ => return Err(other()),
+    };
+    Some(found)
+        .filter(|found| takes.fits(found))
+        .ok_or_else(other)
 }
 
 /// A header, `Name: value`. If its name indicates a secret, its value must be a reference to a

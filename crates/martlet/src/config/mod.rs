@@ -41,7 +41,6 @@ mod kept;
 mod load;
 mod log;
 mod made;
-mod masking;
 mod memory;
 pub(crate) mod mosquitto;
 mod nearest;
@@ -55,7 +54,6 @@ mod seeds;
 mod sink_files;
 mod sinks;
 mod stars;
-mod table_kinds;
 mod telemetry;
 mod way_in;
 
@@ -72,7 +70,7 @@ pub(crate) use kept::MessageLogConfig;
 pub(crate) use key;
 pub(crate) use load::{
     Effective, FIND_NODES, HttpAddress, Imported, Overlay, SinkTable, Table, environment,
-    environment_name, expectation, import_mosquitto, load, origin_of,
+    environment_name, import_mosquitto, load, origin_of,
 };
 pub(crate) use log::{LogFile, LogSettings, log_settings};
 pub(crate) use made::MadeIntegrations;
@@ -82,16 +80,12 @@ pub(crate) use registry::{
 };
 pub(crate) use resolve::{NodeConfig, listener_url, resolve, resolve_with};
 pub(crate) use schema::{
-    HttpListenerKeys, ListenerKeys, LogFormat, Settings, TableKeys, Value, keys,
+    HttpListenerKeys, ListenerKeys, LogFormat, Settings, keys, shown, shown_of_sink,
 };
 pub(crate) use seeds::{
     ENDS_OF_CONNECTIONS, GENERIC as GENERIC_VARIABLES, NAMES as NAMES_OF_OTHERS,
     UNIQUE as UNIQUE_VARIABLES, Use, Variables, with_host,
 };
-pub(crate) use sinks::{
-    SinksConfig, check_name as check_name_of_integration, refused_targets,
-    unusable_files as unusable_files_of_sinks,
-};
-pub(crate) use table_kinds::table_kinds;
+pub(crate) use sinks::{SinksConfig, refused_targets, unusable_files as unusable_files_of_sinks};
 pub(crate) use telemetry::{of as telemetry_settings, tables as telemetry_tables};
 pub(crate) use way_in::way_in;

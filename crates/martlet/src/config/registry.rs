@@ -21,7 +21,7 @@ const FILE_SCHEMES: &[&str] = &["sqlite://", "sqlite3://", "sqlite:", "file:"];
 /// # Errors
 /// The URL is not that of a supported database.
 pub(crate) fn location(effective: &Effective) -> Result<Location, ConfigError> {
-    let url = effective.settings().registry.url.text().trim();
+    let url = effective.settings().registry.url.expose().trim();
     if url.is_empty() {
         return Ok(file_in(&data_dir(effective)?, FILE));
     }

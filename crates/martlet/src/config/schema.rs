@@ -1,29 +1,24 @@
 //! All keys of the configuration, each declared once with its type, default, range and description.
 //! The typed configuration and the reference page are generated from these declarations.
 //!
-//! * `section`, `declaration`: declaration of keys
-//! * `value`, `words`: types of values
+//! * `value`: values for output; `words`: types of values
 //! * `general`, `authentication`, `http`, `events`, `telemetry`, `listeners`: the keys
 
 mod authentication;
-mod declaration;
 mod events;
 mod general;
 mod http;
 mod listeners;
-mod section;
 mod telemetry;
 #[cfg(test)]
 mod tests;
 mod value;
 mod words;
 
-pub(crate) use declaration::{Key, Kind, TableKey};
 pub(crate) use general::Tls;
 pub(crate) use listeners::{HttpListenerKeys, ListenerKeys};
-pub(crate) use section::TableKeys;
 pub(crate) use telemetry::{RetentionKeys, TelemetryRuleKeys};
-pub(crate) use value::Value;
+pub(crate) use value::{shown, shown_of_sink};
 pub(crate) use words::{
     DiscoveryMode, Enabled, LogFormat, MetricsForm, PayloadFormat, StoreDurability, TlsVersion,
 };
@@ -31,8 +26,48 @@ pub(crate) use words::{
 use std::sync::LazyLock;
 
 use martlet_broker::Limits;
+use martlet_settings::{Section, Takes, Value, whole_number};
 
-use section::Section;
+/// The owner of the words of this crate, see [`martlet_settings::Setting`].
+pub(crate) struct Here;
+
+/// A key of a section.
+#[derive(Clone, Debug)]
+pub(crate) struct Key {
+    /// Path in the TOML file, such as `limits.packet_bytes`.
+    pub(crate) path: String,
+    pub(crate) takes: Takes,
+    pub(crate) default: Value,
+    /// Description, one sentence.
+    pub(crate) what: &'static str,
+    /// For limits, the behaviour when the limit is reached.
+    pub(crate) at_limit: Option<&'static str>,
+    /// Whether it is comma-separated text, for which a file may also contain a list of texts.
+    pub(crate) is_list: bool,
+}
+
+impl Key {
+    /// Description of the values that it accepts.
+    pub(crate) fn expectation(&self) -> String {
+        self.takes.expectation(self.is_list)
+    }
+}
+
+/// The keys of a section of this name.
+fn keys_of<T: Section>(section: &str) -> Vec<Key> {
+    let keys = T::keys().into_iter();
+    let keys = keys.filter_map(|key| {
+        Some(Key {
+            path: format!("{section}.{}", key.name),
+            takes: key.takes,
+            default: key.default?(),
+            what: key.what,
+            at_limit: None,
+            is_list: key.is_list,
+        })
+    });
+    keys.collect()
+}
 
 macro_rules! settings {
     ($($section:ident: $type:ty,)+) => {
@@ -40,11 +75,13 @@ macro_rules! settings {
         #[derive(Clone, Debug, Default)]
         pub(crate) struct Settings {
             $(pub(crate) $section: $type,)+
+            pub(crate) limits: Limits,
         }
 
         impl Settings {
             fn keys() -> Vec<Key> {
-                [$(<$type as Section>::keys(stringify!($section)),)+].concat()
+                let sections = [$(keys_of::<$type>(stringify!($section)),)+].concat();
+                sections.into_iter().chain(limits()).collect()
             }
 
             /// Sets the key with this path. Returns false if there is no such key, or the value has
@@ -53,8 +90,9 @@ macro_rules! settings {
                 let Some((section, key)) = path.split_once('.') else {
                     return false;
                 };
-                match section {
-                    $(stringify!($section) => Section::set(&mut self.$section, key, value),)+
+                match (section, value) {
+                    $((stringify!($section), value) => Section::set(&mut self.$section, key, value),)+
+                    ("limits", Value::Integer(number)) => self.limits.set(key, *number),
                     _ => false,
                 }
             }
@@ -85,7 +123,6 @@ settings! {
     telemetry: telemetry::Telemetry,
     firmware: general::Firmware,
     alarms: general::Alarms,
-    limits: Limits,
 }
 
 /// All keys, in the order of the reference page. Listeners are a separate list of tables.
@@ -95,34 +132,21 @@ pub(crate) fn keys() -> &'static [Key] {
     &KEYS
 }
 
-/// The table of limits is declared in the broker.
-impl Section for Limits {
-    fn keys(section: &str) -> Vec<Key> {
-        let rows = Self::TABLE.iter().map(|row| Key {
-            path: format!("{section}.{}", row.key),
-            kind: match row.key {
-                "store_bytes" => Kind::NoneOrAtLeast {
-                    min: STORE_BYTES_MIN,
-                },
-                key => Kind::Integer {
-                    min: row.min(),
-                    max: limit_max(key),
-                },
+/// The keys of `[limits]`, whose table is declared in the broker.
+fn limits() -> impl Iterator<Item = Key> {
+    Limits::TABLE.iter().map(|row| Key {
+        path: format!("limits.{}", row.key),
+        takes: match row.key {
+            "store_bytes" => Takes::NoneOrAtLeast {
+                min: STORE_BYTES_MIN,
             },
-            default: Value::Integer(row.default),
-            what: row.what,
-            at_limit: Some(row.at_limit),
-            is_list: false,
-        });
-        rows.collect()
-    }
-
-    fn set(&mut self, key: &str, value: &Value) -> bool {
-        match value {
-            Value::Integer(number) => Self::set(self, key, *number),
-            _ => false,
-        }
-    }
+            key => whole_number(row.min()..=limit_max(key)),
+        },
+        default: Value::Integer(row.default),
+        what: row.what,
+        at_limit: Some(row.at_limit),
+        is_list: false,
+    })
 }
 
 /// With this limit, an empty store takes 48 MiB, and there is room for two more segments.

@@ -6,7 +6,7 @@ use std::net::IpAddr;
 use crate::config::error::ConfigError;
 use crate::config::load::Effective;
 use crate::config::nearest::nearest;
-use crate::config::schema::Value;
+use martlet_settings::Value;
 
 mod connections;
 mod http;

@@ -1,3 +1,5 @@
+use martlet_integrate::{OnReject, Order};
+
 use super::*;
 use crate::config::{Overlay, load};
 

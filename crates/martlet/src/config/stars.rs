@@ -4,7 +4,7 @@ use martlet_access::star_warning_of;
 use martlet_integrate::bridge::{DEFAULT_QOS, TopicRule};
 
 use super::load::Effective;
-use super::schema::Value;
+use martlet_settings::Value;
 
 /// Warnings about the filters of integrations, rules and lists.
 pub(super) fn warnings(effective: &Effective) -> Vec<String> {

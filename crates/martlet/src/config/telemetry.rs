@@ -9,16 +9,17 @@ use super::data_dir::data_dir;
 use super::error::ConfigError;
 use super::load::{Effective, TelemetryRuleTable};
 use super::registry::location_of;
-use super::schema::{PayloadFormat, RetentionKeys, TableKey, TableKeys as _, TelemetryRuleKeys};
+use super::schema::{PayloadFormat, RetentionKeys, TelemetryRuleKeys};
+use martlet_settings::{Key, TableKeys as _};
 
 const SECOND: i64 = 1_000_000;
 const MS_OF_DAY: u64 = 86_400_000;
 
 /// The lists of tables of `[telemetry]`, with their keys.
-pub(crate) fn tables() -> [(&'static str, &'static [TableKey]); 2] {
+pub(crate) fn tables() -> [(&'static str, Vec<Key>); 2] {
     [
-        ("rules", TelemetryRuleKeys::KEYS),
-        ("retention", RetentionKeys::KEYS),
+        ("rules", TelemetryRuleKeys::keys()),
+        ("retention", RetentionKeys::keys()),
     ]
 }
 
@@ -165,7 +166,7 @@ fn location(effective: &Effective) -> Result<Location, ConfigError> {
     let key = key!(telemetry.url);
     let unusable =
         |why: String| ConfigError::Unusable(format!("{}: {key}: {why}", effective.source(key)));
-    let url = effective.settings().telemetry.url.text().trim();
+    let url = effective.settings().telemetry.url.expose().trim();
     if url.is_empty() {
         let path = data_dir(effective)?.join(FILE);
         return Ok(Location::File(std::path::absolute(&path).unwrap_or(path)));

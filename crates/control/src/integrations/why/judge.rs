@@ -263,7 +263,7 @@ fn brought(one: &Integration, asked: &Asked) -> Option<String> {
 
 fn is_bridge(name: &str) -> bool {
     name.split_once('/')
-        .is_some_and(|(kind, _)| kind == bridge::KIND.name)
+        .is_some_and(|(kind, _)| kind == bridge::NAME)
 }
 
 /// No filter of it matches the topic that was asked about.

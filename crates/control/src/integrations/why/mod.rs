@@ -10,7 +10,7 @@ use std::sync::Arc;
 
 use martlet_broker::{DropReason, LossTimes, SubscriptionQuery};
 use martlet_codec::{TopicFilter, TopicName};
-use martlet_integrate::{CLIENT_IDS, Handle, KINDS, Kind, SOURCES, SecretTrouble, bridge};
+use martlet_integrate::{CLIENT_IDS, Handle, KINDS, SecretTrouble};
 
 use super::{Activity, Examined, Integrations, part_of, queue_trouble};
 use crate::control::{Control, ControlError};
@@ -136,10 +136,7 @@ impl MissingIntegration<'_> {
                 ..InsteadOfMissing::default()
             });
         };
-        let is_kind = |one: &Kind| one.name == kind;
-        let is_known = KINDS.iter().any(is_kind)
-            || SOURCES.iter().any(|(_, one)| is_kind(one))
-            || kind == bridge::KIND.name;
+        let is_known = KINDS.iter().any(|known| known.kind == kind);
         if asked.is_registered || asked.is_integration || !is_known || own.is_empty() {
             return None;
         }

@@ -180,7 +180,7 @@ fn added(
         "retry_delay": or_default(found.retry_delay),
     });
     let made = microservice_webhook(&found.id, body)?;
-    config::check_name_of_integration(&found.id)?;
+    martlet_integrate::check_name(&found.id)?;
     if there.contains(&*found.id) {
         return Ok(Outcome::Exists);
     }

@@ -16,7 +16,9 @@ use crate::cmd::listing;
 use crate::cmd::node_options::NodeOptions;
 use crate::cmd::print::{err, errln, out};
 use crate::config::mosquitto::{Outcome, ReportLine};
-use crate::config::{self, Effective, SinkTable, Value};
+use martlet_settings::Value;
+
+use crate::config::{self, Effective, SinkTable};
 use crate::serve;
 
 #[derive(Args, Debug)]

@@ -3,7 +3,8 @@
 use super::sourced::Sourced;
 use crate::config::error::ConfigError;
 use crate::config::nearest::nearest_of;
-use crate::config::schema::{Key, Kind, Value};
+use crate::config::schema::Key;
+use martlet_settings::{Takes, Value};
 
 pub(super) fn known_key<'a>(
     schema: &'a [Key],
@@ -21,33 +22,33 @@ pub(super) fn known_key<'a>(
 }
 
 pub(super) fn parse_text(key: &Key, text: &str, place: &str) -> Result<Value, ConfigError> {
-    let value = match key.kind {
-        Kind::Integer { .. } | Kind::NoneOrAtLeast { .. } => {
+    let value = match key.takes {
+        Takes::Integer { .. } | Takes::NoneOrAtLeast { .. } => {
             text.trim().parse().ok().map(Value::Integer)
         }
-        Kind::Boolean => match text.trim().to_ascii_lowercase().as_str() {
+        Takes::Boolean => match text.trim().to_ascii_lowercase().as_str() {
             "true" | "1" | "yes" | "on" => Some(Value::Boolean(true)),
             "false" | "0" | "no" | "off" => Some(Value::Boolean(false)),
             _ => None,
         },
-        Kind::Word(_) | Kind::Text | Kind::List => Some(Value::Text(text.to_owned())),
-        Kind::Texts | Kind::Topics => Some(Value::Texts(vec![text.to_owned()])),
-        Kind::Headers => Some(Value::Headers(vec![text.to_owned()])),
-        Kind::Secret => Some(Value::Secret(text.to_owned().into())),
+        Takes::Word(_) | Takes::Text => Some(Value::Text(text.to_owned())),
+        Takes::Texts | Takes::Topics => Some(Value::Texts(vec![text.to_owned()])),
+        Takes::Headers => Some(Value::Headers(vec![text.to_owned()])),
+        Takes::Secret => Some(Value::Secret(text.to_owned().into())),
     };
     value
-        .filter(|value| fits(key.kind, value))
+        .filter(|value| key.takes.fits(value))
         .ok_or_else(|| ConfigError::Value {
             place: place.to_owned(),
             key: key.path.clone(),
             got: format!("{text:?}"),
-            expected: expectation(key.kind) + &unit_hint(&key.path, key.kind, text),
+            expected: key.expectation() + &unit_hint(&key.path, key.takes, text),
         })
 }
 
 /// A hint for a number with a unit: what the number counts, and how to write it without a unit.
-pub(super) fn unit_hint(path: &str, kind: Kind, text: &str) -> String {
-    if !matches!(kind, Kind::Integer { .. } | Kind::NoneOrAtLeast { .. }) {
+pub(super) fn unit_hint(path: &str, takes: Takes, text: &str) -> String {
+    if !matches!(takes, Takes::Integer { .. } | Takes::NoneOrAtLeast { .. }) {
         return String::new();
     }
     let text = text.trim();
@@ -90,15 +91,15 @@ pub(super) fn unit_hint(path: &str, kind: Kind, text: &str) -> String {
 /// or as empty.
 pub(super) fn checked(
     key: &str,
-    kind: Kind,
+    takes: Takes,
     sourced: &Sourced,
     store: impl FnOnce(&Value) -> bool,
 ) -> Result<(), ConfigError> {
     let value = &sourced.value;
-    if fits(kind, value) && store(value) {
+    if takes.fits(value) && store(value) {
         return Ok(());
     }
-    let is_secret = matches!(kind, Kind::Secret | Kind::Headers);
+    let is_secret = matches!(takes, Takes::Secret | Takes::Headers);
     Err(ConfigError::Value {
         place: sourced.source.clone(),
         key: key.to_owned(),
@@ -106,36 +107,6 @@ pub(super) fn checked(
             true => "of another type".to_owned(),
             false => value.to_string(),
         },
-        expected: expectation(kind),
+        expected: takes.expectation(false),
     })
-}
-
-pub(super) fn fits(kind: Kind, value: &Value) -> bool {
-    match (kind, value) {
-        (Kind::Integer { min, max }, Value::Integer(number)) => (min..=max).contains(number),
-        (Kind::NoneOrAtLeast { min }, Value::Integer(number)) => *number == 0 || *number >= min,
-        (Kind::Boolean, Value::Boolean(_)) => true,
-        (Kind::Text | Kind::List, Value::Text(_)) | (Kind::Secret, Value::Secret(_)) => true,
-        (Kind::Texts | Kind::Topics, Value::Texts(_)) | (Kind::Headers, Value::Headers(_)) => true,
-        (Kind::Word(words), Value::Text(word)) => words.contains(&word.as_str()),
-        _ => false,
-    }
-}
-
-/// Description of valid values of this kind.
-pub(crate) fn expectation(kind: Kind) -> String {
-    match kind {
-        Kind::Integer { min, max: u64::MAX } => format!("a whole number of at least {min}"),
-        Kind::Integer { min, max } => format!("a whole number from {min} to {max}"),
-        Kind::NoneOrAtLeast { min } => format!("0, or a whole number of at least {min}"),
-        Kind::Boolean => "true or false".to_owned(),
-        Kind::Word(words) => format!("one of {}", words.join(", ")),
-        Kind::Text => "text in quotes".to_owned(),
-        Kind::List => "text in quotes, or a list of such texts".to_owned(),
-        Kind::Texts | Kind::Headers => "a list of texts, such as [\"a\", \"b\"]".to_owned(),
-        Kind::Topics => {
-            "a list of topics, such as [{ filter = \"a/#\", direction = \"out\" }]".to_owned()
-        }
-        Kind::Secret => "a secret: text in quotes".to_owned(),
-    }
 }

@@ -16,9 +16,10 @@ use super::table::{
 };
 use crate::config::error::ConfigError;
 use crate::config::rule_table::RuleTable;
-use crate::config::schema::{ListenerKeys, Settings, TableKeys, Tls, Value, keys};
+use crate::config::schema::{ListenerKeys, Settings, Tls, keys, shown, shown_of_sink};
 use crate::config::seeds::NAMES;
-use crate::config::table_kinds::section_of;
+use martlet_integrate::{KINDS, Kind};
+use martlet_settings::{TableKeys, Value};
 
 /// A sink, source or bridge as configured.
 #[derive(Clone, Debug)]
@@ -36,7 +37,8 @@ pub(crate) struct SinkTable {
 impl SinkTable {
     /// Name of its table, such as `sinks.file`.
     pub(crate) fn section(&self) -> String {
-        section_of(&self.kind)
+        let known = KINDS.iter().find(|known| known.kind == self.kind);
+        known.map_or_else(|| format!("sinks.{}", self.kind), Kind::table)
     }
 }
 
@@ -117,7 +119,7 @@ impl Effective {
     pub(crate) fn set(&mut self, path: &str, sourced: Sourced) -> Result<(), ConfigError> {
         let key = known_key(keys(), path, &sourced.source)?;
         let settings = &mut self.settings;
-        checked(path, key.kind, &sourced, |value| settings.set(path, value))?;
+        checked(path, key.takes, &sourced, |value| settings.set(path, value))?;
         self.values.insert(path.to_owned(), sourced);
         Ok(())
     }
@@ -199,7 +201,7 @@ impl Effective {
         let values = values.filter(|(_, sourced)| !changed || sourced.source != DEFAULT_SOURCE);
         let values = values.map(|(key, sourced)| ConfigurationValue {
             key: key.clone(),
-            value: sourced.value.shown().to_json(),
+            value: shown(&sourced.value).to_json(),
             source: sourced.source.clone(),
         });
         Configuration {
@@ -218,7 +220,7 @@ impl Effective {
                         .iter()
                         .map(|(key, sourced)| {
                             let value = ListenerValue {
-                                value: sourced.value.shown_of_sink().to_json(),
+                                value: shown_of_sink(&sourced.value).to_json(),
                                 source: sourced.source.clone(),
                             };
                             (key.clone(), value)
@@ -288,7 +290,7 @@ fn differ<T: TableKeys>(one: &[Table<T>], other: &[Table<T>]) -> bool {
 fn shown_tables<T: TableKeys>(tables: &[Table<T>]) -> Vec<BTreeMap<String, ListenerValue>> {
     let shown = |(key, sourced): (&String, &Sourced)| {
         let value = ListenerValue {
-            value: sourced.value.shown().to_json(),
+            value: shown(&sourced.value).to_json(),
             source: sourced.source.clone(),
         };
         (key.clone(), value)

@@ -13,7 +13,8 @@ use crate::config::error::ConfigError;
 use crate::config::file_access::read_environment_file;
 use crate::config::nearest::{nearest, nearest_of};
 use crate::config::regular_file;
-use crate::config::schema::{Key, Kind};
+use crate::config::schema::Key;
+use martlet_settings::Takes;
 
 /// Variable of commands that name no node: `off`: none is searched; a directory: only nodes with
 /// data directories below it are found.
@@ -56,7 +57,7 @@ pub(super) fn read_environment(
         let place = place_of(file, name);
         if let Some(own) = name.strip_suffix("_FILE")
             && let Some((_, key)) = names.iter().find(|(known, _)| known == own)
-            && key.kind == Kind::Secret
+            && key.takes == Takes::Secret
         {
             if environment.iter().any(|(known, _)| known == own) {
                 return Err(ConfigError::Unusable(format!(

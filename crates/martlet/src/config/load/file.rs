@@ -5,7 +5,7 @@ use std::path::Path;
 use martlet_text_file::text_without_bom;
 use toml::de::{DeArray, DeTable, DeValue};
 
-use super::check::{expectation, fits, known_key, unit_hint};
+use super::check::{known_key, unit_hint};
 use super::effective::{Effective, SinkTable};
 use super::sourced::{KeyValues, Sourced};
 use super::table::{HttpListenerTable, ListenerTable, Table};
@@ -15,10 +15,9 @@ use crate::config::mosquitto::is_keyword;
 use crate::config::nearest::nearest_of;
 use crate::config::regular_file;
 use crate::config::rule_table::{RuleTable, keys_of};
-use crate::config::schema::{
-    HttpListenerKeys, Key, Kind, ListenerKeys, TableKey, TableKeys, Value,
-};
-use crate::config::table_kinds::{TableKind, table_kinds};
+use crate::config::schema::{HttpListenerKeys, Key, ListenerKeys};
+use martlet_integrate::{KINDS, Kind};
+use martlet_settings::{TableKeys, Takes, Value};
 
 struct File<'a> {
     path: &'a Path,
@@ -66,33 +65,29 @@ impl File<'_> {
         for (kind, tables) in kinds {
             let name = &**kind.get_ref();
             let place = self.place(kind.span().start);
-            let mut all = table_kinds().filter(|known| known.section == section);
+            let mut all = KINDS.iter().filter(|known| known.section == section);
             let Some(known) = all.find(|known| known.name == Some(name)) else {
                 return Err(unknown_kind(place, section, name));
             };
             let DeValue::Array(tables) = tables.get_ref() else {
                 return Err(no_tables(place, &known.table(), tables.get_ref()));
             };
-            sinks.extend(self.tables_of(&known, tables)?);
+            sinks.extend(self.tables_of(known, tables)?);
         }
         Ok(sinks)
     }
 
     /// Reads the tables `[[bridges]]`.
     pub(super) fn bridges(&self, tables: &DeArray<'_>) -> Result<Vec<SinkTable>, ConfigError> {
-        let bridges = table_kinds().filter(|known| known.section == "bridges");
-        let bridges = bridges.map(|known| self.tables_of(&known, tables));
+        let bridges = KINDS.iter().filter(|known| known.section == "bridges");
+        let bridges = bridges.map(|known| self.tables_of(known, tables));
         Ok(bridges.collect::<Result<Vec<_>, _>>()?.concat())
     }
 
     /// Reads the tables of a kind of integration.
-    fn tables_of(
-        &self,
-        known: &TableKind,
-        tables: &DeArray<'_>,
-    ) -> Result<Vec<SinkTable>, ConfigError> {
+    fn tables_of(&self, known: &Kind, tables: &DeArray<'_>) -> Result<Vec<SinkTable>, ConfigError> {
         let section = known.table();
-        let keys: Vec<TableKey> = known.keys.iter().map(|&key| key.into()).collect();
+        let keys = (known.keys)();
         let tables = tables.iter().map(|table| {
             Ok(SinkTable {
                 kind: known.kind.to_owned(),
@@ -173,14 +168,14 @@ impl File<'_> {
         section: &str,
         table: &toml::Spanned<DeValue<'_>>,
     ) -> Result<Table<T>, ConfigError> {
-        Table::of(self.table(section, T::KEYS, table)?)
+        Table::of(self.table(section, &T::keys(), table)?)
     }
 
     /// Reads a table of a list and its keys.
     fn table(
         &self,
         section: &str,
-        keys: &[TableKey],
+        keys: &[martlet_settings::Key],
         table: &toml::Spanned<DeValue<'_>>,
     ) -> Result<KeyValues, ConfigError> {
         let DeValue::Table(entries) = table.get_ref() else {
@@ -199,7 +194,7 @@ impl File<'_> {
                     hint,
                 });
             };
-            let value = self.value(known.kind, known.is_list, name, value, &place)?;
+            let value = self.value(known.takes, known.is_list, name, value, &place)?;
             found.insert(
                 name.to_owned(),
                 Sourced {
@@ -224,7 +219,7 @@ impl File<'_> {
 
     pub(super) fn value(
         &self,
-        kind: Kind,
+        takes: Takes,
         is_list: bool,
         key: &str,
         value: &toml::Spanned<DeValue<'_>>,
@@ -236,38 +231,34 @@ impl File<'_> {
                 .ok()
                 .map(Value::Integer),
             DeValue::Boolean(flag) => Some(Value::Boolean(*flag)),
-            DeValue::Array(topics) if kind == Kind::Topics => {
+            DeValue::Array(topics) if takes == Takes::Topics => {
                 Some(Value::Texts(self.topics(topics)?))
             }
-            DeValue::String(text) if matches!(kind, Kind::Texts | Kind::Topics) => {
+            DeValue::String(text) if matches!(takes, Takes::Texts | Takes::Topics) => {
                 Some(Value::Texts(vec![text.to_string()]))
             }
-            DeValue::String(text) if kind == Kind::Headers => {
+            DeValue::String(text) if takes == Takes::Headers => {
                 Some(Value::Headers(vec![text.to_string()]))
             }
-            DeValue::String(text) => Some(text_of(kind, text.to_string())),
-            DeValue::Array(texts) if kind == Kind::Texts => texts_of(texts).map(Value::Texts),
-            DeValue::Array(texts) if kind == Kind::Headers => texts_of(texts).map(Value::Headers),
-            DeValue::Array(texts) if is_list || kind == Kind::List => {
-                joined(texts).map(|text| text_of(kind, text))
-            }
+            DeValue::String(text) => Some(text_of(takes, text.to_string())),
+            DeValue::Array(texts) if takes == Takes::Texts => texts_of(texts).map(Value::Texts),
+            DeValue::Array(texts) if takes == Takes::Headers => texts_of(texts).map(Value::Headers),
+            DeValue::Array(texts) if is_list => joined(texts).map(|text| text_of(takes, text)),
             _ => None,
         };
-        let is_secret = matches!(kind, Kind::Secret | Kind::Headers);
+        let is_secret = matches!(takes, Takes::Secret | Takes::Headers);
         let got = match &parsed {
             Some(value) if !is_secret => value.to_string(),
             None if !is_secret => shortened(written),
             _ => "of another type".to_owned(),
         };
         let expected = match value.get_ref() {
-            DeValue::Array(_) if is_list || kind == Kind::List => {
-                "a list of texts without commas".to_owned()
-            }
-            _ if is_list => expectation(Kind::List),
-            _ => expectation(kind) + &unit_hint(key, kind, got.trim_matches('"')),
+            DeValue::Array(_) if is_list => "a list of texts without commas".to_owned(),
+            _ if is_list => takes.expectation(true),
+            _ => takes.expectation(false) + &unit_hint(key, takes, got.trim_matches('"')),
         };
         parsed
-            .filter(|value| fits(kind, value))
+            .filter(|value| takes.fits(value))
             .ok_or_else(|| ConfigError::Value {
                 place: place.to_owned(),
                 key: key.to_owned(),
@@ -331,7 +322,7 @@ pub(super) fn read_file(
                     }
                     let dotted = format!("{name}.{}", key.get_ref());
                     let known = known_key(schema, &dotted, &place)?;
-                    let value = file.value(known.kind, known.is_list, &dotted, value, &place)?;
+                    let value = file.value(known.takes, known.is_list, &dotted, value, &place)?;
                     let source = place;
                     effective.set(&dotted, Sourced { value, source })?;
                 }
@@ -406,9 +397,9 @@ fn shortened(written: &str) -> String {
     }
 }
 
-fn text_of(kind: Kind, text: String) -> Value {
-    match kind {
-        Kind::Secret => Value::Secret(text.into()),
+fn text_of(takes: Takes, text: String) -> Value {
+    match takes {
+        Takes::Secret => Value::Secret(text.into()),
         _ => Value::Text(text),
     }
 }
@@ -416,7 +407,7 @@ fn text_of(kind: Kind, text: String) -> Value {
 /// The error for a kind of sinks or sources that does not exist. Without a similar one, it lists
 /// all.
 fn unknown_kind(place: String, section: &str, name: &str) -> ConfigError {
-    let all = table_kinds().filter(|known| known.section == section);
+    let all = KINDS.iter().filter(|known| known.section == section);
     let all: Vec<&str> = all.filter_map(|known| known.name).collect();
     let key = format!("[[{section}.{name}]]");
     match nearest_of(all.iter().copied(), name) {

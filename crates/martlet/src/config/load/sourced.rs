@@ -2,7 +2,7 @@
 
 use std::collections::BTreeMap;
 
-use crate::config::schema::Value;
+use martlet_settings::Value;
 
 /// Source of values that are not set.
 pub(crate) const DEFAULT_SOURCE: &str = "default";

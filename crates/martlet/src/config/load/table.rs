@@ -7,9 +7,8 @@ use super::check::checked;
 use super::sourced::{KeyValues, Sourced};
 use crate::config::error::ConfigError;
 use crate::config::nearest::nearest_of;
-use crate::config::schema::{
-    HttpListenerKeys, ListenerKeys, RetentionKeys, TableKeys, TelemetryRuleKeys, Value,
-};
+use crate::config::schema::{HttpListenerKeys, ListenerKeys, RetentionKeys, TelemetryRuleKeys};
+use martlet_settings::{TableKeys, Value};
 
 /// A table: its keys as a struct, to which it derefs, and the source of each key.
 #[derive(Clone, Debug, Default)]
@@ -54,14 +53,17 @@ impl<T: TableKeys> Table<T> {
     /// # Errors
     /// There is no such key, or the value is invalid.
     pub(crate) fn set(&mut self, name: &str, sourced: Sourced) -> Result<(), ConfigError> {
-        let Some(key) = T::KEYS.iter().find(|key| key.name == name) else {
+        let keys = T::keys();
+        let Some(key) = keys.iter().find(|key| key.name == name) else {
             return Err(ConfigError::UnknownKey {
                 place: sourced.source,
                 key: name.to_owned(),
-                hint: nearest_of(T::KEYS.iter().map(|key| key.name), name),
+                hint: nearest_of(keys.iter().map(|key| key.name), name),
             });
         };
-        checked(name, key.kind, &sourced, |value| self.keys.set(name, value))?;
+        checked(name, key.takes, &sourced, |value| {
+            self.keys.set(name, value)
+        })?;
         self.values.insert(name.to_owned(), sourced);
         Ok(())
     }

@@ -3,12 +3,14 @@
 use std::net::IpAddr;
 
 use martlet_codec::QoS;
-use martlet_integrate::bridge::{TOPICS, TopicRule};
+use martlet_integrate::bridge::TopicRule;
 
 use super::lines::Outcome;
 use crate::config::load::{KeyValues, SinkTable, Sourced};
-use crate::config::schema::Value;
-use crate::config::table_kinds::BRIDGE;
+use martlet_integrate::bridge;
+use martlet_settings::Value;
+
+use crate::config::schema::shown;
 
 /// Default port of an address.
 const PORT: u16 = 1883;
@@ -54,7 +56,7 @@ impl Bridge {
     }
 
     fn set(&mut self, key: &str, value: Value, place: &str) -> String {
-        let note = format!("{key} = {}", value.shown());
+        let note = format!("{key} = {}", shown(&value));
         let source = place.to_owned();
         self.keys.insert(key.to_owned(), Sourced { value, source });
         note
@@ -157,7 +159,7 @@ impl Bridge {
         let rule = TopicRule::parse(value, QoS::AtMostOnce)?;
         let line = rule.to_string();
         self.topics.push(line.clone());
-        Ok((Outcome::Mapped, format!("{TOPICS}: {line:?}")))
+        Ok((Outcome::Mapped, format!("topics: {line:?}")))
     }
 
     /// Parses `BASE [CAP]`, in seconds.
@@ -211,9 +213,9 @@ impl Bridge {
         let (topics, place) = (std::mem::take(&mut self.topics), self.place.clone());
         let address_place = self.address_place.clone();
         self.set("url", Value::Text(url), &address_place);
-        self.set(TOPICS, Value::Texts(topics), &place);
+        self.set("topics", Value::Texts(topics), &place);
         Ok(SinkTable {
-            kind: BRIDGE.to_owned(),
+            kind: bridge::NAME.to_owned(),
             place: self.place,
             may_be_private: false,
             keys: self.keys,

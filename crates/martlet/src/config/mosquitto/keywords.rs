@@ -5,7 +5,7 @@ use crate::config::nearest::nearest_of;
 use super::lines::{ConfigLine, Outcome};
 use super::reading::Reading;
 use crate::config::error::ConfigError;
-use crate::config::schema::Value;
+use martlet_settings::Value;
 
 /// Meaning of a keyword.
 pub(super) enum Meaning {

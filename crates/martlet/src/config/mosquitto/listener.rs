@@ -8,7 +8,7 @@ use martlet_reactor::ANY_PATH;
 use super::lines::Outcome;
 use crate::config::error::ConfigError;
 use crate::config::load::{Effective, ListenerTable, Sourced};
-use crate::config::schema::Value;
+use martlet_settings::Value;
 
 /// The lines about a listener.
 #[derive(Clone, Debug, Default)]

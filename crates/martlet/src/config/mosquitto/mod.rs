@@ -18,12 +18,12 @@ use crate::config::error::ConfigError;
 use crate::config::load::{DEFAULT_SOURCE, Effective};
 use crate::config::nearest::nearest;
 use crate::config::regular_file;
-use crate::config::schema::Value;
 use bridge::Bridge;
 use keywords::{KeywordScope, LONGEST, Meaning, PACKET_BYTES};
 use lines::ConfigLine;
 pub(crate) use lines::{Outcome, ReportLine};
 use listener::Listener;
+use martlet_settings::Value;
 use reading::Reading;
 
 /// Reads a file and the files that it includes into values and listeners.

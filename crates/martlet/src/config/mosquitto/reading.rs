@@ -7,7 +7,7 @@ use super::lines::{ConfigLine, Outcome, ReportLine};
 use super::listener::Listener;
 use crate::config::error::ConfigError;
 use crate::config::load::{DEFAULT_SOURCE, Effective, Sourced};
-use crate::config::schema::Value;
+use martlet_settings::Value;
 
 /// Values read from the file, and the report.
 pub(super) struct Reading<'a> {

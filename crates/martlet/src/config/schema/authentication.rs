@@ -3,9 +3,9 @@
 use martlet_access::Subscribing;
 use martlet_certificates::NameFrom;
 use martlet_control::authentication::sources::{Algorithm, HookForm};
+use martlet_settings::{List, SecretValue, section};
 
-use super::section::{List, section};
-use super::value::Secret;
+use super::Here;
 use super::words::Enabled;
 
 section! {
@@ -23,7 +23,7 @@ section! {
         registry: Enabled = Enabled::Auto;
         /// Comma-separated users with their passwords: user:password,user2:password2. Better: a
         /// password file.
-        credentials: List<Secret> = "";
+        credentials: List<SecretValue> = "";
         /// File of users with hashes of their passwords, in Mosquitto's format; martlet passwd
         /// edits it.
         password_file: String = "";

@@ -1,6 +1,8 @@
 //! Events of clients: `[events]`.
 
-use super::section::{List, section};
+use martlet_settings::{List, section};
+
+use super::Here;
 
 section! {
     /// Events of clients: what is kept, pushed, published and archived.

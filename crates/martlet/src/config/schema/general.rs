@@ -2,9 +2,9 @@
 
 use martlet_broker::{QueueFull, RateExceeded};
 use martlet_certificates::ClientCertificates;
+use martlet_settings::{List, SecretValue, section};
 
-use super::section::{List, section};
-use super::value::Secret;
+use super::Here;
 use super::words::{LogFormat, StoreDurability, TlsVersion};
 
 section! {
@@ -69,7 +69,7 @@ section! {
         /// While the database is unreachable, the tables that were read last remain in force, and
         /// nothing can be changed. If it is unreachable at the start, the node waits for it
         /// (registry.wait_secs).
-        url: Secret = "";
+        url: SecretValue = "";
         /// Seconds that a start waits for PostgreSQL if it does not respond yet. Then the start
         /// fails.
         wait_secs: u64 = 30, in 0..=3_600;

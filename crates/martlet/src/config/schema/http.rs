@@ -1,7 +1,8 @@
 //! The HTTP server: `[http]`.
 
-use super::section::{List, section};
-use super::value::Secret;
+use martlet_settings::{List, SecretValue, section};
+
+use super::Here;
 
 section! {
     /// The HTTP server.
@@ -20,10 +21,10 @@ section! {
         /// + between names of scopes and roles (administrator, operator, viewer), such as
         /// grafana:KEY:viewer or shop:KEY:devices:write+messages:write. A request sends one in
         /// X-API-Key, as Authorization: Bearer, or as ?api_key=.
-        api_keys: List<Secret> = "";
+        api_keys: List<SecretValue> = "";
         /// Token of an administrator: an API key named iotflow-admin that permits everything.
         /// Clients of system 3 send it as Authorization: admin TOKEN.
-        admin_token: Secret = "";
+        admin_token: SecretValue = "";
         /// Comma-separated routes that need no credentials, such as POST /devices, with /api/v1
         /// before the path or without it; in a file also a list, as of all keys with several
         /// values: ["POST /devices"]. Every client that reaches the listener may use them.

@@ -1,8 +1,9 @@
 //! Listeners: `[[listeners]]` and `[[http_listeners]]`.
 
 use martlet_certificates::{ClientCertificates, NameFrom};
+use martlet_settings::{List, table};
 
-use super::section::{List, table};
+use super::Here;
 use super::words::{DiscoveryMode, MetricsForm, TlsVersion};
 
 table! {

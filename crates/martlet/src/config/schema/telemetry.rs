@@ -1,9 +1,9 @@
 //! Telemetry: `[telemetry]`, `[[telemetry.rules]]` and `[[telemetry.retention]]`.
 
 use martlet_control::telemetry::{MissingTime, Skew, TimeUnit};
+use martlet_settings::{SecretValue, section, table};
 
-use super::section::{section, table};
-use super::value::Secret;
+use super::Here;
 use super::words::PayloadFormat;
 
 /// Seconds in a hundred years: more than any clock is wrong.
@@ -18,7 +18,7 @@ section! {
         enabled: bool = false;
         /// Where the values are stored: postgres://USER:PASSWORD@HOST/DATABASE, or the path of an
         /// SQLite file. Default: telemetry.db in the data directory.
-        url: Secret = "";
+        url: SecretValue = "";
         /// Handling of values whose payload has no time. received: they get the time of receipt.
         /// reject: the payload is not stored.
         missing_time: MissingTime = MissingTime::Received;

@@ -1,26 +1,28 @@
+use martlet_settings::TableKeys;
+
 use super::*;
 
 /// The smallest and largest accepted values.
-fn ends_of(kind: Kind) -> Vec<Value> {
+fn ends_of(kind: Takes) -> Vec<Value> {
     match kind {
-        Kind::Integer { min, max } => vec![Value::Integer(min), Value::Integer(max)],
-        Kind::NoneOrAtLeast { min } => [0, min, u64::MAX].map(Value::Integer).to_vec(),
-        Kind::Boolean => [false, true].map(Value::Boolean).to_vec(),
-        Kind::Word(words) => {
+        Takes::Integer { min, max } => vec![Value::Integer(min), Value::Integer(max)],
+        Takes::NoneOrAtLeast { min } => [0, min, u64::MAX].map(Value::Integer).to_vec(),
+        Takes::Boolean => [false, true].map(Value::Boolean).to_vec(),
+        Takes::Word(words) => {
             let words = words.iter();
             words.map(|word| Value::Text((*word).to_owned())).collect()
         }
-        Kind::Text | Kind::List => vec![Value::Text("a".to_owned())],
-        Kind::Texts | Kind::Topics => vec![Value::Texts(vec!["a".to_owned()])],
-        Kind::Headers => vec![Value::Headers(vec!["a: b".to_owned()])],
-        Kind::Secret => vec![Value::Secret("a".to_owned().into())],
+        Takes::Text => vec![Value::Text("a".to_owned())],
+        Takes::Texts | Takes::Topics => vec![Value::Texts(vec!["a".to_owned()])],
+        Takes::Headers => vec![Value::Headers(vec!["a: b".to_owned()])],
+        Takes::Secret => vec![Value::Secret("a".to_owned().into())],
     }
 }
 
 /// A value of another type.
-fn other_than(kind: Kind) -> Value {
+fn other_than(kind: Takes) -> Value {
     match kind {
-        Kind::Boolean => Value::Integer(1),
+        Takes::Boolean => Value::Integer(1),
         _ => Value::Boolean(true),
     }
 }
@@ -30,7 +32,7 @@ fn every_value_that_a_key_accepts_fits_its_type() {
     let mut settings = Settings::default();
     for key in keys() {
         assert!(settings.set(&key.path, &key.default), "{}", key.path);
-        for value in ends_of(key.kind) {
+        for value in ends_of(key.takes) {
             assert!(settings.set(&key.path, &value), "{} {value}", key.path);
         }
     }
@@ -41,7 +43,7 @@ fn a_value_of_another_kind_is_not_taken_for_a_default() {
     let mut settings = Settings::default();
     for key in keys() {
         assert!(
-            !settings.set(&key.path, &other_than(key.kind)),
+            !settings.set(&key.path, &other_than(key.takes)),
             "{}",
             key.path
         );
@@ -54,11 +56,11 @@ fn a_value_of_another_kind_is_not_taken_for_a_default() {
 
 fn check_table<T: TableKeys>() {
     let mut table = T::default();
-    for key in T::KEYS {
-        for value in ends_of(key.kind) {
+    for key in T::keys() {
+        for value in ends_of(key.takes) {
             assert!(table.set(key.name, &value), "{} {value}", key.name);
         }
-        assert!(!table.set(key.name, &other_than(key.kind)), "{}", key.name);
+        assert!(!table.set(key.name, &other_than(key.takes)), "{}", key.name);
     }
     assert!(!table.set("nothing", &Value::Boolean(true)));
 }
@@ -88,7 +90,7 @@ fn keys_with_several_values_take_a_list_in_a_file() {
     for key in keys() {
         assert!(key.is_list || !is_said(key.what), "{}", key.path);
     }
-    for key in ListenerKeys::KEYS.iter().chain(HttpListenerKeys::KEYS) {
+    for key in ListenerKeys::keys().iter().chain(&HttpListenerKeys::keys()) {
         assert!(key.is_list || !is_said(key.what), "{}", key.name);
     }
 }

@@ -5,8 +5,9 @@ use martlet_broker::{QueueFull, RateExceeded};
 use martlet_certificates::{ClientCertificates, NameFrom};
 use martlet_control::authentication::sources::{Algorithm, HookForm};
 use martlet_control::telemetry::{MissingTime, Skew, TimeUnit};
+use martlet_settings::words;
 
-use super::section::words;
+use super::Here;
 
 /// Guarantee of an acknowledgement.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]

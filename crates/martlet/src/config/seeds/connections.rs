@@ -5,8 +5,8 @@ use std::collections::BTreeMap;
 use super::names::NAMES;
 use super::setting_names::{SettingNames, authority};
 use crate::config::error::ConfigError;
-use crate::config::schema::Value;
-use crate::config::table_kinds::BRIDGE;
+use martlet_integrate::bridge;
+use martlet_settings::Value;
 
 /// Prefix of the variables of all connections.
 const BEGIN: &str = "MQTT_";
@@ -204,7 +204,7 @@ impl SettingNames<'_> {
             keys.push(("password", Value::Secret(password.clone().into())));
         }
         let what = format!("the connection {name:?} may go to loopback and private addresses");
-        self.add_sink(BRIDGE, &source, &what, keys);
+        self.add_sink(bridge::NAME, &source, &what, keys);
         Ok(())
     }
 
@@ -230,7 +230,7 @@ impl SettingNames<'_> {
         let mut sinks = self.effective.sinks.iter();
         sinks.any(|sink| {
             let own = sink.keys.get("name").map(|name| &name.value);
-            sink.kind == BRIDGE && matches!(own, Some(Value::Text(own)) if own == name)
+            sink.kind == bridge::NAME && matches!(own, Some(Value::Text(own)) if own == name)
         })
     }
 }

@@ -5,7 +5,7 @@ use super::setting_names::{SettingNames, authority};
 use super::variables::Variables;
 use crate::config::error::ConfigError;
 use crate::config::load::{Effective, HttpAddress, HttpListenerTable, Sourced};
-use crate::config::schema::Value;
+use martlet_settings::Value;
 
 /// Adds a listener for each variable and option that requests one, with the routes of its system
 /// first. An option overrides the variable of its system.

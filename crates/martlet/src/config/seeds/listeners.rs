@@ -5,7 +5,7 @@ use std::net::{ToSocketAddrs as _, UdpSocket};
 use super::setting_names::{SettingNames, authority};
 use crate::config::error::ConfigError;
 use crate::config::load::{ListenerTable, Sourced};
-use crate::config::schema::Value;
+use martlet_settings::Value;
 
 const MQTT_PORT: u16 = 1883;
 const MQTTS_PORT: u16 = 8883;

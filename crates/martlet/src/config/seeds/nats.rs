@@ -4,7 +4,7 @@ use super::setting_names::SettingNames;
 use super::variables::Variables;
 use crate::config::error::ConfigError;
 use crate::config::load::Effective;
-use crate::config::schema::Value;
+use martlet_settings::Value;
 
 /// Name of the sink.
 const SINK: &str = "service-mqtt";

@@ -6,7 +6,7 @@ use super::names::NAMES;
 use super::variables::Variables;
 use crate::config::error::ConfigError;
 use crate::config::load::{Effective, SinkTable, Sourced, environment_name};
-use crate::config::schema::Value;
+use martlet_settings::Value;
 
 /// Variables, and the configuration that they change.
 pub(super) struct SettingNames<'a> {

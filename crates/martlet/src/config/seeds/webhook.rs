@@ -5,7 +5,7 @@ use martlet_integrate::webhook::METHODS;
 
 use super::setting_names::SettingNames;
 use crate::config::error::ConfigError;
-use crate::config::schema::Value;
+use martlet_settings::Value;
 
 /// Name of the webhook.
 const NAME: &str = "microservice";

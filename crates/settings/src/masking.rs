@@ -4,7 +4,7 @@
 const PLAIN: &[&str] = &["accept", "content-type", "user-agent"];
 
 /// Headers for output: values are masked, except references to secrets.
-pub(super) fn headers(lines: &[String]) -> Vec<String> {
+pub fn headers(lines: &[String]) -> Vec<String> {
     lines.iter().map(|line| shown_header(line)).collect()
 }
 
@@ -28,7 +28,7 @@ fn shown_header(line: &str) -> String {
 }
 
 /// Whether a text consists of exactly one reference to a secret.
-pub(super) fn refers_alone(text: &str) -> bool {
+pub fn refers_alone(text: &str) -> bool {
     let inner = text.strip_prefix("${secret:");
     let inner = inner.and_then(|inner| inner.strip_suffix('}'));
     inner.is_some_and(|name| !name.contains(['{', '}', '$']))
