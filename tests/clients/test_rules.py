@@ -306,7 +306,7 @@ def test_the_configuration_names_what_is_wrong(tmp_path):
     for text, words in [
         ('[[rules]]\ntopics = ["a"]\nactions = ["stop"]\n', "it needs `name`"),
         ('[[rules]]\nname = "a"\ntopics = ["a"]\nactions = ["stop"]\nwhen = "foo"\n', 'there is no "foo"'),
-        ('[[rules]]\nname = "a"\ntopics = ["a"]\nthen = 1\n', "unknown field `then`"),
+        ('[[rules]]\nname = "a"\ntopics = ["a"]\nthen = 1\n', "unknown key `then`; did you mean `when`?"),
         ('[[rules]]\nname = "a"\nevents = ["x"]\nactions = ["stop"]\n', "device_inactive"),
     ]:
         path.write_text(text)

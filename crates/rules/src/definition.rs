@@ -1,6 +1,7 @@
 //! The definition of a rule, in JSON or in the configuration file.
 
-use serde::{Deserialize, Serialize};
+use serde::de::Visitor;
+use serde::{Deserialize, Deserializer, Serialize};
 
 /// Why a definition is rejected.
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
@@ -67,9 +68,53 @@ pub struct Definition {
 }
 
 impl Definition {
+    /// Names of the keys.
+    pub fn keys() -> &'static [&'static str] {
+        let Err(FieldNames(names)) = Self::deserialize(FieldReader) else {
+            return &[];
+        };
+        names
+    }
+
     /// Whether it is enabled.
     pub fn is_enabled(&self) -> bool {
         self.enabled.unwrap_or(true)
+    }
+}
+
+/// A reader that finds nothing but the names of the fields of a struct.
+struct FieldReader;
+
+/// Names of the fields of a struct, as the end of reading it.
+#[derive(Debug, thiserror::Error)]
+#[error("{0:?}")]
+struct FieldNames(&'static [&'static str]);
+
+impl serde::de::Error for FieldNames {
+    fn custom<T: std::fmt::Display>(_: T) -> Self {
+        Self(&[])
+    }
+}
+
+impl<'de> Deserializer<'de> for FieldReader {
+    type Error = FieldNames;
+
+    fn deserialize_struct<V: Visitor<'de>>(
+        self,
+        _: &'static str,
+        fields: &'static [&'static str],
+        _: V,
+    ) -> Result<V::Value, FieldNames> {
+        Err(FieldNames(fields))
+    }
+
+    fn deserialize_any<V: Visitor<'de>>(self, _: V) -> Result<V::Value, FieldNames> {
+        Err(FieldNames(&[]))
+    }
+
+    serde::forward_to_deserialize_any! {
+        bool i8 i16 i32 i64 i128 u8 u16 u32 u64 u128 f32 f64 char str string bytes byte_buf option
+        unit unit_struct newtype_struct seq tuple tuple_struct map enum identifier ignored_any
     }
 }
 

@@ -120,6 +120,34 @@ fn what_is_wrong_is_named_as_it_is_written() {
             "[listener]\nurl = \"x\"\n",
             "unknown key `[listener]`; did you mean `[[listeners]]`?",
         ),
+        (
+            "[[listener]]\nurl = \"x\"\n",
+            "unknown key `[[listener]]`; did you mean `[[listeners]]`?",
+        ),
+        (
+            "[[sinks.webhok]]\nname = \"a\"\n",
+            "line 1: unknown key `[[sinks.webhok]]`; did you mean `[[sinks.webhook]]`?",
+        ),
+        (
+            "[[sinks.webhook]]\nname = \"a\"\nmetod = \"PUT\"\n",
+            "line 3: unknown key `metod`; did you mean `method`?",
+        ),
+        (
+            "[[bridges]]\nname = \"a\"\nulr = \"mqtt://x\"\n",
+            "line 3: unknown key `ulr`; did you mean `url`?",
+        ),
+        (
+            "[http]\nlisen = \"off\"\n",
+            "line 2: unknown key `http.lisen`; did you mean `http.listen`?",
+        ),
+        (
+            "[[rules]]\nname = \"a\"\ntopcs = [\"a\"]\n",
+            "line 3: unknown key `topcs`; did you mean `topics`?",
+        ),
+        (
+            "[[telemetry.rulez]]\ntopic = \"a\"\n",
+            "unknown key `[[telemetry.rulez]]`; did you mean `[[telemetry.rules]]`?",
+        ),
         ("limits = 5\n", "`limits` is a value, expected a section"),
         (
             "[listeners]\nurl = \"x\"\n",

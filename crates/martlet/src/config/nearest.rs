@@ -24,6 +24,10 @@ fn likeness(known: &str, name: &str) -> f64 {
         .zip(name.split_once('.'))
         .filter(|((known, _), (name, _))| known == name);
     let (known, name) = of_section.map_or((known, name), |((_, known), (_, name))| (known, name));
+    // One letter too much, too little or wrong, or two in the wrong order.
+    if name.len() >= 3 && strsim::damerau_levenshtein(known, name) == 1 {
+        return 1.0;
+    }
     match strsim::normalized_damerau_levenshtein(known, name) {
         edits if edits < 0.4 => 0.0,
         _ => strsim::jaro_winkler(known, name),

@@ -13,6 +13,11 @@ const MS_OF_DAY: i64 = 86_400_000;
 const NAME: &str = "name";
 const TENANT: &str = "tenant";
 
+/// Keys of a table.
+pub(super) fn keys() -> impl Iterator<Item = &'static str> + Clone {
+    Definition::keys().iter().copied().chain([NAME, TENANT])
+}
+
 /// Settings of rules and alarms.
 #[derive(Clone, Debug)]
 pub(crate) struct RulesConfig {

@@ -15,7 +15,9 @@ use crate::config::mosquitto::is_keyword;
 use crate::config::nearest::nearest_of;
 use crate::config::regular_file;
 use crate::config::rule_table::{RuleTable, keys_of};
+use crate::config::rules::keys as rule_keys;
 use crate::config::schema::{HttpListenerKeys, Key, ListenerKeys};
+use crate::config::telemetry::tables as tables_of_telemetry;
 use martlet_integrate::{KINDS, Kind};
 use martlet_settings::{TableKeys, Takes, Value};
 
@@ -120,6 +122,15 @@ impl File<'_> {
             ("rules" | "retention", other) => {
                 return Err(no_tables(place.to_owned(), &section, other));
             }
+            (name, DeValue::Array(_)) => {
+                let names = tables_of_telemetry().map(|(known, _)| known);
+                let hint = nearest_of(names.into_iter(), name);
+                return Err(ConfigError::UnknownKey {
+                    place: place.to_owned(),
+                    key: format!("[[{section}]]"),
+                    hint: hint.map(|known| format!("[[telemetry.{known}]]")),
+                });
+            }
             _ => return Ok(false),
         }
         Ok(true)
@@ -152,10 +163,15 @@ impl File<'_> {
         let tables = tables.iter().map(|table| {
             let place = self.place(table.span().start);
             match table.get_ref() {
-                DeValue::Table(entries) => Ok(RuleTable {
-                    place,
-                    keys: keys_of(entries),
-                }),
+                DeValue::Table(entries) => {
+                    for key in entries.keys() {
+                        self.check_name(rule_keys(), key)?;
+                    }
+                    Ok(RuleTable {
+                        place,
+                        keys: keys_of(entries),
+                    })
+                }
                 other => Err(no_tables(place, "rules", other)),
             }
         });
@@ -186,13 +202,9 @@ impl File<'_> {
         for (key, value) in entries {
             let place = self.place(key.span().start);
             let name = &**key.get_ref();
+            self.check_name(keys.iter().map(|known| known.name), key)?;
             let Some(known) = keys.iter().find(|known| known.name == name) else {
-                let hint = nearest_of(keys.iter().map(|known| known.name), name);
-                return Err(ConfigError::UnknownKey {
-                    place,
-                    key: name.to_owned(),
-                    hint,
-                });
+                continue;
             };
             let value = self.value(known.takes, known.is_list, name, value, &place)?;
             found.insert(
@@ -204,6 +216,26 @@ impl File<'_> {
             );
         }
         Ok(found)
+    }
+
+    /// Checks that a key is one of these.
+    ///
+    /// # Errors
+    /// It is none, with the nearest one.
+    fn check_name<'a>(
+        &self,
+        known: impl Iterator<Item = &'a str> + Clone,
+        key: &toml::Spanned<std::borrow::Cow<'_, str>>,
+    ) -> Result<(), ConfigError> {
+        let name = &**key.get_ref();
+        match known.clone().any(|known| known == name) {
+            true => Ok(()),
+            false => Err(ConfigError::UnknownKey {
+                place: self.place(key.span().start),
+                key: name.to_owned(),
+                hint: nearest_of(known, name),
+            }),
+        }
     }
 
     /// Reads the topics of a bridge as lines.
@@ -310,7 +342,7 @@ pub(super) fn read_file(
             }
             (name, DeValue::Table(entries)) => {
                 if !is_section(schema, name) {
-                    return Err(unknown_section(schema, name, place));
+                    return Err(unknown_section(schema, name, format!("[{name}]"), place));
                 }
                 for (key, value) in entries {
                     let place = file.place(key.span().start);
@@ -327,6 +359,9 @@ pub(super) fn read_file(
                     effective.set(&dotted, Sourced { value, source })?;
                 }
             }
+            (name, DeValue::Array(_)) if !is_known(schema, name) => {
+                return Err(unknown_section(schema, name, format!("[[{name}]]"), place));
+            }
             (name, _) => return Err(outside_sections(schema, name, place)),
         }
     }
@@ -336,34 +371,42 @@ pub(super) fn read_file(
 /// Names of lists of tables at the top of the file.
 const LISTS: [&str; 4] = ["listeners", "http_listeners", "bridges", "rules"];
 
+/// Names of tables of kinds of integrations, and the first kind of each.
+const KINDS_OF: [(&str, &str); 2] = [("sinks", "sinks.file"), ("sources", "sources.nats")];
+
+/// Whether there is a section, or a list of tables, of this name.
+fn is_known(schema: &[Key], name: &str) -> bool {
+    let is_kind = KINDS_OF.iter().any(|(known, _)| *known == name);
+    is_section(schema, name) || LISTS.contains(&name) || is_kind
+}
+
 fn is_section(schema: &[Key], name: &str) -> bool {
     let mut all = schema.iter().filter_map(|key| key.path.split_once('.'));
     all.any(|(section, _)| section == name)
 }
 
-/// The error for `[name]`, which is not a section.
-fn unknown_section(schema: &[Key], name: &str, place: String) -> ConfigError {
+/// The error for a section or a list of tables that does not exist.
+fn unknown_section(schema: &[Key], name: &str, key: String, place: String) -> ConfigError {
     let sections = schema.iter().filter_map(|key| key.path.split_once('.'));
-    let hint = nearest_of(sections.map(|(section, _)| section), name);
-    let hint = match (name, hint) {
-        ("listener", _) => Some("[[listeners]]".to_owned()),
-        ("http_listener", _) => Some("[[http_listeners]]".to_owned()),
-        ("sink", _) => Some("[[sinks.file]]".to_owned()),
-        ("source", _) => Some("[[sources.nats]]".to_owned()),
-        ("bridge", _) => Some("[[bridges]]".to_owned()),
-        ("rule", _) => Some("[[rules]]".to_owned()),
-        (_, hint) => hint.map(|section| format!("[{section}]")),
-    };
+    let sections = sections.map(|(section, _)| (section, format!("[{section}]")));
+    let lists = LISTS.iter().map(|list| (*list, format!("[[{list}]]")));
+    let kinds = KINDS_OF
+        .iter()
+        .map(|(name, kind)| (*name, format!("[[{kind}]]")));
+    let all: Vec<(&str, String)> = sections.chain(lists).chain(kinds).collect();
+    let nearest = nearest_of(all.iter().map(|(known, _)| *known), name);
+    let mut all = all.into_iter();
+    let found = nearest.and_then(|nearest| all.find(|(known, _)| *known == nearest));
     ConfigError::UnknownKey {
         place,
-        key: format!("[{name}]"),
-        hint,
+        key,
+        hint: found.map(|(_, shown)| shown),
     }
 }
 
 /// The error for a key before the first section, or a section that is written as a value.
 fn outside_sections(schema: &[Key], name: &str, place: String) -> ConfigError {
-    if is_section(schema, name) || LISTS.contains(&name) || ["sinks", "sources"].contains(&name) {
+    if is_known(schema, name) {
         let expected = match name {
             name if LISTS.contains(&name) => format!("[[{name}]] tables"),
             "sinks" | "sources" => format!("[[{name}.KIND]] tables"),
