@@ -94,7 +94,6 @@ pub mod log_lines;
 pub mod logging;
 mod memory;
 pub mod message_log;
-mod metric;
 mod metrics;
 pub mod misread;
 mod observer;

@@ -13,8 +13,8 @@ use crate::authentication::LockedOut;
 use crate::control::{Control, ControlError, Latencies};
 use crate::feed::PushStatus;
 use crate::memory::MemoryReport;
-use crate::metric::put;
 use crate::process::Process;
+use crate::process::put;
 use crate::store::{StoreSize, StoreState};
 
 impl Control {

@@ -8,7 +8,7 @@ use prometheus_client::encoding::DescriptorEncoder;
 use prometheus_client::metrics::counter::ConstCounter;
 use prometheus_client::metrics::gauge::ConstGauge;
 
-use crate::metric::put;
+use prometheus_client::encoding::EncodeMetric;
 
 /// Hundredths of a second: what Linux counts processes' time in, on all machines that we know.
 const TICKS_PER_SEC: f64 = 100.0;
@@ -132,4 +132,13 @@ mod tests {
         let now = crate::wall_clock::now_ms() as f64 / 1000.0;
         assert!(started_secs().is_some_and(|secs| (now - 7200.0..now + 2.0).contains(&secs)));
     }
+}
+
+pub(crate) fn put(
+    encoder: &mut DescriptorEncoder<'_>,
+    name: &str,
+    help: &str,
+    metric: &impl EncodeMetric,
+) -> Result<(), Error> {
+    metric.encode(encoder.encode_descriptor(name, help, None, metric.metric_type())?)
 }

@@ -4,8 +4,8 @@
 //!
 //! To add it to the program, move this file to `crates/integrate/src/tcp.rs` without `main`,
 //! replace `martlet_integrate` by `crate`, write `mod tcp;` in `lib.rs`, and add
-//! `Kind::of_sinks::<TcpKind>()` to `KINDS` in `kinds.rs`. `[[sinks.tcp]]` works then, with the keys that all sinks have. `cargo
-//! xtask docs` adds its keys to the page of the configuration.
+//! `Kind::of_sinks::<TcpKind>()` to `KINDS` in `kinds.rs`. `[[sinks.tcp]]` works then, with the
+//! keys that all sinks have. `cargo xtask docs` adds its keys to the page of the configuration.
 
 use std::error::Error;
 use std::sync::Arc;

@@ -24,7 +24,7 @@ words! {
     }
 }
 
-/// What happens when a queue is full.
+/// Policy for a queue that is full.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) enum WhenFull {
     /// The oldest messages make room.
@@ -122,10 +122,10 @@ table! {
         /// Maximum time that a message waits, seconds; older messages are dropped and counted as
         /// too_old. 0: no limit.
         max_age_secs: u64 = 0, zero or from 1;
-        /// What happens at max_bytes. drop-oldest: the oldest messages are dropped and counted as
+        /// Policy at max_bytes. drop-oldest: the oldest messages are dropped and counted as
         /// queue_full. hold: clients that publish to its topics wait until there is room.
         on_full: WhenFull = WhenFull::DropOldest;
-        /// What happens to a message that the sink rejects. dead-letter: it becomes a dead letter,
+        /// Handling of a message that the sink rejects. dead-letter: it becomes a dead letter,
         /// and delivery continues. stop: the sink stops before it until it is resumed.
         on_reject: OnReject = OnReject::DeadLetter;
         /// Maximum number of attempts for one message. An attempt counts if the target fails with

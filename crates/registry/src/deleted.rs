@@ -5,8 +5,8 @@ use std::sync::Arc;
 
 use sqlx::AnyConnection;
 
-use crate::known::AccountKind;
 use crate::lines::each_line;
+use crate::names::AccountKind;
 use crate::shared_map::SharedMap;
 use crate::sql::{Fault, clean};
 

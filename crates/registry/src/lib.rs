@@ -29,8 +29,7 @@
 //! * `rules`, `alarms`: rules about messages that were added by the API, and alarms
 //! * `outbox`, `table_change`: messages that follow from changes, until they are published
 //! * `audit`: the audit log, and which objects a caller sees
-//! * `other_system`, `foreign`, `foreign_columns`, `foreign_rows`, `foreign_microservice`,
-//!   `foreign_telemetry`: databases of other systems, and the devices, webhooks, messages and
+//! * `foreign`: databases of other systems, and the devices, webhooks, messages and
 //!   telemetry in them
 //! * `offline_queue`: queues that devices keep in SQLite
 //! * `secret`: credentials that are made up, and the digests that are kept of them
@@ -64,26 +63,19 @@ mod error;
 mod expected;
 mod firmware;
 mod foreign;
-mod foreign_columns;
-mod foreign_microservice;
-mod foreign_rows;
-mod foreign_telemetry;
 mod groups;
 mod idempotency;
 mod inactivity;
 mod integrations;
-mod known;
 mod lines;
 mod location;
 mod members;
-mod membership;
 mod message_log;
 mod message_times;
 mod migrations;
 mod names;
 mod object;
 mod offline_queue;
-mod other_system;
 mod outbox;
 mod page;
 mod postgres;
@@ -143,16 +135,17 @@ pub use error::{
 };
 pub use expected::Expected;
 pub use firmware::{FIRMWARE_MAX, Firmware, FirmwareFilter, NewFirmware};
+pub use foreign::microservice::{
+    MicroserviceContents, MicroserviceMessage, MicroserviceWebhook, microservice_contents,
+};
+pub use foreign::rows::UnreadableRow;
+pub use foreign::system::OtherSystem;
+pub use foreign::telemetry::{
+    IotFlowPayload, IotFlowRecord, iotflow_record_counts, iotflow_records,
+};
 pub use foreign::{
     Contents, ForeignSetting, ForeignTables, IotFlowDevice, IotFlowUser, ServiceMqttDevice,
     contents, has_accounts, iotflow_devices, service_mqtt_devices,
-};
-pub use foreign_microservice::{
-    MicroserviceContents, MicroserviceMessage, MicroserviceWebhook, microservice_contents,
-};
-pub use foreign_rows::UnreadableRow;
-pub use foreign_telemetry::{
-    IotFlowPayload, IotFlowRecord, iotflow_record_counts, iotflow_records,
 };
 pub use groups::{Group, GroupChange, NewGroup};
 pub use idempotency::Claim;
@@ -160,16 +153,15 @@ pub use inactivity::{
     INACTIVE_AFTER_MAX_SECS, INACTIVE_AFTER_MIN_SECS, InactiveDevice, InactivityCheck,
 };
 pub use integrations::IntegrationState;
-pub use known::AccountKind;
 pub use location::Location;
 pub use martlet_database_url::DatabaseUrl;
 pub use martlet_rollout as rollout;
 pub use members::Member;
 pub use message_log::{LoggedMessage, MessageLogQuery, MessagesKept};
 pub use message_times::MessageTimes;
+pub use names::AccountKind;
 pub use object::{SettableField, one_of, read_time};
 pub use offline_queue::{OfflineMessage, offline_messages};
-pub use other_system::OtherSystem;
 pub use page::{Page, PageRequest};
 pub use presence::Presence;
 pub use provisioning::{

@@ -5,7 +5,6 @@ use sqlx::Row as _;
 use sqlx::any::AnyRow;
 
 use crate::database::Work;
-use crate::membership::insert_member;
 use crate::sql::{Fault, clean};
 use crate::teams::find_named;
 use crate::users::{expect_user, has_role_elsewhere};
@@ -145,4 +144,19 @@ async fn set_one_member(
     let changed = json!({ "user": user, "role": role.map(ApiRole::word) });
     work.audit("team.member", ("team", team), team, changed)
         .await
+}
+
+/// Makes a user a member of the team of this id. It must not be one yet.
+pub(crate) async fn insert_member(
+    work: &mut Work<'_>,
+    team: &str,
+    user: &str,
+    role: ApiRole,
+) -> Result<(), Fault> {
+    let sql = "INSERT INTO team_members (team, user_name, role, created_ms) \
+               VALUES ($1, $2, $3, $4)";
+    let query = sqlx::query(sql).bind(team.to_owned()).bind(user.to_owned());
+    let query = query.bind(role.word()).bind(work.now_ms);
+    query.execute(&mut *work.all).await?;
+    Ok(())
 }

@@ -34,3 +34,22 @@ fn is_bidi_control(letter: char) -> bool {
         '\u{61C}' | '\u{200E}' | '\u{200F}' | '\u{202A}'..='\u{202E}' | '\u{2066}'..='\u{2069}'
     )
 }
+
+/// Kind of the owner of a name: a user or a device.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum AccountKind {
+    /// A user's.
+    User,
+    /// A device's.
+    Device,
+}
+
+impl AccountKind {
+    /// As commands call it.
+    pub fn word(self) -> &'static str {
+        match self {
+            Self::User => "user",
+            Self::Device => "device",
+        }
+    }
+}

@@ -6,7 +6,7 @@ use std::path::Path;
 use sqlx::Row as _;
 
 use crate::foreign::read_from;
-use crate::foreign_rows::{ForeignRow, ForeignTable, Unread};
+use crate::foreign::rows::{ForeignRow, ForeignTable, Unread};
 use crate::sql::Fault;
 use crate::sqlite_file::is_there;
 use crate::{Location, Refused, RegistryError};

@@ -13,7 +13,7 @@ use martlet_access::hash::PasswordHash;
 use serde_json::json;
 
 use crate::database::Work;
-use crate::membership::insert_member;
+use crate::members::insert_member;
 use crate::names::check_new_name;
 use crate::object::{details_of_change, details_of_new};
 use crate::rule_sets::expect_own_topics;

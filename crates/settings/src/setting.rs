@@ -53,7 +53,11 @@ numbers! { u8 u16 u32 u64 usize }
 
 /// Types with one form of values.
 macro_rules! texts {
-    ($($(#[$doc:meta])* $type:ty, $written:ty, $takes:ident, $value:ident, |$of:ident| $into:expr, |$own:ident| $from:expr;)+) => {$(
+    ($(
+        $(#[$doc:meta])*
+        $type:ty, $written:ty, $takes:ident, $value:ident, |$of:ident| $into:expr,
+            |$own:ident| $from:expr;
+    )+) => {$(
         $(#[$doc])*
         impl<Here> Setting<Here> for $type {
             type Written = $written;
@@ -79,7 +83,8 @@ macro_rules! texts {
 
 texts! {
     String, &'static str, Text, Text, |text| text.to_owned(), |text| text.clone();
-    SecretValue, &'static str, Secret, Secret, |text| Self::new(text.to_owned()), |text| text.clone();
+    SecretValue, &'static str, Secret, Secret, |text| Self::new(text.to_owned()),
+        |text| text.clone();
     bool, Self, Boolean, Boolean, |flag| flag, |flag| *flag;
     /// A list of texts, which may contain commas.
     Vec<String>, Self, Texts, Texts, |texts| texts, |texts| texts.clone();

@@ -1,9 +1,9 @@
 //! Roll-ups: sums of the values of a minute, an hour or a day.
 
 use crate::bucket::Level;
-use crate::codec::checksum::{checked, put_checksum};
 use crate::codec::columns::{put_integers, put_numbers, read_integers, read_numbers};
 use crate::codec::{Broken, Reader, put_unsigned};
+use crate::codec::{checked, put_checksum};
 use crate::value::{DAY, Sample, Time, Value, day_of};
 
 /// A level is stored if its entries have at least this number of values each, on average.

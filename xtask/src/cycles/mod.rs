@@ -27,7 +27,6 @@ const VOCABULARY: (&str, &[&str]) = (
         "event",
         "event_head",
         "event_interest",
-        "event_kind",
         "flags",
         "gauge",
         "hash",

@@ -15,7 +15,18 @@ mod keep_alive;
 mod outbound;
 mod receive;
 mod requests;
-mod state;
+
+/// Connection state.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum State {
+    /// No connection, or one that is being closed.
+    Disconnected,
+    /// CONNECT was sent.
+    Connecting,
+    /// CONNACK accepted us.
+    Connected,
+}
+
 #[cfg(test)]
 mod tests;
 mod unasked;
@@ -38,7 +49,6 @@ pub use event::{
 use inbound::Inbound;
 use keep_alive::KeepAlive;
 use outbound::Outbound;
-use state::State;
 use unasked::Unasked;
 
 /// Largest accepted packet if the options contain no Maximum Packet Size: the limit of the

@@ -11,9 +11,9 @@ use martlet_codec::{
 };
 
 use super::Session;
+use super::State;
 use super::event::{ConnAckInfo, Direction, Event, PacketSummary, SessionError};
 use super::inbound::Qos2Progress;
-use super::state::State;
 use crate::message::{Message, MessageProperties, UserPropertyList};
 
 impl Session {

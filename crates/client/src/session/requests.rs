@@ -16,12 +16,12 @@ use martlet_codec::{
     SubscribeFilter, SubscriptionFilter, TopicName, UnsubAck, Unsubscribe,
 };
 
+use super::State;
 use super::event::{
     Acknowledgement, Direction, Event, PacketSummary, RequestError, RequestId, SessionError,
 };
 use super::in_flight::InFlight;
 use super::outbound::{Request, Stage};
-use super::state::State;
 use super::{PACKET_BYTES_MAX, Session};
 use crate::message::Message;
 use crate::options::{SubscribeRequest, UnsubscribeRequest};

@@ -10,7 +10,7 @@ use prometheus_client::metrics::counter::ConstCounter;
 use prometheus_client::metrics::gauge::ConstGauge;
 
 use super::{Alarms, lock};
-use crate::metric::put;
+use crate::process::put;
 
 /// Alarms at one moment.
 #[derive(Debug)]

@@ -10,7 +10,7 @@ use prometheus_client::metrics::gauge::ConstGauge;
 use super::action_counts::{ActionKind, ActionOutcome};
 use super::counts::Counts;
 use super::{Rules, lock};
-use crate::metric::put;
+use crate::process::put;
 
 /// Name, meaning and value of a counter of a rule.
 type CounterOf = (&'static str, &'static str, fn(&Counts) -> u64);

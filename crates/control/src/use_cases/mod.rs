@@ -25,7 +25,6 @@ mod credentials;
 mod devices;
 mod error;
 mod groups;
-mod messages;
 mod people;
 mod provisioning;
 mod rule_sets;
@@ -36,6 +35,7 @@ mod tests;
 mod use_case;
 
 pub use api_keys::{AddApiKey, ChangeApiKey, ListApiKeys, RevokeApiKey};
+pub use audit::ImportMessages;
 pub use audit::ReadAuditLog;
 pub use bans::{AddBan, FindBan, PageOfBans, RemoveBan, add_ban};
 pub use bulk::{AddDevices, ExportNames, ReadExportNames, TryDevices};
@@ -53,7 +53,6 @@ pub use groups::{
     AddGroup, ChangeGroup, ChangeMembers, FindGroup, FindGroupId, GroupName, ListGroups,
     ReadGroupRules, RemoveGroup, SetGroupRules,
 };
-pub use messages::ImportMessages;
 pub use people::{
     AddUser, ChangeUser, DeleteUser, FindUser, ImportUser, ListUsers, NewPassword, PageOfUsers,
     PurgeUser, RestoreUser, SetPassword, TeamsOfUsers,

@@ -11,14 +11,13 @@ mod environment;
 mod environment_file;
 mod file;
 mod overlay;
-mod sourced;
 mod table;
 
+pub(crate) use check::{DEFAULT_SOURCE, KeyValues, Sourced, environment_name};
 pub(crate) use effective::{Effective, SinkTable};
 pub(crate) use environment::{FIND_NODES, environment, meaning_for_commands};
 pub(crate) use environment_file::{EnvironmentFile, origin_of, place_of};
 pub(crate) use overlay::{HttpAddress, Overlay};
-pub(crate) use sourced::{DEFAULT_SOURCE, KeyValues, Sourced, environment_name};
 pub(crate) use table::{HttpListenerTable, ListenerTable, Table, TelemetryRuleTable};
 
 use std::path::Path;

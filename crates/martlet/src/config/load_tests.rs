@@ -102,6 +102,7 @@ fn keys_are_suggested_for_what_they_are_called_and_not_for_their_section() {
 }
 
 #[test]
+// Table: faulty files, and what is said of them.
 fn what_is_wrong_is_named_as_it_is_written() {
     for (text, said) in [
         (

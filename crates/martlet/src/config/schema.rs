@@ -28,9 +28,6 @@ use std::sync::LazyLock;
 use martlet_broker::Limits;
 use martlet_settings::{Section, Takes, Value, whole_number};
 
-/// The owner of the words of this crate, see [`martlet_settings::Setting`].
-pub(crate) struct Here;
-
 /// A key of a section.
 #[derive(Clone, Debug)]
 pub(crate) struct Key {
@@ -90,9 +87,11 @@ macro_rules! settings {
                 let Some((section, key)) = path.split_once('.') else {
                     return false;
                 };
-                match (section, value) {
-                    $((stringify!($section), value) => Section::set(&mut self.$section, key, value),)+
-                    ("limits", Value::Integer(number)) => self.limits.set(key, *number),
+                match section {
+                    $(stringify!($section) => self.$section.set(key, value),)+
+                    "limits" => {
+                        matches!(value, Value::Integer(number) if self.limits.set(key, *number))
+                    }
                     _ => false,
                 }
             }

@@ -6,7 +6,7 @@ use martlet_rollout::PlanError;
 
 use super::not_found::NotFound;
 use super::remedy::{ObjectKind, Remedies, Remedy};
-use crate::other_system::OtherSystem;
+use crate::foreign::system::OtherSystem;
 
 /// Refusal of what cannot be done as it is asked for.
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]

@@ -2,7 +2,7 @@
 
 use std::fmt::{self, Display};
 
-use crate::other_system::OtherSystem;
+use crate::foreign::system::OtherSystem;
 
 /// A kind of objects in the tables.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]

@@ -32,7 +32,7 @@ use crate::client_ids::ClientIds;
 use crate::credentials::{CredentialKind, CredentialUse};
 use crate::deleted::Deleted;
 use crate::device_ids::is_digits;
-use crate::known::AccountKind;
+use crate::names::AccountKind;
 use crate::rule_sets::owner::{Owner, RulesPlace};
 use crate::secret::{Digest, DigestKey, digest_text, is_same};
 use crate::shared_map::SharedMap;

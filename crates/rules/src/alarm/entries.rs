@@ -5,8 +5,6 @@ use std::ops::{Deref, DerefMut};
 
 use martlet_permission::{Share, Uses};
 
-use super::key::AlarmKey;
-
 /// Maximum number of entries: alarms, and devices with a pending alarm.
 pub(super) const ENTRIES_MAX: usize = 200_000;
 
@@ -81,4 +79,23 @@ impl<V> DerefMut for Entries<V> {
     fn deref_mut(&mut self) -> &mut Self::Target {
         &mut self.all
     }
+}
+
+/// Times in the row of an entry, milliseconds since the Unix epoch.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub(super) struct RowContent {
+    pub(super) holds_since: Option<i64>,
+    pub(super) last_ms: Option<i64>,
+    pub(super) seen_ms: Option<i64>,
+}
+
+/// Identifies an alarm while it is active.
+#[derive(Clone, Debug, PartialEq, Eq, Hash, PartialOrd, Ord)]
+pub struct AlarmKey {
+    /// Tenant.
+    pub tenant: u32,
+    /// Name: that of its rule, or of a condition monitored by the node.
+    pub name: String,
+    /// Subject: the id of a device, a topic or a part of the node.
+    pub subject: String,
 }

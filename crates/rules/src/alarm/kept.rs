@@ -4,9 +4,9 @@
 
 use serde::{Deserialize, Serialize};
 
-use super::key::AlarmKey;
+use super::entries::AlarmKey;
+use super::entries::RowContent;
 use super::machine::{About, AlarmMachine, MonitoredAlarm};
-use super::row_content::RowContent;
 use crate::definition::Severity;
 
 /// A stored value is written again if it is older than this, milliseconds.

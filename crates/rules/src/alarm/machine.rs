@@ -4,9 +4,9 @@ use std::collections::{HashMap, HashSet};
 
 use martlet_permission::Share;
 
+use super::entries::AlarmKey;
+use super::entries::RowContent;
 use super::entries::{ENTRIES_MAX, Entries};
-use super::key::AlarmKey;
-use super::row_content::RowContent;
 use crate::alarm::{Check, Means};
 use crate::definition::Severity;
 

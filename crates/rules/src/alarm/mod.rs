@@ -16,14 +16,12 @@
 
 mod entries;
 mod kept;
-mod key;
 mod machine;
-mod row_content;
 #[cfg(test)]
 mod tests;
 
+pub use entries::AlarmKey;
 pub use kept::WatchState;
-pub use key::AlarmKey;
 pub(crate) use machine::About;
 pub use machine::{
     Alarm, AlarmChange, AlarmError, AlarmMachine, AlarmState, ChangeKind, InhibitedAlarm,

@@ -1,11 +1,11 @@
 //! Blocks: consecutive samples of a series, stored by column.
 
-use super::checksum::{checked, put_checksum};
 use super::columns::{
     put_bools, put_integers, put_numbers, put_texts, put_times, read_bools, read_integers,
     read_numbers, read_texts, read_times,
 };
 use super::{Broken, Reader, put_unsigned};
+use super::{checked, put_checksum};
 use crate::value::{Instant, Sample, SeriesId, Value};
 
 /// The first byte of a block.

@@ -1,7 +1,6 @@
 //! The values of a payload, during and after decoding.
 
 use super::decoder::{Decoder, Format, MissingTime, Skew, TIMES};
-use super::key::check_key;
 use super::rejection::Rejection;
 use crate::Value;
 use crate::value::{TIME_END, TIME_MIN};
@@ -193,5 +192,28 @@ impl<'a> Collected<'a> {
             value,
         });
         Ok(())
+    }
+}
+
+/// Checks a key. Commas are invalid because queries separate keys by commas.
+///
+/// # Errors
+/// It is empty or too long, or contains a comma or a control character.
+pub fn check_key(key: &str, bytes_max: usize) -> Result<(), Rejection> {
+    if key.is_empty() {
+        return Err(Rejection::KeyEmpty);
+    }
+    if key.len() > bytes_max {
+        return Err(Rejection::KeyTooLong {
+            bytes: key.len(),
+            max: bytes_max,
+        });
+    }
+    match key.chars().find(|c| *c == ',' || c.is_control()) {
+        Some(character) => Err(Rejection::KeyCharacter {
+            key: key.to_owned(),
+            character,
+        }),
+        None => Ok(()),
     }
 }

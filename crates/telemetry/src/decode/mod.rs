@@ -14,7 +14,6 @@
 mod collected;
 mod decoder;
 mod json;
-mod key;
 mod limits;
 mod line;
 mod marks;
@@ -27,10 +26,10 @@ mod time;
 use martlet_text_file::text_without_bom;
 
 use collected::Collected;
+pub use collected::check_key;
 pub use collected::{Decoded, Reading};
 pub use decoder::{Decoder, Format, Holder, MissingTime, SECRET_MEMBER, Skew};
 pub use json::marked_numbers;
-pub use key::check_key;
 pub use limits::Limits;
 pub use rejection::{Place, REASONS, Rejection};
 pub use time::{TimeUnit, has_valid_offset, of_text as time_of_text};

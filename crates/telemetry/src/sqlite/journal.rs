@@ -1,7 +1,7 @@
 //! Rows of the journal: values that are committed and not in blocks yet.
 
-use crate::codec::checksum::{checked, put_checksum};
 use crate::codec::{Broken, Reader, put_signed, put_unsigned};
+use crate::codec::{checked, put_checksum};
 use crate::value::{Instant, Sample, SeriesId, Value};
 
 /// First byte of a row with a checksum. No other row begins so: each has a value.

@@ -11,7 +11,7 @@ use super::failure::Failure;
 use super::pages::damaged_pages;
 use super::{SERIES, in_transaction};
 use crate::StorageError;
-use crate::codec::checksum::checksum;
+use crate::codec::checksum;
 use crate::series::Pair;
 use crate::value::SeriesId;
 

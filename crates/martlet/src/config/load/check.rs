@@ -1,10 +1,10 @@
 //! Checks values against their keys.
 
-use super::sourced::Sourced;
 use crate::config::error::ConfigError;
 use crate::config::nearest::nearest_of;
 use crate::config::schema::Key;
 use martlet_settings::{Takes, Value};
+use std::collections::BTreeMap;
 
 pub(super) fn known_key<'a>(
     schema: &'a [Key],
@@ -109,4 +109,25 @@ pub(super) fn checked(
         },
         expected: takes.expectation(false),
     })
+}
+
+/// Source of values that are not set.
+pub(crate) const DEFAULT_SOURCE: &str = "default";
+
+/// A value and its source.
+#[derive(Clone, Debug)]
+pub(crate) struct Sourced {
+    pub(crate) value: Value,
+    /// `default`, `martlet.toml line 3`, `.env line 3 MARTLET_…`, `environment MARTLET_…`,
+    /// `command line`.
+    pub(crate) source: String,
+}
+
+/// Keys with their values and sources.
+pub(crate) type KeyValues = BTreeMap<String, Sourced>;
+
+/// The variable of a key: `MARTLET_` and the key's path in capitals, with `__` between its parts.
+/// For a secret, the same name with `_FILE` contains the path of a file with the secret.
+pub(crate) fn environment_name(path: &str) -> String {
+    format!("MARTLET_{}", path.replace('.', "__").to_uppercase())
 }

@@ -8,9 +8,9 @@ use martlet_control::facts::{
     Configuration, ConfigurationValue, ConfiguredSink, KeyVariables, ListenerValue,
 };
 
+use super::check::{DEFAULT_SOURCE, KeyValues, Sourced};
 use super::check::{checked, known_key};
 use super::environment_file::EnvironmentFile;
-use super::sourced::{DEFAULT_SOURCE, KeyValues, Sourced};
 use super::table::{
     HttpListenerTable, ListenerTable, RetentionTable, Table, TelemetryRuleTable, values_of,
 };

@@ -6,9 +6,9 @@ use martlet_environment::{Parsed, parsed, variables};
 use martlet_text_file::text_without_bom;
 
 use super::check::parse_text;
+use super::check::{Sourced, environment_name};
 use super::effective::Effective;
 use super::environment_file::{EnvironmentFile, place_of};
-use super::sourced::{Sourced, environment_name};
 use crate::config::error::ConfigError;
 use crate::config::file_access::read_environment_file;
 use crate::config::nearest::{nearest, nearest_of};

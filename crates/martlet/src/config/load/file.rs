@@ -5,9 +5,9 @@ use std::path::Path;
 use martlet_text_file::text_without_bom;
 use toml::de::{DeArray, DeTable, DeValue};
 
+use super::check::{KeyValues, Sourced};
 use super::check::{known_key, unit_hint};
 use super::effective::{Effective, SinkTable};
-use super::sourced::{KeyValues, Sourced};
 use super::table::{HttpListenerTable, ListenerTable, Table};
 use crate::config::bridges::topic_line;
 use crate::config::error::ConfigError;

@@ -2,8 +2,8 @@
 
 use std::path::PathBuf;
 
+use super::check::DEFAULT_SOURCE;
 use super::environment_file::EnvironmentFile;
-use super::sourced::DEFAULT_SOURCE;
 
 /// Configuration from the command line.
 #[derive(Clone, Debug, Default)]

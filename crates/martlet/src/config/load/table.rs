@@ -4,7 +4,7 @@ use std::collections::BTreeMap;
 use std::ops::Deref;
 
 use super::check::checked;
-use super::sourced::{KeyValues, Sourced};
+use super::check::{KeyValues, Sourced};
 use crate::config::error::ConfigError;
 use crate::config::nearest::nearest_of;
 use crate::config::schema::{HttpListenerKeys, ListenerKeys, RetentionKeys, TelemetryRuleKeys};

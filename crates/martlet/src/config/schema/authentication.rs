@@ -5,8 +5,7 @@ use martlet_certificates::NameFrom;
 use martlet_control::authentication::sources::{Algorithm, HookForm};
 use martlet_settings::{List, SecretValue, section};
 
-use super::Here;
-use super::words::Enabled;
+use super::words::{Enabled, Here};
 
 section! {
     /// Authentication of clients.

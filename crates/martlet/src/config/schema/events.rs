@@ -2,7 +2,7 @@
 
 use martlet_settings::{List, section};
 
-use super::Here;
+use super::words::Here;
 
 section! {
     /// Events of clients: what is kept, pushed, published and archived.

@@ -4,8 +4,7 @@ use martlet_broker::{QueueFull, RateExceeded};
 use martlet_certificates::ClientCertificates;
 use martlet_settings::{List, SecretValue, section};
 
-use super::Here;
-use super::words::{LogFormat, StoreDurability, TlsVersion};
+use super::words::{Here, LogFormat, StoreDurability, TlsVersion};
 
 section! {
     /// The process: data directory and threads.

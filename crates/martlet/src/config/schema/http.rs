@@ -2,7 +2,7 @@
 
 use martlet_settings::{List, SecretValue, section};
 
-use super::Here;
+use super::words::Here;
 
 section! {
     /// The HTTP server.

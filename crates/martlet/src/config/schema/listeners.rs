@@ -3,8 +3,7 @@
 use martlet_certificates::{ClientCertificates, NameFrom};
 use martlet_settings::{List, table};
 
-use super::Here;
-use super::words::{DiscoveryMode, MetricsForm, TlsVersion};
+use super::words::{DiscoveryMode, Here, MetricsForm, TlsVersion};
 
 table! {
     /// A table `[[http_listeners]]`.

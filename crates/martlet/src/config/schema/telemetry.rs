@@ -3,8 +3,7 @@
 use martlet_control::telemetry::{MissingTime, Skew, TimeUnit};
 use martlet_settings::{SecretValue, section, table};
 
-use super::Here;
-use super::words::PayloadFormat;
+use super::words::{Here, PayloadFormat};
 
 /// Seconds in a hundred years: more than any clock is wrong.
 const SECS_MAX: u64 = 3_155_760_000;

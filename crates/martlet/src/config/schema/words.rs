@@ -7,7 +7,8 @@ use martlet_control::authentication::sources::{Algorithm, HookForm};
 use martlet_control::telemetry::{MissingTime, Skew, TimeUnit};
 use martlet_settings::words;
 
-use super::Here;
+/// The owner of the words of this crate, see [`martlet_settings::Setting`].
+pub(super) struct Here;
 
 /// Guarantee of an acknowledgement.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]

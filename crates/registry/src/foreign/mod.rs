@@ -1,19 +1,25 @@
 //! Databases of other systems: whose tables a database has, and the devices in them. They are read
 //! in one transaction, and nothing in them is changed.
 
+pub(crate) mod columns;
+pub(crate) mod microservice;
+pub(crate) mod rows;
+pub(crate) mod system;
+pub(crate) mod telemetry;
+
 use std::collections::{HashMap, HashSet};
 use std::path::Path;
 
 use sqlx::any::install_default_drivers;
 use sqlx::{AnyConnection, AssertSqlSafe, Connection as _};
 
-use crate::foreign_columns::{
+use crate::foreign::columns::{
     IMPORTED_TABLES, IOTFLOW_DEVICES, IOTFLOW_SETTINGS, IOTFLOW_TELEMETRY, IOTFLOW_USERS,
     ImportedTable, SERVICE_MQTT_DEVICES,
 };
-use crate::foreign_rows::{ForeignRow, ForeignTable, Unread, UnreadableRow, read_each};
+use crate::foreign::rows::{ForeignRow, ForeignTable, Unread, UnreadableRow, read_each};
+use crate::foreign::system::OtherSystem;
 use crate::migrations::first_checksum;
-use crate::other_system::OtherSystem;
 use crate::postgres;
 use crate::sql::{Engine, Fault};
 use crate::sqlite_file::{is_there, sqlite_url};

@@ -2,10 +2,10 @@
 
 use std::fmt;
 
+use crate::foreign::columns::{MESSAGES, WEBHOOKS};
+use crate::foreign::rows::{ForeignRow, Unread, UnreadableRow, read_each};
+use crate::foreign::system::OtherSystem;
 use crate::foreign::{Tables, read_from};
-use crate::foreign_columns::{MESSAGES, WEBHOOKS};
-use crate::foreign_rows::{ForeignRow, Unread, UnreadableRow, read_each};
-use crate::other_system::OtherSystem;
 use crate::sql::Engine;
 use crate::{Location, Refused, RegistryError};
 

@@ -4,10 +4,10 @@ use std::collections::HashMap;
 
 use futures_util::TryStreamExt as _;
 
+use crate::foreign::columns::IOTFLOW_TELEMETRY;
+use crate::foreign::rows::{ForeignRow, ForeignTable, Unread};
+use crate::foreign::system::OtherSystem;
 use crate::foreign::{Tables, read_from};
-use crate::foreign_columns::IOTFLOW_TELEMETRY;
-use crate::foreign_rows::{ForeignRow, ForeignTable, Unread};
-use crate::other_system::OtherSystem;
 use crate::sql::{Engine, Fault};
 use crate::{Location, RegistryError};
 

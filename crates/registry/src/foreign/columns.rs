@@ -1,7 +1,7 @@
 //! Tables and columns of other systems that are imported. docs/seeds.md lists them, too; a test
 //! compares both.
 
-use crate::other_system::OtherSystem;
+use crate::foreign::system::OtherSystem;
 
 /// A table of another system, with the columns that are read.
 #[derive(Debug)]
