@@ -138,7 +138,7 @@ mod tests {
 
     #[test]
     fn the_page_lists_the_tables_and_columns() {
-        let page = include_str!("../../../docs/seeds.md");
+        let page = include_str!("../../../../docs/seeds.md");
         let missing: Vec<String> = rows()
             .into_iter()
             .filter(|row| !page.contains(row))

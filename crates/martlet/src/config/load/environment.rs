@@ -2,6 +2,7 @@
 
 use std::path::{Path, PathBuf};
 
+use martlet_access::hash::CHEAP_HASHES;
 use martlet_environment::{Parsed, parsed, variables};
 use martlet_text_file::text_without_bom;
 
@@ -24,6 +25,10 @@ pub(crate) const FIND_NODES: &str = "MARTLET_FIND_NODES";
 const NOT_CONFIGURATION: &[(&str, &str)] = &[
     ("MARTLET_BIN", "the program that tests start"),
     (FIND_NODES, "whether commands look for a running node"),
+    (
+        CHEAP_HASHES,
+        "new hashes of passwords cost little (test builds)",
+    ),
 ];
 
 /// The meaning of a variable that is not configuration.
