@@ -2,6 +2,7 @@
 once with a real client and may use its own topics only, and who is taken back is out at once, on
 every way."""
 
+import gzip
 import json
 import re
 import subprocess
@@ -702,3 +703,17 @@ def test_who_looks_for_a_device_is_told_where_it_is_if_they_see_it(node):
     for device in ("pump", "valve"):
         told = call(node, "GET", f"/api/v1/devices/{device}", key=south, expect=404)["detail"]
         assert "north" not in told and "deleted" not in told, told
+
+
+@in_a_file
+def test_long_answers_in_json_are_compressed_for_who_accepts_it(node):
+    call(node, "POST", "/api/v1/devices/bulk", {"devices": [{"id": f"pump-{number}"} for number in range(60)]})
+    whole = ask(node, "/api/v1/devices", headers={"X-API-Key": KEY})
+    packed = ask(node, "/api/v1/devices", headers={"X-API-Key": KEY, "Accept-Encoding": "gzip, deflate"})
+    assert whole[1]["Content-Encoding"] is None and packed[1]["Content-Encoding"] == "gzip"
+    assert len(packed[2]) < len(whole[2]) / 5
+    assert json.loads(gzip.decompress(packed[2])) == json.loads(whole[2])
+    assert "accept-encoding" in packed[1]["Vary"].lower() and "accept-encoding" in whole[1]["Vary"].lower()
+    # Short ones are not.
+    one = ask(node, "/api/v1/devices/pump-1", headers={"X-API-Key": KEY, "Accept-Encoding": "gzip"})
+    assert one[1]["Content-Encoding"] is None and json.loads(one[2])["id"] == "pump-1"

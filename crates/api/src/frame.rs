@@ -13,6 +13,7 @@ use tracing::{debug, info, warn};
 
 use crate::api::Api;
 use crate::compat::ErrorForm;
+use crate::compressed::compressed;
 use crate::connection::{HttpConnection, ListenerKind, is_mqtt};
 use crate::extensions::{PrincipalName, REQUEST_ID, RequestId};
 use crate::forwarded;
@@ -83,6 +84,10 @@ pub(crate) async fn around(State(api): State<Api>, mut request: Request, next: N
         let (request, ()) = request.into_parts();
         unrouted::report(&api, &request, answer.status()).await;
     }
+    let answer = match connection.is_socket() {
+        true => answer,
+        false => compressed(&request_headers, answer).await,
+    };
     let class = Class::of(connection.listener, is_probe);
     let mut answer = api.output.count(&api.control, class, answer);
     if let Some(problem) = answer.extensions_mut().get_mut::<Problem>() {

@@ -32,6 +32,7 @@ mod caller;
 mod client_ids;
 mod clients;
 mod compat;
+mod compressed;
 mod connection;
 mod counts;
 mod docs;
