@@ -5,7 +5,16 @@ export type Route = { page: string; name: string; query: URLSearchParams };
 export function parsed(hash: string): Route {
   const [path = "", query = ""] = hash.replace(/^#\/?/, "").split("?", 2);
   const [page = "", ...rest] = path.split("/");
-  return { page: page || "overview", name: decodeURIComponent(rest.join("/")), query: new URLSearchParams(query) };
+  return { page: page || "overview", name: decoded(rest.join("/")), query: new URLSearchParams(query) };
+}
+
+/** A name from an address; one that is no valid encoding stays as it is. */
+function decoded(text: string): string {
+  try {
+    return decodeURIComponent(text);
+  } catch {
+    return text;
+  }
 }
 
 export function address(page: string, name = "", query: Record<string, string> = {}): string {

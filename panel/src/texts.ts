@@ -31,7 +31,7 @@ export const texts = {
   missing: (scope: string) => `You lack the right ${scope}. An administrator can give it to you.`,
   request: (id: string) => `Request ${id}`,
   overview: {
-    well: "All is well: nothing was refused or lost since the node started.",
+    well: "The node reports no problem.",
     in: "In",
     out: "Out",
     clients: "Clients",

@@ -3,7 +3,7 @@
 import type { components } from "./schema";
 
 export type Schemas = components["schemas"];
-export type Remedy = Schemas["Remedy"];
+export type Remedy = Schemas["FaultRemedy"];
 
 /** A problem that the node answered with, or that it was not reached. */
 export class Problem extends Error {
