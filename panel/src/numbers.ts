@@ -44,7 +44,23 @@ export function clock(at: number): string {
 const HIDDEN = /[\u0000-\u001f\u007f-\u009f\u061c\u200b-\u200f\u2028-\u202e\u2060-\u2069\ufeff]/g;
 
 /** A name of others, for output: what is hidden in it is shown, and it is not longer than `most`. */
-export function shown(name: string, most = 200): string {
+export function shown(name: string, most = 200, isText = false): string {
   const cut = name.length > most ? `${name.slice(0, most)}…` : name;
-  return cut.replace(HIDDEN, (letter) => `\\u${letter.charCodeAt(0).toString(16).padStart(4, "0")}`);
+  return cut.replace(HIDDEN, (letter) => {
+    // Lines and tabs of a text are its form.
+    if (isText && (letter === "\n" || letter === "\t")) return letter;
+    return `\\u${letter.charCodeAt(0).toString(16).padStart(4, "0")}`;
+  });
+}
+
+/** A payload for reading: JSON with line breaks, other text with what is hidden in it shown. */
+export function pretty(payload: string, encoding: string, most = 100_000): string {
+  if (payload.length <= most && encoding !== "base64") {
+    try {
+      return shown(JSON.stringify(JSON.parse(payload), null, 2), most, true);
+    } catch {
+      // It is other text.
+    }
+  }
+  return shown(payload, most, true);
 }

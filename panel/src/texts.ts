@@ -12,6 +12,7 @@ export const texts = {
   title: "Martlet",
   pages: {
     overview: "Overview",
+    topics: "Topics",
     clients: "Clients",
     refusals: "Refusals",
     devices: "Devices",
@@ -67,6 +68,18 @@ export const texts = {
     empty: "No client has a session. The first one that connects is shown here.",
     disconnect: "End the connection",
   },
+  topics: {
+    search: "Search topics",
+    topic: "Topic",
+    value: "Last value",
+    rate: "Rate",
+    messages: "Messages",
+    size: "Size",
+    last: "Last",
+    retained: "retained",
+    cut: "cut",
+    empty: "No message of such a topic has come since the node started.",
+  },
   refusals: {
     empty: "Nothing was refused or lost since the node started.",
     times: "Times",
@@ -85,5 +98,5 @@ export const texts = {
     error: "Last error",
     dead: "Dead letters",
   },
-  keys: { title: "Keys", help: "?", list: [["?", "this list"], ["g o", "Overview"], ["g c", "Clients"], ["g r", "Refusals"], ["g d", "Devices"], ["g i", "Integrations"], ["Space", "pause"]] as const },
+  keys: { title: "Keys", help: "?", list: [["?", "this list"], ["g o", "Overview"], ["g t", "Topics"], ["g c", "Clients"], ["g r", "Refusals"], ["g d", "Devices"], ["g i", "Integrations"], ["Space", "pause"]] as const },
 } as const;

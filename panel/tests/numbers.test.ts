@@ -1,5 +1,5 @@
 import { expect, test } from "vitest";
-import { ago, bytes, rate, shown, span, UNKNOWN } from "../src/numbers";
+import { ago, bytes, pretty, rate, shown, span, UNKNOWN } from "../src/numbers";
 
 test.each([
   [undefined, UNKNOWN],
@@ -25,4 +25,11 @@ test("nothing is hidden in a name, and it does not fill the page", () => {
   expect(shown("a\u202Egpj\u0000b")).toBe("a\\u202egpj\\u0000b");
   expect(shown("x".repeat(1_000_000))).toHaveLength(201);
   expect(shown("<img src=x onerror=alert(1)>")).toBe("<img src=x onerror=alert(1)>");
+});
+
+test("a payload of JSON has lines, another one is shown as it is", () => {
+  expect(pretty('{"a":[1]}', "utf-8")).toBe('{\n  "a": [\n    1\n  ]\n}');
+  expect(pretty("a\tb\u202e", "utf-8")).toBe("a\tb\\u202e");
+  expect(pretty("eyJhIjoxfQ==", "base64")).toBe("eyJhIjoxfQ==");
+  expect(pretty("[".repeat(200_000), "utf-8")).toHaveLength(100_001);
 });
