@@ -52,7 +52,9 @@ export const texts = {
     configuration: "In the configuration",
     run: "Do it",
     cancel: "Cancel",
-    done: "Done. The node looks again.",
+    done: "Done. The page looks again.",
+    answer: "Answer of the node. A secret in it is shown only here: copy it before you close this.",
+    close: "Close",
   },
   clients: {
     search: "Search names",
@@ -66,7 +68,8 @@ export const texts = {
     subscriptions: "Subscriptions",
     since: "Since",
     empty: "No client has a session. The first one that connects is shown here.",
-    disconnect: "End the connection",
+    disconnect: "End the connection…",
+    disconnectWhat: "The connection ends. The session stays, and the client may connect again.",
   },
   topics: {
     search: "Search topics",

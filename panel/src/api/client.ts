@@ -26,8 +26,14 @@ export function setToken(token: string): void {
   csrf = token;
 }
 
-export async function call<T>(method: string, path: string, body?: unknown, signal?: AbortSignal): Promise<T> {
-  const headers: Record<string, string> = { Accept: "application/json" };
+export async function call<T>(
+  method: string,
+  path: string,
+  body?: unknown,
+  signal?: AbortSignal,
+  more: Record<string, string> = {},
+): Promise<T> {
+  const headers: Record<string, string> = { Accept: "application/json", ...more };
   if (body !== undefined) headers["Content-Type"] = "application/json";
   if (method !== "GET") headers["X-CSRF-Token"] = csrf;
   let answer: Response;
@@ -43,7 +49,7 @@ export async function call<T>(method: string, path: string, body?: unknown, sign
     throw new Problem(0, "The node cannot be reached.");
   }
   const text = await answer.text();
-  const parsed: unknown = text === "" ? undefined : JSON.parse(text);
+  const parsed = json(text);
   if (!answer.ok) {
     const problem = (parsed ?? {}) as { detail?: string; title?: string; request_id?: string };
     throw new Problem(answer.status, problem.detail ?? problem.title ?? answer.statusText, problem.request_id);
@@ -52,3 +58,18 @@ export async function call<T>(method: string, path: string, body?: unknown, sign
 }
 
 export const get = <T>(path: string, signal?: AbortSignal): Promise<T> => call<T>("GET", path, undefined, signal);
+
+/** What the node has now, as a change of it (PATCH) names it. */
+export async function etag(path: string): Promise<string> {
+  const answer = await fetch(`${BASE}${path}`, { headers: { Accept: "application/json" } });
+  return answer.headers.get("ETag") ?? "";
+}
+
+/** The JSON of an answer. A proxy before the node may answer with something else. */
+function json(text: string): unknown {
+  try {
+    return text === "" ? undefined : JSON.parse(text);
+  } catch {
+    return undefined;
+  }
+}
